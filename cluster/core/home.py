@@ -1,0 +1,77 @@
+"""Where Plinth keeps things on this machine: the layout of ``PLINTH_HOME``.
+
+``PLINTH_HOME`` (default ``~/.plinth``) holds local state: token (0600), run files, logs, configuration of the running
+instance. ``PLINTH_STORE`` (default ``$PLINTH_HOME/store``, any fsspec URI) holds artefacts. (contract)
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.core.errors import EnvironmentFaultError
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths below ``PLINTH_HOME``. Folders are made (0700) when first asked for."""
+
+    root: Path
+
+    @classmethod
+    def from_env(cls) -> Home:
+        return cls(Path(os.environ.get("PLINTH_HOME") or Path.home() / ".plinth").expanduser().absolute())
+
+    def folder(self, name: str) -> Path:
+        path = self.root / name
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFaultError(
+                f"cannot create {path}: {error.strerror}; set PLINTH_HOME to a folder you may write to", path=str(path)
+            ) from error
+        return path
+
+    @property
+    def logs(self) -> Path:
+        return self.folder("logs")
+
+    @property
+    def run(self) -> Path:
+        """Files of the running instance: pid, ports, HAProxy's private folder."""
+        return self.folder("run")
+
+    @property
+    def token_path(self) -> Path:
+        return self.root / "ray_token"
+
+    @property
+    def api_key_path(self) -> Path:
+        return self.root / "api_key"
+
+    @property
+    def store_uri(self) -> str:
+        return os.environ.get("PLINTH_STORE") or str(self.root / "store")
+
+    def ensure_token(self) -> Path:
+        """The Ray token file, made on first use. Mode is 0600 from its first byte (Ray's own helper leaves 0644)."""
+        self.folder("run")
+        if not self.token_path.exists():
+            write_private(self.token_path, secrets.token_hex(32))
+        elif self.token_path.stat().st_mode & 0o077:
+            self.token_path.chmod(0o600)
+        return self.token_path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write ``text`` atomically into a file only its owner can read."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,28 @@
+"""How long work tells what it is doing, without knowing who listens (a progress bar, a log, nobody)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Stages come one after the other; ``total`` is in ``unit`` and may be unknown."""
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None: ...
+
+    def advance(self, amount: int = 1) -> None: ...
+
+    def counts(self, **counts: int) -> None: ...
+
+
+class Silent:
+    """Listens to nothing."""
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        del name, total, unit
+
+    def advance(self, amount: int = 1) -> None:
+        del amount
+
+    def counts(self, **counts: int) -> None:
+        del counts

@@ -1,0 +1,196 @@
+"""The nouns every folder shares: documents, chunks, passages, answers, verdicts, manifests.
+
+All are frozen dataclasses that import neither ray nor torch, go through ``to_dict``/``from_dict`` as plain JSON, and
+carry no behaviour beyond that. Spans are half-open character offsets ``[start, end)`` into ``Document.text`` as stored
+in the dataset (after normalisation and redaction), so a reader can always find a quoted passage again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+
+class _Record:
+    """``to_dict``/``from_dict`` for flat frozen dataclasses; unknown keys are an error, not ignored."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        return cls(**row)
+
+
+@dataclass(frozen=True)
+class Document(_Record):
+    """One document of a corpus.
+
+    Attributes:
+        id: unique in the corpus. (contract) the shortest public qualified name for pydocs, the path below the source
+            folder for files (``path#record`` for one record of a .jsonl file).
+        title: what a person would call it (heading, file name, signature).
+        text: the normalised, redacted body.
+        source: where it came from: ``file:line`` or module name or path.
+        source_name: the named source it belongs to (``pydocs``, the folder's name, ...).
+        kind: ``function | class | method | module | builtin | file | record``.
+        signature: call signature for code objects, else empty.
+        aliases: other public names of the same thing (re-exports), sorted.
+        part_of: id of the enclosing document (a method's class, a function's module), else empty.
+    """
+
+    id: str
+    title: str
+    text: str
+    source: str
+    source_name: str = ""
+    kind: str = "file"
+    signature: str = ""
+    aliases: tuple[str, ...] = ()
+    part_of: str = ""
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        return cls(**{**row, "aliases": tuple(row.get("aliases") or ())})
+
+
+@dataclass(frozen=True)
+class Quarantined(_Record):
+    """Something that could not be read: one record, or a whole file (``record == ""``)."""
+
+    source: str
+    record: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Dropped(_Record):
+    """A readable record that a stage left out: ``stage`` is filtered|duplicate, ``reason`` names the rule."""
+
+    document: str
+    source: str
+    stage: str
+    reason: str
+    kept: str = ""  # the id of the record kept in its place, for duplicates
+
+
+@dataclass(frozen=True)
+class Chunk(_Record):
+    """A retrievable span of a document. ``text == document.text[start:end]``; ``context`` is what is put before it
+    for embedding and lexical search (title, signature, heading path), never shown as a quotation."""
+
+    id: str
+    document: str
+    title: str
+    source: str
+    text: str
+    start: int
+    end: int
+    context: str = ""
+    kind: str = "file"
+
+
+@dataclass(frozen=True)
+class Passage(_Record):
+    """A chunk as one search returned it. ``score`` is the fused rank score (higher is better, not a probability)."""
+
+    chunk: str
+    document: str
+    title: str
+    source: str
+    text: str
+    start: int
+    end: int
+    score: float
+    dense: float = 0.0
+    lexical: float = 0.0
+    context: str = ""
+    kind: str = "file"
+
+
+@dataclass(frozen=True)
+class Citation(_Record):
+    """One source an answer rests on (contract: these are its JSON fields)."""
+
+    document: str
+    title: str
+    source: str
+    chunk: str
+    span: tuple[int, int]
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Verdict(_Record):
+    """A decision with its reason. ``rule`` is a closed, low-cardinality name (a metric label); ``detail`` is not."""
+
+    stage: str
+    action: Literal["allow", "redact", "block"]
+    rule: str = "none"
+    detail: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        return self.action != "block"
+
+
+@dataclass(frozen=True)
+class Answer(_Record):
+    """What a tier says: ``text`` with [n] markers, citations in that order (at most 5), and whether it is grounded.
+
+    ``grounded`` is False when the tier abstained; ``reason`` then says why (closed set). ``dropped_passages`` counts
+    passages left out because the prompt was too long.
+    """
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    grounded: bool = True
+    reason: str = "supported"
+    confidence: float = 0.0
+    dropped_passages: int = 0
+
+
+@dataclass(frozen=True)
+class FileEntry(_Record):
+    """One file of an artefact: path below its folder, sha256 of its bytes, size in bytes."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest(_Record):
+    """What a finished artefact is. Written last and atomically; an artefact without one does not exist.
+
+    ``version`` hashes the output files only; ``run_key`` hashes what went in (inputs, config, source code) and decides
+    reuse before a stage runs. Time, host and commit are recorded but are in neither.
+    """
+
+    kind: str
+    name: str
+    version: str
+    run_key: str
+    files: tuple[FileEntry, ...]
+    inputs: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    created_at: str = ""
+    host: str = ""
+    commit: str = ""
+    python: str = ""
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        return cls(**{**row, "files": tuple(FileEntry(**f) for f in row["files"])})
+
+
+def stable_hash(value: Any, length: int = 16) -> str:
+    """Hex sha256 prefix of the canonical JSON of ``value`` (sorted keys, no spaces): the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

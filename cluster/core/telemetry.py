@@ -1,0 +1,83 @@
+"""Names of metrics and labels in one table, structured logs, request ids.
+
+Logs are JSON lines below ``$PLINTH_HOME/logs/<component>.jsonl``: one line per event, control characters escaped, long
+values cut. Never hand prompt texts, keys or tokens to ``log_event``. Labels come from closed sets only, so that no
+client can grow the number of series.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.core.home import Home
+from cluster.core.storage import utc_now
+
+MAX_VALUE_CHARS = 2_000
+COMPONENTS = ("gateway", "retriever", "guard", "quote", "data", "index", "cluster", "cli")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: kind is counter|gauge|histogram; ``buckets`` (upper bounds, in the metric's unit) for histograms."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+LATENCY_MS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000, 2000, 5000, 10000, 30000)
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("plinth_requests_total", "counter", "Requests by route and outcome.", ("route", "status")),
+        Metric("plinth_request_ms", "histogram", "Whole request in milliseconds.", ("route",), LATENCY_MS),
+        Metric("plinth_stage_ms", "histogram", "One stage of a request in milliseconds.", ("stage",), LATENCY_MS),
+        Metric("plinth_verdicts_total", "counter", "Guard verdicts.", ("stage", "action", "rule")),
+        Metric("plinth_answers_total", "counter", "Answers by tier and grounding.", ("tier", "grounded", "reason")),
+        Metric("plinth_index_age_seconds", "gauge", "Age of the live index snapshot.", ()),
+        Metric("plinth_index_chunks", "gauge", "Chunks in the live index snapshot.", ()),
+        Metric("plinth_index_swaps_total", "counter", "Live index changes by outcome.", ("outcome",)),
+    )
+}
+
+
+def new_request_id() -> str:
+    """A request id made by the server; a client's own id is only ever logged beside it."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def log_event(component: str, event: str, **fields: Any) -> None:
+    """Append one JSON line to the component's log. Raises nothing: a full disk must not fail a request."""
+    record = {"ts": utc_now(), "component": component, "event": event, "pid": os.getpid()}
+    record.update({key: _bounded(value) for key, value in fields.items() if value is not None})
+    _logger(component).info(json.dumps(record, ensure_ascii=True, default=str))
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > MAX_VALUE_CHARS:
+        return value[:MAX_VALUE_CHARS] + f"...({len(value)} characters)"
+    return value
+
+
+def _logger(component: str) -> logging.Logger:
+    if component not in COMPONENTS:
+        raise ValueError(f"unknown log component {component!r}: add it to telemetry.COMPONENTS")
+    path = Home.from_env().logs / f"{component}.jsonl"
+    logger = logging.getLogger(f"plinth.{component}.{path}")
+    if not logger.handlers:
+        # WatchedFileHandler reopens a file that `plinth up` rotated; O_APPEND keeps lines of several replicas whole.
+        handler = logging.handlers.WatchedFileHandler(path, delay=True)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    return logger
