@@ -1,0 +1,49 @@
+"""The only ``ray.init`` of the project."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.core.errors import EnvironmentFaultError
+from cluster.core.home import Home
+from cluster.local_head import running
+from cluster.processes import MARK
+from cluster.serve_mode import serve_environment
+
+NAMESPACE = "plinth"
+
+
+@contextmanager
+def connected(home: Home) -> Iterator[None]:
+    """Connect this process as a driver to the running cluster, for the length of the block.
+
+    Inside a Ray job the cluster is the job's own (RAY_ADDRESS is set by Ray); elsewhere it is the instance recorded in
+    PLINTH_HOME.
+
+    Raises:
+        EnvironmentFaultError: nothing runs, or the cluster cannot be reached or refuses the token.
+    """
+    address = _address(home)
+    import ray
+
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise EnvironmentFaultError(f"cannot connect to Ray at {address}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _address(home: Home) -> str:
+    if "RAY_JOB_ID" in os.environ or os.environ.get(MARK):
+        return os.environ.get("RAY_ADDRESS", "auto")  # a job: the environment is already the head's
+    instance = running(home)
+    if instance is None:
+        raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
+    os.environ.update(serve_environment(home, instance.ports))  # Ray reads these at import
+    return instance.ray_address

@@ -1,0 +1,238 @@
+"""Start, find and stop this machine's Ray head. No ray import: the head is a process of its own session.
+
+``$PLINTH_HOME/run/instance.json`` is written *before* the process is started, so that a launcher killed in between
+leaves a name by which the next run finds and clears what it had started.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cluster.core.config import PlinthConfig, available_cpus
+from cluster.core.errors import EnvironmentFaultError
+from cluster.core.home import Home, write_private
+from cluster.core.storage import utc_now
+from cluster.core.telemetry import log_event
+from cluster.processes import Process, alive, free_ports, marked, port_free, terminate
+from cluster.serve_mode import head_environment, private_ports, write_haproxy_wrapper
+
+START_TIMEOUT_S = 120.0
+LOG_LIMIT_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One running (or half-started) local platform."""
+
+    id: str
+    host: str
+    http_port: int
+    gcs_port: int
+    dashboard_port: int
+    ports: dict[str, int]
+    temp_dir: str
+    started_at: str
+    pid: int = 0
+
+    @property
+    def ray_address(self) -> str:
+        return f"{self.host}:{self.gcs_port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        return f"http://{self.host}:{self.dashboard_port}"
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.host}:{self.http_port}"
+
+    def processes(self) -> list[Process]:
+        return marked(self.id)
+
+
+def recorded(home: Home) -> Instance | None:
+    """The instance this PLINTH_HOME last started, running or not."""
+    path = home.root / "run" / "instance.json"
+    try:
+        return Instance(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise EnvironmentFaultError(f"{path} is unreadable ({error}); remove it, then run `plinth up` again") from error
+
+
+def running(home: Home) -> Instance | None:
+    """The recorded instance if its head is up and answering on its port."""
+    instance = recorded(home)
+    if instance is None or not instance.pid or port_free(instance.gcs_port):
+        return None
+    return instance if any(process.pid == instance.pid for process in instance.processes()) else None
+
+
+def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.environ) -> Instance:
+    """Start a Ray head on loopback with token authentication, or return the one that runs.
+
+    Raises:
+        EnvironmentFaultError: a port is taken or the head did not come up; the message names the log file.
+    """
+    with _one_at_a_time(home):
+        if (instance := running(home)) is not None:
+            return instance
+        stop_recorded(home)
+        _check_ports(config)
+        home.ensure_token()
+        write_haproxy_wrapper(home)
+        rotate_logs(home)
+        names = private_ports()
+        instance = Instance(
+            id=secrets.token_hex(8),
+            host=config.cluster.host,
+            http_port=config.cluster.http_port,
+            gcs_port=config.cluster.gcs_port,
+            dashboard_port=config.cluster.dashboard_port,
+            ports=dict(zip(names, free_ports(len(names)), strict=True)),
+            # Unix socket paths are limited to 107 characters: a short folder of our own, readable by nobody else.
+            temp_dir=tempfile.mkdtemp(prefix="plinth-"),
+            started_at=utc_now(),
+        )
+        _record(home, instance)
+        instance = _spawn(config, home, instance, environ)
+        _record(home, instance)
+        _wait_until_up(home, instance)
+        log_event("cluster", "head_started", instance=instance.id, address=instance.ray_address)
+        return instance
+
+
+def stop(home: Home) -> int:
+    """End every process the recorded instance started; returns how many there were. Safe to call twice."""
+    with _one_at_a_time(home):
+        return stop_recorded(home)
+
+
+def stop_recorded(home: Home) -> int:
+    instance = recorded(home)
+    if instance is None:
+        return 0
+    first = instance.processes()
+    if instance.pid and alive(instance.pid) and any(p.pid == instance.pid for p in first):
+        # The head's own orderly shutdown first: it ends its children and cleans up shared memory.
+        terminate([instance.pid], grace_s=12)
+    deadline = time.monotonic() + 20
+    while (left := instance.processes()) and time.monotonic() < deadline:
+        terminate([process.pid for process in left], grace_s=3)
+    if left:
+        raise EnvironmentFaultError(f"processes would not end: {', '.join(str(p.pid) for p in left)}")
+    shutil.rmtree(instance.temp_dir, ignore_errors=True)
+    (home.root / "run" / "instance.json").unlink(missing_ok=True)
+    if first:
+        log_event("cluster", "head_stopped", instance=instance.id, processes=len(first))
+    return len(first)
+
+
+def head_command(config: PlinthConfig, instance: Instance) -> list[str]:
+    ports = instance.ports
+    return [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
+        "--log-color=false",
+        f"--node-ip-address={instance.host}",
+        f"--port={instance.gcs_port}",
+        f"--dashboard-host={instance.host}",
+        f"--dashboard-port={instance.dashboard_port}",
+        f"--ray-client-server-port={ports['ray_client']}",
+        f"--dashboard-agent-listen-port={ports['dashboard_agent']}",
+        f"--metrics-export-port={ports['metrics_export']}",
+        f"--num-cpus={config.cluster.cpus or available_cpus()}",
+        f"--object-store-memory={config.cluster.object_store_mb << 20}",
+        f"--temp-dir={instance.temp_dir}",
+    ]  # fmt: skip
+
+
+def _spawn(config: PlinthConfig, home: Home, instance: Instance, environ: Mapping[str, str]) -> Instance:
+    with open(home.logs / "ray_head.log", "wb") as log:
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter, no shell)
+            head_command(config, instance),
+            env=head_environment(home, instance.ports, instance.id, environ),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=str(home.root),
+        )
+    return Instance(**{**asdict(instance), "pid": process.pid})
+
+
+def _wait_until_up(home: Home, instance: Instance) -> None:
+    log = home.logs / "ray_head.log"
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if b"Ray runtime started" in log.read_bytes():
+            return
+        if not _still_running(instance.pid):
+            tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+            stop_recorded(home)
+            raise EnvironmentFaultError(f"Ray's head ended at once: {' / '.join(tail)}; whole log: {log}")
+        time.sleep(0.1)
+    stop_recorded(home)
+    raise EnvironmentFaultError(f"Ray's head was not up after {START_TIMEOUT_S:.0f} s; see {log}")
+
+
+def _still_running(pid: int) -> bool:
+    """Also reaps the child, which would stay a zombie of this process."""
+    try:
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return alive(pid)
+
+
+def _check_ports(config: PlinthConfig) -> None:
+    section = config.cluster
+    wanted = {"http_port": section.http_port, "gcs_port": section.gcs_port, "dashboard_port": section.dashboard_port}
+    for field, port in wanted.items():
+        if not port_free(port, section.host):
+            raise EnvironmentFaultError(
+                f"port {port} is taken by another program; stop it, or choose another: --set cluster.{field}=PORT",
+                port=port,
+            )
+
+
+def rotate_logs(home: Home) -> None:
+    """Keep one old file per log; only done while nothing runs."""
+    for path in home.logs.glob("*.jsonl"):
+        if path.stat().st_size > LOG_LIMIT_BYTES:
+            path.replace(path.with_suffix(".jsonl.1"))
+
+
+def _record(home: Home, instance: Instance) -> None:
+    write_private(home.run / "instance.json", json.dumps(asdict(instance), indent=1))
+
+
+@contextmanager
+def _one_at_a_time(home: Home) -> Iterator[None]:
+    """Two `plinth up` at once: the second waits and then finds the first one's instance."""
+    path = Path(home.run) / "lock"
+    with open(path, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def interrupt_as_exception() -> None:
+    """SIGTERM ends a verb the way Ctrl-C does, so that cleanup code runs."""
+
+    def raise_interrupt(number: int, frame: object) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, raise_interrupt)

