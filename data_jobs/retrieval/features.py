@@ -1,0 +1,114 @@
+"""Evidence for "the corpus can answer this": numbers an abstention rule is fitted on.
+
+Every feature is relative to the corpus at hand (cosines, shares of the question's own idf mass, ranks), so that a rule
+fitted on one corpus carries over to another folder of documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.core.records import Passage
+from data_jobs.retrieval.analysis import expand, fold, is_identifier, joined, words
+from data_jobs.retrieval.lexical import Bm25
+
+FEATURES = {
+    "top_dense": "highest cosine of question and chunk",
+    "mean_dense": "mean cosine of the returned passages",
+    "dense_margin": "highest cosine minus the cosine of the last returned passage",
+    "dense_z": "highest cosine in standard deviations above the corpus mean for this question",
+    "top_lexical": "highest BM25 divided by the question's idf mass",
+    "top_sentence": "highest cosine of question and a sentence of the passages",
+    "coverage_1": "idf share of the question's words found in the first passage",
+    "coverage_3": "idf share of the question's words found in the first three passages",
+    "unknown": "idf share of the question's words that occur nowhere in the corpus",
+    "unknown_identifiers": "number of code-like names in the question that occur nowhere in the corpus",
+    "terms": "number of content words in the question",
+}
+
+
+@dataclass(frozen=True)
+class QuestionTerms:
+    """A question as the lexical index sees it.
+
+    Attributes:
+        weighted: index terms to search with, and their weights.
+        content: the content words' own terms with their idf (unknown words count as the rarest).
+        unknown: content terms that occur nowhere in the corpus.
+        unknown_identifiers: code-like names, as typed, that occur nowhere in the corpus.
+    """
+
+    weighted: dict[str, float]
+    content: dict[str, float]
+    unknown: tuple[str, ...]
+    unknown_identifiers: tuple[str, ...]
+
+    @property
+    def mass(self) -> float:
+        return sum(self.content.values())
+
+
+def question_terms(question: str, index: Bm25) -> QuestionTerms:
+    """Analyse a question against an index's vocabulary."""
+    tokens = words(question)
+    weighted: dict[str, float] = {}
+    content: dict[str, float] = {}
+    strange: list[str] = []
+    for token in tokens:
+        parts = expand(token)
+        for term in parts:
+            weighted[term] = 1.0
+        if is_identifier(token) and fold(token) not in index.vocabulary:
+            strange.append(token)
+        for term in parts[:-1] if len(parts) > 1 else parts:
+            content[term] = index.weight(term)
+    for pair in joined(tokens):
+        if pair in index.vocabulary and pair not in weighted:
+            weighted[pair] = 1.0
+    unknown = tuple(term for term in content if term not in index.vocabulary)
+    return QuestionTerms(weighted, content, unknown, tuple(strange))
+
+
+def covered(content: dict[str, float], texts: Sequence[str]) -> float:
+    """idf share of the content terms that occur in at least one of the texts."""
+    mass = sum(content.values())
+    if not mass:
+        return 0.0
+    present = {term for text in texts for token in words(text) for term in expand(token)}
+    return sum(weight for term, weight in content.items() if term in present) / mass
+
+
+def features(
+    terms: QuestionTerms, passages: Sequence[Passage], cosines: np.ndarray, lexical: np.ndarray, top_sentence: float
+) -> dict[str, float]:
+    """The features of one search (see ``FEATURES``).
+
+    Args:
+        terms: of the question.
+        passages: returned passages, best first.
+        cosines, lexical: scores of every chunk, float32 [chunks].
+        top_sentence: highest sentence cosine.
+    """
+    if not passages:
+        return dict.fromkeys(FEATURES, 0.0)
+    mass = terms.mass or 1.0
+    texts = [f"{p.context}\n{p.text}" for p in passages[:3]]
+    top = float(cosines.max())
+    spread = float(cosines.std()) or 1.0
+    dense = [p.dense for p in passages]
+    return {
+        "top_dense": top,
+        "mean_dense": sum(dense) / len(dense),
+        "dense_margin": top - dense[-1],
+        "dense_z": (top - float(cosines.mean())) / spread,
+        "top_lexical": float(lexical.max()) / mass,
+        "top_sentence": top_sentence,
+        "coverage_1": covered(terms.content, texts[:1]),
+        "coverage_3": covered(terms.content, texts),
+        "unknown": sum(terms.content[t] for t in terms.unknown) / mass,
+        "unknown_identifiers": float(len(terms.unknown_identifiers)),
+        "terms": float(len(terms.content)),
+    }

@@ -1,0 +1,71 @@
+"""What a search returns: passages, their scored sentences, and the features abstention is decided from.
+
+Plain values without behaviour, so that a result crosses a Serve handle, a cache or a log as JSON and comes back equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from cluster.core.records import Passage
+
+
+@dataclass(frozen=True)
+class ScoredSentence:
+    """One sentence of a returned passage.
+
+    Attributes:
+        passage: index into ``Retrieval.passages``.
+        start, end: half-open character offsets in the text of the passage's document.
+        text: the sentence itself, ``document.text[start:end]``.
+        dense: cosine of question and sentence, in [-1, 1].
+        lexical: share of the question's idf mass whose words occur in the sentence, in [0, 1].
+    """
+
+    passage: int
+    start: int
+    end: int
+    text: str
+    dense: float
+    lexical: float
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The result of one search, best passage first, at most one passage per document.
+
+    Attributes:
+        question: the question as searched.
+        passages: best first; ``score`` is the fused score the order comes from.
+        sentences: the sentences of the passages in passage order, then text order.
+        features: corpus-relative evidence for abstention (names and meaning: ``features.FEATURES``).
+        index_version, index_as_of: which index answered (manifest version and its creation time, UTC ISO 8601).
+        timings_ms: milliseconds per stage.
+    """
+
+    question: str
+    passages: tuple[Passage, ...] = ()
+    sentences: tuple[ScoredSentence, ...] = ()
+    features: dict[str, float] = field(default_factory=dict)
+    index_version: str = ""
+    index_as_of: str = ""
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; ``from_dict`` restores an equal value."""
+        return {
+            "question": self.question,
+            "passages": [p.to_dict() for p in self.passages],
+            "sentences": [vars(s).copy() for s in self.sentences],
+            "features": dict(self.features),
+            "index_version": self.index_version,
+            "index_as_of": self.index_as_of,
+            "timings_ms": dict(self.timings_ms),
+        }
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        passages = tuple(Passage.from_dict(p) for p in row["passages"])
+        sentences = tuple(ScoredSentence(**s) for s in row["sentences"])
+        return cls(**{**row, "passages": passages, "sentences": sentences})

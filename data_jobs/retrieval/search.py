@@ -1,0 +1,138 @@
+"""One search: question -> passages, scored sentences and features. Used by the retriever, evaluation and the gates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from cluster.core.config import RetrievalSection
+from cluster.core.records import Passage
+from data_jobs.retrieval.dense import DenseIndex
+from data_jobs.retrieval.embedder import Embedder
+from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
+from data_jobs.retrieval.lexical import Bm25, Field
+from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Snapshot
+
+FIELDS = (Field("context", 1.0, 0.4), Field("text", 1.0))
+LEXICAL_WEIGHT = 0.35
+
+
+class Searcher:
+    """Searches one snapshot. Not thread-safe (it shares the embedder).
+
+    Args:
+        snapshot: a loaded index.
+        embedder: the one it was built with (``Snapshot.load`` checked the fingerprint).
+        section: ``candidates`` and ``passages``.
+    """
+
+    def __init__(self, snapshot: Snapshot, embedder: Embedder, section: RetrievalSection) -> None:
+        self.snapshot = snapshot
+        self.embedder = embedder
+        self.section = section
+        chunks = snapshot.chunks
+        self.lexical = Bm25(FIELDS, [[c.context for c in chunks], [c.text for c in chunks]])
+        self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
+        self._vectors = snapshot.vectors[self._chunk_units]
+        self.dense = DenseIndex(self._vectors)
+        self._sentences_of = _grouped(snapshot)
+
+    def search(self, question: str, k: int | None = None) -> Retrieval:
+        """Find the passages that best answer ``question``: at most ``k`` (default ``section.passages``).
+
+        An empty question, or an empty index, gives an empty result; a long question is cut at the embedder's limit.
+        """
+        timings: dict[str, float] = {}
+        if not question.strip() or not self.snapshot.chunks:
+            return self._result(question, timings)
+        with _timed(timings, "embed"):
+            vector = self.embedder.encode([question], kind="query")[0]
+        with _timed(timings, "lexical"):
+            terms = question_terms(question, self.lexical)
+            lexical = self.lexical.scores(terms.weighted) / max(terms.mass, 1e-6)
+        with _timed(timings, "dense"):
+            cosines = self._vectors @ vector
+        with _timed(timings, "fuse"):
+            passages = self._passages(cosines, lexical, k or self.section.passages)
+        with _timed(timings, "sentences"):
+            scored = self._scored_sentences(passages, vector, terms)
+        with _timed(timings, "features"):
+            top_sentence = max((s.dense for s in scored), default=0.0)
+            found = features(terms, passages, cosines, lexical * terms.mass, top_sentence)
+        return self._result(question, timings, tuple(passages), tuple(scored), found)
+
+    def _result(
+        self,
+        question: str,
+        timings: dict[str, float],
+        passages: tuple[Passage, ...] = (),
+        sentences: tuple[ScoredSentence, ...] = (),
+        found: dict[str, float] | None = None,
+    ) -> Retrieval:
+        return Retrieval(
+            question, passages, sentences, found or {}, self.snapshot.version, self.snapshot.as_of, timings
+        )
+
+    def _passages(self, cosines: np.ndarray, lexical: np.ndarray, k: int) -> list[Passage]:
+        fused = cosines + LEXICAL_WEIGHT * lexical
+        passages: list[Passage] = []
+        seen: set[str] = set()
+        for row in np.argsort(-fused, kind="stable")[: max(self.section.candidates, 4 * k)]:
+            chunk = self.snapshot.chunks[int(row)]
+            if chunk.document in seen:
+                continue
+            seen.add(chunk.document)
+            passages.append(
+                Passage(
+                    chunk=chunk.id,
+                    document=chunk.document,
+                    title=chunk.title,
+                    source=chunk.source,
+                    text=chunk.text,
+                    start=chunk.start,
+                    end=chunk.end,
+                    score=float(fused[row]),
+                    dense=float(cosines[row]),
+                    lexical=float(lexical[row]),
+                    context=chunk.context,
+                    kind=chunk.kind,
+                )
+            )
+            if len(passages) == k:
+                break
+        return passages
+
+    def _scored_sentences(
+        self, passages: list[Passage], vector: np.ndarray, terms: QuestionTerms
+    ) -> list[ScoredSentence]:
+        scored = []
+        for i, passage in enumerate(passages):
+            units = self._sentences_of.get(passage.chunk, ())
+            if not len(units):
+                continue
+            cosines = self.snapshot.vectors[units] @ vector
+            for unit, cosine in zip(units, cosines, strict=True):
+                start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
+                text = passage.text[start - passage.start : end - passage.start]
+                scored.append(ScoredSentence(i, start, end, text, float(cosine), covered(terms.content, [text])))
+        return scored
+
+
+def _grouped(snapshot: Snapshot) -> dict[str, np.ndarray]:
+    """Sentence units per chunk id, in text order."""
+    units = np.flatnonzero(snapshot.unit_kind == SENTENCE)
+    groups: dict[str, list[int]] = {}
+    for unit in units:
+        groups.setdefault(snapshot.chunks[int(snapshot.unit_chunk[unit])].id, []).append(int(unit))
+    return {chunk: np.asarray(rows) for chunk, rows in groups.items()}
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    timings[stage] = round((time.perf_counter() - began) * 1000, 3)
