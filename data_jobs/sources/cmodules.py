@@ -21,8 +21,7 @@ from typing import Any
 
 from data_jobs.sources.symbols import Binding, Link, ModuleScan, Symbol, clean
 
-ALLOWED = frozenset(
-    """
+_ALLOWED_NAMES = """
     _abc _ast _asyncio _bisect _blake2 _bz2 _codecs _collections _contextvars _crypt _csv _ctypes _curses
     _curses_panel _datetime _dbm _decimal _elementtree _functools _gdbm _hashlib _heapq _io _json _locale _lsprof
     _lzma _md5 _multiprocessing _opcode _operator _pickle _posixshmem _posixsubprocess _queue _random _sha1 _sha2
@@ -30,8 +29,8 @@ ALLOWED = frozenset(
     _tkinter _tokenize _tracemalloc _typing _uuid _warnings _weakref _zoneinfo array atexit audioop binascii builtins
     cmath errno faulthandler fcntl gc grp itertools marshal math mmap nis ossaudiodev posix pwd pyexpat resource
     select spwd sys syslog termios time unicodedata zlib
-    """.split()
-)
+"""
+ALLOWED = frozenset(_ALLOWED_NAMES.split())
 # Python modules this very module has loaded, for the few names that only exist at run time: ``Pattern = type(...)``.
 LIVE: dict[str, types.ModuleType] = {"hashlib": hashlib, "re": re, "types": types}
 

@@ -1,8 +1,8 @@
 """Work out what public names mean across modules: the linking step after every module was scanned on its own.
 
 A *thing* is what one public name denotes: usually one symbol, sometimes several that stand for the same (a Python
-definition and the C one that replaces it). It has direct names (``json.loads``, ``json.decoder.loads``) and inherited ones
-(``pathlib.Path.with_suffix`` for ``PurePath.with_suffix``).
+definition and the C one that replaces it). It has direct names (``asyncio.gather``, ``asyncio.tasks.gather``) and
+inherited ones (``pathlib.Path.with_suffix`` for ``PurePath.with_suffix``).
 """
 
 from __future__ import annotations

@@ -22,14 +22,15 @@ from data_jobs.sources.symbols import Link, ModuleScan, Symbol
 
 SOURCE_NAME = "pydocs"
 # Not part of the library people use: tests, demos, easter eggs, vendored or frozen things, tools kept for themselves.
-EXCLUDED = frozenset(
-    """
+_EXCLUDED_NAMES = """
     antigravity this idlelib turtledemo test tests lib2to3 distutils pydoc_data site-packages dist-packages lib-dynload
     encodings.* ensurepip._bundled ensurepip._uninstall ctypes.macholib msilib xxlimited xxsubtype
-    """.split()
-)
+"""
+EXCLUDED = frozenset(_EXCLUDED_NAMES.split())
 # Public by spelling, but only the implementation of another module: their names are used where there is no other.
-IMPLEMENTATION = frozenset("genericpath ntpath posixpath posix nturl2path sre_compile sre_constants sre_parse".split())
+IMPLEMENTATION = frozenset(
+    ("genericpath", "ntpath", "posixpath", "posix", "nturl2path", "sre_compile", "sre_constants", "sre_parse")
+)
 MAX_ALIASES = 24
 MAX_TITLE_CHARS = 88
 
@@ -229,7 +230,8 @@ class _Catalogue:
             signature = best.signature or next((s.signature for s in thing.symbols if s.signature), "")
             yield Document(
                 id=ranked[0], title=_title(ranked[0], signature, best), text=text, source=best.source,
-                source_name=SOURCE_NAME, kind=_kind(ranked[0], best), signature=signature, aliases=tuple(sorted(others)),
+                source_name=SOURCE_NAME, kind=_kind(ranked[0], best), signature=signature,
+                aliases=tuple(sorted(others)),
             )  # fmt: skip
 
 
