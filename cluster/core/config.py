@@ -35,6 +35,8 @@ class ClusterSection(Section):
     """Logical CPUs Ray may schedule on; 0 means all this process may use."""
     object_store_mb: int = Field(512, ge=80)
     """Size of Ray's shared-memory object store in MiB."""
+    allow_other_ray: bool = False
+    """Start although another Ray cluster runs on this machine (its ports must differ)."""
     min_memory_mb: int = Field(3000, ge=0)
     """`plinth up` refuses to start with less available memory than this (MiB)."""
     min_disk_mb: int = Field(2000, ge=0)
@@ -122,7 +124,13 @@ class ServeSection(Section):
     max_body_bytes: int = Field(1_000_000, ge=1000)
     """Largest request body; more is answered 413 while it is still arriving."""
     max_prompt_chars: int = Field(32_000, ge=100)
-    """Longest message content in characters; more is a 400 context_length_exceeded."""
+    """Longest prompt (all messages together, or one text) in characters; more is a 400 context_length_exceeded."""
+    max_header_bytes: int = Field(16_384, ge=1000)
+    """Largest request header block; more is answered 431."""
+    body_timeout_s: float = Field(15.0, gt=0)
+    """Longest time a request body may take to arrive; 408 after it."""
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    """Host names (any port) the service answers to; others get 403, so that no web site can rebind DNS to it."""
     max_messages: int = Field(200, ge=1)
     """Most messages in one chat request."""
     guard_timeout_s: float = Field(2.0, gt=0)

@@ -1,0 +1,61 @@
+# make quickstart   installs everything into .venv, then goes from documents to a cited answer
+# make test         installs the test tools and runs the tests (minutes)
+# make test-full    the slow live tests too
+# make check        lint, types, architecture
+# make bench        latency of the running service
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A folder or index of wheels given for pip serves uv too (uv does not read pip's variables).
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Without such a folder uv takes torch from PyTorch's index for this machine: CPU build where there is no GPU.
+TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(TORCH)
+
+.PHONY: quickstart install install-dev preflight test test-full check bench clean
+
+quickstart: install
+	@$(BIN)/plinth quickstart
+
+install: $(VENV)/.installed
+
+install-dev: $(VENV)/.installed-dev
+
+preflight:
+	@sh preflight.sh $(PYTHON)
+
+$(VENV)/.uv: constraints.txt
+	@sh preflight.sh $(PYTHON)
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.uv pyproject.toml constraints.txt
+	@echo "installing packages into $(VENV)"
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing test tools into $(VENV)"
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+test: install-dev
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-full: install-dev
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: install-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: install
+	@$(BIN)/plinth bench serve
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,59 @@
+"""plinth data: prepare a corpus, read its report."""
+
+from __future__ import annotations
+
+import argparse
+
+from cluster.cli.jobs import job_verb
+from cluster.cli.output import console, print_json, print_table
+from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.core.errors import ExitCode
+from cluster.core.home import Home
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+
+
+def register(commands: Commands) -> None:
+    from data_jobs import commands as jobs
+
+    group = add_group(commands, "data", "Prepare corpora and read their reports.")
+    job_verb(group, "prepare", "data_jobs", "prepare", jobs.add_prepare_arguments, jobs.run_prepare, print_dataset,
+             "Prepare a corpus: extract, normalise, filter, deduplicate, redact.",
+             "Bad files and records are quarantined one by one (`plinth data report` lists them); the rest goes on.",
+             )  # fmt: skip
+    parser = add_verb(group, "report", report, "Show what a dataset kept, what it left out, and why.")
+    parser.add_argument("dataset", nargs="?", default="", help="NAME or NAME@VERSION (default: the newest prepared)")
+    parser.add_argument("-n", "--lines", type=int, default=50, help="most quarantined entries to list (default 50)")
+
+
+def print_dataset(dataset: Manifest) -> None:
+    counts = dataset.counts
+    console.print(f"[bold]{dataset.name}@{dataset.version}[/bold]")
+    rows = [(name, f"{counts[name]:,}") for name in ("records_in", "kept", "duplicates", "filtered", "quarantined")]
+    rows += [(name, f"{counts[name]:,}") for name in ("files_seen", "files_read", "files_quarantined")]
+    print_table("", ("records", "count"), rows, numeric=("count",))
+    if counts.get("reasons"):
+        reasons = sorted(counts["reasons"].items(), key=lambda item: -item[1])
+        print_table("Left out", ("reason", "count"), reasons, numeric=("count",))
+    if counts.get("pii"):
+        print_table("Redacted", ("type", "count"), sorted(counts["pii"].items()), numeric=("count",))
+
+
+def report(args: argparse.Namespace) -> int:
+    from data_jobs.report import load_report
+
+    from data_jobs.commands import find_dataset
+
+    store = Store(Home.from_env().store_uri)
+    dataset = find_dataset(store, args.dataset)
+    found = load_report(store, dataset)
+    if args.json:
+        print_json(found)
+        return ExitCode.DONE
+    print_dataset(dataset)
+    entries = found["quarantined"]
+    if entries:
+        rows = [(repr(e["source"])[1:-1], e["record"], e["reason"], e["detail"]) for e in entries[: args.lines]]
+        title = f"Quarantined ({len(entries)})"
+        print_table(title, ("file", "record", "reason", "detail"), rows)
+    return ExitCode.DONE

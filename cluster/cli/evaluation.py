@@ -1,0 +1,71 @@
+"""plinth eval: how good the answers are, with intervals."""
+
+from __future__ import annotations
+
+import argparse
+
+from cluster.cli.output import Stages, print_json, print_table
+from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.core.entry import config_from
+from cluster.core.errors import BadInputError, ExitCode
+from cluster.core.home import Home
+from cluster.core.storage import Store
+
+
+def register(commands: Commands) -> None:
+    group = add_group(commands, "eval", "Measure the quality of answers.")
+    parser = add_verb(
+        group, "run", run, "Ask a suite of questions and count what is right, cited, refused (95 % intervals).",
+        "Suites: stdlib (how-to questions about the standard library; needs the pydocs index), or a path of a .jsonl\n"
+        "file with id, question, accepted, answerable. `tune` questions were used to choose settings; trust `report`.",
+    )  # fmt: skip
+    parser.add_argument("--suite", default="stdlib", help="stdlib (default) or the path of a .jsonl file")
+    parser.add_argument("--model", default="quote", help="tier to ask (default quote)")
+    parser.add_argument("--misses", action="store_true", help="list the questions that went wrong")
+
+
+def run(args: argparse.Namespace) -> int:
+    from cluster.cli.ask import service_url
+    from train_jobs.evaluation.answerer import HttpAnswerer
+    from train_jobs.evaluation.run import run_suite
+
+    home = Home.from_env()
+    config, store = config_from(args, home), Store(home.store_uri)
+    stages = Stages(show=not args.json)
+    answerer = HttpAnswerer(service_url(config), model=args.model)
+    with stages.run(f"suite {args.suite}"):
+        started = False
+
+        def on_question(done: int, total: int) -> None:
+            nonlocal started
+            if not started:
+                stages.stage("asking", total, "questions")
+                started = True
+            stages.advance()
+
+        result = run_suite(args.suite, answerer, aliases=_aliases(store, config.index.name), on_question=on_question)
+    if args.json:
+        print_json(result.to_dict())
+        return ExitCode.DONE
+    print_table(f"{result.suite} on {result.answerer} (index {result.index_version})",
+                ("split", "measure", "rate", "95 % interval", "hits"), result.rows(),
+                numeric=("rate", "hits"))  # fmt: skip
+    print_table("", ("latency ms", ""), [(name, f"{value:.1f}") for name, value in result.latency_ms.items()])
+    if args.misses:
+        rows = [(q.id, q.question, ", ".join(q.cited[:5]) or q.reason, ", ".join(q.accepted[:3]))
+                for q in result.questions if (not q.cited_hit if q.group == "answerable" else q.grounded)]  # fmt: skip
+        print_table("Misses", ("id", "question", "cited", "accepted"), rows)
+    return ExitCode.DONE
+
+
+def _aliases(store: Store, index_name: str) -> dict[str, tuple[str, ...]]:
+    """Other names of each document of the live index's dataset: a re-export is the same thing."""
+    version = store.alias("indexes", index_name, "live")
+    if version is None:
+        raise BadInputError("no index is live: run `plinth quickstart` first")
+    dataset = store.manifest("indexes", index_name, version).inputs["dataset"]
+    name, _, dataset_version = dataset.partition("@")
+    from data_jobs.report import load_documents
+
+    documents = load_documents(store, store.manifest("datasets", name, dataset_version))
+    return {document.id: document.aliases for document in documents}

@@ -1,0 +1,86 @@
+"""plinth index: build, list, roll back, search."""
+
+from __future__ import annotations
+
+import argparse
+
+from cluster.cli.jobs import job_verb
+from cluster.cli.output import console, print_json, print_table
+from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.core.entry import config_from
+from cluster.core.errors import EnvironmentFaultError, ExitCode
+from cluster.core.home import Home
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+
+
+def register(commands: Commands) -> None:
+    from data_jobs import commands as jobs
+
+    group = add_group(commands, "index", "Build and manage the search index.")
+    job_verb(group, "build", "data_jobs", "index", jobs.add_index_arguments, jobs.run_index, print_index,
+             "Build an index from a prepared dataset and make it live.",
+             "Running services pick it up by themselves, without a restart and without a failed request.")  # fmt: skip
+    add_verb(group, "list", list_indexes, "List index versions; the live one is marked.")
+    add_verb(group, "rollback", rollback, "Make the index that was live before the current one live again.")
+    parser = add_verb(group, "search", search, "Search the live index through the running service.")
+    parser.add_argument("query", nargs="+")
+    parser.add_argument("-k", type=int, default=5, help="how many passages (default 5)")
+
+
+def print_index(index: Manifest) -> None:
+    console.print(f"[bold]{index.name}@{index.version}[/bold] from {', '.join(index.inputs.values())}")
+    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in index.counts.items()]
+    print_table("", ("", "count"), rows, numeric=("count",))
+
+
+def list_indexes(args: argparse.Namespace) -> int:
+    home = Home.from_env()
+    name = config_from(args, home).index.name
+    store = Store(home.store_uri)
+    live = store.alias("indexes", name, "live")
+    versions = store.versions("indexes", name)
+    if args.json:
+        print_json([{"version": m.version, "live": m.version == live, "created_at": m.created_at, "inputs": m.inputs,
+                     "counts": m.counts} for m in versions])  # fmt: skip
+    else:
+        rows = [("*" if m.version == live else "", m.version, m.created_at, ", ".join(m.inputs.values()),
+                 m.counts.get("chunks", "")) for m in versions]  # fmt: skip
+        print_table(f"Index {name}", ("live", "version", "built", "from", "chunks"), rows, numeric=("chunks",))
+    return ExitCode.DONE
+
+
+def rollback(args: argparse.Namespace) -> int:
+    home = Home.from_env()
+    name = config_from(args, home).index.name
+    left, now = Store(home.store_uri).roll_back_alias("indexes", name, "live")
+    if args.json:
+        print_json({"index": name, "from": left, "live": now})
+    else:
+        console.print(f"Index {name}: {left} → [bold]{now}[/bold] is live again.")
+    return ExitCode.DONE
+
+
+def search(args: argparse.Namespace) -> int:
+    import httpx
+
+    from cluster.cli.ask import service_url
+
+    base_url = service_url(config_from(args, Home.from_env()))
+    try:
+        body = {"query": " ".join(args.query), "k": args.k}
+        reply = httpx.post(f"{base_url}/v1/search", json=body, timeout=30, trust_env=False)
+    except httpx.TransportError as error:
+        raise EnvironmentFaultError(f"no answer from {base_url} ({error}); start it with `plinth up`") from error
+    if reply.status_code != 200:
+        raise EnvironmentFaultError(f"the service answered {reply.status_code}: {reply.json()['error']['message']}")
+    found = reply.json()
+    if args.json:
+        print_json(found)
+        return ExitCode.DONE
+    rows = [
+        (i, f"{p['score']:.3f}", p["document"], " ".join(p["text"].split())[:100])
+        for i, p in enumerate(found["data"], 1)
+    ]
+    print_table("", ("", "score", "document", "text"), rows, numeric=("score",))
+    return ExitCode.DONE

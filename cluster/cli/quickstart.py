@@ -1,0 +1,167 @@
+"""plinth quickstart: from nothing to a cited answer in one command, resumable at any point."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cluster import local_head
+from cluster.cli.ask import print_answer, stream_answer
+from cluster.cli.output import Stages, console, print_json
+from cluster.cli.service import deploy, start_head, wait_for
+from cluster.cli.verbs import Commands, add_verb
+from cluster.connect import connected
+from cluster.core.config import PlinthConfig
+from cluster.core.errors import ExitCode, PlinthError
+from cluster.core.home import Home
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+
+QUESTIONS = (
+    "How do I copy a whole directory tree?",
+    "What is the best way to find the most common items in a list?",
+    "How can I bake a chocolate cake?",
+)
+
+STAGE_LOGS = {
+    "check this machine": "cli.jsonl",
+    "start Ray (token, loopback)": "ray_head.log",
+    "prepare the corpus": "data.jsonl",
+    "build the index": "index.jsonl",
+    "deploy the service": "gateway.jsonl",
+}
+
+
+def register(commands: Commands) -> None:
+    parser = add_verb(
+        commands, "quickstart", quickstart, "Start everything, index documents, answer questions, leave it running.",
+        "Stages: check the machine, start Ray, prepare the corpus, build the index, deploy the service, ask.\n"
+        "A second run reuses what is finished. Ctrl-C at any time; the same command goes on where it stopped.",
+    )  # fmt: skip
+    parser.add_argument("--source", help="`pydocs` (default) or a folder of .md .rst .txt .jsonl files")
+    parser.add_argument("--name", help="name of the dataset (default: from the source)")
+
+
+def quickstart(args: argparse.Namespace) -> int:
+    from data_jobs.commands import configure
+
+    home = Home.from_env()
+    config, stages = configure(args, home), Stages(show=not args.json)
+    if config.data.source != "pydocs":
+        from data_jobs.sources.files import check_folder
+
+        check_folder(config.data.source)  # before anything is started
+    try:
+        instance = start_head(config, home, stages)
+        dataset, index = _prepare_and_index(config, home, stages)
+        deploy(config, home, instance, stages)
+        with stages.run("load the index"):
+            wait_for(instance.base_url, "/readyz", home)
+            _wait_for_version(instance.base_url, index.version, home)
+    except PlinthError as error:
+        log = STAGE_LOGS.get(stages.current)
+        hint = f" (stage '{stages.current}'; log: {home.logs / log})" if log else ""
+        raise type(error)(f"{error.message}{hint}", **error.extras) from error
+    answers = _ask(config, instance.base_url, dataset, Store(home.store_uri), args.json, stages)
+    if args.json:
+        print_json({
+            "base_url": instance.base_url, "dataset": dataset.version, "index": index.version,
+            "seconds": stages.seconds, "answers": answers,
+        })  # fmt: skip
+        return ExitCode.DONE
+    console.print()
+    stages.table()
+    _say_goodbye(instance)
+    return ExitCode.DONE
+
+
+def _prepare_and_index(config: PlinthConfig, home: Home, stages: Stages) -> tuple[Manifest, Manifest]:
+    from data_jobs.build_index import build
+    from data_jobs.prepare_corpus import prepare
+
+    from data_jobs.commands import go_live
+
+    store = Store(home.store_uri)
+    with connected(home):
+        with stages.run("prepare the corpus"):
+            dataset = prepare(config, store, stages)
+            counts = dataset.counts
+            stages.note(
+                f"{counts['kept']:,} kept, {counts['duplicates']:,} duplicates, {counts['filtered']:,} filtered, "
+                f"{counts['quarantined']:,} quarantined of {counts['records_in']:,}"
+            )
+        with stages.run("build the index"):
+            index = build(config, store, dataset, stages)
+            stages.note(f"{index.counts['chunks']:,} chunks of {index.counts['documents']:,} documents")
+    go_live(store, index, why="quickstart")
+    return dataset, index
+
+
+def _wait_for_version(base_url: str, version: str, home: Home) -> None:
+    """Until the retriever serves the index just built (it follows the alias)."""
+    import time
+
+    import httpx
+
+    from cluster.cli.service import READY_TIMEOUT_S
+    from cluster.core.errors import EnvironmentFaultError
+
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        reply = httpx.get(f"{base_url}/readyz", timeout=5, trust_env=False)
+        if reply.status_code == 200 and reply.json().get("index_version") == version:
+            return
+        time.sleep(0.1)
+    raise EnvironmentFaultError(f"index {version} did not go live; see {home.logs / 'retriever.jsonl'}")
+
+
+def _ask(
+    config: PlinthConfig, base_url: str, dataset: Manifest, store: Store, quiet: bool, stages: Stages
+) -> list[dict[str, Any]]:
+    answers = []
+    for question in _questions(config, dataset, store):
+        with Stages(show=False).run("ask"):
+            answer = stream_answer(base_url, [{"role": "user", "content": question}], "auto", None)
+        answers.append({"question": question, **answer})
+        if not quiet:
+            console.print(f"\n[bold]{question}[/bold]")
+            print_answer(answer)
+    return answers
+
+
+def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[str, ...]:
+    """Ours for the standard library; for other corpora two from its titles and one it cannot answer."""
+    if config.data.source == "pydocs":
+        return QUESTIONS
+    import pyarrow.parquet as pq
+
+    files = [f.path for f in dataset.files if f.path.startswith("documents-")]
+    titles: list[str] = []
+    for path in files:
+        with store.fs.open(f"{store.artefact(dataset)}/{path}", "rb") as handle:
+            titles += pq.read_table(handle, columns=["title"]).column("title").to_pylist()
+        if len(titles) > 200:
+            break
+    chosen = titles[:: max(1, len(titles) // 2)][:2]
+    return (*(f"What is said about {title}?" for title in chosen), QUESTIONS[-1])
+
+
+def _say_goodbye(instance: local_head.Instance) -> None:
+    base = instance.base_url
+    console.print(f"""
+[bold]It is running.[/bold]
+  chat page   {base}/
+  API         {base}/v1      dashboard   {instance.dashboard_url} (token: `plinth env`)
+
+[bold]Ask more[/bold]
+  plinth ask "How do I parse a date?"
+  curl {base}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "auto", "messages": \\[{{"role": "user", "content": "How do I parse a date?"}}]}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{base}/v1", api_key="unused")
+  reply = client.chat.completions.create(model="auto", messages=\\[{{"role": "user", "content": "..."}}])
+
+[bold]Stop[/bold]
+  plinth down
+""", soft_wrap=True)  # fmt: skip

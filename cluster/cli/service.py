@@ -1,0 +1,145 @@
+"""Bringing the service up, and describing what runs: shared by `up`, `quickstart` and `status`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cluster import local_head
+from cluster.cli.output import Stages, human_bytes
+from cluster.connect import connected
+from cluster.core.config import PlinthConfig
+from cluster.core.errors import EnvironmentFaultError
+from cluster.core.home import Home, write_private
+from cluster.core.storage import Store
+from cluster.doctor import require_ready
+from cluster.local_head import Instance
+
+READY_TIMEOUT_S = 120.0
+
+
+def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
+    """Check the machine, then start Ray's head (or find the running one)."""
+    if (instance := local_head.running(home)) is not None:
+        return instance
+    with stages.run("check this machine"):
+        require_ready(config, home)
+    with stages.run("start Ray (token, loopback)"):
+        instance = local_head.start(config, home)
+    write_private(home.run / "config.json", json.dumps(config.model_dump(), indent=1))
+    return instance
+
+
+def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages) -> None:
+    """Deploy the Serve graph (a deployment that is the same already stays as it is) and wait until it answers."""
+    with stages.run("deploy the service"):
+        if answers(instance.base_url, "/healthz"):
+            stages.note("already up")
+            return
+        with connected(home):
+            from serve_apps.deploy import run
+
+            run(config)
+        wait_for(instance.base_url, "/healthz", home)
+
+
+def bring_up(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
+    """`plinth up`: head and service; the live index, if there is one, answers."""
+    instance = start_head(config, home, stages)
+    deploy(config, home, instance, stages)
+    return instance
+
+
+def answers(base_url: str, path: str) -> bool:
+    try:
+        return httpx.get(f"{base_url}{path}", timeout=5, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_for(base_url: str, path: str, home: Home) -> None:
+    """Poll until the service says 200.
+
+    Raises:
+        EnvironmentFaultError: it did not within READY_TIMEOUT_S; names the log files.
+    """
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if answers(base_url, path):
+            return
+        time.sleep(0.1)
+    raise EnvironmentFaultError(f"{base_url}{path} was not ready after {READY_TIMEOUT_S:.0f} s; see {home.logs}")
+
+
+def client_environment(home: Home) -> dict[str, str]:
+    """What another shell needs: addresses, the token's path, the OpenAI base URL. No secret values."""
+    instance = local_head.running(home)
+    if instance is None:
+        raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
+    return {
+        "RAY_ADDRESS": instance.ray_address,
+        "RAY_API_SERVER_ADDRESS": instance.dashboard_url,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.token_path),
+        "OPENAI_BASE_URL": f"{instance.base_url}/v1",
+        "OPENAI_API_KEY": "unused-on-loopback",
+        "PLINTH_HOME": str(home.root),
+        "PLINTH_STORE": home.store_uri,
+    }
+
+
+def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
+    """Everything `plinth status` shows, as plain data."""
+    store = Store(home.store_uri)
+    instance = local_head.running(home)
+    found: dict[str, Any] = {"service": "stopped", "home": str(home.root), "store": home.store_uri}
+    if instance is not None:
+        processes = instance.processes()
+        found.update(
+            service="ready" if answers(instance.base_url, "/readyz") else "up, not ready (no live index?)",
+            base_url=instance.base_url,
+            dashboard=instance.dashboard_url,
+            started_at=instance.started_at,
+            processes=len(processes),
+            memory=human_bytes(sum(_private_bytes(process.pid) for process in processes)),
+            models=_models(instance.base_url),
+        )
+    version = store.alias("indexes", config.index.name, "live")
+    found["index"] = store.manifest("indexes", config.index.name, version).to_dict() if version else None
+    if found["index"]:
+        found["index"].pop("files")
+    found["disk"] = _disk_use(home, store)
+    return found
+
+
+def _models(base_url: str) -> dict[str, str]:
+    try:
+        reply = httpx.get(f"{base_url}/v1/models", timeout=5, trust_env=False)
+    except httpx.TransportError:
+        return {}
+    if reply.status_code != 200:
+        return {}
+    return {model["id"]: model.get("plinth", {}).get("version", "") for model in reply.json()["data"]}
+
+
+def _private_bytes(pid: int) -> int:
+    """Proportional set size: shared pages are counted once over all processes."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def _disk_use(home: Home, store: Store) -> dict[str, int]:
+    used = {"store": int(store.fs.du(store.root)) if store.exists(store.root) else 0}
+    used["logs"] = sum(path.stat().st_size for path in home.logs.iterdir() if path.is_file())
+    used["free"] = shutil.disk_usage(home.root).free
+    return used

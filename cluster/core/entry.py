@@ -1,0 +1,63 @@
+"""How a command-line entry point ends: errors become one line and an exit code, never a traceback a user must read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable
+
+from cluster.core.config import PlinthConfig, configured, load_config
+from cluster.core.errors import ExitCode, PlinthError
+from cluster.core.home import Home
+from cluster.core.presets import PRESETS, preset
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Options every verb has: ``--json``, ``--preset``, ``--set section.field=value``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables and bars")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="configuration to start from (default: laptop)")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.FIELD=VALUE",
+        help="override one configuration value; may be repeated (see `plinth doctor --fields`)",
+    )  # fmt: skip
+
+
+def config_from(args: argparse.Namespace, home: Home) -> PlinthConfig:
+    """The configuration a verb works with: a named preset, else what `plinth up` was started with, plus --set."""
+    saved = home.root / "run" / "config.json"
+    if args.preset is None and saved.exists():
+        return configured(load_config(saved), args.overrides)
+    return preset(args.preset or "laptop", args.overrides)
+
+
+def run_main(work: Callable[[], int], *, as_json: bool = False) -> int:
+    """Run ``work`` and return its exit code, or that of the error it raised.
+
+    A PlinthError prints its message; any other exception is a bug: its traceback goes to ``logs/cli-error.log`` and the
+    terminal gets the file's name. KeyboardInterrupt gives 130.
+    """
+    try:
+        return work()
+    except PlinthError as error:
+        _say(error.message, error.exit_code, as_json, extras=error.extras)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted; finished work is kept, run the same command again to go on", ExitCode.INTERRUPTED, as_json)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        return int(ExitCode.DONE)
+    except Exception as error:  # noqa: BLE001 (the outermost frame of the process)
+        path = Home.from_env().logs / "cli-error.log"
+        path.write_text(traceback.format_exc())
+        _say(f"internal error: {type(error).__name__}: {error} (traceback: {path})", ExitCode.INTERNAL, as_json)
+        return int(ExitCode.INTERNAL)
+
+
+def _say(message: str, code: ExitCode, as_json: bool, extras: dict[str, object] | None = None) -> None:
+    if as_json:
+        body = {"error": {"message": message, "exit_code": int(code), "kind": code.name.lower(), **(extras or {})}}
+        print(json.dumps(body, default=str))
+    else:
+        print(f"plinth: {message}", file=sys.stderr)

@@ -1,0 +1,54 @@
+"""Ray job submission: the same verb with the same arguments, run inside the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.core.errors import EnvironmentFaultError, ExitCode
+from cluster.core.home import Home
+from cluster.core.telemetry import log_event
+from cluster.local_head import running
+from cluster.serve_mode import serve_environment
+
+
+def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
+    """Run ``python -m module arguments`` as a Ray job, print its output, and return its exit code.
+
+    The project's checkout travels as the working directory. Ctrl-C stops following, not the job.
+
+    Raises:
+        EnvironmentFaultError: nothing runs, or the cluster refused the job.
+    """
+    instance = running(home)
+    if instance is None:
+        raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
+    os.environ.update(serve_environment(home, instance.ports))
+    from ray.job_submission import JobSubmissionClient
+
+    entrypoint = shlex.join(["python", "-m", module, *arguments])
+    try:
+        client = JobSubmissionClient(instance.dashboard_url)
+        job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(project_root())})
+    except (ConnectionError, RuntimeError) as error:
+        raise EnvironmentFaultError(f"the cluster at {instance.dashboard_url} refused the job: {error}") from error
+    log_event("cluster", "job_submitted", job=job, entrypoint=entrypoint)
+    print(f"submitted {job}: {entrypoint}", file=sys.stderr)
+    asyncio.run(_follow(client, job))
+    info = client.get_job_info(job)
+    log_event("cluster", "job_ended", job=job, status=str(info.status))
+    code = info.driver_exit_code
+    return int(code) if code is not None else int(ExitCode.INTERNAL)
+
+
+async def _follow(client: object, job: str) -> None:
+    async for lines in client.tail_job_logs(job):  # type: ignore[attr-defined]
+        print(lines, end="", flush=True)
+
+
+def project_root() -> Path:
+    return Path(__file__).resolve().parents[1]

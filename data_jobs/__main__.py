@@ -1,0 +1,36 @@
+"""``python -m data_jobs prepare|index``: the entry point of Ray jobs. Only parses and dispatches."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from cluster.core.entry import add_common, run_main
+from cluster.core.progress import Silent
+from data_jobs import commands
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m data_jobs", description="Data jobs on a running Ray cluster.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    prepare = verbs.add_parser("prepare", help="prepare a corpus from a source")
+    commands.add_prepare_arguments(prepare)
+    prepare.set_defaults(work=commands.run_prepare)
+    index = verbs.add_parser("index", help="build an index from a prepared dataset")
+    commands.add_index_arguments(index)
+    index.set_defaults(work=commands.run_index)
+    for verb in (prepare, index):
+        add_common(verb)
+    args = parser.parse_args()
+
+    def work() -> int:
+        manifest = args.work(args, Silent())
+        print(json.dumps(commands.summary(manifest), indent=1))
+        return 0
+
+    return run_main(work, as_json=args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The arguments and the work of this folder's jobs: the same from ``plinth``, ``--submit``, ``python -m data_jobs``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cluster.connect import connected
+from cluster.core.config import PlinthConfig, configured
+from cluster.core.entry import config_from
+from cluster.core.home import Home
+from cluster.core.progress import Progress
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+
+
+def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", help="`pydocs` (default) or a folder of .md .rst .txt .jsonl files")
+    parser.add_argument("--name", help="name of the dataset (default: from the source)")
+
+
+def add_index_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    parser.add_argument("--no-live", action="store_true", help="publish the index without serving it")
+
+
+def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
+    """The configuration with this job's own arguments applied; a relative folder is made absolute for the workers."""
+    overrides = []
+    if getattr(args, "source", None):
+        source = args.source if args.source == "pydocs" else str(Path(args.source).expanduser().absolute())
+        overrides.append(f"data.source={source}")
+    if getattr(args, "name", None):
+        overrides.append(f"data.name={args.name}")
+    return configured(config_from(args, home), overrides)
+
+
+def run_prepare(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Prepare a corpus on the running cluster."""
+    from data_jobs.prepare_corpus import prepare
+
+    home = Home.from_env()
+    config = configure(args, home)
+    with connected(home):
+        return prepare(config, Store(home.store_uri), progress)
+
+
+def run_index(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Build an index from a dataset on the running cluster and, unless told otherwise, make it the live one."""
+    from data_jobs.build_index import build
+
+    home = Home.from_env()
+    config, store = configure(args, home), Store(home.store_uri)
+    dataset = find_dataset(store, args.dataset)
+    with connected(home):
+        index = build(config, store, dataset, progress)
+    if not args.no_live:
+        go_live(store, index, why="index build")
+    return index
+
+
+def find_dataset(store: Store, reference: str) -> Manifest:
+    """``NAME@VERSION``, ``NAME`` (its latest), or empty for the most recently prepared dataset.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    from cluster.core.errors import BadInputError
+
+    if reference:
+        name, _, version = reference.partition("@")
+        return store.manifest("datasets", name, version or "latest")
+    latest = [store.manifest("datasets", name, "latest") for name in store.names("datasets")]
+    if not latest:
+        raise BadInputError("no dataset has been prepared yet: run `plinth data prepare --source FOLDER` first")
+    return max(latest, key=lambda manifest: manifest.created_at)
+
+
+def go_live(store: Store, index: Manifest, why: str) -> None:
+    """Point the `live` alias at this index; running retrievers pick it up within `retrieval.refresh_s`."""
+    store.move_alias("indexes", index.name, "live", index.version, why)
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """What a job prints with --json."""
+    return {
+        "kind": manifest.kind,
+        "name": manifest.name,
+        "version": manifest.version,
+        "run_key": manifest.run_key,
+        "counts": manifest.counts,
+        "inputs": manifest.inputs,
+    }

@@ -1,0 +1,32 @@
+"""The chat page's files, read once: plain HTML, CSS and JavaScript without a build step or any other host."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from starlette.responses import Response
+
+FILES = {
+    "index.html": "text/html; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "chat.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+# Nothing but this origin's own files: what a document says can never load or run anything.
+POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+HEADERS = {"content-security-policy": POLICY, "cache-control": "no-cache"}
+
+
+def page_reply(name: str) -> Response:
+    """One of FILES as a reply."""
+    return Response(_read(name), media_type=FILES[name], headers=HEADERS)
+
+
+@cache
+def _read(name: str) -> bytes:
+    return (Path(__file__).parent / name).read_bytes()

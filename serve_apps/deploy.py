@@ -1,0 +1,154 @@
+"""The Serve graph (R): every deployment, option and bind in one place.
+
+gateway (HTTP ingress) -> guard and retriever together -> quote -> guard. The classes that do the work are plain
+(`replicas.py`, `gateway.py`); here they become deployments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from cluster.core.config import PlinthConfig
+from cluster.core.storage import source_hash
+from cluster.core.telemetry import METRICS
+from serve_apps import handles, metrics_page
+from serve_apps.replicas import GuardReplica, QuoteReplica, RetrieverReplica, report_start
+
+APP = "plinth"
+EMBEDDING_MODELS = {"minilm": "all-minilm-l6-v2"}
+
+
+def stay_on_loopback() -> None:
+    """Make this replica's inter-deployment gRPC server listen on loopback.
+
+    Serve binds it to every interface ("[::]:0") and has no setting for it. The server starts after the deployment's
+    __init__, which calls this. Private API, pinned ray: tests/live checks every listener of the running service.
+    """
+    import ray.serve._private.replica as replica
+
+    bind: Any = replica.add_port_to_grpc_server
+    if getattr(bind, "on_loopback", False):
+        return
+
+    def on_loopback(server: Any, address: str) -> int:
+        return bind(server, address.replace("[::]", "127.0.0.1"))
+
+    on_loopback.on_loopback = True  # type: ignore[attr-defined]
+    replica.add_port_to_grpc_server = on_loopback
+
+
+class RayRecorder:
+    """``Recorder`` over ray.util.metrics; each metric is registered on first use."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def record(self, metric: str, value: float, labels: dict[str, str]) -> None:
+        if metric not in self._made:
+            spec = METRICS[metric]
+            # Ray's exporter appends _total to counters by itself only when the name lacks it.
+            if spec.kind == "counter":
+                self._made[metric] = Counter(metric, spec.help, spec.labels)
+            elif spec.kind == "gauge":
+                self._made[metric] = Gauge(metric, spec.help, spec.labels)
+            else:
+                self._made[metric] = Histogram(metric, spec.help, list(spec.buckets), spec.labels)
+        made = self._made[metric]
+        if isinstance(made, Counter):
+            made.inc(value, labels)
+        elif isinstance(made, Gauge):
+            made.set(value, labels)
+        else:
+            made.observe(value, labels)
+
+
+@serve.deployment(name="guard")
+class Guard(GuardReplica):
+    def __init__(self, config: PlinthConfig) -> None:
+        stay_on_loopback()
+        super().__init__(config)
+        report_start("guard", config)
+
+
+@serve.deployment(name="retriever")
+class Retriever(RetrieverReplica):
+    def __init__(self, config: PlinthConfig) -> None:
+        stay_on_loopback()
+        super().__init__(config)
+        report_start("retriever", config)
+
+
+@serve.deployment(name="quote")
+class Quote(QuoteReplica):
+    def __init__(self, config: PlinthConfig) -> None:
+        stay_on_loopback()
+        super().__init__(config)
+        report_start("quote", config)
+
+
+@serve.deployment(name="gateway")
+@serve.ingress()
+class GatewayIngress:
+    """HTTP in, SSE out: binds the plain Gateway to handles."""
+
+    def __init__(
+        self, config: PlinthConfig, guard: DeploymentHandle, retriever: DeploymentHandle, quote: DeploymentHandle
+    ) -> None:
+        from data_jobs.pii import MAX_ENTITY_CHARS
+
+        from serve_apps.gateway import Gateway
+        from serve_apps.journal import Journal
+        from train_jobs.answering.conversation import standalone_question
+
+        stay_on_loopback()
+        self._config = config
+        self._gateway = Gateway(
+            config.serve,
+            guard=handles.GuardHandle(guard),
+            retriever=handles.RetrieverHandle(retriever),
+            tiers={"quote": handles.TierHandle(quote, source_hash("train_jobs/answering"))},
+            embedding_model=EMBEDDING_MODELS.get(config.index.embedder, "embedder"),
+            question_of=standalone_question,
+            longest_finding=MAX_ENTITY_CHARS,
+            journal=Journal(RayRecorder()),
+        )
+        report_start("gateway", config)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from serve_apps.openai_http import build_http
+
+        return build_http(self._gateway, self._config.serve, metrics_source=metrics_page.collect)
+
+
+def build_app(config: PlinthConfig) -> serve.Application:
+    """The bound graph for ``serve.run`` or a Serve config file."""
+    section = config.serve
+
+    def options(deployment: Any, replicas: int, **more: Any) -> Any:
+        return deployment.options(
+            num_replicas=replicas,
+            max_ongoing_requests=200,
+            health_check_period_s=2,
+            graceful_shutdown_timeout_s=10,
+            ray_actor_options={"num_cpus": section.replica_cpus},
+            logging_config={"enable_access_log": False, "log_level": "WARNING"},
+            **more,
+        )
+
+    guard = options(Guard, section.guard_replicas).bind(config)
+    retriever = options(Retriever, section.retriever_replicas).bind(config)
+    quote = options(Quote, section.quote_replicas).bind(config)
+    return options(GatewayIngress, section.gateway_replicas).bind(config, guard, retriever, quote)
+
+
+def run(config: PlinthConfig) -> None:
+    """Deploy on the connected cluster and return when every deployment is running."""
+    serve.start(
+        http_options={"host": config.cluster.host, "port": config.cluster.http_port},
+        logging_config={"log_level": "ERROR", "enable_access_log": False},
+    )
+    serve.run(build_app(config), name=APP, route_prefix="/", logging_config={"log_level": "ERROR"})

@@ -1,0 +1,331 @@
+"""The table of contents of a request: ``Ask -> Plan -> events``, one line a stage, every collaborator handed in.
+
+``answer`` is the walk: plan, guard(in) together with the retriever, routing, tier, guard(out) window by window. What each
+stage learnt is noted in the request's record, which ``settle`` closes in one ``finally`` of the outermost middleware,
+whatever broke. HTTP, OpenAI's shapes and deadlines are openai_http's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.config import ServeSection
+from cluster.core.records import Answer, Citation, Verdict
+from serve_apps.collaborators import (
+    GuardClient,
+    InputCheck,
+    OutputCheck,
+    RetrieverClient,
+    Sampling,
+    TierClient,
+)
+from serve_apps.errors import UnavailableError, bad_request, model_not_found
+from serve_apps.guards.window import OutputWindow, Placeholders
+from serve_apps.journal import Journal, RequestRecord
+from serve_apps.routing import RouteDecision, known_models, route
+from serve_apps.shaping import Shaper
+from serve_apps.tokens import Tokens, WordPieces
+from serve_apps.waiting import or_unavailable, together
+
+if TYPE_CHECKING:
+    from data_jobs.retrieval.results import Retrieval
+
+GUARD = "the safety guard (nothing is sent unchecked)"
+FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check: soon at first, then seldom
+CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a client wants answered: ``(role, text)`` turns, oldest first."""
+
+    model: str
+    turns: tuple[tuple[str, str], ...]
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ask that may go on: checked turns, the passages found for it, and the tier that answers."""
+
+    question: str
+    turns: tuple[tuple[str, str], ...]
+    retrieval: Retrieval
+    decision: RouteDecision
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Checked text for the client."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of an answer. ``plinth`` is the extra response data of the contract."""
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    plinth: dict[str, Any]
+
+
+Event = Delta | Done
+
+
+class Gateway:
+    """Everything a request needs, handed in.
+
+    Args:
+        tiers: by name, in order of preference; with ``auto`` they are the names clients may ask for.
+        embedding_model: the name clients ask for embeddings by.
+        question_of: the search question of a conversation (``answering.conversation.standalone_question``).
+        longest_finding: the longest thing a guard can find, in characters (``pii.MAX_ENTITY_CHARS``).
+        tokens: counts usage and cuts at ``max_tokens``.
+    """
+
+    def __init__(
+        self,
+        section: ServeSection,
+        *,
+        guard: GuardClient,
+        retriever: RetrieverClient,
+        tiers: Mapping[str, TierClient],
+        embedding_model: str,
+        question_of: Callable[[Sequence[tuple[str, str]]], str],
+        longest_finding: int,
+        journal: Journal,
+        tokens: Tokens | None = None,
+    ) -> None:
+        self._section, self._guard, self._retriever, self._tiers = section, guard, retriever, dict(tiers)
+        self._embedding_model, self._question_of, self._journal = embedding_model, question_of, journal
+        self._tokens = tokens or WordPieces()
+        self._hold_back = max(section.hold_back_chars, longest_finding + 1)
+
+    # -- the walk -----------------------------------------------------------------------------------------------------
+    async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
+        """Answer a conversation: checked deltas, then one Done.
+
+        Raises:
+            ApiError: unknown model, or the guard refused the input.
+            UnavailableError: guard, retriever or tier is down; text not yet yielded is dropped.
+        """
+        question = self._question(ask, record)
+        turns, question, retrieval = await self._check_and_search(ask.turns, question, record)
+        plan = Plan(question, turns, retrieval, self._route(ask, retrieval, record))
+        async with aclosing(self._speak(plan, ask.sampling, record)) as events:
+            async for event in events:
+                yield event
+
+    def settle(self, record: RequestRecord) -> None:
+        """The end of every request, refused ones included: log line and metrics."""
+        self._journal.close(record)
+
+    # -- stages -------------------------------------------------------------------------------------------------------
+    def _question(self, ask: Ask, record: RequestRecord) -> str:
+        record.model = ask.model
+        if ask.model not in self.models:
+            raise model_not_found(ask.model, self.models)
+        with record.stage("plan"):
+            return self._question_of(ask.turns)
+
+    async def _check_and_search(
+        self, turns: tuple[tuple[str, str], ...], question: str, record: RequestRecord
+    ) -> tuple[tuple[tuple[str, str], ...], str, Retrieval]:
+        """guard(in) together with the retriever: one hop's time for both.
+
+        When the guard changed what the question is made of (redacted it, say), what was found for the first wording is
+        thrown away and the redacted question is searched: neither tier nor answer ever meets the original.
+        """
+        texts = [text for _, text in turns]
+        checks, retrieval = await together(self._guard_in(texts, record), self._search(question, None, record))
+        turns = tuple((role, check.text) for (role, _), check in zip(turns, checks, strict=True))
+        checked_question = self._question_of(turns)
+        if not checked_question.strip():
+            raise bad_request("nothing is left of the question after invisible characters were removed", "messages")
+        if checked_question != question:
+            retrieval = await self._search(checked_question, None, record)
+        return turns, checked_question, retrieval
+
+    def _route(self, ask: Ask, retrieval: Retrieval, record: RequestRecord) -> RouteDecision:
+        decision = route(ask.model, tuple(self._tiers))
+        record.tier, record.routed = decision.tier, decision.reason
+        record.index_version = retrieval.index_version
+        record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
+        return decision
+
+    async def _speak(self, plan: Plan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
+        """Tier and guard(out): text is checked in growing windows and leaves through stop sequences and token limit."""
+        tier, placeholders = self._tiers[plan.decision.tier], Placeholders()
+        window = OutputWindow(self._hold_back, placeholders)
+        shaper = Shaper(self._tokens, sampling.max_tokens, sampling.stops)
+        said, unchecked, due, answer = "", 0, FIRST_WINDOW, None
+        async with aclosing(tier.stream(plan.question, plan.retrieval, sampling)) as items:
+            while answer is None:
+                with record.stage("tier"):
+                    item = await anext(items, None)
+                if item is None:
+                    raise UnavailableError(f"the tier {plan.decision.tier} broke off its answer")
+                if isinstance(item, Answer):
+                    answer = item
+                    break
+                said, unchecked = said + item, unchecked + len(item)
+                window.push(item)
+                if unchecked < due or shaper.finish:
+                    continue
+                check = (await self._guard_out([window.text()], record))[0]
+                if check.blocked:
+                    yield self._done(plan, None, [], CONTENT_FILTER, shaper, record)
+                    return
+                unchecked, due = 0, min(LARGEST_WINDOW, 2 * due)
+                if text := shaper.feed(window.release(check.spans, final=False)):
+                    yield Delta(text)
+        window.push(answer.text[len(said) :] if answer.text.startswith(said) else "")
+        quoted = [text for citation in answer.citations for text in _texts(citation)]
+        checks = await self._guard_out([window.text(), *quoted], record)
+        if any(check.blocked for check in checks):
+            yield self._done(plan, None, [], CONTENT_FILTER, shaper, record)
+            return
+        if text := shaper.feed(window.release(checks[0].spans, final=True), final=True):
+            yield Delta(text)
+        clean = [placeholders.redact(text, check.spans) for text, check in zip(quoted, checks[1:], strict=True)]
+        yield self._done(plan, answer, clean, shaper.finish or "stop", shaper, record)
+
+    def _done(
+        self,
+        plan: Plan,
+        answer: Answer | None,
+        quoted: list[str],
+        finish_reason: str,
+        shaper: Shaper,
+        record: RequestRecord,
+    ) -> Done:
+        """``answer`` is None when a guard withheld it; ``quoted`` are the checked texts of its citations."""
+        answer = answer or Answer(text="", grounded=False, reason=CONTENT_FILTER)
+        record.grounded, record.reason = answer.grounded, answer.reason
+        record.prompt_tokens = sum(self._tokens.count(text) for _, text in plan.turns)
+        record.completion_tokens = self._tokens.count(shaper.sent)
+        if not any(verdict.stage == "guard_out" for verdict in record.verdicts):
+            record.judged((Verdict("guard_out", "allow"),))
+        tier = self._tiers[plan.decision.tier]
+        plinth = {
+            "answer_id": record.request_id.replace("req_", "ans_", 1),
+            "tier": plan.decision.tier,
+            "model_version": tier.model_version,
+            "citations": [_citation(c, quoted[4 * n : 4 * n + 4]) for n, c in enumerate(answer.citations)],
+            "grounded": answer.grounded,
+            "reason": answer.reason,
+            "confidence": answer.confidence,
+            "index_version": plan.retrieval.index_version,
+            "index_as_of": plan.retrieval.index_as_of,
+            "knowledge_cutoff": tier.knowledge_cutoff or plan.retrieval.index_as_of,
+            "degraded": answer.dropped_passages > 0,
+            "dropped_passages": answer.dropped_passages,
+            "cache": "off",
+            "verdicts": [verdict.to_dict() for verdict in record.verdicts],
+            "timings_ms": record.timings(),
+        }
+        return Done(finish_reason, record.prompt_tokens, record.completion_tokens, plinth)
+
+    # -- the other routes ---------------------------------------------------------------------------------------------
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What may be asked for answers."""
+        return known_models(tuple(self._tiers))
+
+    @property
+    def embedding_model(self) -> str:
+        return self._embedding_model
+
+    async def embed(
+        self, model: str, texts: Sequence[str], record: RequestRecord
+    ) -> tuple[list[list[float]], int, dict[str, Any]]:
+        """Vectors of texts that passed guard(in) (PII redacted first), tokens counted, extra data."""
+        record.model = model
+        if model != self._embedding_model:
+            raise model_not_found(model, (self._embedding_model,))
+        checks = await self._guard_in(list(texts), record, "input")
+        checked = [check.text for check in checks]
+        with record.stage("embed"):
+            vectors = await self._retriever.embed(checked)
+        if len(vectors) != len(checked):
+            raise UnavailableError("the embedder returned another number of vectors than texts")
+        record.prompt_tokens = sum(map(self._tokens.count, checked))
+        verdicts = [verdict.to_dict() for verdict in record.verdicts]
+        return vectors, record.prompt_tokens, {"verdicts": verdicts, "timings_ms": record.timings()}
+
+    async def search(
+        self, query: str, k: int | None, record: RequestRecord
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Checked passages in the fields of a citation, best first, and extra data."""
+        checks, retrieval = await together(self._guard_in([query], record, "query"), self._search(query, k, record))
+        if checks[0].text != query:
+            retrieval = await self._search(checks[0].text, k, record)
+        found = [
+            Citation(p.document, p.title, p.source, p.chunk, (p.start, p.end), p.text, p.score)
+            for p in (retrieval.passages[:k] if k else retrieval.passages)
+        ]
+        texts = [text for citation in found for text in _texts(citation)]
+        outgoing, placeholders = await self._guard_out(texts, record), Placeholders()
+        if any(check.blocked for check in outgoing):
+            raise UnavailableError("a passage did not pass the output guard")
+        clean = [placeholders.redact(text, check.spans) for text, check in zip(texts, outgoing, strict=True)]
+        record.index_version = retrieval.index_version
+        record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
+        plinth = {
+            "index_version": retrieval.index_version,
+            "index_as_of": retrieval.index_as_of,
+            "verdicts": [verdict.to_dict() for verdict in record.verdicts],
+            "timings_ms": record.timings(),
+        }
+        return [_citation(citation, clean[4 * n : 4 * n + 4]) for n, citation in enumerate(found)], plinth
+
+    async def ready(self) -> dict[str, Any]:
+        """Facts about the live index, once index and guard answer. Raises UnavailableError before."""
+        info, _ = await together(
+            or_unavailable(self._retriever.info(), self._section.guard_timeout_s, "the index"),
+            or_unavailable(self._guard.check_input(["ready"]), self._section.guard_timeout_s, GUARD),
+        )
+        return info
+
+    # -- hops ---------------------------------------------------------------------------------------------------------
+    async def _guard_in(self, texts: list[str], record: RequestRecord, param: str = "messages") -> list[InputCheck]:
+        with record.stage("guard_in"):
+            call = self._guard.check_input(texts)
+            checks = await or_unavailable(call, self._section.guard_timeout_s, GUARD)
+        if len(checks) != len(texts):
+            raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
+        verdicts = tuple(verdict for check in checks for verdict in check.verdicts)
+        record.judged(verdicts or (Verdict("guard_in", "allow"),))
+        for check in checks:
+            if verdict := check.blocked:
+                message = f"the input was refused by the rule {verdict.rule}: {verdict.detail}"
+                raise bad_request(message, param, "content_policy_violation")
+        return checks
+
+    async def _guard_out(self, texts: list[str], record: RequestRecord) -> list[OutputCheck]:
+        with record.stage("guard_out"):
+            call = self._guard.check_output(texts)
+            checks = await or_unavailable(call, self._section.guard_timeout_s, GUARD)
+        if len(checks) != len(texts):
+            raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
+        record.judged(tuple(verdict for check in checks for verdict in check.verdicts))
+        return checks
+
+    async def _search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
+        with record.stage("retriever"):
+            return await self._retriever.search(question, k)
+
+
+def _texts(citation: Citation) -> tuple[str, str, str, str]:
+    """What of a citation is text, and so has to pass the guard."""
+    return citation.document, citation.title, citation.source, citation.text
+
+
+def _citation(citation: Citation, checked: list[str]) -> dict[str, Any]:
+    document, title, source, text = checked
+    return replace(citation, document=document, title=title, source=source, text=text).to_dict()

@@ -1,0 +1,114 @@
+"""What is known about one request when it ends: one log line and the metrics, whatever broke. Never prompt text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cluster.core.records import Verdict
+from cluster.core.telemetry import log_event
+from serve_apps.collaborators import Recorder
+
+CLIENT_GONE = 499
+
+
+@dataclass
+class RequestRecord:
+    """Filled in along the way by everything that handles the request; times in milliseconds."""
+
+    request_id: str
+    method: str = ""
+    route: str = "other"
+    client_request_id: str | None = None
+    status: int = 0
+    code: str | None = None
+    error: str | None = None
+    stream: bool | None = None
+    model: str | None = None
+    tier: str | None = None
+    routed: str | None = None
+    grounded: bool | None = None
+    reason: str | None = None
+    index_version: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)
+    begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self.begun) * 1000
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time the block takes to a stage."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + (time.perf_counter() - begun) * 1000
+
+    def judged(self, verdicts: tuple[Verdict, ...]) -> None:
+        """Keep verdicts, each (stage, action, rule) once."""
+        known = {(v.stage, v.action, v.rule) for v in self.verdicts}
+        for verdict in verdicts:
+            if (verdict.stage, verdict.action, verdict.rule) not in known:
+                known.add((verdict.stage, verdict.action, verdict.rule))
+                self.verdicts.append(verdict)
+
+    def timings(self) -> dict[str, float]:
+        return {name: round(ms, 3) for name, ms in {**self.stages, "total": self.elapsed_ms}.items()}
+
+
+QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/", "/console"})
+
+
+class Journal:
+    """Writes a finished record. ``write`` is ``telemetry.log_event``; ``recorder`` takes the metrics."""
+
+    def __init__(self, recorder: Recorder, write: Callable[..., None] = log_event) -> None:
+        self._recorder, self._write = recorder, write
+
+    def close(self, record: RequestRecord) -> None:
+        """One line and the metrics. Probes and the page's files are logged only when they fail."""
+        self._measure(record)
+        if record.route in QUIET_ROUTES and record.status < 500:
+            return
+        self._write(
+            "gateway",
+            "request",
+            request_id=record.request_id,
+            client_request_id=record.client_request_id,
+            method=record.method,
+            route=record.route,
+            status=record.status,
+            code=record.code,
+            error=record.error,
+            stream=record.stream,
+            model=record.model,
+            tier=record.tier,
+            routed=record.routed,
+            grounded=record.grounded,
+            reason=record.reason,
+            index_version=record.index_version,
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            verdicts=[f"{v.stage}:{v.action}:{v.rule}" for v in record.verdicts],
+            timings_ms=record.timings(),
+        )
+
+    def _measure(self, record: RequestRecord) -> None:
+        send = self._recorder.record
+        send("plinth_requests_total", 1, {"route": record.route, "status": str(record.status)})
+        send("plinth_request_ms", record.elapsed_ms, {"route": record.route})
+        for stage, ms in record.stages.items():
+            send("plinth_stage_ms", ms, {"stage": stage})
+        for verdict in record.verdicts:
+            labels = {"stage": verdict.stage, "action": verdict.action, "rule": verdict.rule}
+            send("plinth_verdicts_total", 1, labels)
+        if record.tier and record.grounded is not None:
+            labels = {"tier": record.tier, "grounded": str(record.grounded).lower(), "reason": record.reason or ""}
+            send("plinth_answers_total", 1, labels)

@@ -1,0 +1,204 @@
+"""What every request passes before any route sees it, and every reply carries: the outermost middleware.
+
+The platform's edge sets no limits of its own, so they live here: header size, host names (DNS rebinding), cross-site posts
+from a browser, and a body that is counted as it arrives. Every reply gets a request id made by the server and security
+headers; every request ends in ``settle``, whatever broke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable, Collection
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cluster.core.config import ServeSection
+from cluster.core.telemetry import new_request_id
+from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large
+from serve_apps.journal import CLIENT_GONE, RequestRecord
+from serve_apps.strict_json import read_json
+
+RECORD = "plinth.record"  # key in the ASGI scope
+DRAIN_BYTES, DRAIN_S = 8_000_000, 2.0
+PROBES = frozenset({"/healthz", "/readyz"})
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?")
+READ_ONLY = frozenset({"GET", "HEAD"})
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """The record this middleware put into the scope."""
+    record: RequestRecord = scope[RECORD]
+    return record
+
+
+class Limits:
+    """ASGI middleware; see the module.
+
+    Args:
+        routes: the paths that exist, for metric labels; ``/v1/models/`` stands for what follows it.
+        settle: called with the record once the reply has ended or broken.
+    """
+
+    def __init__(
+        self, app: ASGIApp, section: ServeSection, routes: Collection[str], settle: Callable[[RequestRecord], None]
+    ) -> None:
+        self._app, self._section, self._routes, self._settle = app, section, frozenset(routes), settle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000})
+                return
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        record = RequestRecord(new_request_id(), method=scope["method"][:16], route=self._route(scope["path"]))
+        record.client_request_id = (headers.get("x-request-id") or "")[:128] or None
+        scope[RECORD] = record
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                stamp(message, record)
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope, headers)
+            if refusal is not None:
+                record.code = refusal.extras.get("code")
+                await reply(refusal)(scope, receive, stamped)
+            else:
+                await self._app(scope, receive, stamped)
+        finally:
+            failure = sys.exception()
+            if isinstance(failure, asyncio.CancelledError):
+                record.status = CLIENT_GONE
+            elif failure is not None:
+                note(failure, record)
+            record.status = record.status or 500
+            self._settle(record)
+
+    def _route(self, path: str) -> str:
+        if path in self._routes:
+            return path
+        if path.startswith("/v1/models/"):
+            return "/v1/models/{id}"
+        return "/console" if path.startswith("/console/") else "other"
+
+    def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
+        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"] or b"")
+        if size > self._section.max_header_bytes:
+            limit = self._section.max_header_bytes
+            return ApiError(
+                f"the request's headers are larger than {limit} bytes", status=431, code="headers_too_large"
+            )
+        host = headers.get("host", "")
+        if not self._allowed(host) and not (not host and scope["path"] in PROBES):
+            message = f"this service does not answer to the host name {shown(host)}"
+            return ApiError(message, status=403, kind="permission", code="host_not_allowed")
+        if scope["method"] not in READ_ONLY and _cross_site(headers, host):
+            message = "requests from pages of other sites are not accepted"
+            return ApiError(message, status=403, kind="permission", code="cross_site_request")
+        return None
+
+    def _allowed(self, host: str) -> bool:
+        return (found := _HOST.fullmatch(host)) is not None and found[1].lower() in self._section.allowed_hosts
+
+
+def _cross_site(headers: Headers, host: str) -> bool:
+    """A browser says where a request comes from; other clients send neither header."""
+    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        return True
+    origin = headers.get("origin")
+    return origin is not None and origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}
+
+
+def stamp(message: Message, record: RequestRecord) -> None:
+    """Put the request id and the security headers on a reply (a route's own policy stays)."""
+    headers = MutableHeaders(scope=message)
+    headers["x-request-id"] = record.request_id
+    headers.setdefault("cache-control", "no-store")
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+
+
+class _DrainingReply(JSONResponse):
+    """Answers at once, then reads on for a while: a client that is still sending would lose the reply to a reset."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        drained = 0
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while drained < DRAIN_BYTES:
+                    message = await receive()
+                    drained += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        break
+        except TimeoutError:
+            drained = DRAIN_BYTES
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def reply(error: ApiError) -> JSONResponse:
+    """An error as a reply in OpenAI's shape."""
+    kind = _DrainingReply if error.status in {408, 413} else JSONResponse
+    return kind(error.body(), status_code=error.status, headers=error.headers)
+
+
+async def read_body(request: Request, section: ServeSection) -> dict[str, Any]:
+    """The request's JSON object, refused while it is still arriving when it is too large.
+
+    Raises:
+        ApiError: 413, 408, or 400 with what is wrong.
+        ClientGoneError: the client left before the end of the body.
+    """
+    limit = section.max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:12]) > limit:
+        raise too_large(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(section.body_timeout_s):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limit:
+                    raise too_large(limit)
+    except TimeoutError:
+        message = f"the request body did not arrive within {section.body_timeout_s:g} s"
+        raise ApiError(message, status=408, code="timeout", headers={"connection": "close"}) from None
+    except ClientDisconnect:
+        raise ClientGoneError from None
+    content_type = request.headers.get("content-type", "application/json")
+    kind, _, parameters = content_type.partition(";")
+    charset = parameters.replace(" ", "").replace('"', "").lower()
+    if kind.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
+        raise bad_request(f"send content-type application/json, not {shown(content_type)}")
+    return read_json(bytes(body))
+
+
+def note(error: BaseException, record: RequestRecord) -> ApiError:
+    """Turn an error into what the client gets, and keep for the log what it really was."""
+    shape = to_api_error(error)
+    record.code = shape.extras.get("code")
+    if shape.status >= 500:
+        cause = error.__cause__
+        record.error = f"{type(error).__name__}: {error}" + (
+            f" (from {type(cause).__name__}: {cause})" if cause else ""
+        )
+    return shape

@@ -1,0 +1,127 @@
+"""What runs inside each replica of the graph, as plain classes: no ray here, so each is tested without a cluster.
+
+Blocking work (embedding, searching, loading an index) runs in threads: in Serve's fast mode user code shares the
+replica's event loop, and blocking it would stall its health checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.config import PlinthConfig
+from cluster.core.home import Home
+from cluster.core.records import Answer, Manifest
+from cluster.core.storage import Store
+from cluster.core.telemetry import log_event
+from serve_apps.collaborators import InputCheck, OutputCheck, Sampling
+from serve_apps.errors import UnavailableError
+from serve_apps.guards.input import check_input
+from serve_apps.guards.output import check_output
+from serve_apps.live_index import LiveIndex, Loaded
+from train_jobs.answering.quote import answer
+
+if TYPE_CHECKING:
+    from data_jobs.retrieval.results import Retrieval
+    from data_jobs.retrieval.search import Searcher
+
+
+class GuardReplica:
+    """Checks what comes in and what goes out. Stateless."""
+
+    def __init__(self, config: PlinthConfig) -> None:
+        self._section = config.serve
+
+    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+        return [check_input(text, self._section) for text in texts]
+
+    async def check_output(self, texts: list[str]) -> list[OutputCheck]:
+        return [check_output(text) for text in texts]
+
+
+class RetrieverReplica:
+    """Holds the embedder and the live index; follows the `live` alias in the background."""
+
+    def __init__(self, config: PlinthConfig) -> None:
+        from data_jobs.retrieval.embedder import load_embedder
+
+        home = Home.from_env()
+        self._config = config
+        self._embedder = load_embedder(config.index, threads=config.serve.embed_threads)
+        # One thread: the embedder is not thread-safe, and torch spreads one query over its own threads.
+        self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._loading = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._live: LiveIndex[Searcher] = LiveIndex(
+            Store(home.store_uri), config.index.name, self._load, home.root / "cache"
+        )
+        self._live.refresh()
+        self._follower: asyncio.Task[None] | None = None
+
+    def _load(self, folder: Path, manifest: Manifest) -> Searcher:
+        from data_jobs.retrieval.search import Searcher
+        from data_jobs.retrieval.snapshot import Snapshot
+
+        snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint)
+        return Searcher(snapshot, self._embedder, self._config.retrieval)
+
+    async def search(self, question: str, k: int | None = None) -> Retrieval:
+        """Passages for a question from the live index.
+
+        Raises:
+            UnavailableError: no index is live yet.
+        """
+        searcher = self._current().searcher
+        return await asyncio.get_running_loop().run_in_executor(self._work, searcher.search, question, k)
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        vectors = await asyncio.get_running_loop().run_in_executor(self._work, self._embedder.encode, texts)
+        return vectors.tolist()
+
+    async def info(self) -> dict[str, Any]:
+        manifest = self._current().manifest
+        return {
+            "index_version": manifest.version,
+            "index_as_of": manifest.created_at,
+            "chunks": manifest.counts.get("chunks"),
+            "documents": manifest.counts.get("documents"),
+            "embedder": self._embedder.identity.get("name"),
+        }
+
+    async def check_health(self) -> None:
+        """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
+        self.follow()
+
+    def follow(self) -> None:
+        """Start following the `live` alias, once."""
+        if self._follower is None or self._follower.done():
+            self._follower = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.run_in_executor(self._loading, self._live.refresh)
+            await asyncio.sleep(self._config.retrieval.refresh_s)
+
+    def _current(self) -> Loaded[Searcher]:
+        if self._live.current is None:
+            raise UnavailableError("no index is live yet: run `plinth quickstart` or `plinth index build`")
+        return self._live.current
+
+
+class QuoteReplica:
+    """The tier `quote`: answers by quoting the retrieved passages."""
+
+    def __init__(self, config: PlinthConfig) -> None:
+        self._section = config.answer
+
+    async def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncIterator[str | Answer]:
+        del sampling  # quoting has nothing to sample; limits and stops are the gateway's
+        yield answer(question, retrieval, self._section)
+
+
+def report_start(component: str, config: PlinthConfig) -> None:
+    """One log line per replica start: restarts show up in `plinth logs`."""
+    log_event(component, "replica_started", preset=config.serve.model_dump())

@@ -1,0 +1,234 @@
+"""Request bodies: strict models of the OpenAI routes and of search.
+
+Unknown fields are refused (a field like ``api_base`` must never reach anything), types are not coerced, and a documented
+OpenAI option that would change the result but is not offered here is refused by name instead of being ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cluster.core.config import ServeSection
+from serve_apps.errors import ApiError, bad_request, context_too_long, shown
+
+MAX_TOKENS_LIMIT = 131_072
+MAX_EMBEDDING_INPUTS = 256
+MAX_SEARCH_RESULTS = 50
+
+# Options of OpenAI's API that change the result and are not offered: only these values (and null) mean "off".
+NOT_OFFERED: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "echo": (False,),
+    "suffix": ("",),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "store": (False,),
+}
+# A reply's message has these; clients send replies back as history, so their empty values are accepted.
+MESSAGE_NOT_OFFERED: dict[str, tuple[Any, ...]] = {
+    "tool_calls": ([],),
+    "function_call": (),
+    "tool_call_id": (),
+    "refusal": ("",),
+    "audio": (),
+    "annotations": ([],),
+}
+
+Word = Annotated[str, Field(min_length=1, max_length=256)]
+Stop = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+
+
+class Message(_Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: Word | None = None
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class StreamOptions(_Body):
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class _Generation(_Body):
+    """What chat and completions share. Accepted and without effect on an extractive tier: sampling and metadata."""
+
+    model: Word
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: int | None = None
+    user: Annotated[str, Field(max_length=256)] | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class ChatRequest(_Generation):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)] | None = None
+    metadata: dict[str, str] | None = None
+    parallel_tool_calls: bool | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=256)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=256)] | None = None
+
+    @property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        return tuple((message.role, message.text) for message in self.messages)
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+class CompletionRequest(_Generation):
+    """``POST /v1/completions``: one prompt of text."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+
+    @property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        return (("user", self.prompt if isinstance(self.prompt, str) else self.prompt[0]),)
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_tokens
+
+
+class EmbeddingRequest(_Body):
+    """``POST /v1/embeddings``: texts only, no token ids."""
+
+    model: Word
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    user: Annotated[str, Field(max_length=256)] | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.input,) if isinstance(self.input, str) else tuple(self.input)
+
+
+class SearchRequest(_Body):
+    """``POST /v1/search``: passages for a query, without an answer."""
+
+    query: str
+    k: Annotated[int, Field(ge=1, le=MAX_SEARCH_RESULTS)] | None = None
+
+
+Model = TypeVar("Model", bound=_Body)
+
+
+def parse(model: type[Model], body: dict[str, Any], section: ServeSection) -> Model:
+    """Validate a JSON object.
+
+    Raises:
+        ApiError: 400 naming the first field that is wrong; ``context_length_exceeded`` for an over-long prompt.
+    """
+    body = _without_off_values(body, NOT_OFFERED, "")
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        if len(messages) > section.max_messages:
+            raise bad_request(f"there are {len(messages)} messages; {section.max_messages} are accepted", "messages")
+        body["messages"] = [
+            _without_off_values(item, MESSAGE_NOT_OFFERED, f"messages[{place}].") if isinstance(item, dict) else item
+            for place, item in enumerate(messages)
+        ]
+    try:
+        request = model.model_validate(body)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    _check_length(request, section.max_prompt_chars)
+    return request
+
+
+def _without_off_values(body: dict[str, Any], table: dict[str, tuple[Any, ...]], where: str) -> dict[str, Any]:
+    kept = {}
+    for key, value in body.items():
+        if key not in table:
+            kept[key] = value
+        elif value is not None and not any(value == off and type(value) is type(off) for off in table[key]):
+            raise bad_request(f"{where}{key} is not supported here with this value: leave it out", f"{where}{key}")
+    return kept
+
+
+def _check_length(request: _Body, limit: int) -> None:
+    if isinstance(request, ChatRequest):
+        param, texts = "messages", [text for _, text in request.turns]
+        if not any(text.strip() for role, text in request.turns if role == "user"):
+            raise bad_request("there is no user message with text in it", "messages")
+        if sum(map(len, texts)) > limit:
+            raise context_too_long(sum(map(len, texts)), limit, param)
+        return
+    if isinstance(request, CompletionRequest):
+        param, texts = "prompt", [request.turns[0][1]]
+    elif isinstance(request, EmbeddingRequest):
+        param, texts = "input", list(request.texts)
+    elif isinstance(request, SearchRequest):
+        param, texts = "query", [request.query]
+    else:
+        return
+    for text in texts:
+        if not text.strip():
+            raise bad_request(f"{param} is empty", param)
+        if len(text) > limit:
+            raise context_too_long(len(text), limit, param)
+
+
+def _first_problem(error: ValidationError) -> ApiError:
+    """Pydantic's first error as one sentence. The place of a union's branch is not a field of the client's body."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ""
+    for part in problem["loc"]:
+        if isinstance(part, int):
+            where += f"[{part}]"
+        elif part.isidentifier() or problem["type"] == "extra_forbidden":
+            if part in {"str", "int", "bool", "float"}:
+                continue
+            where += f".{part}" if where else part
+    name = where if len(where) <= 120 and where.isprintable() else shown(where)
+    if problem["type"] == "extra_forbidden":
+        return bad_request(f"unknown field {name}", name)
+    if problem["type"] == "missing":
+        return bad_request(f"{name} is missing", name)
+    return bad_request(f"{name}: {problem['msg']}", name)

@@ -1,0 +1,86 @@
+"""Quotations and citations: verbatim slices of passages with their place in the document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.core.records import Citation, Passage
+
+ELLIPSIS = "…"
+_WORDS = re.compile(r"\S+")
+# Markup at the start of a line (list, heading, quotation, table marks) is not part of what a sentence says.
+_LEADING_MARKUP = re.compile(r"(?:\s|[#>*•|]+(?=\s)|[-+](?=\s)|\d{1,2}[.)](?=\s))+")
+
+
+@dataclass(frozen=True)
+class Quotation:
+    """A slice of a passage: ``[start, end)`` are offsets in the document's text; ``cut_before``/``cut_after`` say whether the
+    sentence went on there."""
+
+    passage: int
+    start: int
+    end: int
+    cut_before: bool = False
+    cut_after: bool = False
+
+    def raw(self, passages: Sequence[Passage]) -> str:
+        passage = passages[self.passage]
+        return passage.text[self.start - passage.start : self.end - passage.start]
+
+    def shown(self, passages: Sequence[Passage]) -> str:
+        """The text as quoted: white space joined, an ellipsis where the sentence was trimmed."""
+        body = " ".join(self.raw(passages).split())
+        return f"{ELLIPSIS + ' ' if self.cut_before else ''}{body}{' ' + ELLIPSIS if self.cut_after else ''}"
+
+
+def quotation(
+    passages: Sequence[Passage], passage: int, start: int, end: int, max_words: int, keep: set[int] | None = None
+) -> Quotation | None:
+    """A quotation of at most ``max_words`` words of ``document.text[start:end]``, or None where nothing is left.
+
+    Args:
+        start, end: offsets in the document; what lies outside the passage is cut off.
+        keep: places of words (from 0) worth keeping; the window that holds most of them is quoted, the earliest of
+            equals. Without it a long sentence keeps its beginning.
+    """
+    body = passages[passage]
+    start, end = max(start, body.start), min(end, body.start + len(body.text))
+    if start >= end or max_words < 1:
+        return None
+    text = body.text[start - body.start : end - body.start]
+    markup = _LEADING_MARKUP.match(text)
+    offset = markup.end() if markup and markup.end() < len(text) else 0
+    words = list(_WORDS.finditer(text, offset))
+    if not words:
+        return None
+    room = max_words
+    first = 0
+    if len(words) > max_words:
+        room = max(1, max_words - 2)  # an ellipsis stands as a word of its own on each side
+        if keep:
+            first = max(range(len(words) - room + 1), key=lambda at: (sum(at <= k < at + room for k in keep), -at))
+            if first <= max_words - room:
+                first = 0
+    last = min(first + room, len(words))
+    return Quotation(
+        passage, start + words[first].start(), start + words[last - 1].end(), first > 0, last < len(words)
+    )
+
+
+def cite(passage: Passage, quoted: Quotation | None = None) -> Citation:
+    """The citation of a passage: of what was quoted from it, or of the whole."""
+    if quoted is None:
+        start, end = passage.start, passage.start + len(passage.text)
+    else:
+        start, end = quoted.start, quoted.end
+    return Citation(
+        document=passage.document,
+        title=passage.title,
+        source=passage.source,
+        chunk=passage.chunk,
+        span=(start, end),
+        text=passage.text[start - passage.start : end - passage.start],
+        score=passage.score,
+    )

@@ -1,0 +1,224 @@
+"""The quote tier: answers in the documents' own words, with numbered citations, or says that it does not know.
+
+Nothing is written here but names of documents, quotation marks, markers and a few fixed words; everything inside
+quotation marks stands verbatim in a passage (white space joined, ends trimmed with an ellipsis).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from cluster.core.config import AnswerSection
+from cluster.core.records import Answer, Citation, Passage
+from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from train_jobs.answering.abstention import support
+from train_jobs.answering.budget import estimated_tokens, fit
+from train_jobs.answering.citations import Quotation, cite, quotation
+from train_jobs.answering.select import CODE_KINDS, Ranked, is_code, ranked, worth
+from train_jobs.answering.terms import question_terms, text_stems
+
+UNKNOWN = "I do not know: the documents do not cover this."
+LEAD_WORDS = 26  # of the 60: leaves room for two alternatives with a few words each
+ALTERNATIVE_WORDS = 9
+SECOND_SENTENCE = 0.85  # a further sentence is quoted when it is worth this share of the best
+CLOSE = 0.55  # a passage is named beside the first when its score is at least this share of the first's
+_NAME_IN_TEXT = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w+)+|\b[A-Za-z_]\w*(?=\(\))")
+_LEANING = re.compile(r"\W*(?:it|its|they|their|these|this|those|he|his|she|her|such|there)\b", re.IGNORECASE)
+
+
+def answer(
+    question: str,
+    retrieval: Retrieval,
+    section: AnswerSection,
+    count_tokens: Callable[[str], int] = estimated_tokens,
+) -> Answer:
+    """Answer from the retrieved passages, or abstain.
+
+    Args:
+        question: the question as asked (the search question of a conversation).
+        retrieval: what was found for it, best first.
+        section: limits: citations, words, names, prompt tokens, least support.
+        count_tokens: tokens of a text; an estimate unless a tier brings its tokenizer.
+    """
+    kept = fit(question, retrieval.passages, section.prompt_tokens, count_tokens)
+    dropped = len(retrieval.passages) - kept
+    found = _first(retrieval, kept)
+    verdict = support(question, found, section.min_confidence)
+    if not verdict.grounded:
+        return Answer(
+            text=_with_note(UNKNOWN, dropped, section.max_words),
+            grounded=False,
+            reason=verdict.reason,
+            confidence=verdict.probability,
+            dropped_passages=dropped,
+        )
+    draft = _Draft(found, section.max_words - len(_note(dropped).split()), section.max_names)
+    order = ranked(found)
+    if is_code(found.passages[order[0].passage]):
+        _name_functions(draft, order, question)
+    else:
+        _quote_prose(draft, order, question)
+    if not draft.pieces:
+        return Answer(
+            text=_with_note(UNKNOWN, dropped, section.max_words),
+            grounded=False,
+            reason="nothing_quotable",
+            confidence=verdict.probability,
+            dropped_passages=dropped,
+        )
+    return Answer(
+        text=_with_note(draft.text(), dropped, section.max_words),
+        citations=draft.citations(order, section.max_citations),
+        grounded=True,
+        reason="supported",
+        confidence=verdict.probability,
+        dropped_passages=dropped,
+    )
+
+
+def _first(retrieval: Retrieval, kept: int) -> Retrieval:
+    if kept == len(retrieval.passages):
+        return retrieval
+    sentences = tuple(sentence for sentence in retrieval.sentences if sentence.passage < kept)
+    return replace(retrieval, passages=retrieval.passages[:kept], sentences=sentences)
+
+
+def _note(dropped: int) -> str:
+    if not dropped:
+        return ""
+    return f"({dropped} lower-ranked passage{'s' if dropped > 1 else ''} left out: prompt too long.)"
+
+
+def _with_note(text: str, dropped: int, max_words: int) -> str:
+    note = _note(dropped)
+    fits = note and len(text.split()) + len(note.split()) <= max_words
+    return f"{text} {note}" if fits else text
+
+
+@dataclass
+class _Draft:
+    """An answer being written: pieces of text, what each cites, and the words and names still to spend."""
+
+    found: Retrieval
+    words_left: int
+    names_left: int
+    pieces: list[str] = field(default_factory=list)
+    quoted: dict[int, Quotation | None] = field(default_factory=dict)  # by passage, in the order of the markers
+    named: set[str] = field(default_factory=set)
+
+    def marker(self, passage: int) -> int:
+        return list(self.quoted).index(passage) + 1 if passage in self.quoted else len(self.quoted) + 1
+
+    def add(self, piece: str, passage: int, quote: Quotation | None, names: set[str]) -> bool:
+        """Append a piece if its words and names can be afforded."""
+        fresh = names - self.named
+        if len(piece.split()) > self.words_left or len(fresh) > self.names_left:
+            return False
+        self.pieces.append(piece)
+        self.words_left -= len(piece.split())
+        self.names_left -= len(fresh)
+        self.named |= fresh
+        if self.quoted.get(passage) is None:
+            self.quoted[passage] = quote
+        return True
+
+    def text(self) -> str:
+        return " ".join(self.pieces)
+
+    def citations(self, order: list[Ranked], limit: int) -> tuple[Citation, ...]:
+        """What was used, in marker order, then the passages a reader may want next."""
+        passages = self.found.passages
+        used = [cite(passages[index], quote) for index, quote in self.quoted.items()]
+        rest = [cite(passages[one.passage]) for one in order if one.passage not in self.quoted]
+        return tuple((used + rest)[:limit])
+
+
+def _name_functions(draft: _Draft, order: list[Ranked], question: str) -> None:
+    """``name — "summary" [1] See also name — "summary" [2], name [3].``"""
+    passages = draft.found.passages
+    close = [one for one in order if one.score >= CLOSE * order[0].score]
+    for one in close:
+        if not is_code(passages[one.passage]):
+            continue
+        lead = not draft.pieces
+        name = passages[one.passage].document
+        tries: list[Quotation | None] = [
+            _quote(draft, one, LEAD_WORDS if lead else ALTERNATIVE_WORDS, question, trim_end=True),
+            None,
+        ]
+        for quote in tries:
+            if _add_function(draft, one.passage, name, quote, lead):
+                break
+        if draft.names_left <= 0:
+            break
+
+
+def _add_function(draft: _Draft, passage: int, name: str, quote: Quotation | None, lead: bool) -> bool:
+    names = {name}
+    says = ""
+    if quote is not None:
+        shown = quote.shown(draft.found.passages)
+        says = f' — "{shown}"'
+        names |= _other_names(shown, name)
+    elif lead:
+        return draft.add(f"{name} [{draft.marker(passage)}]", passage, None, names)
+    opening = "" if lead or len(draft.quoted) > 1 else "See also "
+    return draft.add(f"{opening}{name}{says} [{draft.marker(passage)}]", passage, quote, names)
+
+
+def _other_names(text: str, own: str) -> set[str]:
+    """Names of code that a quotation brings in beside the document's own (whole, or its last part)."""
+    found = {name for name in _NAME_IN_TEXT.findall(text)}
+    return {name for name in found if name != own and not own.endswith("." + name)}
+
+
+def _quote(draft: _Draft, one: Ranked, max_words: int, question: str, trim_end: bool) -> Quotation | None:
+    """The sentence of a passage to quote: its summary (the first) unless another is clearly nearer the question."""
+    if not one.sentences:
+        return None
+    best = one.sentences[0]
+    first = min(one.sentences, key=lambda sentence: sentence.start)
+    chosen = first if trim_end and worth(first) >= worth(best) - 0.15 else best
+    keep = None if trim_end else _word_places(chosen, question)
+    return quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words, keep)
+
+
+def _word_places(sentence: ScoredSentence, question: str) -> set[int]:
+    """Places of the sentence's words that the question says."""
+    wanted = {term.stem for term in question_terms(question)}
+    return {place for place, word in enumerate(sentence.text.split()) if text_stems(word) & wanted}
+
+
+def _quote_prose(draft: _Draft, order: list[Ranked], question: str) -> None:
+    """One to three of the best sentences, each with its marker; a title where the sentence leans on what went before."""
+    passages = draft.found.passages
+    pool = [(worth(s) + 0.1 * one.score / max(1e-9, order[0].score), s) for one in order for s in one.sentences]
+    pool.sort(key=lambda pair: (-pair[0], pair[1].passage, pair[1].start))
+    said: list[set[str]] = []
+    for value, sentence in pool[:12]:
+        if draft.pieces and value < SECOND_SENTENCE * pool[0][0]:
+            break
+        stems = text_stems(sentence.text)
+        if any(len(stems & other) > 0.6 * min(len(stems), len(other)) for other in said if stems):
+            continue
+        room = draft.words_left - 6
+        if room < 8:
+            break
+        quote = quotation(
+            passages, sentence.passage, sentence.start, sentence.end, min(room, 40), _word_places(sentence, question)
+        )
+        if quote is None:
+            continue
+        passage: Passage = passages[sentence.passage]
+        title = passage.title if _LEANING.match(sentence.text) and len(passage.title.split()) <= 6 else ""
+        lead = f"{title}: " if title else ""
+        piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
+        if draft.add(piece, sentence.passage, quote, {passage.document}):
+            said.append(stems)
+        if len(said) == 3:
+            break
+
+
+__all__ = ["CODE_KINDS", "UNKNOWN", "answer"]

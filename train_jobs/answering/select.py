@@ -1,0 +1,110 @@
+"""Which passages an answer should name, and which of their sentences it should quote.
+
+Retrieval orders passages for recall; here the first few are put in the order a reader should meet them. All evidence is
+general: similarity of the passage and of its best and first sentence, words of the question in the document's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.core.records import Passage
+from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from train_jobs.answering.terms import name_stems, question_terms
+
+CODE_KINDS = frozenset({"function", "class", "method", "module", "builtin"})
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A passage (by its index in the retrieval) with its answer-level score and its sentences, best to quote first."""
+
+    passage: int
+    score: float
+    sentences: tuple[ScoredSentence, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the evidence; every part is in about [0, 1]."""
+
+    fused: float = 1.0
+    dense: float = 0.5
+    best: float = 0.5
+    first: float = 0.3
+    name: float = 0.3
+    lexical_sentence: float = 0.15
+    prose_order: float = 0.05
+
+
+WEIGHTS = Weights()
+
+
+def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
+    """The passages in answer order."""
+    passages = retrieval.passages
+    if not passages:
+        return []
+    wanted = {term.stem for term in question_terms(retrieval.question)}
+    top = max(passage.score for passage in passages)
+    low = min(passage.score for passage in passages)
+    found = []
+    for index, passage in enumerate(passages):
+        own = [sentence for sentence in retrieval.sentences if sentence.passage == index]
+        fused = (passage.score - low) / (top - low) if top > low else 1.0
+        score = weights.fused * fused + weights.dense * passage.dense
+        if own:
+            score += weights.best * max(sentence.dense for sentence in own) + weights.first * own[0].dense
+        if is_code(passage):
+            score += weights.name * _share(name_stems(passage.document), wanted)
+        found.append(Ranked(index, score, tuple(_by_worth(own, weights))))
+    return sorted(found, key=lambda one: (-one.score, one.passage))
+
+
+def is_code(passage: Passage) -> bool:
+    """Whether the document is a code object, which an answer names, rather than prose, which it quotes."""
+    return passage.kind in CODE_KINDS
+
+
+def speaks_of_code(retrieval: Retrieval, order: Sequence[Ranked]) -> bool:
+    """Whether the answer should read as names with summaries: the passage to name first is a code object."""
+    return bool(order) and is_code(retrieval.passages[order[0].passage])
+
+
+def worth(sentence: ScoredSentence, weights: Weights = WEIGHTS) -> float:
+    """How well a sentence answers: similarity and shared words, less what does not read as a sentence."""
+    return sentence.dense + weights.lexical_sentence * sentence.lexical - unreadable(sentence.text)
+
+
+def unreadable(text: str) -> float:
+    """Penalty for text that is no sentence: code, tables, markup, headings, fragments."""
+    words = text.split()
+    if not words:
+        return 1.0
+    letters = sum(word.strip("\"'“”‘’().,;:!?*_`").replace("-", "").isalpha() for word in words) / len(words)
+    penalty = 0.4 * max(0.0, 0.75 - letters) / 0.75
+    if len(words) < 4:
+        penalty += 0.1
+    if re.match(r"\s*(?:>>>|\.\. |\||#+ |```|<[a-z!/]|\{[{%])", text):
+        penalty += 0.2
+    if text.rstrip().endswith("?"):
+        penalty += 0.1  # a question does not answer one
+    return penalty
+
+
+def _by_worth(sentences: Sequence[ScoredSentence], weights: Weights) -> list[ScoredSentence]:
+    return sorted(sentences, key=lambda sentence: (-worth(sentence, weights), sentence.start))
+
+
+def _share(names: set[str], wanted: set[str]) -> float:
+    """Share of a name's words that the question says; words joined in a name count when the question says both."""
+    if not names:
+        return 0.0
+    hits = sum(name in wanted or _is_joined(name, wanted) for name in names)
+    return hits / len(names)
+
+
+def _is_joined(name: str, wanted: set[str]) -> bool:
+    return any(len(word) >= 3 and name.startswith(word) and name[len(word) :] in wanted for word in wanted)

@@ -1,0 +1,81 @@
+"""Question suites: JSON lines shipped beside this module (or any file in the same form), checked when read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cluster.core.errors import BadInputError, UsageError
+
+SUITES = Path(__file__).with_name("suites")
+Split = Literal["tune", "report"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a suite.
+
+    Attributes:
+        accepted: every document name that counts as a right answer; empty for unanswerable questions.
+        group: ``answerable``, ``near`` (unanswerable, close to the corpus) or ``far`` (unanswerable, unrelated).
+    """
+
+    id: str
+    split: Split
+    question: str
+    accepted: tuple[str, ...]
+    group: Literal["answerable", "near", "far"]
+
+    @property
+    def answerable(self) -> bool:
+        return self.group == "answerable"
+
+
+def suite_names() -> list[str]:
+    return sorted(path.stem for path in SUITES.glob("*.jsonl"))
+
+
+def load_suite(name: str) -> list[Question]:
+    """Read a shipped suite by name, or a .jsonl file by path.
+
+    Raises:
+        UsageError: there is no such suite.
+        BadInputError: a line is not a question, or a name is accepted in both splits.
+    """
+    path = Path(name) if name.endswith(".jsonl") else SUITES / f"{name}.jsonl"
+    if not path.is_file():
+        raise UsageError(f"no suite {name!r}; there are {', '.join(suite_names())}, or give the path of a .jsonl file")
+    questions = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            questions.append(_question(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInputError(f"{path}:{number}: not a question: {error!r}", path=str(path), line=number) from error
+    _check(questions, path)
+    return questions
+
+
+def _question(row: dict[str, Any]) -> Question:
+    answerable, accepted = row["answerable"], tuple(row["accepted"])
+    if row["split"] not in get_args(Split):
+        raise ValueError(f"split {row['split']!r} is none of {get_args(Split)}")
+    if not isinstance(row["question"], str) or not row["question"].strip():
+        raise ValueError("an empty question")
+    if bool(accepted) != answerable:
+        raise ValueError("answerable questions, and only they, have accepted names")
+    group: Any = "answerable" if answerable else "near" if row["near_miss"] else "far"
+    return Question(row["id"], row["split"], row["question"], accepted, group)
+
+
+def _check(questions: list[Question], path: Path) -> None:
+    names: dict[str, str] = {}
+    ids: set[str] = set()
+    for question in questions:
+        if question.id in ids:
+            raise BadInputError(f"{path}: id {question.id} stands twice")
+        ids.add(question.id)
+        for name in question.accepted:
+            if names.setdefault(name, question.split) != question.split:
+                raise BadInputError(f"{path}: {name} is accepted in both splits: tuning would leak into the report")
