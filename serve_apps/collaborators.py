@@ -1,8 +1,8 @@
 """Who a gateway works with, as protocols, and what crosses the wire between them.
 
 Everything here is a plain frozen value, so that it pickles over a Serve handle. Implementations raise
-``UnavailableError`` when they are down or overloaded and may raise any ``PlinthError``; whatever a guard raises counts as
-down. Each method is one hop.
+``UnavailableError`` when they are down or overloaded and may raise any ``PlinthError``; whatever a guard raises counts
+as down. Each method is one hop.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ class InputCheck:
 
 @dataclass(frozen=True)
 class Span:
-    """Characters ``[start, end)`` of a checked text that must not leave as they are.
-
-    ``type`` is a PII type (replaced by a placeholder) or ``INVISIBLE`` (removed).
-    """
+    """Characters ``[start, end)`` of a checked text that must be replaced by a placeholder of this PII type."""
 
     type: str
     start: int
@@ -43,7 +40,7 @@ class Span:
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """What a guard found in a text on its way out: spans sorted and not overlapping, or a verdict that blocks it all."""
+    """What a guard found in a text on its way out: spans, sorted, not overlapping; or a verdict that blocks it all."""
 
     spans: tuple[Span, ...] = ()
     verdicts: tuple[Verdict, ...] = ()

@@ -1,8 +1,8 @@
 """The table of contents of a request: ``Ask -> Plan -> events``, one line a stage, every collaborator handed in.
 
-``answer`` is the walk: plan, guard(in) together with the retriever, routing, tier, guard(out) window by window. What each
-stage learnt is noted in the request's record, which ``settle`` closes in one ``finally`` of the outermost middleware,
-whatever broke. HTTP, OpenAI's shapes and deadlines are openai_http's business.
+``answer`` is the walk: plan, guard(in) together with the retriever, routing, tier, guard(out) window by window. What
+each stage learnt is noted in the request's record, which ``settle`` closes in one ``finally`` of the outermost
+middleware, whatever broke. HTTP, OpenAI's shapes and deadlines are openai_http's business.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from serve_apps.collaborators import (
     TierClient,
 )
 from serve_apps.errors import UnavailableError, bad_request, model_not_found
+from serve_apps.guards.characters import visible
 from serve_apps.guards.window import OutputWindow, Placeholders
 from serve_apps.journal import Journal, RequestRecord
 from serve_apps.routing import RouteDecision, known_models, route
@@ -44,7 +45,7 @@ class Ask:
 
     model: str
     turns: tuple[tuple[str, str], ...]
-    sampling: Sampling = Sampling()
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
@@ -323,7 +324,7 @@ class Gateway:
 
 def _texts(citation: Citation) -> tuple[str, str, str, str]:
     """What of a citation is text, and so has to pass the guard."""
-    return citation.document, citation.title, citation.source, citation.text
+    return visible(citation.document), visible(citation.title), visible(citation.source), visible(citation.text)
 
 
 def _citation(citation: Citation, checked: list[str]) -> dict[str, Any]:

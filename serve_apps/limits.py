@@ -1,8 +1,8 @@
 """What every request passes before any route sees it, and every reply carries: the outermost middleware.
 
-The platform's edge sets no limits of its own, so they live here: header size, host names (DNS rebinding), cross-site posts
-from a browser, and a body that is counted as it arrives. Every reply gets a request id made by the server and security
-headers; every request ends in ``settle``, whatever broke.
+The platform's edge sets no limits of its own, so they live here: header size, host names (DNS rebinding), cross-site
+posts from a browser, and a body that is counted as it arrives. Every reply gets a request id made by the server and
+security headers; every request ends in ``settle``, whatever broke.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cluster.core.config import ServeSection
 from cluster.core.errors import PlinthError
+from serve_apps.collaborators import Sampling
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
 from serve_apps.gateway import Ask, Delta, Done, Gateway
@@ -30,7 +31,6 @@ from serve_apps.schema import (
     SearchRequest,
     parse,
 )
-from serve_apps.collaborators import Sampling
 from serve_apps.shapes import ReplyShape, embeddings, model_card, search_results
 
 ROUTES = (
@@ -170,7 +170,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         # Runs outside every middleware: put on the id and the headers here.
         record = record_of(request.scope)
         response = reply(note(error, record))
-        message = {"type": "http.response.start", "headers": response.raw_headers}
+        message: dict[str, Any] = {"type": "http.response.start", "headers": response.raw_headers}
         stamp(message, record)
         response.raw_headers = message["headers"]
         return response

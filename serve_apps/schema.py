@@ -1,7 +1,7 @@
 """Request bodies: strict models of the OpenAI routes and of search.
 
-Unknown fields are refused (a field like ``api_base`` must never reach anything), types are not coerced, and a documented
-OpenAI option that would change the result but is not offered here is refused by name instead of being ignored.
+Unknown fields are refused (a field like ``api_base`` must never reach anything), types are not coerced, and a
+documented OpenAI option that would change the result but is not offered here is refused by name, never ignored.
 """
 
 from __future__ import annotations

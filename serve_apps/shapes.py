@@ -22,7 +22,7 @@ def usage(prompt: int, completion: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class ReplyShape:
-    """One reply's shape: ``chat`` or legacy ``completions``. ``id`` is the request's, so that logs can be found by it."""
+    """One reply's shape: ``chat`` or legacy ``completions``. ``id`` is the request's, as in the logs."""
 
     request_id: str
     model: str
@@ -58,7 +58,7 @@ class ReplyShape:
     async def chunks(
         self, events: AsyncGenerator[Event, None], wants_usage: bool
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Groups of chunks: word by word as it becomes free, then finish reason with ``plinth``, then usage if asked."""
+        """Groups of chunks: word by word as it becomes free, then finish reason and ``plinth``, then usage if asked."""
         opening = [self._chunk({"role": "assistant", "content": ""}, None, wants_usage)] if self.chat else []
         async with aclosing(events):
             async for event in events:

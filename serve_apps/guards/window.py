@@ -1,8 +1,9 @@
 """The moving window over a stream: text leaves only when a guard has seen it together with what follows it.
 
-The gateway pushes what a tier says, has ``text()`` checked by a guard, and hands the findings to ``release``, which returns
-what may go out, redacted. A character is released once ``hold_back`` checked characters follow it, so anything up to that
-length is found wherever the stream was cut, and what was released last stays in the window as left context. Pure.
+The gateway pushes what a tier says, has ``text()`` checked by a guard, and hands the findings to ``release``, which
+returns what may go out, redacted. A character is released once ``hold_back`` checked characters follow it, so anything
+up to that length is found wherever the stream was cut, and what was released last stays in the window as left context.
+Pure.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serve_apps.collaborators import Span
-
-INVISIBLE = "INVISIBLE"
+from serve_apps.guards.characters import visible
 
 
 class Placeholders:
@@ -22,8 +22,6 @@ class Placeholders:
         self._used: dict[str, int] = {}
 
     def of(self, kind: str, value: str) -> str:
-        if kind == INVISIBLE:
-            return ""
         if (kind, value) not in self._numbers:
             self._used[kind] = self._used.get(kind, 0) + 1
             self._numbers[kind, value] = self._used[kind]
@@ -57,7 +55,8 @@ class OutputWindow:
         self._released = 0  # offset in _text; what is before it is left context
 
     def push(self, text: str) -> None:
-        self._text += text
+        """Add what a tier said, without what a reader cannot see (it could stretch a finding beyond the window)."""
+        self._text += visible(text)
 
     @property
     def pending(self) -> int:

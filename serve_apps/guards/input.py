@@ -1,0 +1,53 @@
+"""guard(in): what a client's text must pass before anything searches or answers it. Pure.
+
+Policy, each rule with its action:
+
+========================  ======  ===========================================================================
+``encoding``              block   NUL or a lone surrogate: nothing downstream can store or send it
+``size``                  block   longer than ``serve.max_prompt_chars``
+``control_characters``    redact  control characters other than tab and line ends are removed
+``invisible_characters``  redact  zero-width, bidi and tag characters are removed: hidden text reaches nothing
+``pii_<type>``            redact  personal data becomes a placeholder; equal values in one request share one
+========================  ======  ===========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.core.config import ServeSection
+from cluster.core.records import Verdict
+from serve_apps.collaborators import InputCheck
+from serve_apps.guards.characters import encodable, without_control, without_invisible
+from serve_apps.guards.personal import personal_spans, rule
+from serve_apps.guards.window import Placeholders
+
+STAGE = "guard_in"
+
+
+def check_input(texts: Sequence[str], section: ServeSection) -> list[InputCheck]:
+    """Check the texts of one request, in order."""
+    placeholders = Placeholders()
+    return [_check(text, section, placeholders) for text in texts]
+
+
+def _check(text: str, section: ServeSection, placeholders: Placeholders) -> InputCheck:
+    if not encodable(text):
+        return _blocked("encoding", "the text holds a NUL or half a surrogate pair")
+    if len(text) > section.max_prompt_chars:
+        return _blocked("size", f"the text has {len(text)} characters; {section.max_prompt_chars} are accepted")
+    verdicts = []
+    plain = without_control(text)
+    if plain != text:
+        verdicts.append(Verdict(STAGE, "redact", "control_characters", "control characters were removed"))
+    seen = without_invisible(plain)
+    if seen != plain:
+        verdicts.append(Verdict(STAGE, "redact", "invisible_characters", "invisible characters were removed"))
+    spans = personal_spans(seen)
+    for name, kind in sorted({(rule(span), span.type) for span in spans}):
+        verdicts.append(Verdict(STAGE, "redact", name, f"personal data was replaced by <{kind}_n>"))
+    return InputCheck(placeholders.redact(seen, spans), tuple(verdicts))
+
+
+def _blocked(name: str, detail: str) -> InputCheck:
+    return InputCheck("", (Verdict(STAGE, "block", name, detail),))
