@@ -1,0 +1,61 @@
+"""Configuration: typed, documented, refused with a place when wrong; every preset and every override form parses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.core.config import PlinthConfig, configured, load_config
+from cluster.core.errors import UsageError
+from cluster.core.presets import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    config = preset(name)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.model_dump()))
+    assert load_config(path) == config
+
+
+def test_overrides_are_typed() -> None:
+    config = preset("laptop", ["serve.quote_replicas=3", "data.source=/srv/notes", "cluster.allow_other_ray=true"])
+    assert config.serve.quote_replicas == 3
+    assert config.data.source == "/srv/notes"
+    assert config.cluster.allow_other_ray is True
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("serve", "section.field=value"),
+        ("serve=1", "section.field=value"),
+        ("nope.x=1", "no section 'nope'"),
+        ("serve.nope=1", "no field 'nope'"),
+        ("serve.quote_replicas=0", "serve.quote_replicas"),
+        ("serve.quote_replicas=many", "serve.quote_replicas"),
+        ("cluster.host=0.0.0.0", "cluster.host"),
+    ],
+)
+def test_wrong_overrides_name_the_field(override: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        configured(PlinthConfig(), [override])
+
+
+def test_unknown_keys_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"serve": {"qoute_replicas": 1}}))
+    with pytest.raises(UsageError, match="qoute_replicas"):
+        load_config(path)
+
+
+def test_every_field_is_documented() -> None:
+    undocumented = [
+        f"{section}.{field}"
+        for section, info in PlinthConfig.model_fields.items()
+        for field, meaning in info.annotation.model_fields.items()  # type: ignore[union-attr]
+        if not meaning.description
+    ]
+    assert undocumented == []

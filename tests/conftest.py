@@ -1,0 +1,49 @@
+"""What all tests share: the folder of real data sets, and the rule for what may be missing where."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def needs(present: bool, what: str) -> None:
+    """Skip where something optional is missing on a user's machine; in CI (CI=true) that is a failure."""
+    if present:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is not on this machine")
+
+
+@pytest.fixture
+def data_set():
+    """Path of one real data set: ``data_set("qa_squad2")``."""
+
+    def path(name: str) -> Path:
+        folder = DATA / name
+        needs(folder.is_dir(), f"the data set ../shared/data/{name}")
+        return folder
+
+    return path
+
+
+@pytest.fixture
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    needs(path is not None, "a Chromium browser (apt-get install chromium)")
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PLINTH_HOME of its own."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("PLINTH_HOME", str(folder))
+    monkeypatch.delenv("PLINTH_STORE", raising=False)
+    return folder

@@ -1,0 +1,137 @@
+"""The rules of the design that a machine can check: who may import ray, which folder may import which, file length."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("cluster", "actors", "data_jobs", "train_jobs", "serve_apps")
+MAX_LINES = 400
+
+# Modules that run on Ray. Everything else imports and is tested without it. Adding a line here is a design decision.
+RAY_MODULES = {
+    "cluster/connect.py",
+    "cluster/submit.py",
+    "data_jobs/prepare_corpus.py",
+    "data_jobs/build_index.py",
+    "serve_apps/deploy.py",
+    "serve_apps/handles.py",
+    "serve_apps/metrics_page.py",
+}
+
+# What each folder may import of the others. `cluster.connect` lets a job join the cluster; it holds no domain logic.
+MAY_IMPORT = {
+    "cluster/core": ("cluster.core",),
+    "cluster/cli": ("cluster", "actors", "data_jobs", "train_jobs", "serve_apps"),
+    "cluster": ("cluster",),
+    "actors": ("cluster.core", "actors"),
+    "data_jobs": ("cluster.core", "cluster.connect", "data_jobs"),
+    "train_jobs": ("cluster.core", "cluster.connect", "actors", "data_jobs", "train_jobs"),
+    "serve_apps": ("cluster.core", "data_jobs", "train_jobs.answering", "serve_apps"),
+}
+
+# The nouns serve_apps shares with corpus and training: what runs at request time is what ran on the corpus.
+SERVE_MAY_IMPORT_OF_DATA_JOBS = ("data_jobs.pii", "data_jobs.text", "data_jobs.retrieval")
+
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
+
+
+def modules() -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(module: str) -> set[str]:
+    """Every module name imported anywhere in the file, lazy imports and TYPE_CHECKING ones included."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(name: str, allowed: str) -> bool:
+    return name == allowed or name.startswith(allowed + ".")
+
+
+def folder_of(module: str) -> str:
+    return max((folder for folder in MAY_IMPORT if module.startswith(folder + "/")), key=len)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_ray_only_where_allowed(module: str) -> None:
+    uses_ray = any(within(name, "ray") for name in imports(module))
+    assert not uses_ray or module in RAY_MODULES, f"{module} imports ray; keep it plain or argue for the list"
+
+
+def test_ray_list_has_no_dead_entries() -> None:
+    assert [m for m in RAY_MODULES if not any(within(n, "ray") for n in imports(m))] == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_import_direction(module: str) -> None:
+    allowed = MAY_IMPORT[folder_of(module)]
+    ours = {name for name in imports(module) if name.split(".")[0] in PACKAGES}
+    # `from cluster import local_head` yields both `cluster` and `cluster.local_head`; the longer one decides.
+    ours = {name for name in ours if not any(other.startswith(name + ".") for other in ours)}
+    wrong = sorted(name for name in ours if not any(within(name, prefix) for prefix in allowed))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if m.startswith("serve_apps/")])
+def test_serving_shares_only_plain_nouns(module: str) -> None:
+    shared = {name for name in imports(module) if within(name, "data_jobs")}
+    shared = {name for name in shared if not any(other.startswith(name + ".") for other in shared)}
+    wrong = sorted(n for n in shared if not any(within(n, p) for p in SERVE_MAY_IMPORT_OF_DATA_JOBS))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_files_stay_readable(module: str) -> None:
+    path = ROOT / module
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+    assert path.stem not in FORBIDDEN_NAMES
+    assert not re.search(r"_v\d+$", path.stem)
+
+
+def test_one_ray_init() -> None:
+    callers = [m for m in modules() if re.search(r"\bray\.init\(", (ROOT / m).read_text())]
+    assert callers == ["cluster/connect.py"]
+
+
+def test_nothing_calls_ray_stop() -> None:
+    assert [m for m in modules() if re.search(r"ray[\"', ]+stop", (ROOT / m).read_text())] == []
+
+
+def test_plain_modules_import_without_ray() -> None:
+    """In a process where `import ray` fails, every plain module still imports."""
+    plain = [m for m in modules() if m not in RAY_MODULES and not m.endswith("__main__.py")]
+    names = [m.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for m in plain]
+    code = f"import sys, importlib\nsys.modules['ray'] = None\nfor name in {names!r}: importlib.import_module(name)\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_starts_light() -> None:
+    """`plinth --help` must not wait for heavy libraries."""
+    code = "import sys, cluster.cli.main; print([n for n in ('ray', 'torch', 'faiss', 'pyarrow') if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_machine_paths_in_the_repository() -> None:
+    """Nothing in the repository may know one machine's folders."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    pattern = re.compile("/(?:wor" + "k|op" + "t/wheels)(?:/|$)", re.MULTILINE)
+    texts = [n for n in names if n.endswith((".py", ".md", ".toml", ".txt", ".yaml", ".sh", "Makefile", "run"))]
+    assert [n for n in texts if (ROOT / n).exists() and pattern.search((ROOT / n).read_text())] == []
