@@ -6,6 +6,7 @@ gateway (HTTP ingress) -> guard and retriever together -> quote -> guard. The cl
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ray import serve
@@ -16,6 +17,7 @@ from cluster.core.config import PlinthConfig
 from cluster.core.storage import source_hash
 from cluster.core.telemetry import METRICS
 from serve_apps import handles, metrics_page
+from serve_apps.collaborators import TierClient
 from serve_apps.replicas import GuardReplica, QuoteReplica, RetrieverReplica, report_start
 
 APP = "plinth"
@@ -99,18 +101,18 @@ class GatewayIngress:
         self, config: PlinthConfig, guard: DeploymentHandle, retriever: DeploymentHandle, quote: DeploymentHandle
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
-
         from serve_apps.gateway import Gateway
         from serve_apps.journal import Journal
         from train_jobs.answering.conversation import standalone_question
 
         stay_on_loopback()
         self._config = config
+        quoting: TierClient = handles.TierHandle(quote, model_version=source_hash("train_jobs/answering"))
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
             retriever=handles.RetrieverHandle(retriever),
-            tiers={"quote": handles.TierHandle(quote, source_hash("train_jobs/answering"))},
+            tiers={"quote": quoting},
             embedding_model=EMBEDDING_MODELS.get(config.index.embedder, "embedder"),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
@@ -147,6 +149,7 @@ def build_app(config: PlinthConfig) -> serve.Application:
 
 def run(config: PlinthConfig) -> None:
     """Deploy on the connected cluster and return when every deployment is running."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the CLI says what happens
     serve.start(
         http_options={"host": config.cluster.host, "port": config.cluster.http_port},
         logging_config={"log_level": "ERROR", "enable_access_log": False},

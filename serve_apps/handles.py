@@ -7,7 +7,7 @@ they ran on died: Serve does not do that by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -87,8 +87,8 @@ class TierHandle:
         self.model_version = model_version
         self.knowledge_cutoff = knowledge_cutoff
 
-    async def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncIterator[str | Answer]:
-        response = self._handle.stream.remote(question, retrieval, sampling)
+    async def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        response: Any = self._handle.stream.remote(question, retrieval, sampling)
         try:
             async for item in response:
                 yield item

@@ -7,7 +7,7 @@ replica's event loop, and blocking it would stall its health checks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,10 @@ class GuardReplica:
         self._section = config.serve
 
     async def check_input(self, texts: list[str]) -> list[InputCheck]:
-        return [check_input(text, self._section) for text in texts]
+        return check_input(texts, self._section)
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
-        return [check_output(text) for text in texts]
+        return check_output(texts)
 
 
 class RetrieverReplica:
@@ -117,7 +117,7 @@ class QuoteReplica:
     def __init__(self, config: PlinthConfig) -> None:
         self._section = config.answer
 
-    async def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncIterator[str | Answer]:
+    async def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         del sampling  # quoting has nothing to sample; limits and stops are the gateway's
         yield answer(question, retrieval, self._section)
 

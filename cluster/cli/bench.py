@@ -42,7 +42,7 @@ def serve(args: argparse.Namespace) -> int:
     names = ("concurrency", "requests", "errors", "P50 ms", "P95 ms", "P99 ms", "requests/s")
     print_table("Whole call, seen by the client", names, rows, numeric=names)
     for level in result["levels"]:
-        rows = [(stage, f"{v['p50_ms']:.1f}", f"{v['p95_ms']:.1f}") for stage, v in level["stages"].items()]
+        stages = [(stage, f"{v['p50_ms']:.1f}", f"{v['p95_ms']:.1f}") for stage, v in level["stages"].items()]
         columns = ("stage", "P50 ms", "P95 ms")
-        print_table(f"Stages at concurrency {level['concurrency']}", columns, rows, numeric=columns[1:])
+        print_table(f"Stages at concurrency {level['concurrency']}", columns, stages, numeric=columns[1:])
     return ExitCode.DONE
