@@ -59,7 +59,8 @@ class Linker:
         for scan in self.scans.values():
             if not scan.doc and scan.doc_from in self.scans:
                 scan.doc = self.scans[scan.doc_from].doc
-            for symbol in (b for bindings in scan.bindings.values() for b in bindings if isinstance(b, Symbol)):
+            tops = [b for bindings in scan.bindings.values() for b in bindings if isinstance(b, Symbol)]
+            for symbol in (*tops, *(m for top in tops for m in top.members.values() if isinstance(m, Symbol))):
                 if symbol.doc_from and not symbol.doc:
                     found = (r.doc for r in self.resolve(symbol.doc_from) if isinstance(r, Symbol))
                     symbol.doc = max(found, key=len, default="")

@@ -228,6 +228,9 @@ class _Catalogue:
             ranked = sorted(names, key=_rank(best))
             others = sorted((thing.names | thing.inherited) - {ranked[0]}, key=_rank(best))[:MAX_ALIASES]
             signature = best.signature or next((s.signature for s in thing.symbols if s.signature), "")
+            if not signature and best.kind == "class":
+                made = (s for base in self.linker.ancestors([best]) for s in self.linker.member(base, "__init__"))
+                signature = next((s.signature for s in made if isinstance(s, Symbol) and not s.compiled), "")
             yield Document(
                 id=ranked[0], title=_title(ranked[0], signature, best), text=text, source=best.source,
                 source_name=SOURCE_NAME, kind=_kind(ranked[0], best), signature=signature,

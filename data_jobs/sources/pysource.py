@@ -64,22 +64,33 @@ class _Scanner:
         self.file = file
         self.values: dict[str, list[ast.expr]] = {}
         self.attributes: list[tuple[str, str, ast.expr]] = []
+        self.functions: dict[str, FunctionNode] = {}
 
     def scan(self, tree: ast.Module) -> ModuleScan:
         self.out.doc = clean(ast.get_docstring(tree))
         self._body(tree.body, certain=True)
         for owner, attribute, value in self.attributes:  # f.helper = g: a public attribute of a function or class
-            for symbol in self.out.bindings.get(owner, ()):
-                target = dotted(value)
-                if not isinstance(symbol, Symbol):
-                    continue
-                if attribute != "__doc__" and target:
+            for symbol in list(self.out.bindings.get(owner, ())):
+                if isinstance(symbol, Instance) and attribute == "__doc__":  # a namedtuple documented afterwards
+                    symbol = Symbol("class", self.out.name, owner, source=f"{self.file}:{value.lineno}")
+                    self.out.bind(owner, symbol)
+                if isinstance(symbol, Symbol) and attribute == "__doc__":
+                    self._document(symbol, value)
+                elif isinstance(symbol, Symbol) and (target := dotted(value)):
                     symbol.members.setdefault(attribute, Link(self.out.name, target))
-                elif target.endswith(".__doc__"):
-                    symbol.doc_from = Link(self.out.name, target.removesuffix(".__doc__"))
-                elif attribute == "__doc__" and isinstance(value, ast.Constant):
-                    symbol.doc = clean(value.value)
         return self.out
+
+    def _document(self, symbol: Symbol, value: ast.expr) -> None:
+        """``f.__doc__ = value``: a text, another docstring, or a template with constants filled in."""
+        if (target := dotted(value)).endswith(".__doc__"):
+            symbol.doc_from = Link(self.out.name, target.removesuffix(".__doc__"))
+        elif isinstance(value, ast.Constant):
+            symbol.doc = clean(value.value)
+        elif isinstance(value, ast.Call) and dotted(value.func).endswith(".format") and not value.args:
+            template = self.values.get(dotted(value.func).removesuffix(".format"), [])
+            fields = {k.arg: self._value(k.value) for k in value.keywords if k.arg}
+            if len(template) == 1 and isinstance(template[0], ast.Constant) and _UNKNOWN not in fields.values():
+                symbol.doc = clean(str(template[0].value).format(**fields))
 
     # -- module level -------------------------------------------------------------------------------------------------
     def _body(self, body: list[ast.stmt], certain: bool) -> None:
@@ -114,6 +125,7 @@ class _Scanner:
                     for alias in inner.names:
                         self.out.bind(alias.name, Link(self._absolute(inner), alias.name))
         elif not _decorated(node, "overload"):
+            self.functions[node.name] = node
             self._define(node.name, self._function(node, node.name, bound=False), certain)
 
     def _define(self, name: str, symbol: Symbol, certain: bool) -> None:
@@ -159,9 +171,13 @@ class _Scanner:
                 self._assign(target, node.value)
 
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-            for one, its in zip(target.elts, value.elts, strict=True):
-                self._assign(one, its)
+        if isinstance(target, ast.Tuple):
+            same = isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)
+            for index, one in enumerate(target.elts):  # ``a, b = c, d`` and ``a, b = f()``
+                if same and isinstance(value, ast.Tuple):
+                    self._assign(one, value.elts[index])
+                elif isinstance(value, ast.Call):
+                    self._assign(one, value)
         elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
             self.attributes.append((target.value.id, target.attr, value))
         elif isinstance(target, ast.Name):
@@ -171,11 +187,19 @@ class _Scanner:
             elif target.id == "__doc__" and isinstance(value, ast.Constant):
                 self.out.doc = clean(value.value)
             elif name := dotted(value):
-                if name != target.id:
-                    self.out.bind(target.id, Link(self.out.name, name))
+                scope = self.out.name if name != target.id else "builtins"  # TimeoutError = TimeoutError
+                self.out.bind(target.id, Link(scope, name))
+            elif isinstance(value, ast.Call) and (inner := self._inner(dotted(value.func), target.id)):
+                self.out.bind(target.id, inner)
             elif isinstance(value, ast.Call) and (called := dotted(value.func)):
                 # ``Pattern = type(...)`` is only known at run time: bound to nothing, so that the name exists.
                 self.out.bind(target.id, Instance(Link("", "") if called == "type" else Link(self.out.name, called)))
+
+    def _inner(self, factory: str, name: str) -> Symbol | None:
+        """The function ``name`` that a function of this module defines within and presumably returns."""
+        body = self.functions[factory].body if factory in self.functions else []
+        inner = (n for n in body if isinstance(n, ast.FunctionDef) and n.name == name)
+        return next((self._function(n, name, bound=False) for n in inner), None)
 
     # -- __all__ ------------------------------------------------------------------------------------------------------
     def _export(self, value: ast.expr, add: bool) -> None:
@@ -241,6 +265,10 @@ class _Scanner:
             elif isinstance(node, ast.If | ast.Try):
                 for part in (node.body, node.orelse):
                     self._class_body(part, symbol)
+            elif isinstance(node, ast.Assign) and dotted(node.targets[0]).endswith("__doc__"):
+                documented = symbol.members.get(dotted(node.targets[0]).removesuffix(".__doc__"), symbol)
+                if isinstance(documented, Symbol):
+                    self._document(documented, node.value)
             elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 self._class_assignment(node.targets[0].id, node.value, symbol, node.lineno)
 
