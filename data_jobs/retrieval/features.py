@@ -26,6 +26,7 @@ FEATURES = {
     "coverage_3": "idf share of the question's words found in the first three passages",
     "unknown": "idf share of the question's words that occur nowhere in the corpus",
     "unknown_identifiers": "number of code-like names in the question that occur nowhere in the corpus",
+    "strange_words": "number of words strange to the corpus: unknown, not everyday English, not misspelt (``strange``)",
     "terms": "number of content words in the question",
 }
 
@@ -82,7 +83,12 @@ def covered(content: dict[str, float], texts: Sequence[str]) -> float:
 
 
 def features(
-    terms: QuestionTerms, passages: Sequence[Passage], cosines: np.ndarray, lexical: np.ndarray, top_sentence: float
+    terms: QuestionTerms,
+    passages: Sequence[Passage],
+    cosines: np.ndarray,
+    lexical: np.ndarray,
+    top_sentence: float,
+    strange_words: int = 0,
 ) -> dict[str, float]:
     """The features of one search (see ``FEATURES``).
 
@@ -91,6 +97,7 @@ def features(
         passages: returned passages, best first.
         cosines, lexical: scores of every chunk, float32 [chunks].
         top_sentence: highest sentence cosine.
+        strange_words: how many words are strange to the corpus.
     """
     if not passages:
         return dict.fromkeys(FEATURES, 0.0)
@@ -110,5 +117,6 @@ def features(
         "coverage_3": covered(terms.content, texts),
         "unknown": sum(terms.content[t] for t in terms.unknown) / mass,
         "unknown_identifiers": float(len(terms.unknown_identifiers)),
+        "strange_words": float(strange_words),
         "terms": float(len(terms.content)),
     }

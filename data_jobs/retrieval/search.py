@@ -16,6 +16,7 @@ from data_jobs.retrieval.features import QuestionTerms, covered, features, quest
 from data_jobs.retrieval.lexical import Bm25, Field
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Snapshot
+from data_jobs.retrieval.strange import strange_words
 
 FIELDS = (Field("context", 1.0, 0.4), Field("text", 1.0))
 LEXICAL_WEIGHT = 0.35
@@ -62,7 +63,8 @@ class Searcher:
             scored = self._scored_sentences(passages, vector, terms)
         with _timed(timings, "features"):
             top_sentence = max((s.dense for s in scored), default=0.0)
-            found = features(terms, passages, cosines, lexical * terms.mass, top_sentence)
+            strange = strange_words(question, self.lexical.vocabulary, self.embedder.count_tokens)
+            found = features(terms, passages, cosines, lexical * terms.mass, top_sentence, len(strange))
         return self._result(question, timings, tuple(passages), tuple(scored), found)
 
     def _result(
