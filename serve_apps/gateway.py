@@ -105,7 +105,7 @@ class Gateway:
         self._section, self._guard, self._retriever, self._tiers = section, guard, retriever, dict(tiers)
         self._embedding_model, self._question_of, self._journal = embedding_model, question_of, journal
         self._tokens = tokens or WordPieces()
-        self._hold_back = max(section.hold_back_chars, longest_finding + 1)
+        self._hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
 
     # -- the walk -----------------------------------------------------------------------------------------------------
     async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:

@@ -215,16 +215,17 @@ def _check_length(request: _Body, limit: int) -> None:
             raise context_too_long(len(text), limit, param)
 
 
+_BRANCHES = {"str", "int", "bool", "float"}  # how pydantic names the branches of a union
+
+
 def _first_problem(error: ValidationError) -> ApiError:
-    """Pydantic's first error as one sentence. The place of a union's branch is not a field of the client's body."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ""
-    for part in problem["loc"]:
+    """One of pydantic's errors as one sentence: the deepest, as a union reports every branch that does not fit."""
+    problem = max(error.errors(include_url=False, include_input=False), key=lambda found: len(found["loc"]))
+    where, last = "", len(problem["loc"]) - 1
+    for place, part in enumerate(problem["loc"]):
         if isinstance(part, int):
             where += f"[{part}]"
-        elif part.isidentifier() or problem["type"] == "extra_forbidden":
-            if part in {"str", "int", "bool", "float"}:
-                continue
+        elif (part.isidentifier() and part not in _BRANCHES) or (problem["type"] == "extra_forbidden" and place == last):
             where += f".{part}" if where else part
     name = where if len(where) <= 120 and where.isprintable() else shown(where)
     if problem["type"] == "extra_forbidden":

@@ -2,16 +2,22 @@
 
 The gateway pushes what a tier says, has ``text()`` checked by a guard, and hands the findings to ``release``, which
 returns what may go out, redacted. A character is released once ``hold_back`` checked characters follow it, so anything
-up to that length is found wherever the stream was cut, and what was released last stays in the window as left context.
-Pure.
+up to that length is found wherever the stream was cut. Longer findings are unbroken runs (tokens, keys): a run leaves
+only when its end was seen. Or they begin with a marker (private keys): a finding that is still growing keeps its
+beginning in the window, as does what was released last. Pure.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from serve_apps.collaborators import Span
 from serve_apps.guards.characters import visible
+
+# Unbroken text at the end. Scripts written without spaces and emoji break a run, else replies in them would not flow.
+_BREAKS = r"\s\u2e80-\ud7ff\uf900-\ufaff\U0001f000-\U0003ffff"
+_OPEN_RUN = re.compile(f"(?<![^{_BREAKS}])[^{_BREAKS}]+\\Z")
 
 
 class Placeholders:
@@ -28,16 +34,28 @@ class Placeholders:
         return f"<{kind}_{self._numbers[kind, value]}>"
 
     def redact(self, text: str, spans: Sequence[Span], begin: int = 0, end: int | None = None) -> str:
-        """``text[begin:end]`` with every span replaced; a span that began before ``begin`` hides its rest."""
+        """``text[begin:end]`` with every span replaced; of one that began before ``begin`` the rest is left out."""
         parts, place, end = [], begin, len(text) if end is None else end
-        for span in spans:
+        for span in joined(spans):
             if span.end <= place or span.start >= end:
                 continue
             parts.append(text[place : max(span.start, place)])
-            parts.append(self.of(span.type, text[span.start : span.end]))
+            if span.start >= begin:
+                parts.append(self.of(span.type, text[span.start : span.end]))
             place = span.end
         parts.append(text[place:end])
         return "".join(parts)
+
+
+def joined(spans: Sequence[Span]) -> list[Span]:
+    """Spans of one type that touch, as one: a long finding (a private key) comes in pieces."""
+    found: list[Span] = []
+    for span in spans:
+        if found and found[-1].end == span.start and found[-1].type == span.type:
+            found[-1] = Span(span.type, found[-1].start, span.end)
+        else:
+            found.append(span)
+    return found
 
 
 class OutputWindow:
@@ -72,12 +90,19 @@ class OutputWindow:
 
         Nothing may be pushed between ``text()`` and ``release()``. With ``final`` everything leaves.
         """
-        limit = len(self._text) if final else max(self._released, len(self._text) - self._hold_back)
-        for span in spans:
-            if self._released <= span.start < limit < span.end:
-                limit = span.end  # found whole, because it is not longer than what is held back
+        limit = len(self._text) if final else self._limit()
+        begin = limit
+        for span in joined(spans):
+            if span.start < limit <= span.end:
+                begin, limit = span.start, span.end
         out = self._placeholders.redact(self._text, spans, self._released, limit)
-        # Twice the hold-back as left context: a word that starts in what has left is seen whole.
-        cut = max(0, limit - 2 * self._hold_back)
+        # Twice the hold-back as left context, more where a finding reaches the limit and may go on behind it.
+        cut = max(0, begin - 2 * self._hold_back)
         self._text, self._released = self._text[cut:], limit - cut
         return out
+
+    def _limit(self) -> int:
+        """How far text may leave: ``hold_back`` before the end, and not into a run whose end is not there yet."""
+        end = len(self._text) - self._hold_back
+        run = _OPEN_RUN.search(self._text)
+        return max(self._released, min(end, run.start() if run else end))

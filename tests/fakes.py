@@ -1,0 +1,123 @@
+"""Stand-ins at the I/O borders: collaborators of the gateway that a Serve handle stands for in production."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from cluster.core.config import ServeSection
+from cluster.core.records import Answer, Citation, Passage
+from data_jobs.retrieval.results import Retrieval
+from serve_apps.collaborators import InputCheck, OutputCheck, Sampling
+from serve_apps.errors import UnavailableError
+from serve_apps.guards.input import check_input
+from serve_apps.guards.output import check_output
+
+PASSAGE = Passage(
+    chunk="shutil.copytree#0",
+    document="shutil.copytree",
+    title="shutil.copytree(src, dst, symlinks=False)",
+    source="shutil.py:560",
+    text="Recursively copy a directory tree and return the destination directory.",
+    start=0,
+    end=71,
+    score=0.9,
+)
+TEXT = "Use shutil.copytree: recursively copy a directory tree and return the destination directory. [1]"
+CITATION = Citation(
+    PASSAGE.document, PASSAGE.title, PASSAGE.source, PASSAGE.chunk, (PASSAGE.start, PASSAGE.end), PASSAGE.text, 0.9
+)
+
+
+class RealGuard:
+    """The real rules without the hop; ``fail_after`` output checks it goes down, ``delay_s`` makes it slow."""
+
+    def __init__(self, fail_input: bool = False, fail_after: int | None = None, delay_s: float = 0.0) -> None:
+        self.fail_input, self.fail_after, self.delay_s = fail_input, fail_after, delay_s
+        self.seen_out: list[str] = []
+
+    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+        await asyncio.sleep(self.delay_s)
+        if self.fail_input:
+            raise UnavailableError("no guard replica")
+        return check_input(texts, ServeSection())
+
+    async def check_output(self, texts: list[str]) -> list[OutputCheck]:
+        await asyncio.sleep(self.delay_s)
+        if self.fail_after is not None and len(self.seen_out) >= self.fail_after:
+            raise ZeroDivisionError("a bug in the guard")
+        self.seen_out.append(texts[0])
+        return check_output(texts)
+
+
+class FixedRetriever:
+    """Finds the same passages for everything and remembers what it was asked."""
+
+    def __init__(self, passages: Sequence[Passage] = (PASSAGE,), down: bool = False) -> None:
+        self.passages, self.down = tuple(passages), down
+        self.questions: list[str] = []
+
+    async def search(self, question: str, k: int | None) -> Retrieval:
+        if self.down:
+            raise UnavailableError("no index is live")
+        self.questions.append(question)
+        return Retrieval(question, self.passages, (), {}, "v1", "2026-01-01T00:00:00+00:00", {"embed": 1.0})
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        return [[float(len(text)), 0.5, -0.25, 1.0] for text in texts]
+
+    async def info(self) -> dict[str, Any]:
+        if self.down:
+            raise UnavailableError("no index is live")
+        return {"index_version": "v1", "index_as_of": "2026-01-01T00:00:00+00:00", "chunks": 1, "embedder": "fake"}
+
+
+class ScriptedTier:
+    """Says ``deltas``, then its Answer. ``gate`` (if given) is awaited before each delta; ``error`` is raised at last."""
+
+    model_version = "scripted-1"
+    knowledge_cutoff = ""
+
+    def __init__(
+        self,
+        deltas: Sequence[str] = (TEXT,),
+        citations: Sequence[Citation] = (CITATION,),
+        grounded: bool = True,
+        gate: asyncio.Event | None = None,
+        error: Exception | None = None,
+        breaks_off: bool = False,
+        pause_s: float = 0.0,
+    ) -> None:
+        self.deltas, self.citations, self.grounded = tuple(deltas), tuple(citations), grounded
+        self.gate, self.error, self.breaks_off, self.pause_s = gate, error, breaks_off, pause_s
+        self.questions: list[str] = []
+        self.closed = 0
+
+    async def stream(
+        self, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
+        self.questions.append(question)
+        try:
+            for delta in self.deltas:
+                if self.gate is not None:
+                    await self.gate.wait()
+                await asyncio.sleep(self.pause_s)
+                yield delta
+            if self.error is not None:
+                raise self.error
+            if not self.breaks_off:
+                reason = "supported" if self.grounded else "not_supported"
+                yield Answer("".join(self.deltas), self.citations, self.grounded, reason, 0.9)
+        finally:
+            self.closed += 1
+
+
+class MemoryRecorder:
+    """Keeps every metric value."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[str, float, dict[str, str]]] = []
+
+    def record(self, metric: str, value: float, labels: dict[str, str]) -> None:
+        self.values.append((metric, value, labels))

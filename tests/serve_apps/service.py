@@ -1,0 +1,90 @@
+"""The HTTP application over fakes: in process, or on a real socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from cluster.core.config import ServeSection
+from serve_apps.gateway import Gateway
+from serve_apps.guards.personal import LONGEST
+from serve_apps.journal import Journal
+from serve_apps.openai_http import build_http
+from tests.fakes import FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
+from train_jobs.answering.conversation import standalone_question
+
+EMBEDDER = "all-minilm-l6-v2"
+QUESTION = "How do I copy a directory tree?"
+CHAT = {"model": "auto", "messages": [{"role": "user", "content": QUESTION}]}
+
+
+@dataclass
+class Service:
+    """One application with its fakes, and everything it logged and measured."""
+
+    guard: Any = field(default_factory=RealGuard)
+    retriever: Any = field(default_factory=FixedRetriever)
+    tier: Any = field(default_factory=ScriptedTier)
+    section: ServeSection = field(default_factory=ServeSection)
+    recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def _write(self, component: str, event: str, **fields: Any) -> None:
+        self.log.append({"component": component, "event": event, **fields})
+
+    def app(self) -> FastAPI:
+        gateway = Gateway(
+            self.section,
+            guard=self.guard,
+            retriever=self.retriever,
+            tiers={"quote": self.tier},
+            embedding_model=EMBEDDER,
+            question_of=standalone_question,
+            longest_finding=LONGEST,
+            journal=Journal(self.recorder, self._write),
+        )
+
+        async def metrics() -> str:
+            return "# HELP plinth_requests_total Requests.\n"
+
+        return build_http(gateway, self.section, metrics)
+
+    def client(self) -> TestClient:
+        return TestClient(self.app(), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+
+
+@contextmanager
+def on_socket(app: FastAPI) -> Iterator[str]:
+    """Serve on a free loopback port in a thread; yields the base URL."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+def eventually(condition: Any, seconds: float = 5.0) -> None:
+    """Poll until ``condition()`` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
