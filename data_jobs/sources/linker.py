@@ -197,7 +197,7 @@ class Linker:
         for name, bindings in scan.bindings.items():
             if star or any(self._re_exported(scan, b) for b in bindings):
                 names.add(name)
-        return {name for name in names if not name.startswith("_") or name == "__import__"}
+        return {n for n in names - scan.deleted if not n.startswith("_") or n == "__import__"}
 
     @staticmethod
     def _re_exported(scan: ModuleScan, binding: Symbol | Link | Instance) -> bool:

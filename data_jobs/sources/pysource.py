@@ -112,9 +112,7 @@ class _Scanner:
             elif isinstance(node, ast.With):
                 self._body(node.body, certain)
             elif isinstance(node, ast.Delete) and certain:
-                for name in map(dotted, node.targets):  # imports are kept: names bound through them live on
-                    if all(isinstance(b, Symbol) for b in self.out.bindings.get(name, ())):
-                        self.out.bindings.pop(name, None)
+                self.out.deleted |= set(map(dotted, node.targets))
             else:
                 self._assignment(node)
 

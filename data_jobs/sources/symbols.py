@@ -68,7 +68,8 @@ class Export:
 class ModuleScan:
     """One module: its docstring (or the module ``doc_from`` it takes it from) and bindings.
 
-    ``exports`` is None where there is no readable ``__all__``.
+    ``exports`` is None where there is no readable ``__all__``. ``deleted`` names are not public, but what was bound
+    through them lives on.
     """
 
     name: str
@@ -77,6 +78,7 @@ class ModuleScan:
     doc: str = ""
     bindings: dict[str, list[Binding]] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
+    deleted: set[str] = field(default_factory=set)
     exports: list[Export] | None = None
     doc_from: str = ""
 
