@@ -62,7 +62,8 @@ def question_terms(question: str, index: Bm25) -> QuestionTerms:
         parts = expand(token)
         for term in parts:
             weighted[term] = 1.0
-        if is_identifier(token) and fold(token) not in index.vocabulary:
+        # A dotted name is known by its last part too: documents seldom spell out where a thing comes from.
+        if is_identifier(token) and not {fold(token), *expand(token.rpartition(".")[2])[-1:]} & index.vocabulary.keys():
             strange.append(token)
         for term in parts[:-1] if len(parts) > 1 else parts:
             content[term] = index.weight(term)
