@@ -38,22 +38,22 @@ def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Prepare a corpus on the running cluster."""
-    from data_jobs.prepare_corpus import prepare
-
     home = Home.from_env()
     config = configure(args, home)
     with connected(home):
+        from data_jobs.prepare_corpus import prepare  # imports ray, which reads its environment then
+
         return prepare(config, Store(home.store_uri), progress)
 
 
 def run_index(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Build an index from a dataset on the running cluster and, unless told otherwise, make it the live one."""
-    from data_jobs.build_index import build
-
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
     dataset = find_dataset(store, args.dataset)
     with connected(home):
+        from data_jobs.build_index import build
+
         index = build(config, store, dataset, progress)
     if not args.no_live:
         go_live(store, index, why="index build")

@@ -1,0 +1,204 @@
+"""The command line without a cluster: help that teaches, exit codes, refusals before any work starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.cli.main import build_parser, main
+from cluster.core.home import Home
+from cluster.local_head import recorded
+
+VERBS = [
+    ["quickstart"], ["up"], ["down"], ["status"], ["doctor"], ["env"], ["logs"], ["ask"], ["data", "prepare"],
+    ["data", "report"], ["index", "build"], ["index", "list"], ["index", "rollback"], ["index", "search"],
+    ["eval", "run"], ["bench", "serve"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help_json_and_set(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        build_parser().parse_args([*verb, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "--json" in text
+    assert "--set" in text
+    assert len(text) > 400
+
+
+def test_unknown_verbs_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["qickstart"])
+    assert stopped.value.code == 2
+    assert "quickstart" in capsys.readouterr().err
+
+
+def test_wrong_configuration_is_exit_2(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--set", "serve.nope=1"]) == 2
+    assert "no field 'nope'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["missing", "empty", "a-file"])
+def test_unusable_sources_are_exit_3_before_anything_starts(
+    source: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a-file").write_text("x")
+    assert main(["quickstart", "--source", str(tmp_path / source)]) == 3
+    said = capsys.readouterr().err
+    assert source in said
+    assert said.count("\n") == 1
+    assert recorded(Home.from_env()) is None
+
+
+@pytest.mark.parametrize("verb", [["up"], ["quickstart"]])
+def test_a_taken_port_is_exit_5_with_the_remedy(
+    verb: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        assert main([*verb, "--set", f"cluster.http_port={port}", "--set", "cluster.allow_other_ray=true"]) == 5
+    said = capsys.readouterr().err
+    assert str(port) in said
+    assert "cluster.http_port" in said
+    assert recorded(Home.from_env()) is None, "nothing was started"
+
+
+@pytest.mark.parametrize("field", ["min_memory_mb", "min_disk_mb"])
+def test_too_little_memory_or_disk_is_exit_5(field: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--set", f"cluster.{field}=100000000"]) == 5
+    assert "100000000 needed" in capsys.readouterr().err or field == "min_disk_mb"
+    assert recorded(Home.from_env()) is None
+
+
+def test_another_ray_on_the_machine_is_exit_5(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A process named like Ray's head service, started by somebody else, stops the start before it begins."""
+    program = tmp_path / "gcs_server"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    stranger = subprocess.Popen([program, "60"])
+    try:
+        deadline = time.monotonic() + 5
+        while Path(f"/proc/{stranger.pid}/comm").read_text().strip() != "gcs_server":
+            assert time.monotonic() < deadline
+        assert main(["up"]) == 5
+        said = capsys.readouterr().err
+        assert str(stranger.pid) in said
+        assert "cluster.allow_other_ray=true" in said
+        assert main(["down"]) == 0
+        assert stranger.poll() is None, "down ends only what it started"
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_verbs_that_need_the_service_say_how_to_start_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    unused = ["--set", f"cluster.http_port={port}"]
+    for verb in (["ask", "anything?", *unused], ["env"], ["data", "prepare"], ["index", "search", "x", *unused]):
+        assert main(verb) == 5, verb
+        assert "plinth up" in capsys.readouterr().err
+
+
+def test_status_and_doctor_speak_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["service"] == "stopped"
+    assert found["index"] is None
+    main(["doctor", "--json"])
+    checks = {check["name"]: check["state"] for check in json.loads(capsys.readouterr().out)}
+    assert checks["python"] == "ok"
+    assert checks["packages"] == "ok"
+
+
+def test_logs_of_one_request(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cluster.core.telemetry import log_event
+
+    for number in range(300):
+        log_event("gateway", "request", request_id=f"req_{number}")
+    assert main(["logs", "gateway", "--request", "req_7", "--json"]) == 0
+    assert [line["request_id"] for line in json.loads(capsys.readouterr().out)] == ["req_7"]
+    assert main(["logs", "--json", "-n", "2"]) == 0
+    assert [line["request_id"] for line in json.loads(capsys.readouterr().out)] == ["req_298", "req_299"]
+
+
+def test_preflight_names_the_remedy(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    good = subprocess.run(["sh", root / "preflight.sh", sys.executable], capture_output=True, text=True, check=False)
+    assert good.returncode == 0, good.stderr
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n')
+    old.chmod(0o755)
+    for python, remedy in ((str(old), "3.11 or 3.12"), ("no-such-python", "apt-get install")):
+        bad = subprocess.run(["sh", root / "preflight.sh", python], capture_output=True, text=True, check=False)
+        assert bad.returncode == 5
+        assert remedy in bad.stderr
+
+
+def test_no_accelerator_packages_came_with_a_cpu_torch() -> None:
+    import importlib.metadata
+
+    version = importlib.metadata.version("torch")
+    if "+cpu" not in version:
+        pytest.skip(f"torch {version} is not the CPU build")
+    names = {dist.metadata["Name"].lower() for dist in importlib.metadata.distributions()}
+    assert sorted(n for n in names if n.startswith(("nvidia-", "triton"))) == []
+
+
+def test_head_environment_carries_no_secrets(tmp_path: Path) -> None:
+    from cluster.serve_mode import head_environment, private_ports
+
+    home = Home(tmp_path)
+    base = {"PATH": "/usr/bin", "LANG": "C", "OPENAI_API_KEY": "sk", "MY_SECRET": "s", "AWS_SECRET_ACCESS_KEY": "a",
+            "RAY_ADDRESS": "10.0.0.1:6379", "DB_PASSWORD": "p", "GITHUB_TOKEN": "t"}  # fmt: skip
+    made = head_environment(home, dict.fromkeys(private_ports(), 1), "id", base)
+    assert not {
+        "OPENAI_API_KEY",
+        "MY_SECRET",
+        "AWS_SECRET_ACCESS_KEY",
+        "RAY_ADDRESS",
+        "DB_PASSWORD",
+        "GITHUB_TOKEN",
+    } & set(made)
+    assert made["RAY_AUTH_MODE"] == "token"
+    assert made["LANG"] == "C"
+    assert made["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+def test_haproxy_stays_on_loopback(tmp_path: Path) -> None:
+    """The wrapper mends Serve's configuration file before HAProxy reads it, and hands every argument on."""
+    from cluster.serve_mode import write_haproxy_wrapper
+
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(
+        "global\n    stats socket /x mode 666 level admin\ndefaults\n    mode http\n"
+        "frontend prometheus\n    bind :9101\nfrontend web\n    bind 127.0.0.1:8000\nlisten stats\n  bind *:8404\n"
+        '  bind 0.0.0.0:9000\n    http-request return status 200 content-type text/plain string "x" if routes\n'
+    )
+    wrapper = write_haproxy_wrapper(Home(tmp_path / "home"))
+    command = [wrapper, "-db", "-f", config, "-p", "pid file"]
+    environ = {"PATH": os.environ["PATH"], "PLINTH_HAPROXY": shutil.which("echo") or "/bin/echo"}
+    said = subprocess.run(command, env=environ,
+                          capture_output=True, text=True, check=True).stdout  # fmt: skip
+    assert said.strip() == f"-db -f {config} -p pid file"
+    mended = config.read_text()
+    assert "bind 127.0.0.1:9101" in mended
+    assert "bind 127.0.0.1:8404" in mended
+    assert "bind 127.0.0.1:9000" in mended
+    assert "bind *" not in mended
+    assert "bind :" not in mended
+    assert "mode 600 level admin" in mended
+    assert "timeout http-request 10s" in mended
+    assert "return status 404 if routes" in mended
