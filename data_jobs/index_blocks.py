@@ -1,0 +1,90 @@
+"""One block of an index: some documents -> their chunks, the texts to embed, and the finished file of the block.
+
+Plain code that ``build_index.py`` spreads over a cluster. A block's file is written atomically when the block is done,
+so a killed build redoes only the blocks without one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.core.config import IndexSection
+from cluster.core.records import Chunk, Document
+from data_jobs.chunks import chunk
+from data_jobs.retrieval.embedder import Embedder
+from data_jobs.retrieval.model_files import ModelFiles
+from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Unit
+from data_jobs.sentences import sentences
+
+UNIT_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Block:
+    """A finished block. ``units`` count chunks from 0 within the block; ``vectors`` is float16 [units, dim]."""
+
+    chunks: tuple[Chunk, ...]
+    aliases: tuple[tuple[str, ...], ...]
+    units: tuple[Unit, ...]
+    vectors: np.ndarray
+
+    def to_bytes(self) -> bytes:
+        """One .npz without pickled objects."""
+        records = json.dumps({"chunks": [c.to_dict() for c in self.chunks], "aliases": self.aliases}).encode()
+        units = np.array([(u.chunk, u.kind, u.start, u.end) for u in self.units], np.int64).reshape(-1, UNIT_COLUMNS)
+        buffer = io.BytesIO()
+        np.savez(buffer, records=np.frombuffer(records, np.uint8), units=units, vectors=self.vectors)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Block:
+        """Raises ValueError where ``data`` is not a whole block."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                records = json.loads(arrays["records"].tobytes())
+                units = tuple(Unit(*(int(v) for v in row)) for row in arrays["units"])
+                vectors = arrays["vectors"]
+        except (zipfile.BadZipFile, KeyError, EOFError) as error:
+            raise ValueError(f"not a finished block: {error}") from error
+        return cls(
+            tuple(Chunk(**row) for row in records["chunks"]),
+            tuple(tuple(names) for names in records["aliases"]),
+            units,
+            vectors,
+        )
+
+
+def cut(
+    documents: Sequence[tuple[Document, str]], files: ModelFiles, section: IndexSection
+) -> list[tuple[Document, Chunk]]:
+    """The chunks of a block's documents; each document comes with a line about what encloses it."""
+    limit = min(section.chunk_tokens, int(files.identity["max_tokens"]) - 2)
+    return [(d, c) for d, about in documents for c in chunk(d, files.count_tokens, limit, about)]
+
+
+def embed(pairs: Sequence[tuple[Document, Chunk]], embedder: Embedder, batch_size: int) -> Block:
+    """Embed every chunk (context and text) and every sentence of the chunks.
+
+    Sentence vectors are made here because at query time they would cost a forward pass over every returned passage.
+    """
+    units: list[Unit] = []
+    texts: list[str] = []
+    for i, (document, piece) in enumerate(pairs):
+        units.append(Unit(i, CHUNK, piece.start, piece.end))
+        texts.append(f"{piece.context}\n{piece.text}" if piece.context else piece.text)
+        for start, end in sentences(document.text, piece.start, piece.end):
+            units.append(Unit(i, SENTENCE, start, end))
+            texts.append(document.text[start:end])
+    vectors = embedder.encode(texts, batch_size)
+    return Block(
+        tuple(c for _, c in pairs),
+        tuple(d.aliases for d, _ in pairs),
+        tuple(units),
+        vectors.astype(np.float16),
+    )
