@@ -100,7 +100,7 @@ class AnswerSection(Section):
     """Longest answer of the quote tier in words."""
     max_names: int = Field(3, ge=1)
     """Most documents (functions) one answer names."""
-    prompt_tokens: int = Field(1024, ge=64)
+    prompt_tokens: int = Field(3072, ge=64)
     """Token budget for question and passages; the lowest passages are dropped first and the answer says so."""
     min_confidence: float = Field(0.5, ge=0, le=1)
     """Below this support probability the tier abstains."""

@@ -15,10 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_jobs.retrieval.analysis import expand
 from data_jobs.retrieval.results import Retrieval
-from train_jobs.answering.terms import Term, question_terms, text_stems
+from train_jobs.answering.terms import Term, is_stop_word, question_terms, text_stems
 
 MODEL = Path(__file__).with_name("support_model.json")
+# What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
+_SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)\s*[?.!]*\s*$")
 REASONS = ("supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable")
 """Why an answer is what it is (closed set, a metric label)."""
 
@@ -44,8 +47,13 @@ class SupportModel:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> SupportModel:
-        lists = (tuple(row[name]) for name in ("features", "means", "scales", "coefficients"))
-        return cls(*lists, float(row["intercept"]))
+        return cls(
+            tuple(row["features"]),
+            tuple(row["means"]),
+            tuple(row["scales"]),
+            tuple(row["coefficients"]),
+            float(row["intercept"]),
+        )
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +64,7 @@ def support_model() -> SupportModel:
 
 @dataclass(frozen=True)
 class Support:
-    """The verdict: ``probability`` that the passages answer the question, whether that is enough, and why (``REASONS``)."""
+    """The verdict: ``probability`` that the passages answer the question, whether that is enough, and why."""
 
     grounded: bool
     reason: str
@@ -66,8 +74,8 @@ class Support:
 def support(question: str, retrieval: Retrieval, min_confidence: float) -> Support:
     """Decide whether to answer.
 
-    ``unknown_terms`` is the reason where the question turns on a name that the passages do not know, ``low_support`` where
-    they are just about something else.
+    ``unknown_terms`` is the reason where the question turns on a name that the passages do not know,
+    ``low_support`` where they are just about something else.
     """
     if not retrieval.passages:
         return Support(False, "no_passages", 0.0)
@@ -75,7 +83,9 @@ def support(question: str, retrieval: Retrieval, min_confidence: float) -> Suppo
     probability = support_model().probability(values)
     if probability >= min_confidence:
         return Support(True, "supported", probability)
-    strange = values["unknown_names"] + values["foreign_names"]
+    strange = (
+        values["strange_words"] + values["unknown_identifiers"] + values["foreign_names"] + values["foreign_scope"]
+    )
     return Support(False, "unknown_terms" if strange >= 1 else "low_support", probability)
 
 
@@ -84,22 +94,25 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
 
     Beside ``Retrieval.features`` (``data_jobs.retrieval.features.FEATURES``):
 
-    - ``foreign_names``: names in the question (capitalised inside a sentence, all capitals apart) that no passage writes so;
-    - ``unknown_names``: code-like names in the question whose words no passage holds together;
+    - ``foreign_names``: proper names in the question (``New York`` is one) that no passage writes that way;
+    - ``foreign_acronyms``: the same for words in capitals, in any case;
+    - ``unwritten_identifiers``: code-like names in the question that no passage holds as written;
+    - ``foreign_scope``: 1 where the question ends in "in X", "with X", "using X" and no passage speaks of X;
     - ``best_sentence``: highest dense plus lexical score of a sentence;
-    - ``covered_one``: share of the content words that the best single passage holds;
-    - ``covered_all``: share that the passages together hold.
+    - ``covered_one``, ``covered_all``: share of the plain content words in the best passage, and in all together.
     """
     terms = question_terms(question)
-    texts = [f"{passage.context}\n{passage.title}\n{passage.document}\n{passage.text}" for passage in retrieval.passages]
+    texts = [f"{p.context}\n{p.title}\n{p.document}\n{p.text}" for p in retrieval.passages]
     per_passage = [text_stems(text) for text in texts]
     together = set().union(*per_passage)
     whole = "\n".join(texts)
     plain = [term for term in terms if not term.identifier]
     return {
         **retrieval.features,
-        "foreign_names": float(sum(term.proper and not _written(term, whole) for term in terms)),
-        "unknown_names": float(sum(term.identifier and not _written(term, whole) for term in terms)),
+        "foreign_names": float(sum(t.proper and not t.acronym and not _written(t, whole) for t in terms)),
+        "foreign_acronyms": float(sum(t.acronym and not _written(t, whole) for t in terms)),
+        "unwritten_identifiers": float(sum(t.identifier and not _written(t, whole) for t in terms)),
+        "foreign_scope": float(_foreign_scope(question, whole, together)),
         "best_sentence": max((s.dense + 0.5 * s.lexical for s in retrieval.sentences), default=0.0),
         "covered_one": max((_share(plain, stems) for stems in per_passage), default=0.0),
         "covered_all": _share(plain, together),
@@ -107,14 +120,22 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
 
 
 def _written(term: Term, text: str) -> bool:
-    """Whether the text writes the name as the question does: identifiers in any case, proper names in this case (a verb
-    ``go`` is no ``Go``) or in capitals."""
+    """Whether the text writes the name as the question does: identifiers and acronyms in any case, proper names in
+    this case (the verb ``go`` is no ``Go``) or in capitals."""
     if term.identifier:
         return term.text.lower() in text.lower()
-    return any(
-        re.search(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", text) for form in {term.text, term.text.upper()}
-    )
+    forms = {term.text, term.text.upper()}
+    flags = re.IGNORECASE if term.acronym else re.NOFLAG
+    return any(re.search(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", text, flags) for form in forms)
+
+
+def _foreign_scope(question: str, text: str, stems: set[str]) -> bool:
+    match = _SCOPE.search(question)
+    if not match or is_stop_word(match.group(1)):
+        return False
+    name = match.group(1)
+    return name.lower() not in text.lower() and not set(expand(name)) & stems
 
 
 def _share(terms: list[Term], stems: set[str]) -> float:
-    return sum(term.stem in stems for term in terms) / len(terms) if terms else 0.0
+    return sum(set(term.stem.split()) <= stems for term in terms) / len(terms) if terms else 0.0

@@ -16,8 +16,8 @@ _LEADING_MARKUP = re.compile(r"(?:\s|[#>*•|]+(?=\s)|[-+](?=\s)|\d{1,2}[.)](?=\
 
 @dataclass(frozen=True)
 class Quotation:
-    """A slice of a passage: ``[start, end)`` are offsets in the document's text; ``cut_before``/``cut_after`` say whether the
-    sentence went on there."""
+    """A slice of a passage: ``[start, end)`` are offsets in the document's text; ``cut_before`` and ``cut_after`` say
+    whether the sentence went on there."""
 
     passage: int
     start: int
@@ -64,9 +64,7 @@ def quotation(
             if first <= max_words - room:
                 first = 0
     last = min(first + room, len(words))
-    return Quotation(
-        passage, start + words[first].start(), start + words[last - 1].end(), first > 0, last < len(words)
-    )
+    return Quotation(passage, start + words[first].start(), start + words[last - 1].end(), first > 0, last < len(words))
 
 
 def cite(passage: Passage, quoted: Quotation | None = None) -> Citation:

@@ -15,7 +15,7 @@ MAX_FOLLOW_UP_WORDS = 12
 _WORD = re.compile(r"\w+(?:['’.]\w+)*")
 # How a message starts that continues the one before.
 _OPENERS = re.compile(
-    r"^\W*(?:and|but|or|so|then|also|ok(?:ay)?|now|what about|how about|what if|same|instead|why|why not|in that case)\b",
+    r"^\W*(?:and|but|or|so|then|also|ok(?:ay)?|now|what about|how about|what if|same|instead|why|in that case)\b",
     re.IGNORECASE,
 )
 # Words that point back. "it is" and "is it possible" do not: there is nothing before them to point at.
@@ -32,12 +32,16 @@ _EXPLETIVE = re.compile(
     re.IGNORECASE,
 )
 # A fragment: "with gzip?", "recursively?", "for directories"; "what is gzip" and "sort a list" are whole.
-_FRAGMENT = re.compile(r"^\W*(?:with|without|for|in|on|from|to|as|by|using|via|under|over|after|before|except|\w+ly)\b", re.I)
+_FRAGMENT = re.compile(
+    r"^\W*(?:with|without|for|in|on|from|to|as|by|using|via|under|over|after|before|except|\w+ly)\b", re.I
+)
 _FRAGMENT_WORDS = 5
 # A bare dotted name or call (os.path.join, shutil.copytree()) is a question of its own.
 _NAME = re.compile(r"\W*\w+(?:[._]\w+)+(?:\(\))?\W*")
 _OWN_TOPIC_WORDS = 2
-_THANKS = re.compile(r"^\W*(?:thanks?|thank you|great|perfect|cheers|hello|hi|hey|good (?:morning|evening|day))\b", re.IGNORECASE)
+_THANKS = re.compile(
+    r"^\W*(?:thanks?|thank you|great|perfect|cheers|hello|hi|hey|good (?:morning|evening|day))\b", re.IGNORECASE
+)
 
 
 def standalone_question(messages: Sequence[tuple[str, str]]) -> str:

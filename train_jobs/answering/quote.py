@@ -180,7 +180,7 @@ def _quote(draft: _Draft, one: Ranked, max_words: int, question: str, trim_end: 
         return None
     best = one.sentences[0]
     first = min(one.sentences, key=lambda sentence: sentence.start)
-    chosen = first if trim_end and worth(first) >= worth(best) - 0.15 else best
+    chosen = first if trim_end and worth(first) >= worth(best) - 0.3 else best
     keep = None if trim_end else _word_places(chosen, question)
     return quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words, keep)
 
@@ -192,7 +192,7 @@ def _word_places(sentence: ScoredSentence, question: str) -> set[int]:
 
 
 def _quote_prose(draft: _Draft, order: list[Ranked], question: str) -> None:
-    """One to three of the best sentences, each with its marker; a title where the sentence leans on what went before."""
+    """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
     passages = draft.found.passages
     pool = [(worth(s) + 0.1 * one.score / max(1e-9, order[0].score), s) for one in order for s in one.sentences]
     pool.sort(key=lambda pair: (-pair[0], pair[1].passage, pair[1].start))

@@ -11,31 +11,40 @@ from dataclasses import dataclass
 
 from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier, stem, terms
 
-_TOKEN = re.compile(r"[^\W_]+(?:[._]+\w+|['’]\w+)*|__\w+__|_\w+")
+# C++ and C# are names too: a letter, then signs.
+_TOKEN = re.compile(r"[A-Z](?:\+\+|#)(?!\w)|[^\W_]+(?:[._]+\w+|['’]\w+)*|__\w+__|_\w+")
 _SENTENCE_END = re.compile(r"[.!?:;\n][\"')\]]*\s+[\"'(\[]*$|^[\W_]*$")
 
 # Words of phrasing beside the index's stop words: they say nothing about the topic of a question.
 _PHRASING = frozenset(
-    """actually again all already also although always another anything around away back become before best better between both
-    bring call called came come didn each either else enough etc even ever every everyone everything exactly explain far few first
-    gave goes gone good however instead itself keep know last least less long lot made makes making many maybe mean
-    means more most much must myself neither never new next no nobody none nor not nothing now often oh okay once only
-    onto other others otherwise own perhaps proper put quite rather really right said same say see seem seems show simple
-    simplest since somebody still sure take tidy together two under unless until up upon usually via went whatever
-    whenever whether whole within won work works yes yet yourself isn wasn weren couldn wouldn shouldn hasn haven hadn aren ain
-    let's needn mustn down off over than through three after against along below above was""".split()
+    """actually again all already also although always another anything around away back become before best better
+    between both bring call called came come didn each either else enough etc even ever every everyone everything
+    exactly explain far few first gave goes gone good however instead itself keep know last least less long lot made
+    makes making many maybe mean means more most much must myself neither never new next no nobody none nor not
+    nothing now often oh okay once only onto other others otherwise own perhaps proper put quite rather really right
+    said same say see seem seems show simple simplest since somebody still sure take tidy together two under unless
+    until up upon usually via went whatever whenever whether whole within won work works yes yet yourself isn wasn
+    weren couldn wouldn shouldn hasn haven hadn aren ain let's needn mustn down off over than through three after
+    against along below above was""".split()  # noqa: SIM905
 )
 
 
 @dataclass(frozen=True)
 class Term:
-    """A content word of a question: as written, its stem, and whether its spelling marks it as an identifier (``copy_all``,
-    ``json.load``, ``readFile``) or as a proper name (capitalised inside a sentence)."""
+    """A content word of a question.
+
+    Attributes:
+        text, stem: as written (without 's), and as the index stems it; identifiers keep their whole name.
+        identifier: spelt like a name in code (``copy_all``, ``json.load``, ``readFile``).
+        proper: spelt like a name: a capital inside a sentence. ``New York`` is one term of two words.
+        acronym: all capitals or digits (``PDF``): a name, or just an abbreviation everybody knows.
+    """
 
     text: str
     stem: str
     identifier: bool = False
     proper: bool = False
+    acronym: bool = False
 
 
 def is_stop_word(word: str) -> bool:
@@ -49,21 +58,35 @@ def question_terms(question: str) -> list[Term]:
     found: dict[str, Term] = {}
     matches = list(_TOKEN.finditer(question))
     plain = sum(match.group().islower() for match in matches) >= 0.5 * len(matches)
+    before = -1  # where the last proper name ended
+    last = ""
     for match in matches:
-        text = match.group().rstrip("._'’")
         # The capitals of a headline, or of the first word of a sentence, say nothing.
-        proper = plain and text[:1].isupper() and not _SENTENCE_END.search(question[: match.start()])
-        if not text or (len(text) == 1 and not proper):
+        capital = plain and match.group()[0].isupper() and not _SENTENCE_END.search(question[: match.start()])
+        term = _term(match.group(), capital)
+        if term is None:
             continue
-        if is_stop_word(text) and not (proper and len(text) > 1 and not text.isupper()):
-            continue
-        head = re.split("['’]", text)[0]
-        identifier = is_identifier(head) and max(map(len, re.split(r"[._]+", head))) > 1  # not "e.g."
-        term = Term(head, fold(head) if identifier else stem(fold(head)), identifier, proper and not identifier)
+        if term.proper and not term.acronym and before >= 0 and question[before : match.start()] == " ":
+            name = found.pop(last)
+            term = Term(f"{name.text} {term.text}", f"{name.stem} {term.stem}", proper=True)
+        before = match.end() if term.proper and not term.acronym else -1
+        last = term.stem
         known = found.get(term.stem)
         if known is None or (term.identifier, term.proper) > (known.identifier, known.proper):
             found[term.stem] = term
     return list(found.values())
+
+
+def _term(token: str, capital: bool) -> Term | None:
+    head = re.split("['’]", token.rstrip("._'’"))[0]
+    if not head or (len(head) == 1 and not (capital and head != "I")):
+        return None
+    acronym = len(head) > 1 and head.isupper() and head.isalnum()
+    if is_stop_word(head) and not (capital and not acronym and len(head) > 1):
+        return None
+    if is_identifier(head) and max(map(len, re.split(r"[._]+", head))) > 1:  # not "e.g."
+        return Term(head, fold(head), identifier=True)
+    return Term(head, stem(fold(head)), proper=capital or acronym, acronym=acronym)
 
 
 def name_stems(name: str) -> set[str]:

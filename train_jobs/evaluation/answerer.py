@@ -19,7 +19,7 @@ from train_jobs.answering.quote import answer
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, how long it took (ms, wall clock at the caller), and where known the documents retrieved, best first."""
+    """An answer, how long it took (ms, wall clock at the caller), and where known what was retrieved, best first."""
 
     answer: Answer
     ms: float

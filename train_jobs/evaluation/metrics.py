@@ -77,8 +77,8 @@ def first_accepted(
 
 
 def names_in_text(text: str, names: Iterable[str]) -> set[str]:
-    """The qualified names that stand in the text as whole names: ``json`` is not named by ``json.loads`` or ``my.json``,
-    and is named by ``json.`` at the end of a sentence."""
+    """The qualified names that stand in the text as whole names: ``json`` is not named by ``json.loads`` or
+    ``my.json``, and is named by ``json.`` at the end of a sentence."""
     return {name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\w)", text)}
 
 
@@ -86,17 +86,20 @@ def accepted_in_text(
     text: str, cited: Sequence[str], accepted: Collection[str], aliases: Mapping[str, Collection[str]]
 ) -> bool:
     """Whether the text names an accepted function: by an accepted name, or by any name of a cited document that is
-    the same thing as an accepted one."""
+    the same thing as an accepted one. A name without a dot (``warnings``, ``zip``) does not count inside quotation marks:
+    there it is most often just the English word."""
     right = set(accepted)
     for document in cited:
         same = all_names(document, aliases)
         if same & set(accepted):
             right |= same
-    return bool(names_in_text(text, right))
+    dotted = {name for name in right if "." in name}
+    outside = re.sub(r'"[^"]*"', " ", text)
+    return bool(names_in_text(text, dotted) or names_in_text(outside, right - dotted))
 
 
 def normalised_answer(text: str) -> str:
-    """Lower case, no punctuation, no articles, single spaces: SQuAD's official normalisation (Rajpurkar et al. 2016)."""
+    """Lower case, no punctuation, no articles, single spaces (SQuAD's normalisation, Rajpurkar et al. 2016)."""
     kept = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
 

@@ -1,7 +1,7 @@
 """Runs a question suite against an answerer and counts: what is right, what is cited, what is refused.
 
-A question is *answered* when the reply is grounded. Citations and names count for answerable questions only, whether or
-not the reply was grounded (an abstention that should have been an answer has no right citation, so it counts as a miss).
+A question is *answered* when the reply is grounded. Citations and names count for answerable questions only, whether
+or not the reply was grounded: an abstention that should have been an answer has no right citation and is a miss.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from train_jobs.evaluation.metrics import Rate, accepted_in_text, first_accepted
 from train_jobs.evaluation.questions import Question, load_suite
 
 MEASURES = ("cited", "named", "retrieved", "answered", "abstained_near", "abstained_far", "abstained")
-"""cited: an accepted document is among the citations. named: the text names an accepted function. retrieved: an accepted
-document is among the passages (in process only). answered: answerable questions not refused. abstained*: unanswerable
-questions refused, near misses, unrelated ones, and both."""
+"""cited: an accepted document is among the citations. named: the text names an accepted function. retrieved: an
+accepted document is among the passages (in process only). answered: answerable questions not refused. abstained*:
+unanswerable questions refused, near misses, unrelated ones, and both."""
 
 
 @dataclass(frozen=True)
