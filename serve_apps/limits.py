@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +25,7 @@ from serve_apps.journal import CLIENT_GONE, RequestRecord
 from serve_apps.strict_json import read_json
 
 RECORD = "plinth.record"  # key in the ASGI scope
+BODY_READ = "plinth.body_read"  # set once the last piece of the body came in
 DRAIN_BYTES, DRAIN_S = 8_000_000, 2.0
 PROBES = frozenset({"/healthz", "/readyz"})
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?")
@@ -145,11 +146,10 @@ class _DrainingReply(JSONResponse):
         drained = 0
         try:
             async with asyncio.timeout(DRAIN_S):
-                while drained < DRAIN_BYTES:
+                while drained < DRAIN_BYTES and not scope.get(BODY_READ):
                     message = await receive()
                     drained += len(message.get("body", b""))
-                    if message["type"] == "http.disconnect" or not message.get("more_body"):
-                        break
+                    scope[BODY_READ] = not message.get("more_body")
         except TimeoutError:
             drained = DRAIN_BYTES
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -175,15 +175,17 @@ async def read_body(request: Request, section: ServeSection) -> dict[str, Any]:
     body = bytearray()
     try:
         async with asyncio.timeout(section.body_timeout_s):
-            async for piece in request.stream():
-                body += piece
+            while not request.scope.get(BODY_READ):
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                body += message.get("body", b"")
+                request.scope[BODY_READ] = not message.get("more_body")
                 if len(body) > limit:
                     raise too_large(limit)
     except TimeoutError:
         message = f"the request body did not arrive within {section.body_timeout_s:g} s"
         raise ApiError(message, status=408, code="timeout", headers={"connection": "close"}) from None
-    except ClientDisconnect:
-        raise ClientGoneError from None
     content_type = request.headers.get("content-type", "application/json")
     kind, _, parameters = content_type.partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()

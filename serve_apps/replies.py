@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from cluster.core.errors import PlinthError
 from serve_apps.errors import ClientGoneError, DeadlineError
-from serve_apps.journal import RequestRecord
+from serve_apps.journal import CLIENT_GONE, RequestRecord
 from serve_apps.limits import note
 
 STREAM_HEADERS = [
@@ -48,10 +48,12 @@ class _Watched(Response):
         leaving = asyncio.ensure_future(_disconnect(receive))
         try:
             await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                self._record.error = "client disconnected"
-                raise ClientGoneError
-            work.result()
+            if work.done():
+                work.result()
+                return
+            started, self._record.status = bool(self._record.status), CLIENT_GONE
+            if not started:
+                raise ClientGoneError  # else leave the reply as it is: broken off
         finally:
             for task in (work, leaving):
                 task.cancel()
