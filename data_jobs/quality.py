@@ -1,0 +1,103 @@
+"""Which documents are worth keeping: pure rules, each a small function with its source.
+
+From Gopher (Rae et al. 2021, arXiv:2112.11446, table A1) come the symbol, word and repetition rules, from C4 (Raffel
+et al. 2020, arXiv:1910.10683) the placeholder rule. They were made for web pages. Here documents are often one sentence
+or mostly code, in any language, so shares are only taken of texts long enough to have one, thresholds are loose, and
+rules that ask for English stop words, final punctuation or long lines (C4; FineWeb, Penedo et al. 2024,
+arXiv:2406.17557) are left out on purpose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+REASONS = (
+    "empty", "too_few_words", "garbled", "mostly_symbols", "long_words", "repeated_lines", "repeated_phrases",
+    "placeholder_text",
+)  # fmt: skip
+
+# A word is a run of letters and digits; in scripts written without spaces every character counts as one.
+_WORD = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W_]+"
+)
+
+LONG_ENOUGH_WORDS = 50  # Gopher's own lower limit for a document: below it a share says nothing
+LONG_ENOUGH_LINES = 10
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Keep it, or drop it for a ``reason`` out of ``REASONS``."""
+
+    keep: bool
+    reason: str = ""
+
+
+def count_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def judge(text: str, min_words: int) -> Judgement:
+    """Judge a normalised text. Deterministic, and independent of every other document."""
+    if not text.strip():
+        return Judgement(False, "empty")
+    words = count_words(text)
+    if words < min_words:
+        return Judgement(False, "too_few_words")
+    if text.count("\ufffd") > 0.02 * len(text):
+        return Judgement(False, "garbled")
+    if _is_placeholder(text, words):
+        return Judgement(False, "placeholder_text")
+    for reason, broken in (
+        ("mostly_symbols", _mostly_symbols), ("long_words", _long_words), ("repeated_lines", _repeated_lines),
+        ("repeated_phrases", _repeated_phrases),
+    ):  # fmt: skip
+        if broken(text):
+            return Judgement(False, reason)
+    return Judgement(True)
+
+
+def _mostly_symbols(text: str) -> bool:
+    """Fewer than a third of the visible characters are letters or digits (Gopher's alphabetic rule, for code too)."""
+    visible = [c for c in text if not c.isspace()]
+    return len(visible) >= 100 and sum(c.isalnum() or _is_mark(c) for c in visible) < len(visible) / 3
+
+
+def _is_mark(char: str) -> bool:
+    return char > "\u0300" and not char.isalnum() and char.isprintable() and not ("\u2000" <= char <= "\u2fff")
+
+
+def _long_words(text: str) -> bool:
+    """Encoded or minified data: the average token is longer than 40 characters (Gopher: mean word length 3 to 10)."""
+    tokens = [token for token in text.split() if token.isascii()]  # other scripts separate words in their own ways
+    size = sum(map(len, tokens))
+    return size > 400 and size > 40 * len(tokens) and size > 0.8 * len(text)
+
+
+def _repeated_lines(text: str) -> bool:
+    """More than 60 % of the characters are in lines that stand there already (Gopher: 20 %; tables in documentation
+    repeat more than prose)."""
+    lines = [line.strip() for line in text.split("\n")]
+    lines = [line for line in lines if len(line) > 3]
+    if len(lines) < LONG_ENOUGH_LINES:
+        return False
+    total = sum(map(len, lines))
+    return total - sum(map(len, set(lines))) > 0.6 * total
+
+
+def _repeated_phrases(text: str) -> bool:
+    """One run of four words, over ten times, makes up half of the text (Gopher: 16 %; doctests repeat themselves)."""
+    words = _WORD.findall(text)
+    if len(words) < LONG_ENOUGH_WORDS:
+        return False
+    phrase, times = Counter(zip(words, words[1:], words[2:], words[3:], strict=False)).most_common(1)[0]
+    return times > 10 and times * sum(map(len, phrase)) > 0.5 * sum(map(len, words))
+
+
+def _is_placeholder(text: str, words: int) -> bool:
+    """Typesetter's filler (C4 drops every page with "lorem ipsum"; a mention in a sentence is fine here)."""
+    lowered = text[:20_000].lower()
+    found = lowered.count("lorem ipsum")
+    return found > 0 and (lowered.lstrip("# *>\n").startswith("lorem ipsum") or found * 60 > words)
