@@ -13,7 +13,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(TORCH)
 
-.PHONY: quickstart install install-dev preflight test test-full check bench clean
+.PHONY: quickstart install install-dev preflight test test-full check bench lock clean
 
 quickstart: install
 	@$(BIN)/plinth quickstart
@@ -59,3 +59,8 @@ bench: install
 
 clean:
 	rm -rf $(VENV) build *.egg-info
+
+lock: install-dev
+	@{ echo "# Every version this project was tested with, transitive ones included (Python 3.11 and 3.12, Linux)."; \
+	   echo "# Made by: make lock"; \
+	   $(BIN)/uv pip freeze --quiet --python $(BIN)/python | grep -v -E '^-e|^pip==|file://' | sed 's/+cpu//'; } > constraints.txt

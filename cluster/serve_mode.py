@@ -21,7 +21,8 @@ STORE_CREDENTIALS = re.compile(r"^(AWS|GOOGLE|GCS|AZURE|FSSPEC)_")
 # HAProxy's template in Serve binds its metrics and statistics ports on every interface, makes its admin socket world
 # writable, lists the routes to anybody and lets a client dribble headers for an hour. There is no setting for any of
 # it, so the executable Serve starts is this: it mends the file after -f, then becomes the bundled haproxy (by exec,
-# since Serve watches the pid).
+# since Serve watches the pid). Replies carry two x-request-id headers, the gateway's and one Serve appends: the first
+# stays.
 HAPROXY_WRAPPER = """#!/bin/sh
 config=""; previous=""
 for argument in "$@"; do
@@ -35,6 +36,7 @@ if [ -n "$config" ]; then
     -e 's/^([[:space:]]*http-request return )status .* if routes$/\\1status 404 if routes/' \\
     -e '/timeout http-request/d' \\
     -e 's/^defaults$/defaults\\n    timeout http-request 10s/' \\
+    -e 's/^frontend http_frontend$/&\\n    http-response set-header x-request-id %[res.fhdr(x-request-id,1)]/' \\
     "$config"
 fi
 exec "$PLINTH_HAPROXY" "$@"

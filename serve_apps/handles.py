@@ -87,7 +87,9 @@ class TierHandle:
         self.model_version = model_version
         self.knowledge_cutoff = knowledge_cutoff
 
-    async def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+    async def stream(
+        self, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
         response: Any = self._handle.stream.remote(question, retrieval, sampling)
         try:
             async for item in response:

@@ -117,7 +117,9 @@ class QuoteReplica:
     def __init__(self, config: PlinthConfig) -> None:
         self._section = config.answer
 
-    async def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+    async def stream(
+        self, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
         del sampling  # quoting has nothing to sample; limits and stops are the gateway's
         yield answer(question, retrieval, self._section)
 

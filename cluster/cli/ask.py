@@ -111,7 +111,7 @@ def print_answer(answer: dict[str, Any], streamed: bool = False) -> None:
             f"  [cyan]\\[{number}][/cyan] {_plain(citation['document'])} [dim]{_plain(citation['source'])}[/dim]"
         )
     timings = extra.get("timings_ms", {})
-    stages = " ".join(f"{stage} {value:.0f}" for stage, value in timings.items())
+    stages = " ".join(f"{stage} {value:.0f}" for stage, value in timings.items() if "." not in stage)
     console.print(f"  [dim]{extra.get('tier', '')} · {stages} ms · {answer.get('request_id') or ''}[/dim]")
 
 

@@ -1,4 +1,4 @@
-"""One real platform for the whole session: `plinth quickstart` over a small folder, in a PLINTH_HOME and on ports of its
+"""One real platform for the whole session: `plinth quickstart` over a small folder, with a PLINTH_HOME and ports of its
 own, so that it runs beside whatever else this machine runs. It is stopped at the end, and nothing may be left."""
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from cluster.core.home import Home
 from cluster.local_head import Instance, recorded
 from cluster.processes import free_ports
 
+RECORDS = [
+    {"id": "watch", "title": "Watch plan", "text": "Each watch lasts four hours at night and six hours by day. "
+     "The skipper stands no fixed watch. Write every change of course into the log."},
+    {"id": "contact", "title": "Harbour office", "text": "The harbour office answers on channel 12. "
+     "Write to bob.jones@seamail.net or call +1 415 555 0134 when the berth is occupied."},
+]  # fmt: skip
 PAGES = {
     "pumps.md": "# Pump maintenance\n\nReplace the impeller seal of the bilge pump every 400 hours of running. "
     "The seal kit has part number BX-2207. Close the sea cock before you open the pump housing.\n",
-    "engine.md": "# Diesel engine\n\nChange the engine oil after every 150 hours. The engine takes 6.5 litres of SAE 15W-40. "
+    "engine.md": "# Diesel engine\n\nChange the engine oil after every 150 hours. "
+    "The engine takes 6.5 litres of SAE 15W-40 oil. "
     "Never start the engine with the sea cock closed, because the raw water pump runs dry.\n",
     "sails.txt": "Reefing the mainsail\n\nTake the first reef at 18 knots of apparent wind, the second at 25 knots. "
     "Ease the mainsheet, lower the halyard to the mark, hook the tack, and haul the reefing line.\n",
-    "crew.jsonl": json.dumps({"id": "watch", "title": "Watch plan", "text": "Each watch lasts four hours at night and "
-                              "six hours by day. The skipper stands no fixed watch. Write every change of course into the log."})
-    + "\n" + json.dumps({"id": "contact", "title": "Harbour office", "text": "The harbour office answers on channel 12. "
-                         "Write to bob.jones@seamail.net or call +1 415 555 0134 when the berth is occupied."}) + "\n",
+    "crew.jsonl": "".join(json.dumps(record) + "\n" for record in RECORDS),
     "galley.rst": "Galley\n======\n\nThe gas bottle is closed whenever nobody cooks. Fresh water for two people lasts "
     "eleven days when dishes are washed in sea water.\n",
 }  # fmt: skip

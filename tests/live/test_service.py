@@ -26,7 +26,7 @@ def client(service: Service) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{service.url}/v1", api_key="unused", http_client=httpx.Client(trust_env=False))
 
 
-# -- answers ----------------------------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 def test_quickstart_answered_and_abstained(service: Service) -> None:
     answers = service.quickstart["answers"]
     assert len(answers) == 3
@@ -67,7 +67,7 @@ def test_personal_data_left_the_corpus(service: Service) -> None:
     assert found == []
 
 
-# -- OpenAI SDK, unchanged ----------------------------------------------------------------------------------------------
+# -- OpenAI SDK, unchanged -------------------------------------------------------------------------
 def test_openai_sdk(client: openai.OpenAI) -> None:
     messages = [{"role": "user", "content": "How often is the engine oil changed?"}]
     whole = client.chat.completions.create(model="auto", messages=messages)  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def test_bad_bodies_through_the_front_door(service: Service, name: str) -> None:
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
 
 
-# -- security -------------------------------------------------------------------------------------------------------------
+# -- security --------------------------------------------------------------------------------------
 def test_everything_listens_on_loopback(service: Service) -> None:
     found = listeners([process.pid for process in service.instance.processes()])
     ports = {listener.port for listener in found}
@@ -152,7 +152,7 @@ def test_haproxy_admin_socket_is_private(service: Service) -> None:
         assert path.stat().st_mode & 0o077 == 0
 
 
-# -- jobs -----------------------------------------------------------------------------------------------------------------
+# -- jobs ------------------------------------------------------------------------------------------
 def test_ray_job_submit_from_another_shell(service: Service, tmp_path: Path) -> None:
     """As a user does: eval "$(plinth env)", then plain `ray job submit` from the checkout."""
     folder = write_pages(tmp_path / "notes", {"a.md": "# Anchors\n\nLet out chain of five times the depth.\n"})
@@ -168,15 +168,13 @@ def test_ray_job_submit_from_another_shell(service: Service, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     report = service.json("data", "report", "anchors")
     assert report["counts"]["kept"] == 1
-    environ["RAY_AUTH_TOKEN_PATH"] = str(tmp_path / "no-token")
-    refused = script.replace("RAY_AUTH_TOKEN_PATH", "IGNORED").replace("&& ", "&& export RAY_AUTH_MODE=disabled && ", 1)
-    refused = refused.replace("&& export", "&& unset RAY_AUTH_TOKEN_PATH && export", 1)
-    home = {**environ, "HOME": str(tmp_path)}
+    stranger = script.replace("&& ", "&& unset RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE && ", 1)
+    environ["HOME"] = str(tmp_path)  # no token of Ray's own either
     done = subprocess.run(
-        ["bash", "-c", refused], env=home, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+        ["bash", "-c", stranger], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode != 0
-    assert "uth" in done.stdout + done.stderr
+    assert "Unauthorized" in done.stdout + done.stderr
 
 
 def test_submit_flag_gives_the_same_dataset(service: Service, tmp_path: Path) -> None:
@@ -186,7 +184,7 @@ def test_submit_flag_gives_the_same_dataset(service: Service, tmp_path: Path) ->
     assert here["version"] in done.stdout
 
 
-# -- the index goes live and back -------------------------------------------------------------------------------------------
+# -- the index goes live and back ------------------------------------------------------------------
 def test_new_index_and_rollback_without_a_failed_request(service: Service, tmp_path: Path) -> None:
     question = "How many litres of diesel does the spare tank hold?"
     folder = write_pages(
@@ -243,7 +241,7 @@ def test_a_damaged_index_is_refused_and_the_last_good_one_serves(service: Servic
     service.plinth("index", "rollback")
 
 
-# -- faults -----------------------------------------------------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["guard", "retriever", "quote"])
 def test_a_killed_replica_is_replaced(service: Service, name: str) -> None:
     pids = service.pids(f"ServeReplica:plinth:{name}")
@@ -276,7 +274,7 @@ def test_without_any_guard_nothing_is_answered(service: Service) -> None:
     eventually(lambda: service.ask("How much oil does the engine take?").status_code == 200, 90, "guards again")
 
 
-# -- what people look at ------------------------------------------------------------------------------------------------------
+# -- what people look at ---------------------------------------------------------------------------
 def test_metrics_of_all_replicas(service: Service) -> None:
     service.ask("How much oil does the engine take?")
 

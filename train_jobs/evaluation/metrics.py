@@ -86,8 +86,8 @@ def accepted_in_text(
     text: str, cited: Sequence[str], accepted: Collection[str], aliases: Mapping[str, Collection[str]]
 ) -> bool:
     """Whether the text names an accepted function: by an accepted name, or by any name of a cited document that is
-    the same thing as an accepted one. A name without a dot (``warnings``, ``zip``) does not count inside quotation marks:
-    there it is most often just the English word."""
+    the same thing as an accepted one. A name without a dot (``warnings``, ``zip``) does not count inside quotation
+    marks: there it is most often just the English word."""
     right = set(accepted)
     for document in cited:
         same = all_names(document, aliases)
