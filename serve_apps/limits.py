@@ -184,8 +184,8 @@ async def read_body(request: Request, section: ServeSection) -> dict[str, Any]:
                 if len(body) > limit:
                     raise too_large(limit)
     except TimeoutError:
-        message = f"the request body did not arrive within {section.body_timeout_s:g} s"
-        raise ApiError(message, status=408, code="timeout", headers={"connection": "close"}) from None
+        late = f"the request body did not arrive within {section.body_timeout_s:g} s"
+        raise ApiError(late, status=408, code="timeout", headers={"connection": "close"}) from None
     content_type = request.headers.get("content-type", "application/json")
     kind, _, parameters = content_type.partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()

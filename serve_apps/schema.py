@@ -221,14 +221,14 @@ _BRANCHES = {"str", "int", "bool", "float"}  # how pydantic names the branches o
 def _first_problem(error: ValidationError) -> ApiError:
     """One of pydantic's errors as one sentence: the deepest, as a union reports every branch that does not fit."""
     problem = max(error.errors(include_url=False, include_input=False), key=lambda found: len(found["loc"]))
-    where, last = "", len(problem["loc"]) - 1
+    where, last, unknown = "", len(problem["loc"]) - 1, problem["type"] == "extra_forbidden"
     for place, part in enumerate(problem["loc"]):
         if isinstance(part, int):
             where += f"[{part}]"
-        elif (part.isidentifier() and part not in _BRANCHES) or (problem["type"] == "extra_forbidden" and place == last):
+        elif (part.isidentifier() and part not in _BRANCHES) or (unknown and place == last):
             where += f".{part}" if where else part
     name = where if len(where) <= 120 and where.isprintable() else shown(where)
-    if problem["type"] == "extra_forbidden":
+    if unknown:
         return bad_request(f"unknown field {name}", name)
     if problem["type"] == "missing":
         return bad_request(f"{name} is missing", name)

@@ -74,7 +74,7 @@ class FixedRetriever:
 
 
 class ScriptedTier:
-    """Says ``deltas``, then its Answer. ``gate`` (if given) is awaited before each delta; ``error`` is raised at last."""
+    """Says ``deltas``, then its Answer. ``gate`` is awaited before each delta; ``error`` is raised at the end."""
 
     model_version = "scripted-1"
     knowledge_cutoff = ""
@@ -84,7 +84,7 @@ class ScriptedTier:
         deltas: Sequence[str] = (TEXT,),
         citations: Sequence[Citation] = (CITATION,),
         grounded: bool = True,
-        gate: asyncio.Event | None = None,
+        gate: Any = None,
         error: Exception | None = None,
         breaks_off: bool = False,
         pause_s: float = 0.0,

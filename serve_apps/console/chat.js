@@ -1,1 +1,88 @@
+// The OpenAI-compatible API as the page uses it: one streamed chat call, as an async generator of events.
 
+const MAX_TURNS = 20; // older turns stay on the page but are no longer sent
+const MAX_CHARS = 24000;
+
+export class ChatError extends Error {
+  constructor(message, retry) {
+    super(message);
+    this.retry = retry;
+  }
+}
+
+// Yields {text} as it streams in, and {plinth, finish} with the last chunk. Throws ChatError; a stream that ends without
+// [DONE] is an error too, never a short answer.
+export async function* ask(messages, signal) {
+  const response = await post(messages, signal);
+  let finished = false;
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") {
+      finished = true;
+      break;
+    }
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ChatError(chunk.error.message, true);
+    const choice = chunk.choices[0];
+    if (choice?.delta?.content) yield { text: choice.delta.content };
+    if (chunk.plinth) yield { plinth: chunk.plinth, finish: choice?.finish_reason };
+  }
+  if (!finished) throw new ChatError("The connection broke before the answer was complete.", true);
+}
+
+async function post(messages, signal) {
+  let response;
+  try {
+    response = await fetch("/v1/chat/completions", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: "auto", stream: true, messages: recent(messages) }),
+      signal,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ChatError("Plinth cannot be reached. Is it running?", true);
+  }
+  if (response.ok) return response;
+  let message = `The service answered with status ${response.status}.`;
+  try {
+    message = (await response.json()).error.message;
+  } catch {
+    // not an error body of ours: keep the status
+  }
+  throw new ChatError(message, response.status >= 500 || response.status === 429);
+}
+
+function recent(messages) {
+  const kept = [];
+  let chars = 0;
+  for (const message of messages.slice(-MAX_TURNS).reverse()) {
+    chars += message.content.length;
+    if (kept.length && chars > MAX_CHARS) break;
+    kept.unshift(message);
+  }
+  return kept;
+}
+
+// The data of server-sent events, however the network cut the bytes.
+async function* events(stream) {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let buffer = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      buffer += decoder.decode(value, { stream: true });
+      for (let end = buffer.indexOf("\n\n"); end >= 0; end = buffer.indexOf("\n\n")) {
+        const event = buffer.slice(0, end);
+        buffer = buffer.slice(end + 2);
+        if (event.startsWith("data: ")) yield event.slice(6);
+      }
+    }
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ChatError("The connection broke before the answer was complete.", true);
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
