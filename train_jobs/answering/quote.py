@@ -54,7 +54,8 @@ def answer(
             confidence=verdict.probability,
             dropped_passages=dropped,
         )
-    draft = _Draft(found, section.max_words - len(_note(dropped).split()), section.max_names)
+    room = section.max_words - len(_note(dropped).split())
+    draft = _Draft(found, room, section.max_names, section.max_citations)
     order = ranked(found)
     if is_code(found.passages[order[0].passage]):
         _name_functions(draft, order, question)
@@ -70,7 +71,7 @@ def answer(
         )
     return Answer(
         text=_with_note(draft.text(), dropped, section.max_words),
-        citations=draft.citations(order, section.max_citations),
+        citations=draft.citations(order),
         grounded=True,
         reason="supported",
         confidence=verdict.probability,
@@ -99,11 +100,12 @@ def _with_note(text: str, dropped: int, max_words: int) -> str:
 
 @dataclass
 class _Draft:
-    """An answer being written: pieces of text, what each cites, and the words and names still to spend."""
+    """An answer being written: pieces of text, what each cites, and the words, names and citations still to spend."""
 
     found: Retrieval
     words_left: int
     names_left: int
+    max_citations: int
     pieces: list[str] = field(default_factory=list)
     quoted: dict[int, Quotation | None] = field(default_factory=dict)  # by passage, in the order of the markers
     named: set[str] = field(default_factory=set)
@@ -116,6 +118,8 @@ class _Draft:
         fresh = names - self.named
         if len(piece.split()) > self.words_left or len(fresh) > self.names_left:
             return False
+        if passage not in self.quoted and len(self.quoted) == self.max_citations:
+            return False
         self.pieces.append(piece)
         self.words_left -= len(piece.split())
         self.names_left -= len(fresh)
@@ -127,12 +131,12 @@ class _Draft:
     def text(self) -> str:
         return " ".join(self.pieces)
 
-    def citations(self, order: list[Ranked], limit: int) -> tuple[Citation, ...]:
+    def citations(self, order: list[Ranked]) -> tuple[Citation, ...]:
         """What was used, in marker order, then the passages a reader may want next."""
         passages = self.found.passages
         used = [cite(passages[index], quote) for index, quote in self.quoted.items()]
         rest = [cite(passages[one.passage]) for one in order if one.passage not in self.quoted]
-        return tuple((used + rest)[:limit])
+        return tuple((used + rest)[: self.max_citations])
 
 
 def _name_functions(draft: _Draft, order: list[Ranked], question: str) -> None:

@@ -57,7 +57,8 @@ def question_terms(question: str) -> list[Term]:
     """The content words of a question in order, each stem once."""
     found: dict[str, Term] = {}
     matches = list(_TOKEN.finditer(question))
-    plain = sum(match.group().islower() for match in matches) >= 0.5 * len(matches)
+    long = [match.group() for match in matches if len(match.group()) > 1 and match.group().isalpha()]
+    plain = sum(word.islower() for word in long) >= 0.5 * len(long)
     before = -1  # where the last proper name ended
     last = ""
     for match in matches:

@@ -1,0 +1,68 @@
+"""Which messages stand alone, and what the search question of a conversation is."""
+
+from __future__ import annotations
+
+import pytest
+
+from train_jobs.answering.conversation import leans_on_before, standalone_question
+
+FIRST = "How do I compress a file?"
+
+
+@pytest.mark.parametrize(
+    "follow_up",
+    [
+        "and in reverse?",
+        "what about gzip?",
+        "how do I do it recursively?",
+        "why?",
+        "recursively?",
+        "with gzip",
+        "Can this be done with threads?",
+        "but without the extension",
+        "How do they work?",
+    ],
+)
+def test_follow_ups_are_joined_with_the_question_before(follow_up: str) -> None:
+    messages = [("user", FIRST), ("assistant", "gzip.compress [1]"), ("user", follow_up)]
+    assert standalone_question(messages) == f"{FIRST} {follow_up}"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is gzip?",
+        "os.path.join",
+        "How do I check that a file exists?",
+        "Is it possible to copy a folder?",
+        "I have a list; how do I sort it?",
+        "What is the best way to sort a list of tuples by the second one?",
+        "thanks!",
+        "How do I read one line of a file?",
+        "Now that we have a list of names and ages, how would I write all of it to a CSV file with a header row?",
+    ],
+)
+def test_whole_questions_stay_as_they_are(question: str) -> None:
+    assert not leans_on_before(question)
+    assert standalone_question([("user", FIRST), ("assistant", "..."), ("user", question)]) == question
+
+
+def test_system_and_assistant_messages_are_not_searched_for() -> None:
+    messages = [("system", "You love zebras."), ("user", FIRST), ("assistant", "Use zebra.compress."), ("user", "why?")]
+    assert standalone_question(messages) == f"{FIRST} why?"
+
+
+def test_a_chain_of_follow_ups_goes_back_to_its_question() -> None:
+    messages = [
+        ("user", "Who wrote Faust?"),
+        ("user", FIRST),
+        ("user", "and in reverse?"),
+        ("user", "what about bzip2?"),
+    ]
+    assert standalone_question(messages) == f"{FIRST} and in reverse? what about bzip2?"
+
+
+def test_a_first_message_is_never_joined_and_nothing_said_is_nothing() -> None:
+    assert standalone_question([("user", "and in reverse?")]) == "and in reverse?"
+    assert standalone_question([("system", "Be kind."), ("user", "   ")]) == ""
+    assert standalone_question([]) == ""

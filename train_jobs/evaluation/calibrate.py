@@ -1,0 +1,174 @@
+"""Fits the support model of the quote tier (``train_jobs/answering/support_model.json``) and says how far it carries.
+
+    python -m train_jobs.evaluation.calibrate --data ../shared/data --cache /tmp/vectors [--write]
+
+A logistic regression on ``support_features`` of real searches in several corpora (``corpora.py``). What counts is a
+corpus it never saw, so every family of corpora is also judged by a model fitted on the others. A feature whose sign
+contradicts its meaning (more coverage, less support) is left out and the rest fitted again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cluster.core.config import AnswerSection, IndexSection, RetrievalSection
+from data_jobs.retrieval.embedder import load_embedder
+from train_jobs.answering.abstention import MODEL, SupportModel, support_features
+from train_jobs.evaluation.corpora import corpora
+from train_jobs.evaluation.local_index import searcher_over
+from train_jobs.evaluation.metrics import Rate
+
+# Which way each feature must point: +1 speaks for support, -1 against. ``terms`` corrects coverage for long questions.
+SIGNS = {
+    "top_dense": 1,
+    "mean_dense": 1,
+    "top_sentence": 1,
+    "best_sentence": 1,
+    "coverage_1": 1,
+    "covered_one": 1,
+    "terms": 1,
+    "strange_words": -1,
+    "unknown": -1,
+    "unknown_identifiers": -1,
+    "unwritten_identifiers": -1,
+    "foreign_names": -1,
+    "foreign_acronyms": -1,
+    "foreign_scope": -1,
+}
+RIDGE = 0.05
+ROUNDS = 60
+# A group's share of the loss, whatever its number of cases: a refusal of an answerable question costs most.
+GROUP_WEIGHT = {"answerable": 2.0, "near": 1.5, "far": 1.0, "other": 1.0}
+FAMILY_WEIGHT = {"stdlib": 1.0, "rustbook": 1.0, "otel": 1.0, "squad": 0.25, "scifact": 0.25}  # squad: 8 corpora
+
+
+@dataclass(frozen=True)
+class Row:
+    """The features of one search, and what it should have led to."""
+
+    corpus: str
+    family: str
+    group: str
+    question: str
+    values: dict[str, float]
+
+    @property
+    def answerable(self) -> bool:
+        return self.group == "answerable"
+
+
+def gather(data: Path, cache: Path | None) -> list[Row]:
+    """Search every question of every corpus. Minutes the first time (embedding), seconds with a warm cache."""
+    index, retrieval = IndexSection(), RetrievalSection()
+    embedder = load_embedder(index, threads=2)
+    rows = []
+    for corpus in corpora(data):
+        searcher = searcher_over(corpus.documents, index, retrieval, embedder, cache, corpus.name)
+        for case in corpus.cases:
+            found = searcher.search(case.question)
+            values = support_features(case.question, found)
+            rows.append(Row(corpus.name, corpus.family, case.group, case.question, values))
+        print(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.cases)} questions", flush=True)
+    return rows
+
+
+def fit(rows: Sequence[Row], features: Sequence[str] = tuple(SIGNS)) -> SupportModel:
+    """Weighted ridge logistic regression by Newton's method; features of the wrong sign are dropped one by one."""
+    used = list(features)
+    while True:
+        model = _fit(rows, used)
+        wrong = {n: c * SIGNS[n] for n, c in zip(used, model.coefficients, strict=True) if c * SIGNS[n] < 0}
+        if not wrong:
+            return model
+        used.remove(min(wrong, key=lambda name: wrong[name]))
+
+
+def _fit(rows: Sequence[Row], features: Sequence[str]) -> SupportModel:
+    raw = np.array([[row.values[name] for name in features] for row in rows])
+    means, scales = raw.mean(axis=0), raw.std(axis=0) + 1e-9
+    inputs = np.c_[(raw - means) / scales, np.ones(len(rows))]
+    labels = np.array([float(row.answerable) for row in rows])
+    sizes = Counter((row.corpus, row.group) for row in rows)
+    weights = np.array([GROUP_WEIGHT[r.group] * FAMILY_WEIGHT[r.family] / sizes[r.corpus, r.group] for r in rows])
+    ridge = np.diag([RIDGE] * len(features) + [0.0])
+    theta = np.zeros(inputs.shape[1])
+    for _ in range(ROUNDS):
+        p = 1 / (1 + np.exp(-inputs @ theta))
+        gradient = inputs.T @ (weights * (p - labels)) + ridge @ theta
+        hessian = (inputs.T * (weights * p * (1 - p))) @ inputs + ridge
+        step = np.linalg.solve(hessian, gradient)
+        theta -= step
+        if np.abs(step).max() < 1e-8:
+            break
+    return SupportModel(
+        tuple(features), _rounded(means), _rounded(scales), _rounded(theta[:-1]), round(float(theta[-1]), 5)
+    )
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in values)
+
+
+def held_out(rows: Sequence[Row], threshold: float) -> dict[str, dict[str, Rate]]:
+    """Share of questions abstained from, per corpus and group, by models that never saw the corpus's family."""
+    training = [row for row in rows if row.group != "impossible"]
+    table: dict[str, dict[str, Rate]] = {}
+    for family in sorted({row.family for row in rows}):
+        model = fit([row for row in training if row.family != family])
+        table |= abstained([row for row in rows if row.family == family], model, threshold)
+    return table
+
+
+def abstained(rows: Sequence[Row], model: SupportModel, threshold: float) -> dict[str, dict[str, Rate]]:
+    """Share of questions abstained from, per corpus and group."""
+    table: dict[str, dict[str, Rate]] = {}
+    for corpus, group in sorted({(row.corpus, row.group) for row in rows}):
+        values = [row.values for row in rows if (row.corpus, row.group) == (corpus, group)]
+        table.setdefault(corpus, {})[group] = Rate.of(model.probability(v) < threshold for v in values)
+    return table
+
+
+def to_dict(model: SupportModel, rows: Sequence[Row], unseen: dict[str, dict[str, Rate]]) -> dict[str, object]:
+    """What the model file holds: the model, what it was fitted on, and how it did on corpora it had not seen."""
+    counts = Counter(f"{row.corpus} {row.group}" for row in rows if row.group != "impossible")
+    return {
+        "features": model.features,
+        "means": model.means,
+        "scales": model.scales,
+        "coefficients": model.coefficients,
+        "intercept": model.intercept,
+        "fitted_by": "python -m train_jobs.evaluation.calibrate",
+        "fitted_on": dict(sorted(counts.items())),
+        "abstained_unseen": {c: {g: str(rate) for g, rate in groups.items()} for c, groups in unseen.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="calibrate", description="Fit the abstention model of the quote tier.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
+    parser.add_argument("--cache", type=Path, help="folder to keep vectors in between runs")
+    parser.add_argument("--write", action="store_true", help="write train_jobs/answering/support_model.json")
+    arguments = parser.parse_args()
+    rows = gather(arguments.data, arguments.cache)
+    threshold = AnswerSection().min_confidence
+    model = fit([row for row in rows if row.group != "impossible"])
+    unseen = held_out(rows, threshold)
+    for title, table in (("corpus unseen", unseen), ("all seen", abstained(rows, model, threshold))):
+        print(f"\nabstained, {title}:")
+        for corpus, groups in table.items():
+            print(f"  {corpus:16}", "; ".join(f"{group} {rate}" for group, rate in groups.items()))
+    print("\n" + "\n".join(f"{n:22} {c:+.2f}" for n, c in zip(model.features, model.coefficients, strict=True)))
+    if arguments.write:
+        MODEL.write_text(json.dumps(to_dict(model, rows, unseen), indent=1) + "\n", encoding="utf-8")
+        print(f"wrote {MODEL}")
+
+
+if __name__ == "__main__":
+    main()

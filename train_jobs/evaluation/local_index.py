@@ -1,0 +1,77 @@
+"""An index in memory, for evaluation: chunks, vectors and search as in the service, without cluster or storage."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cluster.core.config import IndexSection, RetrievalSection
+from cluster.core.records import Document
+from data_jobs.index_blocks import cut, embed
+from data_jobs.retrieval.embedder import Embedder, load_embedder
+from data_jobs.retrieval.model_files import find_model
+from data_jobs.retrieval.search import Searcher
+from data_jobs.retrieval.snapshot import Snapshot
+from data_jobs.sentences import sentences
+
+
+class RememberingEmbedder:
+    """An embedder that keeps every document vector in a file, so that a second run embeds only what is new.
+
+    Args:
+        cache: a folder; one .npz per embedder fingerprint and corpus name.
+    """
+
+    def __init__(self, inner: Embedder, cache: Path, name: str) -> None:
+        self.inner = inner
+        self.path = cache / f"{name}-{inner.fingerprint}.npz"
+        self.vectors: dict[str, np.ndarray] = {}
+        if self.path.exists():
+            with np.load(self.path) as stored:
+                self.vectors = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """Float32 [len(texts), dim], as ``Embedder.encode``."""
+        keys = [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.vectors}
+        if new:
+            made = self.inner.encode(list(new.values()), batch_size).astype(np.float16)
+            self.vectors.update(zip(new, made, strict=True))
+            self._save()
+        return np.stack([self.vectors[key] for key in keys]).astype(np.float32)
+
+    def _save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp.npz")
+        np.savez(temporary, keys=np.array(list(self.vectors)), vectors=np.stack(list(self.vectors.values())))
+        os.replace(temporary, self.path)
+
+
+def searcher_over(
+    documents: Sequence[Document],
+    index: IndexSection,
+    retrieval: RetrievalSection,
+    embedder: Embedder | None = None,
+    cache: Path | None = None,
+    name: str = "documents",
+) -> Searcher:
+    """A searcher over documents, embedded here and now.
+
+    Args:
+        embedder: loaded here where not given.
+        cache: where to keep vectors between runs; none without it.
+    """
+    embedder = embedder or load_embedder(index, threads=len(os.sched_getaffinity(0)))
+    summaries = {d.id: next((d.text[s:e] for s, e in sentences(d.text)), "") for d in documents}
+    pairs = cut([(d, summaries.get(d.part_of, "")) for d in documents], find_model(index), index)
+    encoder = RememberingEmbedder(embedder, cache, name) if cache else embedder
+    block = embed(pairs, encoder, index.batch_size)  # type: ignore[arg-type]  # only encode() is used
+    columns = np.array([(u.chunk, u.kind, u.start, u.end) for u in block.units], dtype=np.int32).reshape(-1, 4)
+    chunk, kind, start, end = columns.T
+    vectors = block.vectors.astype(np.float32)
+    snapshot = Snapshot(list(block.chunks), list(block.aliases), chunk, kind, start, end, vectors, version="local")
+    return Searcher(snapshot, embedder, retrieval)
