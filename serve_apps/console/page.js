@@ -128,8 +128,13 @@ class AnswerView {
     for (const [stage, value] of Object.entries(ms)) {
       if (stage !== "total") stages.append(make("div", "", make("dt", "", stage), make("dd", "", `${round(value)} ms`)));
     }
-    stages.append(make("div", "", make("dt", "", "index"), make("dd", "", `${plinth.index_version}`)));
-    stages.append(make("div", "", make("dt", "", "answer"), make("dd", "", plinth.answer_id)));
+    for (const [name, value] of [
+      ["model", plinth.model_version],
+      ["index", `${plinth.index_version}, ${plinth.index_as_of.slice(0, 16).replace("T", " ")}`],
+      ["answer", plinth.answer_id],
+    ]) {
+      stages.append(make("div", "wide", make("dt", "", name), make("dd", "", value)));
+    }
     const total = ms.total === undefined ? "" : ` \u00b7 ${round(ms.total)} ms`;
     return make("details", "facts", make("summary", "", `${plinth.tier}${total}`), stages);
   }
@@ -230,7 +235,8 @@ async function status() {
     const body = await response.json();
     if (response.ok) {
       state = "ready";
-      const count = body.chunks ? `${Number(body.chunks).toLocaleString("en")} passages` : "ready";
+      const chunks = Number(body.chunks);
+      const count = chunks ? `${chunks.toLocaleString("en")} passage${chunks === 1 ? "" : "s"}` : "ready";
       label = body.index_as_of ? `${count}, ${String(body.index_as_of).slice(0, 10)}` : count;
       box.title = `Index ${body.index_version}`;
     } else {

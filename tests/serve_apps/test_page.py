@@ -100,7 +100,7 @@ def test_a_cited_answer(browser: Browser, scheme: str, viewport: dict[str, int] 
         size = {"viewport": viewport} if viewport else {}
         seen = visit(browser, url, color_scheme=scheme, **size)
         page, name = seen.page, f"{scheme}-{'phone' if viewport else 'desk'}"
-        expect(page.get_by_text("1 passages, 2026-01-01")).to_be_visible()
+        expect(page.get_by_text("1 passage, 2026-01-01")).to_be_visible()
         seen.picture(f"{name}-welcome")
         seen.ask("How do I copy a folder with everything in it?")
         answer = page.locator("article.answer")
