@@ -55,7 +55,7 @@ class DataSection(Section):
     max_file_mb: int = Field(32, ge=1)
     """Files above this size (MiB) are quarantined."""
     max_line_kb: int = Field(1024, ge=1)
-    """Files with a line above this size (KiB) are quarantined."""
+    """Text files, and records of .jsonl files, with a line above this size (KiB) are quarantined."""
     min_words: int = Field(3, ge=0)
     """Documents with fewer words are filtered."""
     near_duplicate_jaccard: float = Field(0.85, gt=0, le=1)

@@ -7,6 +7,7 @@ public qualified name, with its other public names as aliases.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import sysconfig
 import warnings
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cluster.core.errors import BadInputError
-from cluster.core.records import Document
+from cluster.core.records import Document, Quarantined, stable_hash
 from data_jobs.sources import cmodules
 from data_jobs.sources.linker import Linker, ModuleRef, Thing, is_public
 from data_jobs.sources.pysource import scan_python
@@ -72,17 +73,29 @@ def module_names() -> list[str]:
     return sorted({*module_files(), *cmodules.available()})
 
 
-def scan_modules(names: Sequence[str]) -> list[ModuleScan]:
-    """Scan modules by name; ones that cannot be read (syntax, missing shared library) are left out."""
-    files, root, scans = module_files(), stdlib_root(), []
+def library_version() -> str:
+    """Hash of what the documents are made from: the Python build, every source file, the C modules there are."""
+    root = stdlib_root()
+    files = {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in module_files().values()
+    }
+    return stable_hash({"python": sys.version, "files": files, "compiled": cmodules.available()})
+
+
+def scan_modules(names: Sequence[str]) -> tuple[list[ModuleScan], list[Quarantined]]:
+    """Scan modules by name; and those that cannot be read (bad syntax, a missing shared library), with the reason."""
+    files, root = module_files(), stdlib_root()
+    scans: list[ModuleScan] = []
+    refused: list[Quarantined] = []
     for name in names:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # deprecation of modules that are documented all the same
                 scans.append(scan_python(name, files[name], root) if name in files else cmodules.scan_compiled(name))
-        except (SyntaxError, UnicodeDecodeError, ImportError):
-            continue
-    return scans
+        except (SyntaxError, UnicodeDecodeError, ImportError, OSError) as error:
+            refused.append(Quarantined(name, "", "unreadable_module", str(error)[:200]))
+    return scans, refused
 
 
 def read_pydocs(modules: Sequence[str] | None = None) -> Iterator[Document]:
@@ -90,7 +103,7 @@ def read_pydocs(modules: Sequence[str] | None = None) -> Iterator[Document]:
 
     Everything is scanned either way, since names are re-exported across modules.
     """
-    for document in merge(scan_modules(module_names())):
+    for document in merge(scan_modules(module_names())[0]):
         if modules is None or _top_module(document) in modules:
             yield document
 

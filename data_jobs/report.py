@@ -1,0 +1,85 @@
+"""What became of every file and record of a dataset, as plain data for whoever prints it."""
+
+from __future__ import annotations
+
+import io
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cluster.core.errors import PlinthError
+from cluster.core.records import Dropped, Manifest, Quarantined
+from cluster.core.storage import Store
+
+REPORT = "report.json"
+QUARANTINE = "quarantine.parquet"
+DROPPED = "dropped.parquet"
+
+
+def ledger(
+    *,
+    files_seen: int,
+    kept: int,
+    dropped: Sequence[Dropped],
+    quarantined: Sequence[Quarantined],
+    pii: dict[str, int],
+    words: int,
+) -> dict[str, Any]:
+    """The counts of a dataset's manifest. Records: in = kept + duplicates + filtered + quarantined.
+
+    A file that could not be read at all (an entry without ``record``) is counted among the files only.
+    """  # fmt: skip
+    files = [q for q in quarantined if not q.record]
+    records = [q for q in quarantined if q.record]
+    duplicates = sum(d.stage == "duplicate" for d in dropped)
+    reasons = Counter(d.reason for d in dropped) + Counter(q.reason for q in quarantined)
+    return {
+        "files_seen": files_seen,
+        "files_read": files_seen - len(files),
+        "files_quarantined": len(files),
+        "records_in": kept + len(dropped) + len(records),
+        "kept": kept,
+        "duplicates": duplicates,
+        "filtered": len(dropped) - duplicates,
+        "quarantined": len(records),
+        "reasons": dict(sorted(reasons.items())),
+        "pii": dict(sorted(pii.items())),
+        "words": words,
+    }
+
+
+def check_balance(counts: dict[str, Any]) -> None:
+    """Refuse to publish books that do not balance.
+
+    Raises:
+        PlinthError: a record or file is unaccounted for.
+    """
+    out = counts["kept"] + counts["duplicates"] + counts["filtered"] + counts["quarantined"]
+    if counts["records_in"] != out or counts["files_seen"] != counts["files_read"] + counts["files_quarantined"]:
+        raise PlinthError(f"records do not add up: {counts['records_in']} in, {out} out: {json.dumps(counts)}")
+
+
+def load_report(store: Store, manifest: Manifest) -> dict[str, Any]:
+    """The report of a dataset.
+
+    Returns:
+        ``dataset`` (``name@version``), ``source``, ``created_at``, ``counts`` (see ``ledger``), ``quarantined`` (each
+        with source, record, reason, detail; files first) and ``dropped`` (document, source, stage, reason, kept).
+    """
+    folder = store.artefact(manifest)
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        return list(pq.read_table(io.BytesIO(store.read(posixpath.join(folder, name)))).to_pylist())
+
+    return {
+        "dataset": f"{manifest.name}@{manifest.version}",
+        "source": manifest.inputs.get("source", ""),
+        "created_at": manifest.created_at,
+        "counts": manifest.counts,
+        "quarantined": sorted(rows(QUARANTINE), key=lambda q: (bool(q["record"]), q["source"], q["record"])),
+        "dropped": rows(DROPPED),
+    }
