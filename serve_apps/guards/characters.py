@@ -1,7 +1,7 @@
 """Characters a reader cannot see: what carries hidden instructions, reorders text, or splits a word a filter looks for.
 
-They are removed, not refused: what the reader sees is then exactly what is searched, answered and checked. Joiners and
-variation selectors stay where scripts and emoji need them: alone, between characters that are not ASCII.
+They are removed, not refused: what the reader sees is then exactly what is searched, answered and checked. The rules
+are the corpus's own (``data_jobs.text``), which keep what scripts and emoji need.
 """
 
 from __future__ import annotations
@@ -9,36 +9,24 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from data_jobs.text import strip_invisible
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_JOINERS, _SELECTORS = "\u200c\u200d", "\ufe00-\ufe0f"
-_INVISIBLE = re.compile(
-    # Soft hyphen, grapheme joiner, fillers, Mongolian selectors, zero width space, bidi marks, embeddings and isolates,
-    # word joiner and invisible operators, byte order mark, interlinear annotation, musical formatting, tags and
-    # supplementary selectors (they spell hidden ASCII).
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
-    "\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-    f"|(?<![^\x00-\x7f])[{_JOINERS}{_SELECTORS}]"
-    f"|(?<=[{_JOINERS}])[{_JOINERS}{_SELECTORS}]"
-    f"|(?<=[{_SELECTORS}])[{_SELECTORS}]"
-    f"|[{_JOINERS}](?![^\x00-\x7f])"
-)
-
-
-def without_control(text: str) -> str:
-    """Without control characters, except tab, newline and carriage return."""
-    return text if text.isprintable() else _CONTROL.sub("", text)
-
-
-def without_invisible(text: str) -> str:
-    """Without invisible characters; line and paragraph separators become newlines."""
-    if text.isascii():
-        return text
-    return _INVISIBLE.sub(lambda found: "\n" if found[0] in "\u2028\u2029" else "", text)
+_BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+# The emoji selector where there is no emoji: it could split an address. Keycaps (1 + selector + U+20E3) keep theirs.
+_STRAY_SELECTOR = re.compile("(?<![^\x00-\x7f])\ufe0f(?!\u20e3)|(?<=\ufe0f)\ufe0f")
 
 
 def visible(text: str) -> str:
-    """What a reader sees of ``text``."""
-    return without_invisible(without_control(text))
+    """What a reader sees of ``text``; unusual line ends become newlines."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _STRAY_SELECTOR.sub("", strip_invisible(_BREAKS.sub("\n", text)))
+
+
+def has_control(text: str) -> bool:
+    """Whether ``text`` holds control characters other than tab, newline and carriage return."""
+    return _CONTROL.search(text) is not None
 
 
 def encodable(text: str) -> bool:

@@ -5,7 +5,7 @@ Policy, each rule with its action:
 ========================  ======  ===========================================================================
 ``encoding``              block   NUL or a lone surrogate: nothing downstream can store or send it
 ``size``                  block   longer than ``serve.max_prompt_chars``
-``control_characters``    redact  control characters other than tab and line ends are removed
+``control_characters``    redact  control characters (but tab and line ends) and terminal colours are removed
 ``invisible_characters``  redact  zero-width, bidi and tag characters are removed: hidden text reaches nothing
 ``pii_<type>``            redact  personal data becomes a placeholder; equal values in one request share one
 ========================  ======  ===========================================================================
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from cluster.core.config import ServeSection
 from cluster.core.records import Verdict
 from serve_apps.collaborators import InputCheck
-from serve_apps.guards.characters import encodable, without_control, without_invisible
+from serve_apps.guards.characters import encodable, has_control, visible
 from serve_apps.guards.personal import personal_spans, rule
 from serve_apps.guards.window import Placeholders
 
@@ -37,11 +37,10 @@ def _check(text: str, section: ServeSection, placeholders: Placeholders) -> Inpu
     if len(text) > section.max_prompt_chars:
         return _blocked("size", f"the text has {len(text)} characters; {section.max_prompt_chars} are accepted")
     verdicts = []
-    plain = without_control(text)
-    if plain != text:
+    seen = visible(text)
+    if has_control(text):
         verdicts.append(Verdict(STAGE, "redact", "control_characters", "control characters were removed"))
-    seen = without_invisible(plain)
-    if seen != plain:
+    elif seen != text:
         verdicts.append(Verdict(STAGE, "redact", "invisible_characters", "invisible characters were removed"))
     spans = personal_spans(seen)
     for name, kind in sorted({(rule(span), span.type) for span in spans}):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from data_jobs import pii
+from data_jobs.pii import MAX_ENTITY_CHARS, find
 from serve_apps.collaborators import Span
 from serve_apps.guards.characters import folded
 
-LONGEST = pii.MAX_ENTITY_CHARS
+LONGEST = MAX_ENTITY_CHARS
 
 
 def personal_spans(text: str) -> tuple[Span, ...]:
     """PII in ``text``, sorted, not overlapping, at most LONGEST characters each."""
     form, places = folded(text)
-    found = pii.find(form)
+    found = find(form)
     if places is None:
         return tuple(Span(f.type, f.start, f.end) for f in found)
     spans: list[Span] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -55,8 +56,9 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.fixture(scope="module")
-def client() -> TestClient:
-    return Service().client()
+def client() -> Iterator[TestClient]:
+    with Service().client() as shared:  # one event loop for all requests
+        yield shared
 
 
 def check_error(response: Any, *statuses: int) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_verdicts_hold_no_personal_data() -> None:
     "text", ["می‌خواهم", "क्‍ष", "👩‍👩‍👧 family", "❤️‍🔥", "naïve café", "日本語テキスト", "1️⃣ one"], ids=ascii
 )
 def test_scripts_and_emoji_keep_what_they_need(text: str) -> None:
-    assert visible(text) in (text, text.replace("1\ufe0f", "1"))
+    assert visible(text) == text
 
 
 def test_output_finds_personal_data_and_withholds_what_cannot_be_sent() -> None:
