@@ -138,8 +138,8 @@ class ServeSection(Section):
     request_timeout_s: float = Field(30.0, gt=0)
     """Deadline of one request; 504 after it."""
     hold_back_chars: int = Field(80, ge=16)
-    """Streamed text is held back until this much checked text follows it (at least the longest thing the guard can find):
-    PII split over chunks never leaves."""
+    """Streamed text is held back until this many checked characters follow it (at least the longest thing a guard can
+    find), so PII split over chunks never leaves."""
 
 
 class PlinthConfig(Section):
