@@ -132,7 +132,7 @@ class Gateway:
         if ask.model not in self.models:
             raise model_not_found(ask.model, self.models)
         with record.stage("plan"):
-            return self._question_of(ask.turns)
+            return _something_to_see(self._question_of(ask.turns), "messages")
 
     async def _check_and_search(
         self, turns: tuple[tuple[str, str], ...], question: str, record: RequestRecord
@@ -145,9 +145,7 @@ class Gateway:
         texts = [text for _, text in turns]
         checks, retrieval = await together(self._guard_in(texts, record), self._search(question, None, record))
         turns = tuple((role, check.text) for (role, _), check in zip(turns, checks, strict=True))
-        checked_question = self._question_of(turns)
-        if not checked_question.strip():
-            raise bad_request("nothing is left of the question after invisible characters were removed", "messages")
+        checked_question = _something_to_see(self._question_of(turns), "messages")
         if checked_question != question:
             retrieval = await self._search(checked_question, None, record)
         return turns, checked_question, retrieval
@@ -249,6 +247,8 @@ class Gateway:
         record.model = model
         if model != self._embedding_model:
             raise model_not_found(model, (self._embedding_model,))
+        for text in texts:
+            _something_to_see(text, "input")
         checks = await self._guard_in(list(texts), record, "input")
         checked = [check.text for check in checks]
         with record.stage("embed"):
@@ -263,6 +263,7 @@ class Gateway:
         self, query: str, k: int | None, record: RequestRecord
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Checked passages in the fields of a citation, best first, and extra data."""
+        _something_to_see(query, "query")
         checks, retrieval = await together(self._guard_in([query], record, "query"), self._search(query, k, record))
         if checks[0].text != query:
             retrieval = await self._search(checks[0].text, k, record)
@@ -320,6 +321,12 @@ class Gateway:
     async def _search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
         with record.stage("retriever"):
             return await self._retriever.search(question, k)
+
+
+def _something_to_see(text: str, param: str) -> str:
+    if not visible(text).strip():
+        raise bad_request(f"{param}: there is nothing but invisible characters in it", param)
+    return text
 
 
 def _texts(citation: Citation) -> tuple[str, str, str, str]:

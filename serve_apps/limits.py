@@ -101,7 +101,7 @@ class Limits:
         return "/console" if path.startswith("/console/") else "other"
 
     def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
-        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"] or b"")
+        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope.get("raw_path") or b"")
         if size > self._section.max_header_bytes:
             limit = self._section.max_header_bytes
             return ApiError(

@@ -236,6 +236,21 @@ def test_everything_harmless_that_the_sdk_documents_is_accepted(client: TestClie
     assert client.post("/v1/chat/completions", json=body).status_code == 200
 
 
+@pytest.mark.parametrize("text", ["\u200b", "\u200b\u2060 \ufeff", "\x07", "\U000e0041\U000e0042"], ids=ascii)
+@pytest.mark.parametrize(
+    ("route", "field"),
+    [
+        ("/v1/chat/completions", "messages"),
+        ("/v1/completions", "prompt"),
+        ("/v1/embeddings", "input"),
+        ("/v1/search", "query"),
+    ],
+)
+def test_nothing_to_see(client: TestClient, route: str, field: str, text: str) -> None:
+    value = [{"role": "user", "content": text}] if field == "messages" else text
+    check_error(client.post(route, json={**GOOD[route], field: value}), 400)
+
+
 JSONISH = st.recursive(
     st.none()
     | st.booleans()
