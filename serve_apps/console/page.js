@@ -57,14 +57,23 @@ class AnswerView {
     const pattern = /```(?:[a-z]*\n)?([\s\S]*?)```|``([^`]+)``|`([^`\n]+)`|\[(\d)\]/g;
     let place = 0;
     for (const found of this.text.matchAll(pattern)) {
-      nodes.push(this.text.slice(place, found.index));
+      nodes.push(...this.named(this.text.slice(place, found.index)));
       place = found.index + found[0].length;
       if (found[1] !== undefined) nodes.push(make("pre", "", make("code", "", found[1].trim())));
       else if (found[4] === undefined) nodes.push(make("code", "", found[2] ?? found[3]));
       else nodes.push(this.marker(Number(found[4])));
     }
-    nodes.push(this.text.slice(place));
+    nodes.push(...this.named(this.text.slice(place)));
     return nodes;
+  }
+
+  // The names of cited documents stand out in the text.
+  named(text) {
+    const names = this.sources.map((source) => source.name).sort((a, b) => b.length - a.length);
+    if (!names.length) return [text];
+    const escaped = names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    const parts = text.split(new RegExp(`(?<![\\w.])(${escaped.join("|")})(?![\\w]|\\.\\w)`));
+    return parts.map((part, index) => (index % 2 ? make("code", "", part) : part));
   }
 
   marker(number) {

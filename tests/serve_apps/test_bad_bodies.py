@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,3 +282,12 @@ def test_fuzzed_bytes_never_make_a_5xx(client: TestClient, route: str, noise: by
     response = client.post(route, content=good[:place] + noise + good[place:], headers=JSON)
     if response.status_code != 200:
         check_error(response, 400, 404)
+
+
+def test_naughty_strings_never_make_a_5xx(client: TestClient, data_set: Callable[[str], Path]) -> None:
+    strings = json.loads((data_set("robust_blns") / "blns.json").read_text())
+    assert len(strings) > 400
+    for text in filter(None, strings):
+        response = client.post("/v1/chat/completions", json={**CHAT, "messages": [{"role": "user", "content": text}]})
+        if response.status_code != 200:
+            check_error(response, 400)

@@ -31,7 +31,7 @@ OTHER = dataclasses.replace(
 ANSWER = [
     "To copy a whole folder use ``shutil.copytree``: Recursively copy a directory tree and return the destination "
     "directory. [1] ",
-    "For single files with their metadata there is `shutil.copy2()`. [2] ",
+    "For single files with their metadata there is `shutil.copy2()`. [2] The docs of shutil.copy2 say more. ",
     HOSTILE,
 ]
 PHONE = {"width": 360, "height": 700}
@@ -107,6 +107,7 @@ def test_a_cited_answer(browser: Browser, scheme: str, viewport: dict[str, int] 
         expect(answer.locator(".facts > summary")).to_have_text(_like(r"quote · [\d.]+ ms"))
         expect(answer).not_to_have_attribute("aria-busy", "true")
         expect(answer.locator(".text code").first).to_have_text("shutil.copytree")
+        expect(answer.locator(".text code")).to_have_text(["shutil.copytree", "shutil.copy2()", "shutil.copy2"])
         assert HOSTILE in answer.locator(".text").inner_text(), "markup in an answer is shown, not run"
         seen.picture(f"{name}-answer")
 
