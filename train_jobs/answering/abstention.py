@@ -20,6 +20,8 @@ from data_jobs.retrieval.results import Retrieval
 from train_jobs.answering.terms import Term, is_stop_word, question_terms, text_stems
 
 MODEL = Path(__file__).with_name("support_model.json")
+# Counts say nothing new beyond this; without a bound, a very long question would outweigh all other evidence.
+MOST = {"terms": 12.0, "strange_words": 2.0, "unknown_identifiers": 2.0}
 # What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
 _SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)\s*[?.!]*\s*$")
 REASONS = ("supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable")
@@ -108,10 +110,10 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
     whole = "\n".join(texts)
     plain = [term for term in terms if not term.identifier]
     return {
-        **retrieval.features,
-        "foreign_names": float(sum(t.proper and not t.acronym and not _written(t, whole) for t in terms)),
-        "foreign_acronyms": float(sum(t.acronym and not _written(t, whole) for t in terms)),
-        "unwritten_identifiers": float(sum(t.identifier and not _written(t, whole) for t in terms)),
+        **{name: min(value, MOST.get(name, value)) for name, value in retrieval.features.items()},
+        "foreign_names": min(2.0, sum(t.proper and not t.acronym and not _written(t, whole) for t in terms)),
+        "foreign_acronyms": min(2.0, sum(t.acronym and not _written(t, whole) for t in terms)),
+        "unwritten_identifiers": min(2.0, sum(t.identifier and not _written(t, whole) for t in terms)),
         "foreign_scope": float(_foreign_scope(question, whole, together)),
         "best_sentence": max((s.dense + 0.5 * s.lexical for s in retrieval.sentences), default=0.0),
         "covered_one": max((_share(plain, stems) for stems in per_passage), default=0.0),

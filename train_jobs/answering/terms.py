@@ -82,10 +82,12 @@ def _term(token: str, capital: bool) -> Term | None:
     head = re.split("['’]", token.rstrip("._'’"))[0]
     if not head or (len(head) == 1 and not (capital and head != "I")):
         return None
+    if max(map(len, re.split(r"[._]+", head))) == 1 < len(head):  # "e.g.", "i.e."
+        return None
     acronym = len(head) > 1 and head.isupper() and head.isalnum()
     if is_stop_word(head) and not (capital and not acronym and len(head) > 1):
         return None
-    if is_identifier(head) and max(map(len, re.split(r"[._]+", head))) > 1:  # not "e.g."
+    if is_identifier(head):
         return Term(head, fold(head), identifier=True)
     return Term(head, stem(fold(head)), proper=capital or acronym, acronym=acronym)
 

@@ -159,7 +159,7 @@ def test_answer_is_plain_json() -> None:
 
 WORDS = st.lists(
     st.sampled_from(
-        ["copy", "tree", "directory", "a", "the", "os.path.join()", "json.loads", "file", "returns", '"quoted"', "…", "[2]",
+        ["copy", "tree", "directory", "a", "the", "os.path.join()", "json.loads", "file", "returns", '"quoted"', "[2]",
          "über", "ディレクトリ", "\n\n", "- ", "#", "x.y.z", "e.g.", "foo_bar", "word,", "end.", "why?", "`code`"]
     ),
     min_size=1,
