@@ -67,18 +67,14 @@ def quotation(
     return Quotation(passage, start + words[first].start(), start + words[last - 1].end(), first > 0, last < len(words))
 
 
-def cite(passage: Passage, quoted: Quotation | None = None) -> Citation:
-    """The citation of a passage: of what was quoted from it, or of the whole."""
-    if quoted is None:
-        start, end = passage.start, passage.start + len(passage.text)
-    else:
-        start, end = quoted.start, quoted.end
+def cite(passage: Passage) -> Citation:
+    """The citation of a whole passage: every sentence quoted from it stands in its text, with what is around it."""
     return Citation(
         document=passage.document,
         title=passage.title,
         source=passage.source,
         chunk=passage.chunk,
-        span=(start, end),
-        text=passage.text[start - passage.start : end - passage.start],
+        span=(passage.start, passage.start + len(passage.text)),
+        text=passage.text,
         score=passage.score,
     )

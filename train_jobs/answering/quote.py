@@ -107,25 +107,25 @@ class _Draft:
     names_left: int
     max_citations: int
     pieces: list[str] = field(default_factory=list)
-    quoted: dict[int, Quotation | None] = field(default_factory=dict)  # by passage, in the order of the markers
+    used: list[int] = field(default_factory=list)  # passages, in the order of their markers
     named: set[str] = field(default_factory=set)
 
     def marker(self, passage: int) -> int:
-        return list(self.quoted).index(passage) + 1 if passage in self.quoted else len(self.quoted) + 1
+        return (self.used.index(passage) if passage in self.used else len(self.used)) + 1
 
-    def add(self, piece: str, passage: int, quote: Quotation | None, names: set[str]) -> bool:
+    def add(self, piece: str, passage: int, names: set[str]) -> bool:
         """Append a piece if its words and names can be afforded."""
         fresh = names - self.named
         if len(piece.split()) > self.words_left or len(fresh) > self.names_left:
             return False
-        if passage not in self.quoted and len(self.quoted) == self.max_citations:
+        if passage not in self.used and len(self.used) == self.max_citations:
             return False
         self.pieces.append(piece)
         self.words_left -= len(piece.split())
         self.names_left -= len(fresh)
         self.named |= fresh
-        if self.quoted.get(passage) is None:
-            self.quoted[passage] = quote
+        if passage not in self.used:
+            self.used.append(passage)
         return True
 
     def text(self) -> str:
@@ -133,10 +133,8 @@ class _Draft:
 
     def citations(self, order: list[Ranked]) -> tuple[Citation, ...]:
         """What was used, in marker order, then the passages a reader may want next."""
-        passages = self.found.passages
-        used = [cite(passages[index], quote) for index, quote in self.quoted.items()]
-        rest = [cite(passages[one.passage]) for one in order if one.passage not in self.quoted]
-        return tuple((used + rest)[: self.max_citations])
+        rest = [one.passage for one in order if one.passage not in self.used]
+        return tuple(cite(self.found.passages[index]) for index in (self.used + rest)[: self.max_citations])
 
 
 def _name_functions(draft: _Draft, order: list[Ranked], question: str) -> None:
@@ -167,9 +165,9 @@ def _add_function(draft: _Draft, passage: int, name: str, quote: Quotation | Non
         says = f' — "{shown}"'
         names |= _other_names(shown, name)
     elif lead:
-        return draft.add(f"{name} [{draft.marker(passage)}]", passage, None, names)
-    opening = "" if lead or len(draft.quoted) > 1 else "See also "
-    return draft.add(f"{opening}{name}{says} [{draft.marker(passage)}]", passage, quote, names)
+        return draft.add(f"{name} [{draft.marker(passage)}]", passage, names)
+    opening = "" if lead or len(draft.used) > 1 else "See also "
+    return draft.add(f"{opening}{name}{says} [{draft.marker(passage)}]", passage, names)
 
 
 def _other_names(text: str, own: str) -> set[str]:
@@ -219,7 +217,7 @@ def _quote_prose(draft: _Draft, order: list[Ranked], question: str) -> None:
         title = passage.title if _LEANING.match(sentence.text) and len(passage.title.split()) <= 6 else ""
         lead = f"{title}: " if title else ""
         piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
-        if draft.add(piece, sentence.passage, quote, {passage.document}):
+        if draft.add(piece, sentence.passage, {passage.document}):
             said.append(stems)
         if len(said) == 3:
             break

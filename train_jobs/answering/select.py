@@ -89,8 +89,13 @@ def unreadable(text: str) -> float:
         penalty += 0.1
     if re.match(r"\s*(?:>>>|\.\. |\||#+ |```|<[a-z!/]|\{[{%])", text):
         penalty += 0.2
-    if text.rstrip().endswith("?"):
-        penalty += 0.1  # a question does not answer one
+    if re.search(r"\]\(|\]\[|<!--|https?://", text):
+        penalty += 0.05  # links read badly in the raw
+    ending = text.rstrip("\"')*_ \n")[-1:]
+    if ending == "?":
+        penalty += 0.2  # a question does not answer one
+    if ending == ":":
+        penalty += 0.08  # what it announces is not in it
     return penalty
 
 

@@ -15,8 +15,12 @@ def shown(max_words: int, keep: set[int] | None = None) -> tuple[str, str]:
     found = quotation([BODY], 0, 100, 100 + len(TEXT), max_words, keep)
     assert found is not None
     assert found.raw([BODY]) == TEXT[found.start - 100 : found.end - 100]
-    assert cite(BODY, found).text == found.raw([BODY])
     return found.shown([BODY]), found.raw([BODY])
+
+
+def test_a_citation_is_the_whole_passage() -> None:
+    made = cite(BODY)
+    assert (made.document, made.chunk, made.span, made.text) == ("d", "d#c0", (100, 100 + len(TEXT)), TEXT)
 
 
 def test_markup_is_left_out_and_white_space_joined() -> None:
