@@ -36,7 +36,7 @@ from data_jobs.text import normalise
 
 DOCUMENT_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "title", "text", "source", "source_name", "kind", "signature")]
-    + [("aliases", pa.list_(pa.string())), ("part_of", pa.string())]
+    + [("aliases", pa.list_(pa.string())), ("part_of", pa.string()), ("references", pa.int64())]
 )
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "record", "reason", "detail")])
 DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("document", "source", "stage", "reason", "kept")])
@@ -130,6 +130,13 @@ class Cleaned:
     sources: dict[str, str]
     dropped: list[Dropped]
     quarantined: list[Quarantined]
+
+    def left_out(self) -> list[Dropped]:
+        """Everything filtered or dropped as a duplicate, sorted by document."""
+        duplicates = [
+            Dropped(d.dropped, self.sources[d.dropped], "duplicate", d.reason, d.kept) for d in self.duplicates
+        ]
+        return sorted([*self.dropped, *duplicates], key=lambda d: (d.document, d.source))
 
 
 def find_duplicates(store: Store, blocks: Sequence[Block]) -> Cleaned:

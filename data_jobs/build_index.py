@@ -24,10 +24,9 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
-from data_jobs.index_blocks import Block, cut, embed
+from data_jobs.index_blocks import Block, cut, embed, with_enclosing
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.snapshot import FORMAT, Unit, write_snapshot
-from data_jobs.sentences import sentences
 
 BLOCK_DOCUMENTS = 96
 WORKER_CPUS = 0.9  # a whole core each, and room for one task beside them
@@ -90,16 +89,8 @@ def read_documents(store: Store, dataset: Manifest) -> list[Document]:
 
 
 def _blocks(documents: Sequence[Document]) -> list[list[tuple[Document, str]]]:
-    """Blocks of documents, each with the first sentence of what encloses it (a method's class, a function's module)."""
-    summaries = {d.id: _first_sentence(d.text) for d in documents}
-    pairs = [(d, summaries.get(d.part_of, "")) for d in documents]
+    pairs = with_enclosing(documents)
     return [pairs[at : at + BLOCK_DOCUMENTS] for at in range(0, len(pairs), BLOCK_DOCUMENTS)]
-
-
-def _first_sentence(text: str) -> str:
-    for start, end in sentences(text):
-        return text[start:end]
-    return ""
 
 
 class EmbedWorker:

@@ -16,13 +16,15 @@ import numpy as np
 
 from cluster.core.config import IndexSection
 from cluster.core.records import Chunk, Document
-from data_jobs.chunks import chunk
+from data_jobs.chunks import chunk, embedded_text
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
 from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Unit
 from data_jobs.sentences import sentences
 
 UNIT_COLUMNS = 4
+MAX_ENCLOSING = 2
+MAX_SUMMARY_CHARS = 150
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,33 @@ class Block:
         )
 
 
+def with_enclosing(documents: Sequence[Document]) -> list[tuple[Document, str]]:
+    """Each document with the first sentences of what encloses it: a method's class and module, a function's module."""
+    known = {d.id: d for d in documents}
+    summaries: dict[str, str] = {}
+    pairs = []
+    for document in documents:
+        above: list[str] = []
+        at = known.get(document.part_of)
+        while at is not None and len(above) < MAX_ENCLOSING:
+            if at.id not in summaries:
+                summaries[at.id] = _first_sentence(at.text)[:MAX_SUMMARY_CHARS]
+            above.append(summaries[at.id])
+            at = known.get(at.part_of)
+        pairs.append((document, "\n".join(above)))
+    return pairs
+
+
+def _first_sentence(text: str) -> str:
+    for start, end in sentences(text):
+        return text[start:end]
+    return ""
+
+
 def cut(
     documents: Sequence[tuple[Document, str]], files: ModelFiles, section: IndexSection
 ) -> list[tuple[Document, Chunk]]:
-    """The chunks of a block's documents; each document comes with a line about what encloses it."""
+    """The chunks of a block's documents; each document comes with lines about what encloses it."""
     limit = min(section.chunk_tokens, int(files.identity["max_tokens"]) - 2)
     return [(d, c) for d, about in documents for c in chunk(d, files.count_tokens, limit, about)]
 
@@ -77,7 +102,7 @@ def embed(pairs: Sequence[tuple[Document, Chunk]], embedder: Embedder, batch_siz
     texts: list[str] = []
     for i, (document, piece) in enumerate(pairs):
         units.append(Unit(i, CHUNK, piece.start, piece.end))
-        texts.append(f"{piece.context}\n{piece.text}" if piece.context else piece.text)
+        texts.append(embedded_text(piece))
         for start, end in sentences(document.text, piece.start, piece.end):
             units.append(Unit(i, SENTENCE, start, end))
             texts.append(document.text[start:end])

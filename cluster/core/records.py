@@ -40,6 +40,7 @@ class Document(_Record):
         signature: call signature for code objects, else empty.
         aliases: other public names of the same thing (re-exports), sorted.
         part_of: id of the enclosing document (a method's class, a function's module), else empty.
+        references: how many other parts of its source refer to it (modules that use a function): a static rank.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Document(_Record):
     signature: str = ""
     aliases: tuple[str, ...] = ()
     part_of: str = ""
+    references: int = 0
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
@@ -81,7 +83,8 @@ class Dropped(_Record):
 @dataclass(frozen=True)
 class Chunk(_Record):
     """A retrievable span of a document. ``text == document.text[start:end]``; ``context`` is what is put before it
-    for embedding and lexical search (title, signature, heading path), never shown as a quotation."""
+    for embedding and lexical search (title, signature, heading path), never shown as a quotation. ``prior`` is the
+    static rank of its document, added to a search score."""
 
     id: str
     document: str
@@ -92,6 +95,7 @@ class Chunk(_Record):
     end: int
     context: str = ""
     kind: str = "file"
+    prior: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -117,10 +117,9 @@ def write_snapshot(
     if len(units) != len(vectors) or len(chunks) != len(aliases):
         raise IntegrityError(f"{len(units)} units with {len(vectors)} vectors, {len(chunks)} chunks: counts differ")
     names = list(Chunk.__dataclass_fields__)
-    integers = {"start", "end"}
+    types = {"start": pa.int64(), "end": pa.int64(), "prior": pa.float64()}
     columns: dict[str, Any] = {
-        name: pa.array([getattr(c, name) for c in chunks], pa.int64() if name in integers else pa.string())
-        for name in names
+        name: pa.array([getattr(c, name) for c in chunks], types.get(name, pa.string())) for name in names
     }
     columns["aliases"] = pa.array([list(a) for a in aliases], pa.list_(pa.string()))
     pq.write_table(pa.table(columns), folder / "chunks.parquet", compression="zstd")

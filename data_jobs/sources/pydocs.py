@@ -11,7 +11,9 @@ import hashlib
 import sys
 import sysconfig
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.core.errors import BadInputError
@@ -20,6 +22,7 @@ from data_jobs.sources import cmodules
 from data_jobs.sources.linker import Linker, ModuleRef, Thing, is_public
 from data_jobs.sources.pysource import scan_python
 from data_jobs.sources.symbols import Link, ModuleScan, Symbol
+from data_jobs.sources.usage import count_uses
 
 SOURCE_NAME = "pydocs"
 # Not part of the library people use: tests, demos, easter eggs, vendored or frozen things, tools kept for themselves.
@@ -116,10 +119,11 @@ def _top_module(document: Document) -> str:
 def merge(scans: Iterable[ModuleScan]) -> list[Document]:
     """One document per documented public thing, sorted by id. Pure: the order of ``scans`` does not matter."""
     linker = Linker(sorted(scans, key=lambda s: s.name))
+    uses = count_uses((scan.name, scan.uses) for scan in linker.scans.values())
     catalogue = _Catalogue(linker)
     documents = [*catalogue.module_documents(), *catalogue.symbol_documents()]
     unique = {document.id: document for document in sorted(documents, key=lambda d: (d.id, d.kind != "module"))[::-1]}
-    return [_with_parent(document, unique) for _, document in sorted(unique.items())]
+    return [_linked(document, unique, uses) for _, document in sorted(unique.items())]
 
 
 class _Catalogue:
@@ -305,11 +309,12 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _with_parent(document: Document, documents: dict[str, Document]) -> Document:
-    """Fill ``part_of`` with the nearest enclosing document."""
+def _linked(document: Document, documents: dict[str, Document], uses: Counter[str]) -> Document:
+    """Fill ``part_of`` with the nearest enclosing document, and ``references``."""
     parent = document.id.rpartition(".")[0]
     while parent and parent not in documents:
         parent = parent.rpartition(".")[0]
     if not parent and document.kind != "module" and "." not in document.id:
         parent = "builtins"
-    return Document(**{**document.to_dict(), "part_of": parent}) if parent else document
+    references = max(uses[name] for name in (document.id, *document.aliases))
+    return replace(document, part_of=parent, references=references)

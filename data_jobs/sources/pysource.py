@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_jobs.sources.symbols import Export, Instance, Link, ModuleScan, Symbol, clean
+from data_jobs.sources.usage import used_names
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _UNKNOWN = object()
@@ -68,6 +69,7 @@ class _Scanner:
 
     def scan(self, tree: ast.Module) -> ModuleScan:
         self.out.doc = clean(ast.get_docstring(tree))
+        self.out.uses = used_names(tree)
         self._body(tree.body, certain=True)
         for owner, attribute, value in self.attributes:  # f.helper = g: a public attribute of a function or class
             for symbol in list(self.out.bindings.get(owner, ())):

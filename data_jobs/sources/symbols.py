@@ -68,8 +68,9 @@ class Export:
 class ModuleScan:
     """One module: its docstring (or the module ``doc_from`` it takes it from) and bindings.
 
-    ``exports`` is None where there is no readable ``__all__``. ``deleted`` names are not public, but what was bound
-    through them lives on.
+    ``uses`` are the names its code uses (``usage``).
+    ``exports`` is None where there is no readable ``__all__``. ``deleted`` names are not public, but what was
+    bound through them lives on.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ModuleScan:
     deleted: set[str] = field(default_factory=set)
     exports: list[Export] | None = None
     doc_from: str = ""
+    uses: frozenset[str] = frozenset()
 
     def bind(self, name: str, binding: Binding) -> None:
         self.bindings.setdefault(name, []).append(binding)
