@@ -343,9 +343,9 @@ def test_personal_data_split_over_chunks_never_reaches_the_wire(cuts: list[int])
     wire = asyncio.run(scene())
     chunks = [event for event in events_of(wire.decode()) if event != "[DONE]"]
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
-    for piece in ("jane", "doe@", "mail.acme", "212", "0187"):
-        assert piece not in text
-        assert piece.encode() not in b"".join(wire.split(b'"plinth"')[:1])
+    assert not any(digits in text for digits in ("212", "0187"))
+    for piece in (b"jane", b"doe@", b"mail.acme", b"555 0"):  # ids and times are digits too, so none of those alone
+        assert piece not in wire
     assert text == PERSONAL.replace(SECRET, "<EMAIL_1>").replace("+1 212 555 0187", "<PHONE_1>")
     rules = {verdict["rule"] for verdict in chunks[-1]["plinth"]["verdicts"]}
     assert rules >= {"pii_email", "pii_phone"}
