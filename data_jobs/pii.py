@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 MAX_ENTITY_CHARS = 128
+MAX_LOOKS = 8  # two do for anything seen; a bound for text made to hide more
 TYPES = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "IP", "PHONE")
 
 
@@ -34,7 +35,35 @@ class Finding:
 
 
 def find(text: str) -> list[Finding]:
-    """Everything in ``text`` that should not be in it: sorted, not overlapping, each at most MAX_ENTITY_CHARS long."""
+    """Everything in ``text`` that should not be in it: sorted, not overlapping, each at most MAX_ENTITY_CHARS long.
+
+    Looks again with what was found covered: two addresses glued together hide each other.
+    """
+    spans: list[tuple[int, int, str]] = []
+    rest = text
+    for _ in range(MAX_LOOKS):
+        found = _look(rest)
+        if not found:
+            break
+        spans += found
+        rest = _covered(rest, found)
+    return [
+        Finding(kind, piece, min(piece + MAX_ENTITY_CHARS, end))
+        for start, end, kind in sorted(spans)
+        for piece in range(start, end, MAX_ENTITY_CHARS)
+    ]
+
+
+def _covered(text: str, spans: list[tuple[int, int, str]]) -> str:
+    parts, at = [], 0
+    for start, end, _ in sorted(spans):
+        parts += [text[at:start], "<" * (end - start)]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _look(text: str) -> list[tuple[int, int, str]]:
+    """Spans that the rules claim; where two claim the same characters the earlier rule has them."""
     taken: list[tuple[int, int, str]] = []
     covered = bytearray(len(text))
     for kind, needs, rule in _RULES:
@@ -43,11 +72,7 @@ def find(text: str) -> list[Finding]:
                 if covered.find(1, start, end) < 0:
                     taken.append((start, end, kind))
                     covered[start:end] = b"\x01" * (end - start)
-    found = []
-    for start, end, kind in sorted(taken):
-        for piece in range(start, end, MAX_ENTITY_CHARS):
-            found.append(Finding(kind, piece, min(piece + MAX_ENTITY_CHARS, end)))
-    return found
+    return taken
 
 
 def redact(text: str) -> tuple[str, list[Finding]]:

@@ -23,7 +23,7 @@ from ray.exceptions import RayTaskError
 from cluster.core.config import DataSection, PlinthConfig
 from cluster.core.errors import BadInputError, PlinthError
 from cluster.core.progress import Progress
-from cluster.core.records import Document, Dropped, Manifest, Quarantined, stable_hash
+from cluster.core.records import Document, Manifest, Quarantined, stable_hash
 from cluster.core.storage import Store, check_name, source_hash
 from cluster.core.telemetry import log_event
 from data_jobs import blocks as work
@@ -123,7 +123,7 @@ def _run(section: DataSection, source: _Source, key: str, store: Store, progress
     cleaned = work.find_duplicates(store, blocks)
     counts = _finish(blocks, cleaned, store, progress)
     quarantined = [*refused, *cleaned.quarantined]
-    dropped = sorted([*cleaned.dropped, *_as_dropped(cleaned)], key=lambda d: (d.document, d.source))
+    dropped = cleaned.left_out()
     books = report.ledger(
         files_seen=source.seen, kept=sum(c["documents"] for c in counts), dropped=dropped, quarantined=quarantined,
         pii=_summed(c["pii"] for c in counts), words=sum(c["words"] for c in counts),
@@ -194,10 +194,6 @@ def _finish(blocks: Sequence[Block], cleaned: Cleaned, store: Store, progress: P
         progress.advance(row["documents"])
         done[row["index"]] = {**row, "pii": json.loads(row["pii"])}
     return [counts for _, counts in sorted(done.items()) if counts]
-
-
-def _as_dropped(cleaned: Cleaned) -> list[Dropped]:
-    return [Dropped(d.dropped, cleaned.sources[d.dropped], "duplicate", d.reason, d.kept) for d in cleaned.duplicates]
 
 
 def _size(block: Block) -> int:

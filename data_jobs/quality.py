@@ -46,7 +46,7 @@ def judge(text: str, min_words: int) -> Judgement:
     words = count_words(text)
     if words < min_words:
         return Judgement(False, "too_few_words")
-    if text.count("\ufffd") > 0.02 * len(text):
+    if text.count("\ufffd") > max(1, 0.02 * len(text)):
         return Judgement(False, "garbled")
     if _is_placeholder(text, words):
         return Judgement(False, "placeholder_text")
@@ -99,5 +99,5 @@ def _repeated_phrases(text: str) -> bool:
 def _is_placeholder(text: str, words: int) -> bool:
     """Typesetter's filler (C4 drops every page with "lorem ipsum"; a mention in a sentence is fine here)."""
     lowered = text[:20_000].lower()
-    found = lowered.count("lorem ipsum")
+    found = lowered.count("lorem ipsum dolor")
     return found > 0 and (lowered.lstrip("# *>\n").startswith("lorem ipsum") or found * 60 > words)

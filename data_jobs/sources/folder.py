@@ -98,6 +98,8 @@ def _walk(root: Path, folder: Path) -> Iterator[tuple[str, tuple[str, str] | Non
             yield path, ("not_a_file", "a pipe, socket or device")
         elif _CONTROL.search(path):
             yield path, ("bad_name", "the name has control characters or is not UTF-8")
+        elif ".jsonl#" in path.lower():
+            yield path, ("bad_name", "it would be taken for a record of a .jsonl file")
         elif not path.lower().endswith(SUFFIXES):
             yield path, ("unsupported_kind", f"only {' '.join(SUFFIXES)} are read")
         else:
