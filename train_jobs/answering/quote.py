@@ -16,13 +16,17 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, cite, quotation
-from train_jobs.answering.select import CODE_KINDS, Ranked, is_code, ranked, worth
+from train_jobs.answering.select import WEIGHTS, Ranked, defines, is_code, ranked, unreadable, worth
 from train_jobs.answering.terms import question_terms, text_stems
 
 UNKNOWN = "I do not know: the documents do not cover this."
 LEAD_WORDS = 26  # of the 60: leaves room for two alternatives with a few words each
 ALTERNATIVE_WORDS = 9
+PROSE_WORDS = 40
+MIN_QUOTED = 4
 SECOND_SENTENCE = 0.85  # a further sentence is quoted when it is worth this share of the best
+UNREADABLE = 0.2  # a sentence with at least this penalty is no summary
+WHOLE = 0.6  # a further sentence is quoted only if at least this share of it fits
 CLOSE = 0.55  # a passage is named beside the first when its score is at least this share of the first's
 _NAME_IN_TEXT = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w+)+|\b[A-Za-z_]\w*(?=\(\))")
 _LEANING = re.compile(r"\W*(?:it|its|they|their|these|this|those|he|his|she|her|such|there)\b", re.IGNORECASE)
@@ -58,7 +62,7 @@ def answer(
     draft = _Draft(found, room, section.max_names, section.max_citations)
     order = ranked(found)
     if is_code(found.passages[order[0].passage]):
-        _name_functions(draft, order, question)
+        _name_functions(draft, order)
     else:
         _quote_prose(draft, order, question)
     if not draft.pieces:
@@ -137,7 +141,7 @@ class _Draft:
         return tuple(cite(self.found.passages[index]) for index in (self.used + rest)[: self.max_citations])
 
 
-def _name_functions(draft: _Draft, order: list[Ranked], question: str) -> None:
+def _name_functions(draft: _Draft, order: list[Ranked]) -> None:
     """``name — "summary" [1] See also name — "summary" [2], name [3].``"""
     passages = draft.found.passages
     close = [one for one in order if one.score >= CLOSE * order[0].score]
@@ -147,7 +151,7 @@ def _name_functions(draft: _Draft, order: list[Ranked], question: str) -> None:
         lead = not draft.pieces
         name = passages[one.passage].document
         tries: list[Quotation | None] = [
-            _quote(draft, one, LEAD_WORDS if lead else ALTERNATIVE_WORDS, question, trim_end=True),
+            _summary(draft, one, LEAD_WORDS if lead else ALTERNATIVE_WORDS),
             None,
         ]
         for quote in tries:
@@ -176,15 +180,13 @@ def _other_names(text: str, own: str) -> set[str]:
     return {name for name in found if name != own and not own.endswith("." + name)}
 
 
-def _quote(draft: _Draft, one: Ranked, max_words: int, question: str, trim_end: bool) -> Quotation | None:
-    """The sentence of a passage to quote: its summary (the first) unless another is clearly nearer the question."""
+def _summary(draft: _Draft, one: Ranked, max_words: int) -> Quotation | None:
+    """A code object's summary: its first sentence that reads as one, else its best."""
     if not one.sentences:
         return None
-    best = one.sentences[0]
-    first = min(one.sentences, key=lambda sentence: sentence.start)
-    chosen = first if trim_end and worth(first) >= worth(best) - 0.3 else best
-    keep = None if trim_end else _word_places(chosen, question)
-    return quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words, keep)
+    in_order = sorted(one.sentences, key=lambda sentence: sentence.start)
+    chosen = next((s for s in in_order if unreadable(s.text) < UNREADABLE), one.sentences[0])
+    return quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words)
 
 
 def _word_places(sentence: ScoredSentence, question: str) -> set[int]:
@@ -196,31 +198,39 @@ def _word_places(sentence: ScoredSentence, question: str) -> set[int]:
 def _quote_prose(draft: _Draft, order: list[Ranked], question: str) -> None:
     """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
     passages = draft.found.passages
-    pool = [(worth(s) + 0.1 * one.score / max(1e-9, order[0].score), s) for one in order for s in one.sentences]
+    top = max(1e-9, order[0].score)
+    pool = [
+        (
+            worth(s)
+            + WEIGHTS.sentence_passage * max(0.0, one.score) / top
+            + WEIGHTS.definition * defines(question, s.text),
+            s,
+        )
+        for one in order
+        for s in one.sentences
+    ]
     pool.sort(key=lambda pair: (-pair[0], pair[1].passage, pair[1].start))
     said: list[set[str]] = []
     for value, sentence in pool[:12]:
-        if draft.pieces and value < SECOND_SENTENCE * pool[0][0]:
+        if len(said) == 3 or (said and value < SECOND_SENTENCE * pool[0][0]):
             break
         stems = text_stems(sentence.text)
         if any(len(stems & other) > 0.6 * min(len(stems), len(other)) for other in said if stems):
             continue
-        room = draft.words_left - 6
-        if room < 8:
-            break
-        quote = quotation(
-            passages, sentence.passage, sentence.start, sentence.end, min(room, 40), _word_places(sentence, question)
-        )
+        room = min(draft.words_left - 6, PROSE_WORDS)
+        if room < MIN_QUOTED or (said and room < WHOLE * len(sentence.text.split())):
+            continue
+        places = _word_places(sentence, question)
+        quote = quotation(passages, sentence.passage, sentence.start, sentence.end, room, places)
         if quote is None:
             continue
         passage: Passage = passages[sentence.passage]
-        title = passage.title if _LEANING.match(sentence.text) and len(passage.title.split()) <= 6 else ""
-        lead = f"{title}: " if title else ""
+        lead = f"{passage.title}: " if _LEANING.match(sentence.text) and _is_title(passage.title) else ""
         piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
         if draft.add(piece, sentence.passage, {passage.document}):
             said.append(stems)
-        if len(said) == 3:
-            break
 
 
-__all__ = ["CODE_KINDS", "UNKNOWN", "answer"]
+def _is_title(title: str) -> bool:
+    """A short title in words, not a file name."""
+    return 0 < len(title.split()) <= 6 and not re.search(r"\w[-_/.]\w", title)

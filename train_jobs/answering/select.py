@@ -15,6 +15,10 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from train_jobs.answering.terms import name_stems, question_terms
 
 CODE_KINDS = frozenset({"function", "class", "method", "module", "builtin"})
+_ASKS_WHAT = re.compile(
+    r"\W*what(?:'s|\s+is|\s+are|\s+does)\s+(?:an?\s+|the\s+)?((?:[\w.-]+\s+){0,3}?[\w.-]+)(?:\s+(?:mean|for|do))?\s*\?*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,9 @@ class Weights:
     best: float = 0.5
     first: float = 0.3
     name: float = 0.3
-    lexical_sentence: float = 0.15
-    prose_order: float = 0.05
+    sentence_lexical: float = 0.5
+    sentence_passage: float = 0.3
+    definition: float = 0.2
 
 
 WEIGHTS = Weights()
@@ -75,7 +80,18 @@ def speaks_of_code(retrieval: Retrieval, order: Sequence[Ranked]) -> bool:
 
 def worth(sentence: ScoredSentence, weights: Weights = WEIGHTS) -> float:
     """How well a sentence answers: similarity and shared words, less what does not read as a sentence."""
-    return sentence.dense + weights.lexical_sentence * sentence.lexical - unreadable(sentence.text)
+    return sentence.dense + weights.sentence_lexical * sentence.lexical - unreadable(sentence.text)
+
+
+def defines(question: str, sentence: str) -> bool:
+    """Whether the question asks what something is and the sentence begins by saying so ("A span is ...")."""
+    asked = _ASKS_WHAT.match(question)
+    if not asked:
+        return False
+    thing = re.escape(asked.group(1).strip().lower())
+    return bool(
+        re.match(rf"\W*(?:an?\s|the\s)?\W*{thing}(?:e?s)?\W*\s(?:is|are|means|refers|represents?)\b", sentence.lower())
+    )
 
 
 def unreadable(text: str) -> float:
@@ -88,7 +104,7 @@ def unreadable(text: str) -> float:
     if len(words) < 4:
         penalty += 0.1
     if re.match(r"\s*(?:>>>|\.\. |\||#+ |```|<[a-z!/]|\{[{%])", text):
-        penalty += 0.2
+        penalty += 0.4
     if re.search(r"\]\(|\]\[|<!--|https?://", text):
         penalty += 0.05  # links read badly in the raw
     ending = text.rstrip("\"')*_ \n")[-1:]

@@ -88,6 +88,12 @@ def test_a_leaning_sentence_comes_with_its_title() -> None:
     assert made.text == f'Leave policy: "{text}" [1]'
 
 
+def test_what_a_thing_is_is_answered_by_the_sentence_that_defines_it() -> None:
+    text = "If not provided, the span kind is internal. A span is a unit of work. Span attributes are metadata."
+    found = retrieval("What is a span?", [passage("spans.md", text, kind="file")])
+    assert answer("What is a span?", found, SECTION).text.startswith('"A span is a unit of work." [1]')
+
+
 def test_list_marks_are_not_quoted() -> None:
     found = retrieval(
         "Who approves flights?", [passage("t.md", "- Flights need the approval of a director.", kind="file")]
