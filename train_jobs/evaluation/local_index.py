@@ -11,12 +11,11 @@ import numpy as np
 
 from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.records import Document
-from data_jobs.index_blocks import cut, embed
+from data_jobs.index_blocks import cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder, load_embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import Snapshot
-from data_jobs.sentences import sentences
 
 
 class RememberingEmbedder:
@@ -66,8 +65,7 @@ def searcher_over(
         cache: where to keep vectors between runs; none without it.
     """
     embedder = embedder or load_embedder(index, threads=len(os.sched_getaffinity(0)))
-    summaries = {d.id: next((d.text[s:e] for s, e in sentences(d.text)), "") for d in documents}
-    pairs = cut([(d, summaries.get(d.part_of, "")) for d in documents], find_model(index), index)
+    pairs = cut(with_enclosing(documents), find_model(index), index)
     encoder = RememberingEmbedder(embedder, cache, name) if cache else embedder
     block = embed(pairs, encoder, index.batch_size)  # type: ignore[arg-type]  # only encode() is used
     columns = np.array([(u.chunk, u.kind, u.start, u.end) for u in block.units], dtype=np.int32).reshape(-1, 4)
