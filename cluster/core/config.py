@@ -83,7 +83,7 @@ class IndexSection(Section):
 class RetrievalSection(Section):
     """Searching (data_jobs/retrieval)."""
 
-    candidates: int = Field(50, ge=5, le=1000)
+    candidates: int = Field(200, ge=5, le=1000)
     """Hits taken from each of the dense and lexical indexes before fusion."""
     passages: int = Field(8, ge=1, le=50)
     """Passages handed to the tier."""

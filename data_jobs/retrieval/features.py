@@ -87,6 +87,7 @@ def features(
     terms: QuestionTerms,
     passages: Sequence[Passage],
     cosines: np.ndarray,
+    background: np.ndarray,
     lexical: np.ndarray,
     top_sentence: float,
     strange_words: int = 0,
@@ -96,27 +97,28 @@ def features(
     Args:
         terms: of the question.
         passages: returned passages, best first.
-        cosines, lexical: scores of every chunk, float32 [chunks].
+        cosines: of the question and the candidates.
+        background: cosines of the question and a fixed sample of all chunks.
+        lexical: BM25 over the question's idf mass, of all chunks.
         top_sentence: highest sentence cosine.
         strange_words: how many words are strange to the corpus.
     """
     if not passages:
         return dict.fromkeys(FEATURES, 0.0)
-    mass = terms.mass or 1.0
     texts = [f"{p.context}\n{p.text}" for p in passages[:3]]
     top = float(cosines.max())
-    spread = float(cosines.std()) or 1.0
+    spread = max(float(background.std()), 1e-3)
     dense = [p.dense for p in passages]
     return {
         "top_dense": top,
         "mean_dense": sum(dense) / len(dense),
         "dense_margin": top - dense[-1],
-        "dense_z": (top - float(cosines.mean())) / spread,
-        "top_lexical": float(lexical.max()) / mass,
+        "dense_z": (top - float(background.mean())) / spread,
+        "top_lexical": float(lexical.max()),
         "top_sentence": top_sentence,
         "coverage_1": covered(terms.content, texts[:1]),
         "coverage_3": covered(terms.content, texts),
-        "unknown": sum(terms.content[t] for t in terms.unknown) / mass,
+        "unknown": sum(terms.content[t] for t in terms.unknown) / (terms.mass or 1.0),
         "unknown_identifiers": float(len(terms.unknown_identifiers)),
         "strange_words": float(strange_words),
         "terms": float(len(terms.content)),

@@ -9,17 +9,18 @@ from contextlib import contextmanager
 import numpy as np
 
 from cluster.core.config import RetrievalSection
-from cluster.core.records import Passage
+from cluster.core.records import Chunk, Passage
 from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
+from data_jobs.retrieval.fusion import diverse, fused
 from data_jobs.retrieval.lexical import Bm25, Field
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Snapshot
 from data_jobs.retrieval.strange import strange_words
 
 FIELDS = (Field("context", 1.0, 0.4), Field("text", 1.0))
-LEXICAL_WEIGHT = 0.35
+BACKGROUND_ROWS = 2048
 
 
 class Searcher:
@@ -38,8 +39,11 @@ class Searcher:
         chunks = snapshot.chunks
         self.lexical = Bm25(FIELDS, [[c.context for c in chunks], [c.text for c in chunks]])
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
-        self._vectors = snapshot.vectors[self._chunk_units]
-        self.dense = DenseIndex(self._vectors)
+        vectors = snapshot.vectors[self._chunk_units]
+        self.dense = DenseIndex(vectors)
+        self._prior = np.array([c.prior for c in chunks], dtype=np.float32)
+        # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
+        self._background = vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)]
         self._sentences_of = _grouped(snapshot)
 
     def search(self, question: str, k: int | None = None) -> Retrieval:
@@ -56,15 +60,18 @@ class Searcher:
             terms = question_terms(question, self.lexical)
             lexical = self.lexical.scores(terms.weighted) / max(terms.mass, 1e-6)
         with _timed(timings, "dense"):
-            cosines = self._vectors @ vector
+            rows, _ = self.dense.search(vector, self.section.candidates)
         with _timed(timings, "fuse"):
-            passages = self._passages(cosines, lexical, k or self.section.passages)
+            rows = np.union1d(rows, _best(lexical, self.section.candidates))
+            cosines = self.snapshot.vectors[self._chunk_units[rows]] @ vector
+            passages = self._passages(rows, cosines, lexical[rows], k or self.section.passages)
         with _timed(timings, "sentences"):
             scored = self._scored_sentences(passages, vector, terms)
         with _timed(timings, "features"):
             top_sentence = max((s.dense for s in scored), default=0.0)
             strange = strange_words(question, self.lexical.vocabulary, self.embedder.count_tokens)
-            found = features(terms, passages, cosines, lexical * terms.mass, top_sentence, len(strange))
+            background = self._background @ vector
+            found = features(terms, passages, cosines, background, lexical, top_sentence, len(strange))
         return self._result(question, timings, tuple(passages), tuple(scored), found)
 
     def _result(
@@ -79,34 +86,18 @@ class Searcher:
             question, passages, sentences, found or {}, self.snapshot.version, self.snapshot.as_of, timings
         )
 
-    def _passages(self, cosines: np.ndarray, lexical: np.ndarray, k: int) -> list[Passage]:
-        fused = cosines + LEXICAL_WEIGHT * lexical
-        passages: list[Passage] = []
-        seen: set[str] = set()
-        for row in np.argsort(-fused, kind="stable")[: max(self.section.candidates, 4 * k)]:
-            chunk = self.snapshot.chunks[int(row)]
-            if chunk.document in seen:
-                continue
-            seen.add(chunk.document)
-            passages.append(
-                Passage(
-                    chunk=chunk.id,
-                    document=chunk.document,
-                    title=chunk.title,
-                    source=chunk.source,
-                    text=chunk.text,
-                    start=chunk.start,
-                    end=chunk.end,
-                    score=float(fused[row]),
-                    dense=float(cosines[row]),
-                    lexical=float(lexical[row]),
-                    context=chunk.context,
-                    kind=chunk.kind,
-                )
+    def _passages(self, rows: np.ndarray, cosines: np.ndarray, lexical: np.ndarray, k: int) -> list[Passage]:
+        """The ``k`` best of the candidate ``rows``, whose scores are given in the same order."""
+        scores = fused(cosines, lexical, self._prior[rows])
+        order = np.argsort(-scores, kind="stable")
+        at = {int(rows[i]): int(i) for i in order}
+        kept = diverse(list(at), self.snapshot.chunks, k)
+        return [
+            _passage(
+                self.snapshot.chunks[row], float(scores[at[row]]), float(cosines[at[row]]), float(lexical[at[row]])
             )
-            if len(passages) == k:
-                break
-        return passages
+            for row in kept
+        ]
 
     def _scored_sentences(
         self, passages: list[Passage], vector: np.ndarray, terms: QuestionTerms
@@ -122,6 +113,29 @@ class Searcher:
                 text = passage.text[start - passage.start : end - passage.start]
                 scored.append(ScoredSentence(i, start, end, text, float(cosine), covered(terms.content, [text])))
         return scored
+
+
+def _passage(chunk: Chunk, score: float, dense: float, lexical: float) -> Passage:
+    return Passage(
+        chunk=chunk.id,
+        document=chunk.document,
+        title=chunk.title,
+        source=chunk.source,
+        text=chunk.text,
+        start=chunk.start,
+        end=chunk.end,
+        score=score,
+        dense=dense,
+        lexical=lexical,
+        context=chunk.context,
+        kind=chunk.kind,
+    )
+
+
+def _best(scores: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the ``k`` highest scores above zero, in no order."""
+    rows = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
+    return rows[scores[rows] > 0]
 
 
 def _grouped(snapshot: Snapshot) -> dict[str, np.ndarray]:

@@ -1,0 +1,50 @@
+"""From dense and lexical scores to one order of passages.
+
+Scores are added, not ranks: reciprocal ranks throw away how far apart two hits are, and on terse texts the lexical list
+is much the weaker one (measured: plain RRF is worse than the dense list alone). A cosine counts as it is; BM25 is
+divided by the question's idf mass, which makes it comparable between questions and corpora; a static rank is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cluster.core.records import Chunk
+
+LEXICAL_WEIGHT = 0.15
+MAX_PER_OWNER = 1
+
+
+def fused(dense: np.ndarray, lexical: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Fused scores, float32 [rows].
+
+    Args:
+        dense: cosines of question and chunk.
+        lexical: BM25 over the question's idf mass.
+        prior: static ranks in units of cosine.
+    """
+    return dense + LEXICAL_WEIGHT * lexical + prior
+
+
+def diverse(rows: Sequence[int], chunks: Sequence[Chunk], k: int) -> list[int]:
+    """The first ``k`` of ``rows`` with one passage per document and few methods of one class.
+
+    A question is answered by one of a class's methods or by the class; its other methods would only push other
+    answers out.
+    """
+    kept: list[int] = []
+    documents: set[str] = set()
+    owners: dict[str, int] = {}
+    for row in rows:
+        chunk = chunks[row]
+        owner = chunk.document.rpartition(".")[0] if chunk.kind == "method" else chunk.document
+        if chunk.document in documents or owners.get(owner, 0) >= MAX_PER_OWNER:
+            continue
+        documents.add(chunk.document)
+        owners[owner] = owners.get(owner, 0) + 1
+        kept.append(row)
+        if len(kept) == k:
+            break
+    return kept
