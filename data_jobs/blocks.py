@@ -31,7 +31,7 @@ from data_jobs.dedup import Duplicate, Fingerprint, deduplicate, fingerprint
 from data_jobs.extract import clean_title, read_records
 from data_jobs.pii import redact
 from data_jobs.quality import count_words, judge
-from data_jobs.sources.folder import FileItem
+from data_jobs.sources.files import FileItem
 from data_jobs.text import normalise
 
 DOCUMENT_SCHEMA = pa.schema(

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.sources.folder import FileItem, UnreadableFileError, decode, read_bytes
+from data_jobs.sources.files import FileItem, UnreadableFileError, decode, read_bytes
 
 RECORD_REASONS = ("bad_json", "not_an_object", "no_text", "text_not_string", "nul_bytes", "invalid_utf8", "long_line")
 TEXT_FIELDS = ("text", "content", "body", "document")

@@ -29,8 +29,8 @@ from cluster.core.telemetry import log_event
 from data_jobs import blocks as work
 from data_jobs import report
 from data_jobs.blocks import Block, Cleaned
-from data_jobs.sources import folder, pydocs
-from data_jobs.sources.folder import FileItem
+from data_jobs.sources import files, pydocs
+from data_jobs.sources.files import FileItem
 from data_jobs.sources.symbols import ModuleScan
 
 KIND = "datasets"
@@ -84,13 +84,13 @@ def _open_source(section: DataSection, progress: Progress) -> _Source:
         name = check_name(section.name or pydocs.SOURCE_NAME)
         return _Source(name, pydocs.library_version(), len(pydocs.module_names()), [])
     progress.stage("list files")
-    root = folder.open_folder(section.source)
-    files, refused = folder.list_files(root, section.max_file_mb << 20)
-    if not files and not refused:
-        raise BadInputError(f"{root} holds no files: give --source a folder of {' '.join(folder.SUFFIXES)} files")
-    version = stable_hash([(f.path, f.bytes, f.sha256) for f in files] + [q.to_dict() for q in refused])
+    root = files.check_folder(section.source)
+    items, refused = files.list_files(root, section.max_file_mb << 20)
+    if not items and not refused:
+        raise BadInputError(f"{root} holds no files: give --source a folder of {' '.join(files.SUFFIXES)} files")
+    version = stable_hash([(f.path, f.bytes, f.sha256) for f in items] + [q.to_dict() for q in refused])
     name = check_name(section.name or slug(root.name))
-    return _Source(name, version, len(files) + len(refused), refused, str(root), tuple(files))
+    return _Source(name, version, len(items) + len(refused), refused, str(root), tuple(items))
 
 
 def slug(name: str) -> str:
@@ -115,6 +115,7 @@ def _run(section: DataSection, source: _Source, key: str, store: Store, progress
     blocks, refused = _blocks(section, source, store, staging, progress)
     unit = "files" if source.files else "documents"
     todo = [block for block in blocks if not store.exists(block.clean_path)]
+    log_event("data", "blocks_planned", run_key=key, blocks=len(blocks), done=len(blocks) - len(todo))
     progress.stage("clean", sum(_size(block) for block in blocks), unit)
     progress.advance(sum(_size(block) for block in blocks) - sum(_size(block) for block in todo))
     for row in _over_blocks(todo, _clean):

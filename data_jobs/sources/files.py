@@ -41,11 +41,11 @@ class UnreadableFileError(Exception):
     """A file cannot be used; ``args`` are the reason and a detail. Never leaves this package."""
 
 
-def open_folder(source: str) -> Path:
+def check_folder(source: str) -> Path:
     """The real path of the folder to read.
 
     Raises:
-        BadInputError: it is missing, not a folder, or may not be read.
+        BadInputError: it is missing, empty, not a folder, or may not be read.
     """
     root = Path(source).expanduser()
     if not root.exists():
@@ -53,9 +53,12 @@ def open_folder(source: str) -> Path:
     if not root.is_dir():
         raise BadInputError(f"{root} is not a folder: give --source the folder it is in")
     try:
-        next(os.scandir(root), None)
+        with os.scandir(root) as entries:
+            empty = next(entries, None) is None
     except OSError as error:
         raise BadInputError(f"cannot read the folder {root}: {error.strerror}") from None
+    if empty:
+        raise BadInputError(f"the folder {root} is empty: give --source a folder of {' '.join(SUFFIXES)} files")
     return root.resolve()
 
 

@@ -21,7 +21,7 @@ from cluster.core.storage import Store
 from data_jobs.blocks import Block, Cleaned, clean_block, find_duplicates, finish_block, finished_counts, split
 from data_jobs.extract import RECORD_REASONS, read_records, split_title
 from data_jobs.report import check_balance, ledger
-from data_jobs.sources.folder import FILE_REASONS, list_files, open_folder
+from data_jobs.sources.files import FILE_REASONS, list_files, check_folder
 
 LIMITS = (1 << 20, 10_000)
 
@@ -107,11 +107,12 @@ def test_a_file_that_changes_under_the_job_is_quarantined(tmp_path: Path) -> Non
     assert found.reason == "changed"
 
 
-@pytest.mark.parametrize("source", ["missing", "file.txt"])
+@pytest.mark.parametrize("source", ["missing", "file.txt", "hollow"])
 def test_a_source_that_is_no_folder_is_refused_in_one_line(tmp_path: Path, source: str) -> None:
     (tmp_path / "file.txt").write_text("text")
+    (tmp_path / "hollow").mkdir()
     with pytest.raises(BadInputError, match=source) as caught:
-        open_folder(str(tmp_path / source))
+        check_folder(str(tmp_path / source))
     assert "\n" not in caught.value.message
 
 
