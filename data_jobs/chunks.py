@@ -107,7 +107,7 @@ def readable_name(name: str) -> str:
 
 
 def _with_headings(base: str, headings: tuple[str, ...], text: str) -> str:
-    path = " > ".join(h for h in headings[-MAX_HEADINGS:] if h not in base and not text.startswith(h))
+    path = " > ".join(h for h in headings[-MAX_HEADINGS:] if h not in base and not text.lstrip("# ").startswith(h))
     return f"{base}\n{path}" if path and base else path or base
 
 
