@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.core.errors import EnvironmentFaultError
+from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
 from cluster.local_head import running
 from cluster.processes import MARK
@@ -45,5 +46,9 @@ def _address(home: Home) -> str:
     instance = running(home)
     if instance is None:
         raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
-    os.environ.update(serve_environment(home, instance.ports))  # Ray reads these at import
+    wanted = serve_environment(home, instance.ports)
+    if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
+        # Ray reads these at import. With it imported too early, ray.init would look for the head elsewhere and hang.
+        raise PlinthError("ray was imported before `connected` could set its environment: import it inside the block")
+    os.environ.update(wanted)
     return instance.ray_address

@@ -24,6 +24,7 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
+from data_jobs.dataset import read_documents
 from data_jobs.index_blocks import Block, cut, embed, with_enclosing
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.snapshot import FORMAT, Unit, write_snapshot
@@ -69,23 +70,6 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     )
     store.fs.rm(staging, recursive=True)
     return manifest
-
-
-def read_documents(store: Store, dataset: Manifest) -> list[Document]:
-    """All documents of a verified dataset, in its order.
-
-    Raises:
-        BadInputError: there is none.
-    """
-    import pyarrow.parquet as pq
-
-    folder = store.fetch(dataset, Home.from_env().folder("cache"))
-    names = sorted(f.path for f in dataset.files if f.path.startswith("documents-"))
-    fields = list(Document.__dataclass_fields__)
-    rows = [row for name in names for row in pq.read_table(folder / name, columns=fields).to_pylist()]
-    if not rows:
-        raise BadInputError(f"the dataset {dataset.name}@{dataset.version} holds no document: nothing to index")
-    return [Document.from_dict(row) for row in rows]
 
 
 def _blocks(documents: Sequence[Document]) -> list[list[tuple[Document, str]]]:
@@ -234,6 +218,3 @@ def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFi
         for path in sorted(folder.iterdir()):
             store.write(posixpath.join(output, path.name), path.read_bytes())
     return output
-
-
-__all__ = ["build", "read_documents"]

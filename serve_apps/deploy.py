@@ -16,8 +16,9 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from cluster.core.config import PlinthConfig
 from cluster.core.storage import source_hash
 from cluster.core.telemetry import METRICS
-from serve_apps import handles, metrics_page
+from serve_apps import SERVED_CODE, handles
 from serve_apps.collaborators import TierClient
+from serve_apps.metrics_page import MetricsPage
 from serve_apps.replicas import GuardReplica, QuoteReplica, RetrieverReplica, report_start
 
 APP = "plinth"
@@ -70,26 +71,26 @@ class RayRecorder:
 
 @serve.deployment(name="guard")
 class Guard(GuardReplica):
-    def __init__(self, config: PlinthConfig) -> None:
+    def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback()
         super().__init__(config)
-        report_start("guard", config)
+        report_start("guard", code)
 
 
 @serve.deployment(name="retriever")
 class Retriever(RetrieverReplica):
-    def __init__(self, config: PlinthConfig) -> None:
+    def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback()
         super().__init__(config)
-        report_start("retriever", config)
+        report_start("retriever", code)
 
 
 @serve.deployment(name="quote")
 class Quote(QuoteReplica):
-    def __init__(self, config: PlinthConfig) -> None:
+    def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback()
         super().__init__(config)
-        report_start("quote", config)
+        report_start("quote", code)
 
 
 @serve.deployment(name="gateway")
@@ -98,7 +99,12 @@ class GatewayIngress:
     """HTTP in, SSE out: binds the plain Gateway to handles."""
 
     def __init__(
-        self, config: PlinthConfig, guard: DeploymentHandle, retriever: DeploymentHandle, quote: DeploymentHandle
+        self,
+        config: PlinthConfig,
+        code: str,
+        guard: DeploymentHandle,
+        retriever: DeploymentHandle,
+        quote: DeploymentHandle,
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
         from serve_apps.gateway import Gateway
@@ -118,17 +124,18 @@ class GatewayIngress:
             longest_finding=MAX_ENTITY_CHARS,
             journal=Journal(RayRecorder()),
         )
-        report_start("gateway", config)
+        report_start("gateway", code)
 
     def __serve_build_asgi_app__(self) -> Any:
         from serve_apps.openai_http import build_http
 
-        return build_http(self._gateway, self._config.serve, metrics_source=metrics_page.collect)
+        return build_http(self._gateway, self._config.serve, metrics_source=MetricsPage())
 
 
 def build_app(config: PlinthConfig) -> serve.Application:
     """The bound graph for ``serve.run`` or a Serve config file."""
     section = config.serve
+    code = source_hash(*SERVED_CODE)  # classes travel by name: without it Serve would not notice new code
 
     def options(deployment: Any, replicas: int, **more: Any) -> Any:
         return deployment.options(
@@ -141,10 +148,10 @@ def build_app(config: PlinthConfig) -> serve.Application:
             **more,
         )
 
-    guard = options(Guard, section.guard_replicas).bind(config)
-    retriever = options(Retriever, section.retriever_replicas).bind(config)
-    quote = options(Quote, section.quote_replicas).bind(config)
-    return options(GatewayIngress, section.gateway_replicas).bind(config, guard, retriever, quote)
+    guard = options(Guard, section.guard_replicas).bind(config, code)
+    retriever = options(Retriever, section.retriever_replicas).bind(config, code)
+    quote = options(Quote, section.quote_replicas).bind(config, code)
+    return options(GatewayIngress, section.gateway_replicas).bind(config, code, guard, retriever, quote)
 
 
 def run(config: PlinthConfig) -> None:

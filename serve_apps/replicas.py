@@ -124,6 +124,6 @@ class QuoteReplica:
         yield answer(question, retrieval, self._section)
 
 
-def report_start(component: str, config: PlinthConfig) -> None:
-    """One log line per replica start: restarts show up in `plinth logs`."""
-    log_event(component, "replica_started", preset=config.serve.model_dump())
+def report_start(component: str, code: str) -> None:
+    """One log line per replica start: restarts show up in `plinth logs`. ``code`` is the hash of the served code."""
+    log_event(component, "replica_started", code=code)

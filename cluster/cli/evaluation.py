@@ -65,7 +65,7 @@ def _aliases(store: Store, index_name: str) -> dict[str, tuple[str, ...]]:
         raise BadInputError("no index is live: run `plinth quickstart` first")
     dataset = store.manifest("indexes", index_name, version).inputs["dataset"]
     name, _, dataset_version = dataset.partition("@")
-    from data_jobs.report import load_documents
+    from data_jobs.dataset import read_documents
 
-    documents = load_documents(store, store.manifest("datasets", name, dataset_version))
+    documents = read_documents(store, store.manifest("datasets", name, dataset_version))
     return {document.id: document.aliases for document in documents}

@@ -76,13 +76,13 @@ def quickstart(args: argparse.Namespace) -> int:
 
 
 def _prepare_and_index(config: PlinthConfig, home: Home, stages: Stages) -> tuple[Manifest, Manifest]:
-    from data_jobs.build_index import build
-    from data_jobs.prepare_corpus import prepare
-
     from data_jobs.commands import go_live
 
     store = Store(home.store_uri)
     with connected(home):
+        from data_jobs.build_index import build
+        from data_jobs.prepare_corpus import prepare
+
         with stages.run("prepare the corpus"):
             dataset = prepare(config, store, stages)
             counts = dataset.counts

@@ -16,9 +16,10 @@ from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home, write_private
-from cluster.core.storage import Store
+from cluster.core.storage import Store, source_hash
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
+from serve_apps import SERVED_CODE
 
 READY_TIMEOUT_S = 120.0
 
@@ -26,6 +27,7 @@ READY_TIMEOUT_S = 120.0
 def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
     """Check the machine, then start Ray's head (or find the running one)."""
     if (instance := local_head.running(home)) is not None:
+        _same_place(config, instance)
         return instance
     with stages.run("check this machine"):
         require_ready(config, home)
@@ -36,9 +38,15 @@ def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
 
 
 def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages) -> None:
-    """Deploy the Serve graph (a deployment that is the same already stays as it is) and wait until it answers."""
+    """Deploy the Serve graph and wait until it answers; what runs with the same settings and code is left alone.
+
+    With other settings or newer code, Serve replaces the replicas one by one while the old ones answer.
+    """
     with stages.run("deploy the service"):
-        if answers(instance.base_url, "/healthz"):
+        wanted = json.dumps({**config.model_dump(exclude={"cluster", "data"}), "code": source_hash(*SERVED_CODE)})
+        deployed = home.run / "deployed.json"
+        last = json.loads(deployed.read_text()) if deployed.exists() else {}
+        if last == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):
             stages.note("already up")
             return
         with connected(home):
@@ -46,6 +54,17 @@ def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages)
 
             run(config)
         wait_for(instance.base_url, "/healthz", home)
+        write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))
+
+
+def _same_place(config: PlinthConfig, instance: Instance) -> None:
+    """A running instance cannot move to other ports."""
+    section = config.cluster
+    for field in ("http_port", "gcs_port", "dashboard_port"):
+        if getattr(section, field) != getattr(instance, field):
+            raise EnvironmentFaultError(
+                f"Plinth already runs with cluster.{field}={getattr(instance, field)}; `plinth down` first to change it"
+            )
 
 
 def bring_up(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
