@@ -27,7 +27,7 @@ MIN_QUOTED = 4
 SECOND_SENTENCE = 0.85  # a further sentence is quoted when it is worth this share of the best
 UNREADABLE = 0.2  # a sentence with at least this penalty is no summary
 WHOLE = 0.6  # a further sentence is quoted only if at least this share of it fits
-CLOSE = 0.55  # a passage is named beside the first when its score is at least this share of the first's
+CLOSE = 0.4  # a passage is named beside the first when its score is at most this much lower
 _NAME_IN_TEXT = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w+)+|\b[A-Za-z_]\w*(?=\(\))")
 _LEANING = re.compile(r"\W*(?:it|its|they|their|these|this|those|he|his|she|her|such|there)\b", re.IGNORECASE)
 
@@ -144,7 +144,7 @@ class _Draft:
 def _name_functions(draft: _Draft, order: list[Ranked]) -> None:
     """``name — "summary" [1] See also name — "summary" [2], name [3].``"""
     passages = draft.found.passages
-    close = [one for one in order if one.score >= CLOSE * order[0].score]
+    close = [one for one in order if one.score >= order[0].score - CLOSE]
     for one in close:
         if not is_code(passages[one.passage]):
             continue
@@ -198,12 +198,9 @@ def _word_places(sentence: ScoredSentence, question: str) -> set[int]:
 def _quote_prose(draft: _Draft, order: list[Ranked], question: str) -> None:
     """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
     passages = draft.found.passages
-    top = max(1e-9, order[0].score)
     pool = [
         (
-            worth(s)
-            + WEIGHTS.sentence_passage * max(0.0, one.score) / top
-            + WEIGHTS.definition * defines(question, s.text),
+            worth(s) + WEIGHTS.sentence_passage * one.score + WEIGHTS.definition * defines(question, s.text),
             s,
         )
         for one in order

@@ -1,7 +1,7 @@
 """Which passages an answer should name, and which of their sentences it should quote.
 
 Retrieval orders passages for recall; here the first few are put in the order a reader should meet them. All evidence is
-general: similarity of the passage and of its best and first sentence, words of the question in the document's name.
+general: the fused score, similarity of the best and of the first sentence, the document's name in the question.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the evidence; every part is in about [0, 1]."""
+    """Weights of the evidence, in units of cosine, as the fused score of a passage is."""
 
-    fused: float = 1.0
-    dense: float = 0.5
-    best: float = 0.5
-    first: float = 0.3
-    name: float = 0.3
+    best: float = 0.4  # cosine of the best sentence
+    first: float = 0.2  # cosine of the first sentence: a summary, often
+    name: float = 0.05  # share of the document's name that the question says
+    asked_by_name: float = 0.5  # the question names the document itself
     sentence_lexical: float = 0.5
     sentence_passage: float = 0.3
     definition: float = 0.2
@@ -52,18 +51,19 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
     passages = retrieval.passages
     if not passages:
         return []
-    wanted = {term.stem for term in question_terms(retrieval.question)}
-    top = max(passage.score for passage in passages)
-    low = min(passage.score for passage in passages)
+    terms = question_terms(retrieval.question)
+    wanted = {term.stem for term in terms}
+    asked = {term.text.lower() for term in terms if term.identifier}
     found = []
     for index, passage in enumerate(passages):
         own = [sentence for sentence in retrieval.sentences if sentence.passage == index]
-        fused = (passage.score - low) / (top - low) if top > low else 1.0
-        score = weights.fused * fused + weights.dense * passage.dense
+        score = passage.score
         if own:
             score += weights.best * max(sentence.dense for sentence in own) + weights.first * own[0].dense
         if is_code(passage):
             score += weights.name * _share(name_stems(passage.document), wanted)
+        if passage.document.lower() in asked:
+            score += weights.asked_by_name
         found.append(Ranked(index, score, tuple(_by_worth(own, weights))))
     return sorted(found, key=lambda one: (-one.score, one.passage))
 
@@ -71,11 +71,6 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
 def is_code(passage: Passage) -> bool:
     """Whether the document is a code object, which an answer names, rather than prose, which it quotes."""
     return passage.kind in CODE_KINDS
-
-
-def speaks_of_code(retrieval: Retrieval, order: Sequence[Ranked]) -> bool:
-    """Whether the answer should read as names with summaries: the passage to name first is a code object."""
-    return bool(order) and is_code(retrieval.passages[order[0].passage])
 
 
 def worth(sentence: ScoredSentence, weights: Weights = WEIGHTS) -> float:
