@@ -46,7 +46,7 @@ def _address(home: Home) -> str:
     instance = running(home)
     if instance is None:
         raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
-    wanted = serve_environment(home, instance.ports)
+    wanted = serve_environment(home, instance.temp_dir, instance.ports)
     if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
         # Ray reads these at import. With it imported too early, ray.init would look for the head elsewhere and hang.
         raise PlinthError("ray was imported before `connected` could set its environment: import it inside the block")

@@ -94,7 +94,6 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
         stop_recorded(home)
         _check_ports(config)
         home.ensure_token()
-        write_haproxy_wrapper(home)
         rotate_logs(home)
         names = private_ports()
         instance = Instance(
@@ -105,9 +104,10 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
             dashboard_port=config.cluster.dashboard_port,
             ports=dict(zip(names, free_ports(len(names)), strict=True)),
             # Unix socket paths are limited to 107 characters: a short folder of our own, readable by nobody else.
-            temp_dir=tempfile.mkdtemp(prefix="plinth-"),
+            temp_dir=tempfile.mkdtemp(prefix="plinth-", dir=_short_temporary_folder()),
             started_at=utc_now(),
         )
+        write_haproxy_wrapper(instance.temp_dir)
         _record(home, instance)
         instance = _spawn(config, home, instance, environ)
         _record(home, instance)
@@ -164,7 +164,7 @@ def _spawn(config: PlinthConfig, home: Home, instance: Instance, environ: Mappin
     with open(home.logs / "ray_head.log", "wb") as log:
         process = subprocess.Popen(  # noqa: S603 (our own interpreter, no shell)
             head_command(config, instance),
-            env=head_environment(home, instance.ports, instance.id, environ),
+            env=head_environment(home, instance.temp_dir, instance.ports, instance.id, environ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -206,6 +206,11 @@ def _check_ports(config: PlinthConfig) -> None:
                 f"port {port} is taken by another program; stop it, or choose another: --set cluster.{field}=PORT",
                 port=port,
             )
+
+
+def _short_temporary_folder() -> str:
+    """TMPDIR where it leaves room for socket paths (see serve_environment), else /tmp."""
+    return tempfile.gettempdir() if len(tempfile.gettempdir()) <= 12 else "/tmp"  # noqa: S108 (mkdtemp makes it private)
 
 
 def rotate_logs(home: Home) -> None:

@@ -48,9 +48,15 @@ def private_ports() -> tuple[str, ...]:
     return ("ray_client", "dashboard_agent", "metrics_export", "haproxy_metrics", "haproxy_stats", "serve_fallback")
 
 
-def serve_environment(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
-    """Variables every process of the platform needs, drivers included (no secrets: the token's path only)."""
-    folder = home.folder("run/haproxy")
+def serve_environment(home: Home, temp_dir: str, ports: Mapping[str, int]) -> dict[str, str]:
+    """Variables every process of the platform needs, drivers included (no secrets: the token's path only).
+
+    Args:
+        temp_dir: the instance's private folder. HAProxy's sockets live there: a Unix socket's path has at most 97
+            characters for HAProxy, and Serve adds a 56-character folder of its own.
+        ports: a number for each of ``private_ports()``.
+    """
+    folder = Path(temp_dir)
     return {
         # -- authentication: Ray's own default for `ray start` is an open port that runs shell commands
         "RAY_AUTH_MODE": "token",
@@ -85,7 +91,9 @@ def serve_environment(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def head_environment(home: Home, ports: Mapping[str, int], instance_id: str, base: Mapping[str, str]) -> dict[str, str]:
+def head_environment(
+    home: Home, temp_dir: str, ports: Mapping[str, int], instance_id: str, base: Mapping[str, str]
+) -> dict[str, str]:
     """The whole environment of ``ray start``: the caller's less what looks like a secret, plus the platform's.
 
     Credentials for object stores stay when PLINTH_STORE is not a local path, since workers then need them.
@@ -100,7 +108,7 @@ def head_environment(home: Home, ports: Mapping[str, int], instance_id: str, bas
     kept.pop("RAY_API_SERVER_ADDRESS", None)
     return {
         **kept,
-        **serve_environment(home, ports),
+        **serve_environment(home, temp_dir, ports),
         "PLINTH_HOME": str(home.root),
         "PLINTH_STORE": home.store_uri,
         MARK: instance_id,
@@ -129,9 +137,9 @@ def bundled_haproxy() -> str:
     return str(Path(spec.origin).parent / "bin" / "haproxy")
 
 
-def write_haproxy_wrapper(home: Home) -> Path:
+def write_haproxy_wrapper(temp_dir: str) -> Path:
     """Put the executable in place that keeps HAProxy on loopback."""
-    path = home.folder("run/haproxy") / "haproxy-loopback"
+    path = Path(temp_dir) / "haproxy-loopback"
     path.write_text(HAPROXY_WRAPPER)
     path.chmod(stat.S_IRWXU)
     return path

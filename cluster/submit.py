@@ -27,7 +27,7 @@ def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
     instance = running(home)
     if instance is None:
         raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
-    os.environ.update(serve_environment(home, instance.ports))
+    os.environ.update(serve_environment(home, instance.temp_dir, instance.ports))
     from ray.job_submission import JobSubmissionClient
 
     entrypoint = shlex.join(["python", "-m", module, *arguments])

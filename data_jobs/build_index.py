@@ -20,7 +20,6 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.core.config import IndexSection, PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
-from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash

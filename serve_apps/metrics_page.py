@@ -1,6 +1,7 @@
 """/metrics: what every node's metrics agent exports, together (R: asks Ray where the agents are).
 
-Each node's agent gathers the processes of that node, without authentication and on loopback; ``metrics_text`` adds them up.
+Each node's agent gathers the processes of that node, without authentication and on loopback; ``metrics_text`` adds them
+up.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from cluster.core.storage import Store
 from data_jobs.blocks import Block, Cleaned, clean_block, find_duplicates, finish_block, finished_counts, split
 from data_jobs.extract import RECORD_REASONS, read_records, split_title
 from data_jobs.report import check_balance, ledger
-from data_jobs.sources.files import FILE_REASONS, list_files, check_folder
+from data_jobs.sources.files import FILE_REASONS, check_folder, list_files
 
 LIMITS = (1 << 20, 10_000)
 

@@ -163,7 +163,7 @@ def test_head_environment_carries_no_secrets(tmp_path: Path) -> None:
     home = Home(tmp_path)
     base = {"PATH": "/usr/bin", "LANG": "C", "OPENAI_API_KEY": "sk", "MY_SECRET": "s", "AWS_SECRET_ACCESS_KEY": "a",
             "RAY_ADDRESS": "10.0.0.1:6379", "DB_PASSWORD": "p", "GITHUB_TOKEN": "t"}  # fmt: skip
-    made = head_environment(home, dict.fromkeys(private_ports(), 1), "id", base)
+    made = head_environment(home, str(tmp_path), dict.fromkeys(private_ports(), 1), "id", base)
     assert not {
         "OPENAI_API_KEY",
         "MY_SECRET",
@@ -187,7 +187,7 @@ def test_haproxy_stays_on_loopback(tmp_path: Path) -> None:
         "frontend prometheus\n    bind :9101\nfrontend http_frontend\n    bind 127.0.0.1:8000\nlisten stats\n  bind *:8404\n"
         '  bind 0.0.0.0:9000\n    http-request return status 200 content-type text/plain string "x" if routes\n'
     )
-    wrapper = write_haproxy_wrapper(Home(tmp_path / "home"))
+    wrapper = write_haproxy_wrapper(str(tmp_path))
     command = [wrapper, "-db", "-f", config, "-p", "pid file"]
     environ = {"PATH": os.environ["PATH"], "PLINTH_HAPROXY": shutil.which("echo") or "/bin/echo"}
     said = subprocess.run(command, env=environ,
