@@ -184,7 +184,8 @@ def test_haproxy_stays_on_loopback(tmp_path: Path) -> None:
     config = tmp_path / "haproxy.cfg"
     config.write_text(
         "global\n    stats socket /x mode 666 level admin\ndefaults\n    mode http\n"
-        "frontend prometheus\n    bind :9101\nfrontend http_frontend\n    bind 127.0.0.1:8000\nlisten stats\n  bind *:8404\n"
+        "frontend prometheus\n    bind :9101\nfrontend http_frontend\n    bind 127.0.0.1:8000\n"
+        "listen stats\n  bind *:8404\n"
         '  bind 0.0.0.0:9000\n    http-request return status 200 content-type text/plain string "x" if routes\n'
     )
     wrapper = write_haproxy_wrapper(str(tmp_path))
