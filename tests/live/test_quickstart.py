@@ -20,7 +20,23 @@ from tests.live.conftest import eventually, settings_for
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
 
-WORDS = "anchor beacon cabin deck engine fender galley halyard island jetty keel ladder mast navigation oar".split()
+WORDS = [
+    "anchor",
+    "beacon",
+    "cabin",
+    "deck",
+    "engine",
+    "fender",
+    "galley",
+    "halyard",
+    "island",
+    "jetty",
+    "keel",
+    "ladder",
+    "mast",
+    "navigation",
+    "oar",
+]
 
 
 @pytest.fixture
