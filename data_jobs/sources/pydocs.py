@@ -112,8 +112,8 @@ def read_pydocs(modules: Sequence[str] | None = None) -> Iterator[Document]:
 
 
 def _top_module(document: Document) -> str:
-    module = document.id if document.kind == "module" else document.id.rpartition(".")[0]
-    return module.partition(".")[0] or "builtins"
+    top = _top(document.id)
+    return top if document.kind == "module" or "." in document.id and top in sys.stdlib_module_names else "builtins"
 
 
 def merge(scans: Iterable[ModuleScan]) -> list[Document]:

@@ -108,6 +108,12 @@ def test_what_is_no_part_of_the_library_is_left_out(prefix: str, documents: list
     assert not [d.id for d in documents if d.id == prefix or d.id.startswith(f"{prefix}.")]
 
 
+def test_some_modules_only() -> None:
+    found = {document.id for document in pydocs.read_pydocs(["builtins", "json"])}
+    assert {"json.loads", "json", "sorted", "str.split", "str"} <= found
+    assert not {"csv.reader", "os"} & found
+
+
 def test_merging_does_not_depend_on_the_order_of_scans() -> None:
     names = ["json", "json.decoder", "json.encoder", "json.scanner", "heapq", "_heapq", "builtins"]
     scans, refused = pydocs.scan_modules(names)
