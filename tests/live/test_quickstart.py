@@ -20,24 +20,8 @@ from tests.live.conftest import eventually, settings_for
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
 
-WORDS = ("anchor", "beacon", "cabin", "deck", "engine", "fender", "galley", "halyard", "island", "jetty", "keel", "ladder",
-         "mast", "navigation", "oar")  # fmt: skip
-    "anchor",
-    "beacon",
-    "cabin",
-    "deck",
-    "engine",
-    "fender",
-    "galley",
-    "halyard",
-    "island",
-    "jetty",
-    "keel",
-    "ladder",
-    "mast",
-    "navigation",
-    "oar",
-]
+WORDS = ("anchor", "beacon", "cabin", "deck", "engine", "fender", "galley", "halyard", "island", "jetty", "keel",
+         "ladder", "mast", "navigation", "oar")  # fmt: skip
 
 
 @pytest.fixture

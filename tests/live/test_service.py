@@ -148,7 +148,7 @@ def test_routes_are_not_listed_and_foreign_hosts_refused(service: Service) -> No
 def test_haproxy_admin_socket_is_private(service: Service) -> None:
     folder = Path(service.instance.temp_dir)
     assert [p for p in folder.rglob("admin.sock*") if p.is_socket()]
-    for path in (service.home, service.home / "run", folder):
+    for path in (service.home / "run", service.home / "logs", folder):
         assert path.stat().st_mode & 0o077 == 0
 
 
