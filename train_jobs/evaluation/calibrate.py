@@ -1,6 +1,6 @@
 """Fits the support model of the quote tier (``train_jobs/answering/support_model.json``) and says how far it carries.
 
-    python -m train_jobs.evaluation.calibrate --data ../shared/data --cache /tmp/vectors [--write]
+    python -m train_jobs.evaluation calibrate --data ../shared/data --cache /tmp/vectors [--write]
 
 A logistic regression on ``support_features`` of real searches in several corpora (``corpora.py``). What counts is a
 corpus it never saw, so every family of corpora is also judged by a model fitted on the others. A feature whose sign
@@ -9,7 +9,6 @@ contradicts its meaning (more coverage, less support) is left out and the rest f
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -144,19 +143,15 @@ def to_dict(model: SupportModel, rows: Sequence[Row], unseen: dict[str, dict[str
         "scales": model.scales,
         "coefficients": model.coefficients,
         "intercept": model.intercept,
-        "fitted_by": "python -m train_jobs.evaluation.calibrate",
+        "fitted_by": "python -m train_jobs.evaluation calibrate",
         "fitted_on": dict(sorted(counts.items())),
         "abstained_unseen": {c: {g: str(rate) for g, rate in groups.items()} for c, groups in unseen.items()},
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="calibrate", description="Fit the abstention model of the quote tier.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
-    parser.add_argument("--cache", type=Path, help="folder to keep vectors in between runs")
-    parser.add_argument("--write", action="store_true", help="write train_jobs/answering/support_model.json")
-    arguments = parser.parse_args()
-    rows = gather(arguments.data, arguments.cache)
+def calibrate(data: Path, cache: Path | None, write: bool) -> None:
+    """Gather, fit, judge and print; with ``write``, put the model where the quote tier reads it."""
+    rows = gather(data, cache)
     threshold = AnswerSection().min_confidence
     model = fit([row for row in rows if row.group != "impossible"])
     unseen = held_out(rows, threshold)
@@ -165,10 +160,6 @@ def main() -> None:
         for corpus, groups in table.items():
             print(f"  {corpus:16}", "; ".join(f"{group} {rate}" for group, rate in groups.items()))
     print("\n" + "\n".join(f"{n:22} {c:+.2f}" for n, c in zip(model.features, model.coefficients, strict=True)))
-    if arguments.write:
+    if write:
         MODEL.write_text(json.dumps(to_dict(model, rows, unseen), indent=1) + "\n", encoding="utf-8")
         print(f"wrote {MODEL}")
-
-
-if __name__ == "__main__":
-    main()
