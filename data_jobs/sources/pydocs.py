@@ -113,7 +113,7 @@ def read_pydocs(modules: Sequence[str] | None = None) -> Iterator[Document]:
 
 def _top_module(document: Document) -> str:
     top = _top(document.id)
-    return top if document.kind == "module" or "." in document.id and top in sys.stdlib_module_names else "builtins"
+    return top if document.kind == "module" or ("." in document.id and top in sys.stdlib_module_names) else "builtins"
 
 
 def merge(scans: Iterable[ModuleScan]) -> list[Document]:
