@@ -19,9 +19,9 @@ from data_jobs.sentences import Span, sentences, trimmed
 MIN_TEXT_TOKENS = 16
 MAX_HEADINGS = 3
 # Fitted on questions about the standard library (see ``prior``); cosines of good answers lie between 0.3 and 0.7.
-PRIOR_BY_KIND = {"method": -0.07, "class": 0.03, "function": 0.03, "builtin": 0.03}
-PRIOR_PER_REFERENCE = 0.02
-PRIOR_PER_LENGTH = 0.015
+PRIOR_BY_KIND = {"method": -0.08, "class": 0.05, "function": 0.05, "builtin": 0.05}
+PRIOR_PER_REFERENCE = 0.03
+PRIOR_PER_LENGTH = 0.02
 PRIOR_DEPRECATED = -0.1
 MAX_LOG = 4.0
 _DEPRECATED = re.compile(r"\bdeprecated\b", re.IGNORECASE)

@@ -53,7 +53,8 @@ def expand(token: str) -> tuple[str, ...]:
         token = token[:MAX_TERM_CHARS]
     if _CJK.search(token):
         return tuple(token[i : i + 2] for i in range(max(1, len(token) - 1)))
-    parts = _PARTS.findall(token) if not token.isascii() or not (token.islower() and token.isalpha()) else [token]
+    token = strip_accents(token)
+    parts = [token] if token.isascii() and token.islower() and token.isalpha() else _PARTS.findall(token)
     lowered = [fold(part) for part in parts]
     kept = [stem(part) for part in lowered if part not in STOPWORDS]
     if len(parts) > 1:
@@ -78,10 +79,14 @@ def is_identifier(token: str) -> bool:
 @lru_cache(maxsize=200_000)
 def fold(token: str) -> str:
     """Lower case without accents."""
-    lowered = token.lower()
-    if lowered.isascii():
-        return lowered
-    return "".join(c for c in unicodedata.normalize("NFKD", lowered) if not unicodedata.combining(c))
+    return strip_accents(token.lower())
+
+
+def strip_accents(text: str) -> str:
+    """Compatibility decomposition without combining marks: ``Café`` -> ``Cafe``."""
+    if text.isascii():
+        return text
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
 _stemmer = Stemmer.Stemmer("english", 0)

@@ -13,8 +13,8 @@ import numpy as np
 
 from cluster.core.records import Chunk
 
-LEXICAL_WEIGHT = 0.15
-MAX_PER_OWNER = 1
+LEXICAL_WEIGHT = 0.2
+MAX_PER_OWNER = 2
 
 
 def fused(dense: np.ndarray, lexical: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -29,10 +29,9 @@ def fused(dense: np.ndarray, lexical: np.ndarray, prior: np.ndarray) -> np.ndarr
 
 
 def diverse(rows: Sequence[int], chunks: Sequence[Chunk], k: int) -> list[int]:
-    """The first ``k`` of ``rows`` with one passage per document and few methods of one class.
+    """The first ``k`` of ``rows`` with one passage per document and few of one class, counted with its methods.
 
-    A question is answered by one of a class's methods or by the class; its other methods would only push other
-    answers out.
+    A question is answered by a class or one of its methods; its other methods would only push other answers out.
     """
     kept: list[int] = []
     documents: set[str] = set()

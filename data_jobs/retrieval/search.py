@@ -19,7 +19,7 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Snapshot
 from data_jobs.retrieval.strange import strange_words
 
-FIELDS = (Field("context", 1.0, 0.4), Field("text", 1.0))
+FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0))
 BACKGROUND_ROWS = 2048
 
 

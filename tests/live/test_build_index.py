@@ -17,6 +17,7 @@ from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
+from data_jobs.build_index import BLOCK_DOCUMENTS
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,9 @@ from cluster.core.storage import Store
 from data_jobs.build_index import build
 
 class Loud(Silent):
+    def stage(self, name, total=None, unit=""):
+        print("stage", name, total, flush=True)
+
     def advance(self, amount=1):
         print("advance", amount, flush=True)
 
@@ -75,10 +79,12 @@ def start(store: Store, made: Manifest, temp_dir: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def finished(driver: subprocess.Popen[str]) -> str:
+def finished(driver: subprocess.Popen[str]) -> tuple[str, int]:
+    """The built version, and how many blocks this run had to make."""
     out, err = driver.communicate(timeout=240)
     assert driver.returncode == 0, err[-2000:]
-    return next(line.split()[1] for line in out.splitlines() if line.startswith("built"))
+    version = next(line.split()[1] for line in out.splitlines() if line.startswith("built"))
+    return version, out.partition("stage embed")[0].count("advance")
 
 
 def blocks(store: Store) -> dict[str, float]:
@@ -99,13 +105,14 @@ def test_killed_builds_resume_and_searching_works(store: Store, temp_dir: str, t
     kept = blocks(store)
     assert kept
     assert store.names("indexes") == []
-    version = finished(start(store, made, temp_dir))
+    version, remade = finished(start(store, made, temp_dir))
+    assert remade == -(-900 // BLOCK_DOCUMENTS) - len(kept)
     manifest = store.manifest("indexes", "main", version)
     store.verify(manifest)
     assert not blocks(store)  # the staging folder of the blocks is gone
     assert (manifest.counts["documents"], manifest.inputs) == (900, {"dataset": f"notes@{made.version}"})
     assert manifest.counts["chunks"] >= 900
-    assert finished(start(store, made, temp_dir)) == version  # reused
+    assert finished(start(store, made, temp_dir)) == (version, 0)  # reused
     check_search(store, manifest, tmp_path)
 
 

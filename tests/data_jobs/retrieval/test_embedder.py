@@ -1,0 +1,154 @@
+"""The embedder against the published model's behaviour, and everything it must refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.core.config import IndexSection
+from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, UsageError
+from data_jobs.retrieval import model_files
+from data_jobs.retrieval.embedder import Embedder, load_embedder
+from data_jobs.retrieval.model_files import find_model
+
+TEXTS = ["How do I copy a directory?", "Copy a directory tree.", "", "Bread needs yeast. " * 100, "Hello 世界 🌍"]
+
+
+def test_vectors_are_unit_length_and_do_not_depend_on_order_or_company(embedder: Embedder) -> None:
+    together = embedder.encode(TEXTS)
+    assert together.shape == (len(TEXTS), 384)
+    assert together.dtype == np.float32
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-3)
+    backwards = embedder.encode(TEXTS[::-1], batch_size=2)[::-1]
+    alone = np.concatenate([embedder.encode([text]) for text in TEXTS])
+    assert (together * backwards).sum(1).min() > 0.9995  # bf16 rounds differently in batches of another shape
+    assert (together * alone).sum(1).min() > 0.9995
+
+
+def test_meaning_decides(embedder: Embedder) -> None:
+    question, near, far = embedder.encode(["duplicate a folder", "Copy a directory tree.", "Bread needs yeast."])
+    assert question @ near > question @ far + 0.2
+
+
+def test_no_texts_no_vectors(embedder: Embedder) -> None:
+    assert embedder.encode([]).shape == (0, 384)
+
+
+def test_precision_is_not_part_of_the_fingerprint(embedder: Embedder) -> None:
+    exact = load_embedder(IndexSection(precision="fp32"))
+    rough = load_embedder(IndexSection(precision="bf16"))
+    assert exact.fingerprint == rough.fingerprint == embedder.fingerprint
+    assert (exact.encode(TEXTS) * rough.encode(TEXTS)).sum(1).min() > 0.999
+
+
+@pytest.mark.slow
+def test_equals_the_published_pipeline_mean_pooled_by_hand() -> None:
+    """transformers' own BertModel, masked mean, L2 norm, 256 tokens: what sentence-transformers does with it."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModel, AutoTokenizer
+
+    ours = load_embedder(IndexSection(precision="fp32"))
+    folder = find_model(IndexSection()).weights.parent
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=256, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = model(**batch).last_hidden_state
+    mask = batch["attention_mask"].unsqueeze(-1).float()
+    wanted = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).numpy()
+    assert np.abs(ours.encode(TEXTS) - wanted).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_other_architectures_go_through_transformers_silently(tmp_path: Path) -> None:
+    """A local folder with another architecture: loads, pools as configured, and prints nothing."""
+    code = f"""
+from transformers import DistilBertConfig, DistilBertModel
+import shutil, json, pathlib
+from data_jobs.retrieval.model_files import find_model
+from cluster.core.config import IndexSection
+folder = pathlib.Path({str(tmp_path)!r})
+source = find_model(IndexSection()).weights.parent
+sizes = dict(vocab_size=30522, dim=32, n_heads=2, n_layers=1, hidden_dim=64)
+DistilBertModel(DistilBertConfig(**sizes)).save_pretrained(folder)
+config = json.loads((folder / "config.json").read_text())
+(folder / "config.json").write_text(json.dumps({{**config, "hidden_size": 32}}))
+shutil.copy(source / "tokenizer.json", folder)
+(folder / "1_Pooling").mkdir()
+(folder / "1_Pooling" / "config.json").write_text(json.dumps({{"pooling_mode_cls_token": True}}))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[3])
+    code = f"""
+from data_jobs.retrieval.embedder import load_embedder
+from cluster.core.config import IndexSection
+e = load_embedder(IndexSection(embedder={str(tmp_path)!r}))
+assert e.encode(["a", "b c d"]).shape == (2, 32) and e.identity["pooling"] == "cls"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the packaged model's small files, with weights that only have to exist."""
+    source = find_model(IndexSection()).weights.parent
+    folder = tmp_path / "model"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def found(folder: Path) -> model_files.ModelFiles:
+    return find_model(IndexSection(embedder=str(folder)))
+
+
+def test_a_local_folder_is_identified_by_its_bytes(model: Path) -> None:
+    before = found(model)
+    assert before.identity["pooling"] == "mean"
+    assert before.identity["max_tokens"] == 256
+    (model / "model.safetensors").write_bytes(b"other weights")
+    assert found(model).fingerprint != before.fingerprint
+
+
+def test_packaged_weights_must_be_the_official_ones(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_files, "_model_folder", lambda name: model)
+    with pytest.raises(IntegrityError, match="not the official"):
+        find_model(IndexSection())
+
+
+def test_pickle_weights_are_refused(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(BadInputError, match="pickle"):
+        found(model)
+
+
+def test_without_a_fast_tokenizer_it_is_refused(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(BadInputError, match=r"tokenizer\.json"):
+        found(model)
+
+
+def test_unknown_pooling_is_refused(model: Path) -> None:
+    (model / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(BadInputError, match="pooling"):
+        found(model)
+
+
+def test_a_missing_folder_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no folder"):
+        found(Path("/nowhere/at/all"))
+
+
+def test_a_hub_id_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EnvironmentFaultError, match=r"set index\.embedder to a local folder"):
+        find_model(IndexSection(embedder="some-group/some-model"))
