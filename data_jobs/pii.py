@@ -154,7 +154,9 @@ def _cards(text: str) -> Spans:
 
 def _ssns(text: str) -> Spans:
     yield from (match.span() for match in _SSN.finditer(text))
-    yield from (match.span(1) for match in _SSN_NAMED.finditer(text))
+    lowered = text.lower()
+    if "ssn" in lowered or "social security" in lowered:
+        yield from (match.span(1) for match in _SSN_NAMED.finditer(text))
 
 
 def _ibans(text: str) -> Spans:
@@ -225,10 +227,19 @@ _NAMED_PHONE = re.compile(
 )  # fmt: skip
 
 
+# One of these is in every match of the pattern above, which looks at each word of the text.
+_PHONE_WORDS = (
+    "phone", "tel", "mobile", "cell", "fax", "desk", "hotline", "whatsapp", "sms", "call", "reach", "answering", "dial",
+    "text me", "messages to",
+)  # fmt: skip
+
+
 def _phones(text: str) -> Spans:
-    for pattern, least, most in (
-        (_INTERNATIONAL, 8, 15 + 5), (_NORTH_AMERICAN, 10, 18), (_NATIONAL, 9, 11), (_NAMED_PHONE, 7, 20),
-    ):  # fmt: skip
+    patterns = [(_INTERNATIONAL, 8, 20), (_NORTH_AMERICAN, 10, 18), (_NATIONAL, 9, 11)]
+    lowered = text.lower()
+    if any(word in lowered for word in _PHONE_WORDS):
+        patterns.append((_NAMED_PHONE, 7, 20))
+    for pattern, least, most in patterns:
         group = pattern.groups
         for match in pattern.finditer(text):
             if least <= sum(c.isdigit() for c in match[group]) <= most and not _DECIMAL.fullmatch(match[group]):
