@@ -23,7 +23,8 @@ MODEL = Path(__file__).with_name("support_model.json")
 # Counts say nothing new beyond this; without a bound, a very long question would outweigh all other evidence.
 MOST = {"terms": 12.0, "strange_words": 2.0, "unknown_identifiers": 2.0}
 # What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
-_SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)\s*[?.!]*\s*$")
+_SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)$")
+_TAIL = 80  # characters of a question in which it is looked for
 REASONS = ("supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable")
 """Why an answer is what it is (closed set, a metric label)."""
 
@@ -132,7 +133,7 @@ def _written(term: Term, text: str) -> bool:
 
 
 def _foreign_scope(question: str, text: str, stems: set[str]) -> bool:
-    match = _SCOPE.search(question)
+    match = _SCOPE.search(question.rstrip(" ?.!\t\r\n")[-_TAIL:])
     if not match or is_stop_word(match.group(1)):
         return False
     name = match.group(1)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from train_jobs.answering.terms import is_stop_word
 
 MAX_FOLLOW_UP_WORDS = 12
+MAX_FOLLOW_UP_CHARS = 200
 _WORD = re.compile(r"\w+(?:['’.]\w+)*")
 # How a message starts that continues the one before.
 _OPENERS = re.compile(
@@ -37,7 +38,7 @@ _FRAGMENT = re.compile(
 )
 _FRAGMENT_WORDS = 5
 # A bare dotted name or call (os.path.join, shutil.copytree()) is a question of its own.
-_NAME = re.compile(r"\W*\w+(?:[._]\w+)+(?:\(\))?\W*")
+_NAME = re.compile(r"\W*[^\W_]+(?:[._]+[^\W_]+)+(?:\(\))?\W*")
 _OWN_TOPIC_WORDS = 2
 _THANKS = re.compile(
     r"^\W*(?:thanks?|thank you|great|perfect|cheers|hello|hi|hey|good (?:morning|evening|day))\b", re.IGNORECASE
@@ -65,6 +66,8 @@ def standalone_question(messages: Sequence[tuple[str, str]]) -> str:
 
 def leans_on_before(text: str) -> bool:
     """Whether a message needs the one before it to be understood."""
+    if len(text) > MAX_FOLLOW_UP_CHARS:
+        return False
     words = _WORD.findall(text)
     if len(words) > MAX_FOLLOW_UP_WORDS or _THANKS.match(text):
         return False

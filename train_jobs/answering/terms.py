@@ -13,7 +13,8 @@ from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier,
 
 # C++ and C# are names too: a letter, then signs.
 _TOKEN = re.compile(r"[A-Z](?:\+\+|#)(?!\w)|[^\W_]+(?:[._]+\w+|['’]\w+)*|__\w+__|_\w+")
-_SENTENCE_END = re.compile(r"[.!?:;\n][\"')\]]*\s+[\"'(\[]*$|^[\W_]*$")
+_SENTENCE_END = re.compile(r"[.!?:;\n][\"')\]]*\s+[\"'(\[]*$")
+MAX_TOKENS = 200
 
 # Words of phrasing beside the index's stop words: they say nothing about the topic of a question.
 _PHRASING = frozenset(
@@ -57,13 +58,16 @@ def question_terms(question: str) -> list[Term]:
     """The content words of a question in order, each stem once."""
     found: dict[str, Term] = {}
     matches = list(_TOKEN.finditer(question))
+    if len(matches) > MAX_TOKENS:  # the question proper stands at one end of a long text
+        matches = matches[: MAX_TOKENS // 2] + matches[-MAX_TOKENS // 2 :]
     long = [match.group() for match in matches if len(match.group()) > 1 and match.group().isalpha()]
     plain = sum(word.islower() for word in long) >= 0.5 * len(long)
     before = -1  # where the last proper name ended
     last = ""
     for match in matches:
         # The capitals of a headline, or of the first word of a sentence, say nothing.
-        capital = plain and match.group()[0].isupper() and not _SENTENCE_END.search(question[: match.start()])
+        starts = match is matches[0] or _SENTENCE_END.search(question[max(0, match.start() - 8) : match.start()])
+        capital = plain and match.group()[0].isupper() and not starts
         term = _term(match.group(), capital)
         if term is None:
             continue

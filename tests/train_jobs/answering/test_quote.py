@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from cluster.core.config import AnswerSection
 from cluster.core.records import Answer, Citation, Passage
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
+from train_jobs.answering.conversation import leans_on_before, standalone_question
 from train_jobs.answering.quote import UNKNOWN, answer
 
 SECTION = AnswerSection()
@@ -163,6 +166,20 @@ def test_answer_is_plain_json() -> None:
     assert back == made
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [" ", ".", "a_", "in x", "Aa ", "what is a ", "C# ", '"', "é", "json.loads ", "_", "in x. ", "A\n", "1'"],
+)
+def test_long_questions_cost_little(piece: str) -> None:
+    question = (f"How do I copy {piece * 32_000}"[:32_000] + "!b") + " in x y"
+    found = retrieval(question, COPYING)
+    began = time.perf_counter()
+    standalone_question([("user", COPY_QUESTION), ("user", question)])
+    leans_on_before((piece * 200)[:190] + "'b")
+    answer(question, found, SECTION)
+    assert time.perf_counter() - began < 0.5
+
+
 WORDS = st.lists(
     st.sampled_from(
         ["copy", "tree", "directory", "a", "the", "os.path.join()", "json.loads", "file", "returns", '"quoted"', "[2]",
@@ -185,7 +202,7 @@ def searches(draw: st.DrawFn) -> Retrieval:
     return retrieval("copy a directory tree", found, dense=draw(st.floats(-0.2, 1.0)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(searches(), st.integers(10, 60), st.integers(1, 3), st.integers(1, 5), st.integers(64, 2000))
 def test_limits_hold_whatever_was_found(found: Retrieval, words: int, names: int, citations: int, tokens: int) -> None:
     section = AnswerSection(
