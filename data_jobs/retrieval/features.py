@@ -6,6 +6,7 @@ fitted on one corpus carries over to another folder of documents.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ FEATURES = {
     "unknown_identifiers": "number of code-like names in the question that occur nowhere in the corpus",
     "strange_words": "number of words strange to the corpus: unknown, not everyday English, not misspelt (``strange``)",
     "terms": "number of content words in the question",
+    "log_chunks": "natural logarithm of the number of chunks: the best of many unrelated chunks outscores that of few",
 }
 
 
@@ -122,4 +124,5 @@ def features(
         "unknown_identifiers": float(len(terms.unknown_identifiers)),
         "strange_words": float(strange_words),
         "terms": float(len(terms.content)),
+        "log_chunks": math.log(max(1, len(lexical))),
     }
