@@ -87,6 +87,8 @@ class RetrievalSection(Section):
     """Hits taken from each of the dense and lexical indexes before fusion."""
     passages: int = Field(8, ge=1, le=50)
     """Passages handed to the tier."""
+    synonyms: str = "software"
+    """Thesaurus of the lexical search: `software` (shipped), a file (one comma-separated group per line), or empty."""
     refresh_s: float = Field(0.5, gt=0)
     """How often a retriever looks for a new live index (seconds)."""
 

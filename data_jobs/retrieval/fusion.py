@@ -13,7 +13,7 @@ import numpy as np
 
 from cluster.core.records import Chunk
 
-LEXICAL_WEIGHT = 0.2
+LEXICAL_WEIGHT = 0.3
 MAX_PER_OWNER = 2
 
 

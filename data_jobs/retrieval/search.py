@@ -10,6 +10,7 @@ import numpy as np
 
 from cluster.core.config import RetrievalSection
 from cluster.core.records import Chunk, Passage
+from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
@@ -18,6 +19,7 @@ from data_jobs.retrieval.lexical import Bm25, Field
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Snapshot
 from data_jobs.retrieval.strange import strange_words
+from data_jobs.retrieval.synonyms import load_thesaurus
 
 FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0))
 BACKGROUND_ROWS = 2048
@@ -45,6 +47,7 @@ class Searcher:
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
         self._background = vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)]
         self._sentences_of = _grouped(snapshot)
+        self._thesaurus = load_thesaurus(section.synonyms)
 
     def search(self, question: str, k: int | None = None) -> Retrieval:
         """Find the passages that best answer ``question``: at most ``k`` (default ``section.passages``).
@@ -58,7 +61,10 @@ class Searcher:
             vector = self.embedder.encode([question], kind="query")[0]
         with _timed(timings, "lexical"):
             terms = question_terms(question, self.lexical)
-            lexical = self.lexical.scores(terms.weighted) / max(terms.mass, 1e-6)
+            related = self._thesaurus.related(index_terms(question))
+            mass = max(terms.mass, 1e-6)
+            said = self.lexical.scores(terms.weighted) / mass
+            lexical = said + self.lexical.scores({t: w for t, w in related.items() if t not in terms.weighted}) / mass
         with _timed(timings, "dense"):
             rows, _ = self.dense.search(vector, self.section.candidates)
         with _timed(timings, "fuse"):
@@ -71,7 +77,7 @@ class Searcher:
             top_sentence = max((s.dense for s in scored), default=0.0)
             strange = strange_words(question, self.lexical.vocabulary, self.embedder.count_tokens)
             background = self._background @ vector
-            found = features(terms, passages, cosines, background, lexical, top_sentence, len(strange))
+            found = features(terms, passages, cosines, background, said, top_sentence, len(strange))
         return self._result(question, timings, tuple(passages), tuple(scored), found)
 
     def _result(
