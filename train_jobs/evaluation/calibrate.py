@@ -24,7 +24,8 @@ from train_jobs.evaluation.corpora import corpora
 from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import Rate
 
-# Which way each feature must point: +1 speaks for support, -1 against. ``terms`` corrects coverage for long questions.
+# Which way each feature must point: +1 speaks for support, -1 against. ``terms`` corrects coverage for long questions,
+# ``log_chunks`` the best of many for chance, ``reference`` similarity for terse texts.
 SIGNS = {
     "top_dense": 1,
     "mean_dense": 1,
@@ -40,12 +41,15 @@ SIGNS = {
     "foreign_names": -1,
     "foreign_acronyms": -1,
     "foreign_scope": -1,
+    "log_chunks": -1,
+    "reference": 1,
 }
 RIDGE = 0.05
 ROUNDS = 60
 # A group's share of the loss, whatever its number of cases: a refusal of an answerable question costs most.
 GROUP_WEIGHT = {"answerable": 2.6, "near": 1.5, "far": 1.0, "other": 1.0}
-FAMILY_WEIGHT = {"stdlib": 1.0, "rustbook": 1.0, "otel": 1.0, "squad": 0.25, "scifact": 0.25}  # squad: 8 corpora
+# Families have one to eight corpora.
+FAMILY_WEIGHT = {"stdlib": 1.0, "rustbook": 1.0, "otel": 1.0, "folders": 0.8, "squad": 0.4, "scifact": 0.25}
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def fit(rows: Sequence[Row], features: Sequence[str] = tuple(SIGNS)) -> SupportM
 
 def _fit(rows: Sequence[Row], features: Sequence[str]) -> SupportModel:
     raw = np.array([[row.values[name] for name in features] for row in rows])
-    means, scales = raw.mean(axis=0), raw.std(axis=0) + 1e-9
+    means, scales = raw.mean(axis=0), raw.std(axis=0)
+    scales[scales < 1e-4] = 1.0  # the same everywhere: no evidence, whatever its weight
     inputs = np.c_[(raw - means) / scales, np.ones(len(rows))]
     labels = np.array([float(row.answerable) for row in rows])
     sizes = Counter((row.corpus, row.group) for row in rows)

@@ -68,6 +68,7 @@ def corpora(data: Path) -> Iterator[Corpus]:
             Case("answerable" if r["answerable"] else "near", r["question"]) for r in _rows(QUESTIONS / f"{name}.jsonl")
         ]
         yield Corpus(name, name, tuple(_pages(data / f"pretrain_docs_{name}" / "docs.jsonl")), tuple(own + far))
+    yield from _folders()
     yield from squad.corpora(picker)
     yield _scifact(data / "ret_scifact", picker, far)
 
@@ -106,6 +107,18 @@ class _Squad:
         cases += [Case("impossible", r["question"]) for r in _sample(picker, trick, other)]
         cases += [Case("far", row["question"]) for row in _rows(QUESTIONS / "unrelated.jsonl")]
         return Corpus(name, "squad", documents, tuple(cases))
+
+
+def _folders() -> Iterator[Corpus]:
+    """Small folders of short documents, as people have them, with questions in other words than theirs."""
+    far = tuple(Case("far", row["question"]) for row in _rows(QUESTIONS / "unrelated.jsonl"))
+    for folder in json.loads((QUESTIONS / "folders.json").read_text(encoding="utf-8")):
+        documents = tuple(
+            Document(id=name, title=text.partition("\n")[0].lstrip("# "), text=text, source=name)
+            for name, text in folder["documents"].items()
+        )
+        cases = [Case(group, question) for group in ("answerable", "near") for question in folder[group]]
+        yield Corpus(f"folder-{folder['name']}", "folders", documents, (*cases, *far))
 
 
 def _scifact(folder: Path, picker: random.Random, far: Sequence[Case]) -> Corpus:

@@ -16,6 +16,7 @@ STRONG = {
     "coverage_1": 0.8,
     "coverage_3": 0.8,
     "terms": 5.0,
+    "log_chunks": 7.0,
 }
 
 
