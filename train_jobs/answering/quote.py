@@ -75,7 +75,7 @@ def answer(
         )
     return Answer(
         text=_with_note(draft.text(), dropped, section.max_words),
-        citations=draft.citations(order),
+        citations=draft.citations(),
         grounded=True,
         reason="supported",
         confidence=verdict.probability,
@@ -135,9 +135,9 @@ class _Draft:
     def text(self) -> str:
         return " ".join(self.pieces)
 
-    def citations(self, order: list[Ranked]) -> tuple[Citation, ...]:
-        """What was used, in marker order, then the passages a reader may want next."""
-        rest = [one.passage for one in order if one.passage not in self.used]
+    def citations(self) -> tuple[Citation, ...]:
+        """What was used, in marker order, then the passages a reader may want next, as the search ranked them."""
+        rest = [index for index in range(len(self.found.passages)) if index not in self.used]
         return tuple(cite(self.found.passages[index]) for index in (self.used + rest)[: self.max_citations])
 
 

@@ -1,7 +1,7 @@
 """Which passages an answer should name, and which of their sentences it should quote.
 
 Retrieval orders passages for recall; here the first few are put in the order a reader should meet them. All evidence is
-general: the fused score, similarity of the best and of the first sentence, the document's name in the question.
+general: the fused score, similarity of the best sentence, the document's name in the question.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ class Ranked:
 class Weights:
     """Weights of the evidence, in units of cosine, as the fused score of a passage is."""
 
-    best: float = 0.4  # cosine of the best sentence
-    first: float = 0.2  # cosine of the first sentence: a summary, often
+    best: float = 0.2  # cosine of the best sentence
     name: float = 0.05  # share of the document's name that the question says
     asked_by_name: float = 0.5  # the question names the document itself
     sentence_lexical: float = 0.5
@@ -59,7 +58,7 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
         own = [sentence for sentence in retrieval.sentences if sentence.passage == index]
         score = passage.score
         if own:
-            score += weights.best * max(sentence.dense for sentence in own) + weights.first * own[0].dense
+            score += weights.best * max(sentence.dense for sentence in own)
         if is_code(passage):
             score += weights.name * _share(name_stems(passage.document), wanted)
         if passage.document.lower() in asked:
@@ -100,6 +99,8 @@ def unreadable(text: str) -> float:
         penalty += 0.1
     if re.match(r"\s*(?:>>>|\.\. |\||#+ |```|<[a-z!/]|\{[{%])", text):
         penalty += 0.4
+    if re.match(r"\s*[\w.]+\s*=\s|\s*[\w.]+\(.*\)\s*->", text):
+        penalty += 0.3  # a signature or an assignment
     if re.search(r"\]\(|\]\[|<!--|https?://", text):
         penalty += 0.05  # links read badly in the raw
     ending = text.rstrip("\"')*_ \n")[-1:]
