@@ -42,10 +42,10 @@ class Searcher:
         self.lexical = Bm25(FIELDS, [[c.context for c in chunks], [c.text for c in chunks]])
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
-        self.dense = DenseIndex(vectors)
+        self.dense = snapshot.dense or DenseIndex(vectors)
         self._prior = np.array([c.prior for c in chunks], dtype=np.float32)
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
-        self._background = vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)]
+        self._background = np.ascontiguousarray(vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)])
         self._sentences_of = _grouped(snapshot)
         self._thesaurus = load_thesaurus(section.synonyms)
 

@@ -2,9 +2,9 @@
 
 Files: ``chunks.parquet`` (one row per chunk, with its document's aliases), ``units.parquet`` (what each vector embeds:
 a chunk, or one sentence of it), ``vectors.npy`` (float16 [units, dim], L2-normalised), ``meta.json`` (format and
-embedder). They hold no times, hosts or random ids, so equal inputs give equal bytes and thus an equal version. The
-lexical index is rebuilt from the chunks at load: that takes about a second for 10,000 chunks and leaves no second copy
-to keep consistent.
+embedder), and for large indexes ``dense.faiss``. They hold no times, hosts or random ids, so equal inputs give equal
+bytes and thus an equal version. The lexical index is rebuilt from the chunks at load: that takes about a second for
+10,000 chunks and leaves no second copy to keep consistent.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 
 from cluster.core.errors import IncompatibleError, IntegrityError
 from cluster.core.records import Chunk, Manifest
+from data_jobs.retrieval.dense import DenseIndex, is_large
 
 FORMAT = 1
 CHUNK, SENTENCE = 0, 1
+DENSE_FILE = "dense.faiss"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Snapshot:
         vectors: float32 [units, dim], L2-normalised.
         version, as_of: manifest version and creation time.
         meta: the content of meta.json.
+        dense: the stored index over the CHUNK units' vectors, where there are too many to index at load.
     """
 
     chunks: list[Chunk]
@@ -58,6 +61,7 @@ class Snapshot:
     version: str = ""
     as_of: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
+    dense: DenseIndex | None = None
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, embedder_fingerprint: str) -> Snapshot:
@@ -90,7 +94,12 @@ class Snapshot:
         if len(vectors) != len(columns[0]) or (len(vectors) and columns[0].max() >= len(chunks)):
             raise IntegrityError(f"index {manifest.version}: {len(vectors)} vectors do not fit its units and chunks")
         chunk, kind, start, end = columns
-        return cls(chunks, aliases, chunk, kind, start, end, vectors, manifest.version, manifest.created_at, meta)
+        stored = folder / DENSE_FILE
+        dense = DenseIndex.load(stored) if stored.exists() else None
+        if dense is not None and len(dense) != int((kind == CHUNK).sum()):
+            raise IntegrityError(f"index {manifest.version}: {stored.name} does not fit its chunks")
+        version, as_of = manifest.version, manifest.created_at
+        return cls(chunks, aliases, chunk, kind, start, end, vectors, version, as_of, meta, dense)
 
 
 def write_snapshot(
@@ -128,6 +137,9 @@ def write_snapshot(
     }
     pq.write_table(pa.table(parts), folder / "units.parquet", compression="zstd")
     np.save(folder / "vectors.npy", np.asarray(vectors, dtype=np.float16), allow_pickle=False)
+    of_chunks = np.asarray(vectors)[[i for i, unit in enumerate(units) if unit.kind == CHUNK]]
+    if is_large(len(of_chunks)):
+        DenseIndex(of_chunks.astype(np.float32)).save(folder / DENSE_FILE)
     meta = {"format": FORMAT, "embedder": identity, "fingerprint": fingerprint, "dim": int(np.shape(vectors)[1])}
     temporary = folder / "meta.json.tmp"
     temporary.write_text(json.dumps(meta, indent=1, sort_keys=True))

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from cluster.core.errors import IncompatibleError, IntegrityError
+from cluster.core.records import Document
+from data_jobs.retrieval import dense
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Snapshot
 from tests.data_jobs.retrieval.conftest import Publish
@@ -46,6 +48,24 @@ def test_one_flipped_bit_in_any_file_is_refused(publish: Publish, tmp_path: Path
                 store.fetch(manifest, tmp_path)
         path.write_bytes(good)
     store.fetch(manifest, tmp_path)
+
+
+def test_a_large_index_is_stored_clustered_and_finds_the_same(
+    publish: Publish, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = [Document(f"n{i}.md", f"Note {i}", f"Note {i} is about topic {i * 7}.", f"n{i}.md") for i in range(130)]
+    small = publish(notes)
+    monkeypatch.setattr(dense, "EXACT_UP_TO", 100)
+    large, again = publish(notes), publish(notes)
+    assert large[1].version == again[1].version != small[1].version
+    question = embedder.encode(["Which note is about topic 84?"])[0]
+    found = []
+    for store, manifest in (small, large):
+        snapshot = Snapshot.load(store.fetch(manifest, tmp_path), manifest, embedder.fingerprint)
+        index = snapshot.dense or dense.DenseIndex(snapshot.vectors[snapshot.unit_kind == CHUNK])
+        assert (snapshot.dense is not None) == ("dense.faiss" in {f.path for f in manifest.files})
+        found.append(index.search(question, 5)[0].tolist())
+    assert found[0] == found[1]
 
 
 def test_another_embedder_is_refused(publish: Publish, tmp_path: Path) -> None:
