@@ -29,7 +29,7 @@ $(VENV)/.uv: constraints.txt
 	@sh preflight.sh $(PYTHON)
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.uv pyproject.toml constraints.txt

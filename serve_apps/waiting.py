@@ -38,6 +38,8 @@ async def or_unavailable(call: Awaitable[First], timeout_s: float, what: str) ->
         raise UnavailableError(f"{what} did not answer within {timeout_s:g} s", cause="timeout")
     if task.cancelled():
         raise UnavailableError(f"{what} went away", cause="cancelled")
-    if (error := task.exception()) is not None:
+    if isinstance(error := task.exception(), UnavailableError):
+        raise error  # it says itself what is missing
+    if error is not None:
         raise UnavailableError(f"{what} is not available", cause=type(error).__name__) from error
     return task.result()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 from cluster import local_head
@@ -86,13 +90,11 @@ def _prepare_and_index(config: PlinthConfig, home: Home, stages: Stages) -> tupl
         with stages.run("prepare the corpus"):
             dataset = prepare(config, store, stages)
             counts = dataset.counts
-            stages.note(
-                f"{counts['kept']:,} kept, {counts['duplicates']:,} duplicates, {counts['filtered']:,} filtered, "
-                f"{counts['quarantined']:,} quarantined of {counts['records_in']:,}"
-            )
+            left_out = counts["records_in"] - counts["kept"]
+            stages.note(f"{counts['kept']:,} documents kept, {left_out:,} left out")
         with stages.run("build the index"):
             index = build(config, store, dataset, stages)
-            stages.note(f"{index.counts['chunks']:,} chunks of {index.counts['documents']:,} documents")
+            stages.note(f"{index.counts['chunks']:,} chunks")
     go_live(store, index, why="quickstart")
     return dataset, index
 
@@ -147,21 +149,30 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
 
 
 def _say_goodbye(instance: local_head.Instance) -> None:
-    base = instance.base_url
+    base, plinth = instance.base_url, _command()
     console.print(f"""
 [bold]It is running.[/bold]
   chat page   {base}/
-  API         {base}/v1      dashboard   {instance.dashboard_url} (token: `plinth env`)
+  API         {base}/v1      dashboard   {instance.dashboard_url} (token: {plinth} env)
 
 [bold]Ask more[/bold]
-  plinth ask "How do I parse a date?"
+  {plinth} ask "How do I parse a date?"
   curl {base}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{"model": "auto", "messages": \\[{{"role": "user", "content": "How do I parse a date?"}}]}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="{base}/v1", api_key="unused")
-  reply = client.chat.completions.create(model="auto", messages=\\[{{"role": "user", "content": "..."}}])
+  reply = client.chat.completions.create(model="auto", messages=\\[{{"role": "user", "content": "Hi"}}])
+  print(reply.choices[0].message.content)
 
 [bold]Stop[/bold]
-  plinth down
+  {plinth} down
 """, soft_wrap=True)  # fmt: skip
+
+
+def _command() -> str:
+    """How this shell reaches `plinth`: by name where it is on the PATH, else by its path from here."""
+    program = Path(sys.argv[0]).absolute()
+    if shutil.which("plinth") == str(program) or not program.name.startswith("plinth"):
+        return "plinth"
+    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
