@@ -1,5 +1,6 @@
 # make quickstart   installs everything into .venv, then goes from documents to a cited answer
 # make test         installs the test tools and runs the tests (minutes)
+# make test-pure   only the pure tests: no ray, no model, no browser (seconds)
 # make test-full    the slow live tests too
 # make check        lint, types, architecture
 # make bench        latency of the running service
@@ -13,7 +14,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(TORCH)
 
-.PHONY: quickstart install install-dev preflight test test-full check bench lock clean
+.PHONY: quickstart install install-dev preflight test test-pure test-full check bench lock clean
 
 quickstart: install
 	@$(BIN)/plinth quickstart
@@ -44,6 +45,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 test: install-dev
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-pure: install-dev
+	@$(BIN)/python -m pytest -q -m "not live and not process and not slow" $(PYTEST_ARGS)
 
 test-full: install-dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -111,6 +111,7 @@ def test_nothing_calls_ray_stop() -> None:
     assert [m for m in modules() if re.search(r"ray[\"', ]+stop", (ROOT / m).read_text())] == []
 
 
+@pytest.mark.process
 def test_plain_modules_import_without_ray() -> None:
     """In a process where `import ray` fails, every plain module still imports."""
     plain = [m for m in modules() if m not in RAY_MODULES and not m.endswith("__main__.py")]
@@ -120,6 +121,7 @@ def test_plain_modules_import_without_ray() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.process
 def test_the_command_line_starts_light() -> None:
     """`plinth --help` must not wait for heavy libraries."""
     code = "import sys, cluster.cli.main; print([n for n in ('ray', 'torch', 'faiss', 'pyarrow') if n in sys.modules])"

@@ -165,6 +165,7 @@ store.move_alias("datasets", "docs", "live", manifest.version, "test")
 """
 
 
+@pytest.mark.process
 def test_kill_at_every_step_leaves_all_or_nothing(tmp_path: Path) -> None:
     """SIGKILL before each fsync/rename in turn: a reader sees a whole artefact or none, and a rerun completes it."""
     step, killed = 0, True
