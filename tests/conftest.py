@@ -47,3 +47,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PLINTH_HOME", str(folder))
     monkeypatch.delenv("PLINTH_STORE", raising=False)
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that load the embedding model, a browser or the whole library are not pure, however they come by it."""
+    for item in items:
+        if {"embedder", "browser", "chromium", "whole_library"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)

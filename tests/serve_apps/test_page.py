@@ -17,8 +17,6 @@ from tests.conftest import needs
 from tests.fakes import CITATION, FixedRetriever, ScriptedTier
 from tests.serve_apps.service import Service, eventually, on_socket
 
-pytestmark = pytest.mark.process
-
 try:
     from playwright.sync_api import Browser, Page, expect, sync_playwright
 except ImportError:  # the fixture below reports it

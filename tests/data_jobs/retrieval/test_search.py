@@ -13,8 +13,6 @@ from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.search import Searcher
 from tests.data_jobs.retrieval.documents import CORPUS
 
-pytestmark = pytest.mark.process
-
 Make = Callable[[Sequence[Document]], Searcher]
 
 
