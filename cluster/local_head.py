@@ -48,6 +48,11 @@ class Instance:
     pid: int = 0
 
     @property
+    def ray_temp_dir(self) -> str:
+        """Ray makes its folder writable for everybody; inside ours (0700) nobody else gets there."""
+        return f"{self.temp_dir}/ray"
+
+    @property
     def ray_address(self) -> str:
         return f"{self.host}:{self.gcs_port}"
 
@@ -156,7 +161,7 @@ def head_command(config: PlinthConfig, instance: Instance) -> list[str]:
         f"--metrics-export-port={ports['metrics_export']}",
         f"--num-cpus={config.cluster.cpus or available_cpus()}",
         f"--object-store-memory={config.cluster.object_store_mb << 20}",
-        f"--temp-dir={instance.temp_dir}",
+        f"--temp-dir={instance.ray_temp_dir}",
     ]  # fmt: skip
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
-from cluster.core.entry import add_common, run_main
+from cluster.core.entry import add_common, leave, run_main
 from cluster.core.progress import Silent
 from data_jobs import commands
 
@@ -33,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

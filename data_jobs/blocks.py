@@ -29,6 +29,7 @@ from cluster.core.records import Document, Dropped, Quarantined
 from cluster.core.storage import Store
 from data_jobs.dedup import Duplicate, Fingerprint, deduplicate, fingerprint
 from data_jobs.extract import clean_title, read_records
+from data_jobs.parquet import read_table
 from data_jobs.pii import redact
 from data_jobs.quality import count_words, judge
 from data_jobs.sources.files import FileItem
@@ -164,7 +165,7 @@ def find_duplicates(store: Store, blocks: Sequence[Block]) -> Cleaned:
 
 
 def _read(store: Store, path: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(store.read(path)))
+    return read_table(store.read(path))
 
 
 # -- second pass -------------------------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ def find_dataset(store: Store, reference: str) -> Manifest:
     if reference:
         name, _, version = reference.partition("@")
         return store.manifest("datasets", name, version or "latest")
-    latest = [store.manifest("datasets", name, "latest") for name in store.names("datasets")]
+    named = [name for name in store.names("datasets") if store.alias("datasets", name, "latest")]
+    latest = [store.manifest("datasets", name, "latest") for name in named]
     if not latest:
         raise BadInputError("no dataset has been prepared yet: run `plinth data prepare --source FOLDER` first")
     return max(latest, key=lambda manifest: manifest.created_at)

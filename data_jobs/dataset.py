@@ -6,6 +6,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.home import Home
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
+from data_jobs.parquet import read_table
 
 
 def read_documents(store: Store, dataset: Manifest) -> list[Document]:
@@ -14,12 +15,10 @@ def read_documents(store: Store, dataset: Manifest) -> list[Document]:
     Raises:
         BadInputError: there is none.
     """
-    import pyarrow.parquet as pq
-
     folder = store.fetch(dataset, Home.from_env().folder("cache"))
     names = sorted(f.path for f in dataset.files if f.path.startswith("documents-"))
     fields = list(Document.__dataclass_fields__)
-    rows = [row for name in names for row in pq.read_table(folder / name, columns=fields).to_pylist()]
+    rows = [row for name in names for row in read_table(folder / name, fields).to_pylist()]
     if not rows:
         raise BadInputError(f"the dataset {dataset.name}@{dataset.version} holds no document: nothing to index")
     return [Document.from_dict(row) for row in rows]

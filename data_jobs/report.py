@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from cluster.core.errors import PlinthError
 from cluster.core.records import Dropped, Manifest, Quarantined
 from cluster.core.storage import Store
+from data_jobs.parquet import read_table
 
 REPORT = "report.json"
 QUARANTINE = "quarantine.parquet"
@@ -73,7 +71,7 @@ def load_report(store: Store, manifest: Manifest) -> dict[str, Any]:
     folder = store.artefact(manifest)
 
     def rows(name: str) -> list[dict[str, Any]]:
-        return list(pq.read_table(io.BytesIO(store.read(posixpath.join(folder, name)))).to_pylist())
+        return list(read_table(store.read(posixpath.join(folder, name))).to_pylist())
 
     return {
         "dataset": f"{manifest.name}@{manifest.version}",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cluster.cli import ask, bench, data, evaluation, index, lifecycle, quickstart
-from cluster.core.entry import run_main
+from cluster.core.entry import leave, run_main
 from cluster.local_head import interrupt_as_exception
 
 DESCRIPTION = """\
@@ -40,5 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_main(lambda: args.work(args), as_json=args.json)
 
 
+def run() -> NoReturn:
+    """The console script."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from cluster import local_head
 from cluster.cli.ask import print_answer, stream_answer
 from cluster.cli.output import Stages, console, print_json
@@ -120,14 +122,15 @@ def _wait_for_version(base_url: str, version: str, home: Home) -> None:
 def _ask(
     config: PlinthConfig, base_url: str, dataset: Manifest, store: Store, quiet: bool, stages: Stages
 ) -> list[dict[str, Any]]:
-    answers = []
-    for question in _questions(config, dataset, store):
-        with Stages(show=False).run("ask"):
-            answer = stream_answer(base_url, [{"role": "user", "content": question}], "auto", None)
-        answers.append({"question": question, **answer})
-        if not quiet:
-            console.print(f"\n[bold]{question}[/bold]")
-            print_answer(answer)
+    questions = _questions(config, dataset, store)
+    with stages.run("answer three questions"):
+        answers = [
+            {"question": question, **stream_answer(base_url, [{"role": "user", "content": question}], "auto", None)}
+            for question in questions
+        ]
+    for answer in () if quiet else answers:
+        console.print(f"\n[bold]{escape(answer['question'])}[/bold]")
+        print_answer(answer)
     return answers
 
 
@@ -135,13 +138,12 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
     """Ours for the standard library; for other corpora two from its titles and one it cannot answer."""
     if config.data.source == "pydocs":
         return QUESTIONS
-    import pyarrow.parquet as pq
+    from data_jobs.parquet import read_table
 
     files = [f.path for f in dataset.files if f.path.startswith("documents-")]
     titles: list[str] = []
     for path in files:
-        with store.fs.open(f"{store.artefact(dataset)}/{path}", "rb") as handle:
-            titles += pq.read_table(handle, columns=["title"]).column("title").to_pylist()
+        titles += read_table(store.read(f"{store.artefact(dataset)}/{path}"), ["title"]).column("title").to_pylist()
         if len(titles) > 200:
             break
     chosen = titles[:: max(1, len(titles) // 2)][:2]

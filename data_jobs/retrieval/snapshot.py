@@ -20,6 +20,7 @@ import numpy as np
 
 from cluster.core.errors import IncompatibleError, IntegrityError
 from cluster.core.records import Chunk, Manifest
+from data_jobs.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 
 FORMAT = 1
@@ -83,12 +84,11 @@ class Snapshot:
                 "index.embedder to the one it was built with",
                 index=manifest.version,
             )
-        import pyarrow.parquet as pq
 
-        table = pq.read_table(folder / "chunks.parquet")
+        table = read_table(folder / "chunks.parquet")
         aliases = [tuple(names) for names in table.column("aliases").to_pylist()]
         chunks = [Chunk(**row) for row in table.drop_columns(["aliases"]).to_pylist()]
-        units = pq.read_table(folder / "units.parquet")
+        units = read_table(folder / "units.parquet")
         columns = [units.column(name).to_numpy().astype(np.int32) for name in ("chunk", "kind", "start", "end")]
         vectors = np.load(folder / "vectors.npy", allow_pickle=False).astype(np.float32)
         if len(vectors) != len(columns[0]) or (len(vectors) and columns[0].max() >= len(chunks)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,15 @@ def test_token_is_private_from_its_first_byte(home: Path) -> None:
     path.chmod(0o644)
     assert Home.from_env().ensure_token().read_text() == first
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.process
+def test_leaving_flushes_and_keeps_the_exit_code() -> None:
+    """Even with a native thread that would abort an ordinary exit: here a non-daemon Python thread that never ends."""
+    code = (
+        "import threading; from cluster.core.entry import leave\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "print('said'); leave(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (3, "said\n")
