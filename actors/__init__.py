@@ -1,0 +1,1 @@
+"""Durable single-writer state (ledger, audit, registry, release, drift). Nothing needs it yet."""

@@ -1,0 +1,1 @@
+"""How any process joins the platform: the local head, connecting, jobs, the command line. No domain logic."""

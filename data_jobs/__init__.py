@@ -1,0 +1,1 @@
+"""From sources to a clean, deduplicated, redacted dataset and its index."""

@@ -1,0 +1,1 @@
+"""How answers are made and judged; training comes with the first model."""

@@ -1,0 +1,1 @@
+"""The top: the plinth command, one file per verb group."""

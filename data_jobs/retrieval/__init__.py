@@ -1,0 +1,1 @@
+"""Embedder, dense and lexical index, fusion, snapshots, search. No ray."""

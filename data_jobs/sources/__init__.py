@@ -1,0 +1,1 @@
+"""Where documents come from: the standard library's docstrings, or a folder of files."""

@@ -1,0 +1,1 @@
+"""Question suites, metrics, and who is measured (in process or over HTTP)."""
