@@ -1,1 +1,1 @@
-"""The leaf everybody imports: errors, records, configuration, artefact store, telemetry.."""
+"""The leaf everybody imports: errors, records, configuration, artefact store, telemetry."""
