@@ -104,7 +104,7 @@ class AnswerSection(Section):
     """Most documents (functions) one answer names."""
     prompt_tokens: int = Field(3072, ge=64)
     """Token budget for question and passages; the lowest passages are dropped first and the answer says so."""
-    min_confidence: float = Field(0.5, ge=0, le=1)
+    min_confidence: float = Field(0.4, ge=0, le=1)
     """Below this support probability the tier abstains."""
 
 
