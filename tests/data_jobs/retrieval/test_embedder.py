@@ -86,8 +86,6 @@ shutil.copy(source / "tokenizer.json", folder)
     code = f"""
 from data_jobs.retrieval.embedder import load_embedder
 from cluster.core.config import IndexSection
-
-pytestmark = pytest.mark.process
 e = load_embedder(IndexSection(embedder={str(tmp_path)!r}))
 assert e.encode(["a", "b c d"]).shape == (2, 32) and e.identity["pooling"] == "cls"
 """
