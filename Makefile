@@ -47,7 +47,7 @@ test: install-dev
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-pure: install-dev
-	@$(BIN)/python -m pytest -q -m "not live and not process and not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n auto -m "not live and not process and not slow" $(PYTEST_ARGS)
 
 test-full: install-dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.core.records import Document
 from data_jobs.dedup import Duplicate, bands, deduplicate, fingerprint, jaccard, shingles
+from tests.conftest import needs
 
 VERSIONS = Path(__file__).parents[2].parent / "shared/data/dup_doc_versions"
 LONG = " ".join(f"word{i}" for i in range(80))
@@ -86,9 +86,7 @@ def test_a_flood_of_look_alikes_is_linear() -> None:
 
 
 def test_recall_on_versions_of_real_documents() -> None:
-    if not VERSIONS.exists():
-        assert os.environ.get("CI") != "true", f"{VERSIONS} is missing"
-        pytest.skip(f"needs {VERSIONS}")
+    needs(VERSIONS.exists(), f"the data set {VERSIONS}")
     rows = [json.loads(line) for line in (VERSIONS / "docs.jsonl").read_text().splitlines()]
     documents = [file(row["id"], row["text"]) for row in rows if row["group"].startswith("ps:")][:250]
     known = {document.id for document in documents}

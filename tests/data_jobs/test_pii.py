@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_jobs.pii import MAX_ENTITY_CHARS, TYPES, find, redact
+from tests.conftest import needs
 
 SYNTH = Path(__file__).parents[2].parent / "shared/data/pii_presidio_synth/synth_v2.jsonl"
 GOLD = {
@@ -198,9 +198,7 @@ def test_hostile_text_costs_linear_time(unit: str) -> None:
 
 
 def test_precision_and_recall_on_synthetic_sentences() -> None:
-    if not SYNTH.exists():
-        assert os.environ.get("CI") != "true", f"{SYNTH} is missing"
-        pytest.skip(f"needs {SYNTH}")
+    needs(SYNTH.exists(), f"the data set {SYNTH}")
     hit: Counter[str] = Counter()
     missed: Counter[str] = Counter()
     false: Counter[str] = Counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import random
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from data_jobs.quality import REASONS, count_words, judge
 from data_jobs.text import normalise
+from tests.conftest import needs
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
 RANDOM = random.Random(7)
@@ -57,9 +57,7 @@ def test_words_of_scripts_without_spaces_are_counted() -> None:
 @pytest.mark.parametrize("name", ["multi_udhr/udhr.jsonl", "pretrain_docs_rustbook/docs.jsonl"])
 def test_real_documents_in_many_languages_stay(name: str) -> None:
     path = DATA / name
-    if not path.exists():
-        assert os.environ.get("CI") != "true", f"{path} is missing"
-        pytest.skip(f"needs {path}")
+    needs(path.exists(), f"the data set {path}")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     dropped = [row.get("name") or row["id"] for row in rows if not judge(normalise(row["text"]), 3).keep]
     assert dropped == []

@@ -14,6 +14,8 @@ from tests.fakes import TEXT, ScriptedTier
 from tests.serve_apps.service import EMBEDDER, QUESTION, Service, eventually, on_socket
 from tests.serve_apps.test_failures import LONG
 
+pytestmark = pytest.mark.process
+
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
 
 
