@@ -103,6 +103,7 @@ def _json_records(data: bytes, path: str, source_name: str, max_line: int) -> It
         name = _record_name(record.get("id"), number, used)
         title = record.get("title")
         title = clean_title(title) if isinstance(title, str) else ""
+        title = title or clean_title(_first_heading(record[field], markdown=True))
         document = f"{path}#{name}"
         yield Document(document, title or document, record[field], f"{path}:{number}", source_name, "record")
 

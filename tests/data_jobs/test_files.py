@@ -259,3 +259,13 @@ def test_names_of_merged_copies_become_aliases(tmp_path: Path) -> None:
     (row,) = pq.read_table(io.BytesIO(store.read(block.final_path))).to_pylist()
     assert (row["id"], row["aliases"]) == ("mod.Base.copy", ["mod.Other.copy"])
     assert [json.loads(json.dumps(d.__dict__))["dropped"] for d in cleaned.duplicates] == ["mod.Other.copy"]
+
+
+def test_a_record_without_title_is_called_by_its_first_heading(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "title": "", "text": "# Ownership rules\n\nEach value has one owner."},
+        {"id": "b", "text": "Plain."},
+    ]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    titles = [record.title for record in records(tmp_path) if isinstance(record, Document)]
+    assert titles == ["Ownership rules", "docs.jsonl#b"]
