@@ -43,9 +43,6 @@ METRICS: dict[str, Metric] = {
         Metric("plinth_stage_ms", "histogram", "One stage of a request in milliseconds.", ("stage",), LATENCY_MS),
         Metric("plinth_verdicts_total", "counter", "Guard verdicts.", ("stage", "action", "rule")),
         Metric("plinth_answers_total", "counter", "Answers by tier and grounding.", ("tier", "grounded", "reason")),
-        Metric("plinth_index_age_seconds", "gauge", "Age of the live index snapshot.", ()),
-        Metric("plinth_index_chunks", "gauge", "Chunks in the live index snapshot.", ()),
-        Metric("plinth_index_swaps_total", "counter", "Live index changes by outcome.", ("outcome",)),
     )
 }
 
@@ -56,7 +53,13 @@ def new_request_id() -> str:
 
 
 def log_event(component: str, event: str, **fields: Any) -> None:
-    """Append one JSON line to the component's log. Raises nothing: a full disk must not fail a request."""
+    """Append one JSON line to the component's log. A write that fails is dropped by the logging
+    module: a full disk must not fail a request.
+
+    Raises:
+        ValueError: ``component`` is not in COMPONENTS.
+        EnvironmentFaultError: the logs folder cannot be made.
+    """
     record = {"ts": utc_now(), "component": component, "event": event, "pid": os.getpid()}
     record.update({key: _bounded(value) for key, value in fields.items() if value is not None})
     _logger(component).info(json.dumps(record, ensure_ascii=True, default=str))
