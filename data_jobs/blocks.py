@@ -32,12 +32,14 @@ from data_jobs.extract import clean_title, read_records
 from data_jobs.parquet import read_table
 from data_jobs.pii import redact
 from data_jobs.quality import count_words, judge
+from data_jobs.questions import clean_questions
 from data_jobs.sources.files import FileItem
 from data_jobs.text import normalise
 
 DOCUMENT_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "title", "text", "source", "source_name", "kind", "signature")]
     + [("aliases", pa.list_(pa.string())), ("part_of", pa.string()), ("references", pa.int64())]
+    + [("questions", pa.list_(pa.string()))]
 )
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "record", "reason", "detail")])
 DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("document", "source", "stage", "reason", "kept")])
@@ -101,7 +103,12 @@ def clean_block(block: Block) -> dict[str, int]:
         if isinstance(record, Quarantined):
             quarantined.append(record)
             continue
-        document = replace(record, title=clean_title(normalise(record.title)), text=normalise(record.text))
+        document = replace(
+            record,
+            title=clean_title(normalise(record.title)),
+            text=normalise(record.text),
+            questions=clean_questions(record.questions),
+        )
         judgement = judge(document.text, block.section.min_words)
         if not judgement.keep:
             dropped.append(Dropped(document.id, document.source, "filtered", judgement.reason))
@@ -145,6 +152,7 @@ def find_duplicates(store: Store, blocks: Sequence[Block]) -> Cleaned:
     sketches: list[Fingerprint] = []
     texts: dict[str, str] = {}
     sources: dict[str, str] = {}
+    asked: dict[str, list[str]] = {}
     dropped: list[Dropped] = []
     quarantined: list[Quarantined] = []
     for block in blocks:
@@ -152,14 +160,14 @@ def find_duplicates(store: Store, blocks: Sequence[Block]) -> Cleaned:
         outcome = json.loads(table.schema.metadata[_OUTCOME])
         dropped += [Dropped.from_dict(row) for row in outcome["dropped"]]
         quarantined += [Quarantined.from_dict(row) for row in outcome["quarantined"]]
-        columns = table.select(["id", "text", "source", "exact", "group", "minhash"]).to_pylist()
+        columns = table.select(["id", "text", "source", "exact", "group", "minhash", "questions"]).to_pylist()
         for row in columns:
-            texts[row["id"]], sources[row["id"]] = row["text"], row["source"]
+            texts[row["id"]], sources[row["id"]], asked[row["id"]] = row["text"], row["source"], row["questions"]
             rank = (-len(row["text"]), row["id"].count("."), len(row["id"]), row["id"])
             sketches.append(Fingerprint(row["id"], row["group"], row["exact"], row["minhash"], rank))
     duplicates = deduplicate(sketches, texts.__getitem__, blocks[0].section.near_duplicate_jaccard) if blocks else []
     if blocks:
-        body = json.dumps([asdict(d) for d in duplicates]).encode()
+        body = json.dumps([{**asdict(d), "questions": asked[d.dropped]} for d in duplicates]).encode()
         store.write(posixpath.join(blocks[0].staging, "duplicates.json"), body)
     return Cleaned(len(sketches) - len(duplicates), duplicates, sources, dropped, quarantined)
 
@@ -172,10 +180,15 @@ def _read(store: Store, path: str) -> pa.Table:
 def finish_block(block: Block) -> dict[str, Any]:
     """Take out duplicates and personal data; stores the block's part of the dataset and returns its counts.
 
-    Only code objects inherit the names of their duplicates: a file's path is where it is, not what it is called.
+    Only code objects inherit the names of their duplicates: a file's path is where it is, not what it is called. The
+    questions that a duplicate answers, the one that is kept answers too.
     """
     store = Store(block.store)
-    duplicates = [Duplicate(**d) for d in store.read_json(posixpath.join(block.staging, "duplicates.json"))]
+    asked: dict[str, list[str]] = {}
+    duplicates = []
+    for row in store.read_json(posixpath.join(block.staging, "duplicates.json")):
+        asked.setdefault(row["kept"], []).extend(row.pop("questions"))
+        duplicates.append(Duplicate(**row))
     gone = {d.dropped for d in duplicates}
     rows = [row for row in _read(store, block.clean_path).to_pylist() if row["id"] not in gone]
     inherited: dict[str, set[str]] = {row["id"]: set() for row in rows if row["kind"] not in ("file", "record")}
@@ -183,19 +196,26 @@ def finish_block(block: Block) -> dict[str, Any]:
         if duplicate.kept in inherited:
             inherited[duplicate.kept].add(duplicate.dropped)
     pii: Counter[str] = Counter()
-    words, documents = 0, []
+    words, questions, documents = 0, 0, []
     for row in rows:
         text, found = redact(row["text"])
         title, in_title = redact(row["title"])
-        pii.update(finding.type for finding in (*found, *in_title))
+        redacted = [redact(question) for question in (*row["questions"], *asked.get(row["id"], ()))]
+        pii.update(finding.type for finding in (*found, *in_title, *(f for _, more in redacted for f in more)))
+        known = clean_questions(question for question, _ in redacted)
+        questions += len(known)
         words += count_words(text)
         aliases = sorted({*row["aliases"], *inherited.get(row["id"], ())})
-        documents.append(
-            {name: row[name] for name in DOCUMENT_SCHEMA.names} | {"text": text, "title": title, "aliases": aliases}
-        )
+        changed = {"text": text, "title": title, "aliases": aliases, "questions": known}
+        documents.append({name: row[name] for name in DOCUMENT_SCHEMA.names} | changed)
     if documents:
         store.write(block.final_path, parquet_bytes(documents, DOCUMENT_SCHEMA))
-    counts = {"documents": len(documents), "words": words, "pii": dict(sorted(pii.items()))}
+    counts = {
+        "documents": len(documents),
+        "words": words,
+        "questions": questions,
+        "pii": dict(sorted(pii.items())),
+    }
     store.write(_counts_path(block), json.dumps(counts).encode())
     return counts
 

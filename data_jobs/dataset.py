@@ -17,8 +17,7 @@ def read_documents(store: Store, dataset: Manifest) -> list[Document]:
     """
     folder = store.fetch(dataset, Home.from_env().folder("cache"))
     names = sorted(f.path for f in dataset.files if f.path.startswith("documents-"))
-    fields = list(Document.__dataclass_fields__)
-    rows = [row for name in names for row in read_table(folder / name, fields).to_pylist()]
+    rows = [row for name in names for row in read_table(folder / name).to_pylist()]
     if not rows:
         raise BadInputError(f"the dataset {dataset.name}@{dataset.version} holds no document: nothing to index")
     return [Document.from_dict(row) for row in rows]

@@ -1,6 +1,8 @@
 """Turn the bytes of one file into records: a title and a body each, or a reason why there is none.
 
-Text is only cut out here (front matter, the fields of a JSON record), not cleaned: see ``text``.
+Text is only cut out here (front matter, the fields of a JSON record), not cleaned: see ``text``. A record's optional
+fields are ``id``, ``title`` and ``questions`` (a list of what people ask that it answers); one of a wrong type counts
+as missing.
 """
 
 from __future__ import annotations
@@ -105,7 +107,11 @@ def _json_records(data: bytes, path: str, source_name: str, max_line: int) -> It
         title = clean_title(title) if isinstance(title, str) else ""
         title = title or clean_title(_first_heading(record[field], markdown=True))
         document = f"{path}#{name}"
-        yield Document(document, title or document, record[field], f"{path}:{number}", source_name, "record")
+        questions = record.get("questions")
+        asked = tuple(q for q in questions if isinstance(q, str)) if isinstance(questions, list) else ()
+        yield Document(
+            document, title or document, record[field], f"{path}:{number}", source_name, "record", questions=asked
+        )
 
 
 def _parsed(line: str) -> dict[str, Any]:

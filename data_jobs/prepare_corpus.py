@@ -30,15 +30,14 @@ from data_jobs import blocks as work
 from data_jobs import report
 from data_jobs.blocks import Block, Cleaned
 from data_jobs.sources import files, pydocs
+from data_jobs.sources.asked import with_questions
 from data_jobs.sources.files import FileItem
 from data_jobs.sources.symbols import ModuleScan
 
 KIND = "datasets"
 ALIAS = "latest"
-_CODE = tuple(
-    f"data_jobs/{name}"
-    for name in ("sources", "extract.py", "text.py", "quality.py", "dedup.py", "pii.py", "blocks.py", "report.py")
-)
+_MODULES = ("extract", "text", "questions", "quality", "dedup", "pii", "blocks", "report")
+_CODE = ("data_jobs/sources", *(f"data_jobs/{name}.py" for name in _MODULES))
 _LIBRARIES = ("ftfy", "rensa", "pyarrow")
 
 
@@ -112,7 +111,7 @@ def _run_key(section: DataSection, source: _Source) -> str:
 def _run(section: DataSection, source: _Source, key: str, store: Store, progress: Progress) -> Manifest:
     _quiet_ray_data()
     staging = store.staging(key)
-    blocks, refused = _blocks(section, source, store, staging, progress)
+    blocks, refused, unplaced = _blocks(section, source, store, staging, progress)
     unit = "files" if source.files else "documents"
     todo = [block for block in blocks if not store.exists(block.clean_path)]
     log_event("data", "blocks_planned", run_key=key, blocks=len(blocks), done=len(blocks) - len(todo))
@@ -128,6 +127,7 @@ def _run(section: DataSection, source: _Source, key: str, store: Store, progress
     books = report.ledger(
         files_seen=source.seen, kept=sum(c["documents"] for c in counts), dropped=dropped, quarantined=quarantined,
         pii=_summed(c["pii"] for c in counts), words=sum(c["words"] for c in counts),
+        questions=sum(c["questions"] for c in counts), questions_unplaced=unplaced,
     )  # fmt: skip
     report.check_balance(books)
     progress.counts(**{name: books[name] for name in ("kept", "duplicates", "filtered", "quarantined")})
@@ -152,22 +152,23 @@ def _run(section: DataSection, source: _Source, key: str, store: Store, progress
 
 def _blocks(
     section: DataSection, source: _Source, store: Store, staging: str, progress: Progress
-) -> tuple[list[Block], list[Quarantined]]:
-    """The blocks of the run, and what could not be read before there were any."""
+) -> tuple[list[Block], list[Quarantined], int]:
+    """The blocks of the run, what could not be read before there were any, and questions without a document."""
     if source.files or source.root:
         parts = work.split(source.files, [file.bytes for file in source.files], section.blocks)
         made = [
             Block(index, store.uri, staging, section, slug(source.name), source.root, files=tuple(part))
             for index, part in enumerate(parts)
         ]
-        return made, source.refused
-    documents, refused = _read_pydocs(progress)
+        return made, source.refused, 0
+    found, refused = _read_pydocs(progress)
+    documents, unplaced = with_questions(found)
     pieces = work.split(documents, [len(d.text) for d in documents], section.blocks)
     made = [
         Block(index, store.uri, staging, section, pydocs.SOURCE_NAME, documents=tuple(piece))
         for index, piece in enumerate(pieces)
     ]
-    return made, refused
+    return made, refused, unplaced
 
 
 def _read_pydocs(progress: Progress) -> tuple[list[Document], list[Quarantined]]:

@@ -26,10 +26,13 @@ def ledger(
     quarantined: Sequence[Quarantined],
     pii: dict[str, int],
     words: int,
+    questions: int = 0,
+    questions_unplaced: int = 0,
 ) -> dict[str, Any]:
     """The counts of a dataset's manifest. Records: in = kept + duplicates + filtered + quarantined.
 
-    A file that could not be read at all (an entry without ``record``) is counted among the files only.
+    A file that could not be read at all (an entry without ``record``) is counted among the files only. ``questions``
+    are those of the kept documents; ``questions_unplaced`` were shipped for names that this Python does not have.
     """  # fmt: skip
     files = [q for q in quarantined if not q.record]
     records = [q for q in quarantined if q.record]
@@ -47,6 +50,8 @@ def ledger(
         "reasons": dict(sorted(reasons.items())),
         "pii": dict(sorted(pii.items())),
         "words": words,
+        "questions": questions,
+        "questions_unplaced": questions_unplaced,
     }
 
 

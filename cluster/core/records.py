@@ -41,6 +41,7 @@ class Document(_Record):
         aliases: other public names of the same thing (re-exports), sorted.
         part_of: id of the enclosing document (a method's class, a function's module), else empty.
         references: how many other parts of its source refer to it (modules that use a function): a static rank.
+        questions: what people ask that this document answers. They are searched (document expansion), never quoted.
     """
 
     id: str
@@ -53,10 +54,11 @@ class Document(_Record):
     aliases: tuple[str, ...] = ()
     part_of: str = ""
     references: int = 0
+    questions: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
-        return cls(**{**row, "aliases": tuple(row.get("aliases") or ())})
+        return cls(**{**row, **{name: tuple(row.get(name) or ()) for name in ("aliases", "questions")}})
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ class Chunk(_Record):
 
 @dataclass(frozen=True)
 class Passage(_Record):
-    """A chunk as one search returned it. ``score`` is the fused rank score (higher is better, not a probability)."""
+    """A chunk as one search returned it. ``score`` is the fused rank score (higher is better, not a probability),
+    ``dense`` the cosine of question and chunk, ``asked`` the highest cosine of the question and one that the document
+    is known to answer (0 where none is known)."""
 
     chunk: str
     document: str
@@ -114,6 +118,7 @@ class Passage(_Record):
     lexical: float = 0.0
     context: str = ""
     kind: str = "file"
+    asked: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Two phases, so that the reading can be spread over workers: ``scan_modules`` reads modules one by one (Python ones with
 ``ast``, C ones through an allow-list, see ``cmodules``); ``merge`` sees all scans and gives every thing its shortest
-public qualified name, with its other public names as aliases.
+public qualified name, with its other public names as aliases. The questions shipped for them (``asked``) join last.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Quarantined, stable_hash
 from data_jobs.sources import cmodules
+from data_jobs.sources.asked import questions_version, with_questions
 from data_jobs.sources.linker import Linker, ModuleRef, Thing, is_public
 from data_jobs.sources.pysource import scan_python
 from data_jobs.sources.symbols import Link, ModuleScan, Symbol
@@ -77,13 +78,14 @@ def module_names() -> list[str]:
 
 
 def library_version() -> str:
-    """Hash of what the documents are made from: the Python build, every source file, the C modules there are."""
+    """Hash of what the documents are made from: Python's build, sources and C modules, and the shipped questions."""
     root = stdlib_root()
     files = {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in module_files().values()
     }
-    return stable_hash({"python": sys.version, "files": files, "compiled": cmodules.available()})
+    compiled = cmodules.available()
+    return stable_hash({"python": sys.version, "files": files, "compiled": compiled, "questions": questions_version()})
 
 
 def scan_modules(names: Sequence[str]) -> tuple[list[ModuleScan], list[Quarantined]]:
@@ -106,7 +108,7 @@ def read_pydocs(modules: Sequence[str] | None = None) -> Iterator[Document]:
 
     Everything is scanned either way, since names are re-exported across modules.
     """
-    for document in merge(scan_modules(module_names())[0]):
+    for document in with_questions(merge(scan_modules(module_names())[0]))[0]:
         if modules is None or _top_module(document) in modules:
             yield document
 
