@@ -200,6 +200,7 @@ def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFi
     """Join the blocks into a snapshot in a folder ready to publish."""
     chunks: list[Chunk] = []
     aliases: list[tuple[str, ...]] = []
+    questions: list[tuple[str, ...]] = []
     units: list[Unit] = []
     vectors: list[np.ndarray] = []
     for i in range(number):
@@ -207,13 +208,15 @@ def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFi
         units.extend(Unit(u.chunk + len(chunks), u.kind, u.start, u.end) for u in block.units)
         chunks.extend(block.chunks)
         aliases.extend(block.aliases)
+        questions.extend(block.questions)
         vectors.append(block.vectors)
     if not chunks:
         raise BadInputError("the dataset's documents hold no text: nothing to index")
     output = store.staging(run_key)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_snapshot(folder, chunks, aliases, units, np.concatenate(vectors), files.identity, files.fingerprint)
+        texts = (chunks, aliases, questions)
+        write_snapshot(folder, *texts, units, np.concatenate(vectors), files.identity, files.fingerprint)
         for path in sorted(folder.iterdir()):
             store.write(posixpath.join(output, path.name), path.read_bytes())
     return output

@@ -19,7 +19,7 @@ from cluster.core.records import Chunk, Document
 from data_jobs.chunks import chunk, embedded_text
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
-from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Unit
+from data_jobs.retrieval.snapshot import CHUNK, QUESTION, SENTENCE, Unit
 from data_jobs.sentences import sentences
 
 UNIT_COLUMNS = 4
@@ -33,12 +33,14 @@ class Block:
 
     chunks: tuple[Chunk, ...]
     aliases: tuple[tuple[str, ...], ...]
+    questions: tuple[tuple[str, ...], ...]
     units: tuple[Unit, ...]
     vectors: np.ndarray
 
     def to_bytes(self) -> bytes:
         """One .npz without pickled objects."""
-        records = json.dumps({"chunks": [c.to_dict() for c in self.chunks], "aliases": self.aliases}).encode()
+        rows = {"chunks": [c.to_dict() for c in self.chunks], "aliases": self.aliases, "questions": self.questions}
+        records = json.dumps(rows).encode()
         units = np.array([(u.chunk, u.kind, u.start, u.end) for u in self.units], np.int64).reshape(-1, UNIT_COLUMNS)
         buffer = io.BytesIO()
         np.savez(buffer, records=np.frombuffer(records, np.uint8), units=units, vectors=self.vectors)
@@ -57,6 +59,7 @@ class Block:
         return cls(
             tuple(Chunk(**row) for row in records["chunks"]),
             tuple(tuple(names) for names in records["aliases"]),
+            tuple(tuple(texts) for texts in records["questions"]),
             units,
             vectors,
         )
@@ -94,22 +97,29 @@ def cut(
 
 
 def embed(pairs: Sequence[tuple[Document, Chunk]], embedder: Embedder, batch_size: int) -> Block:
-    """Embed every chunk (context and text) and every sentence of the chunks.
+    """Embed every chunk (context and text), every sentence of the chunks and every question that a document answers;
+    questions belong to its first chunk.
 
     Sentence vectors are made here because at query time they would cost a forward pass over every returned passage.
     """
     units: list[Unit] = []
     texts: list[str] = []
+    questions: list[tuple[str, ...]] = []
     for i, (document, piece) in enumerate(pairs):
         units.append(Unit(i, CHUNK, piece.start, piece.end))
         texts.append(embedded_text(piece))
         for start, end in sentences(document.text, piece.start, piece.end):
             units.append(Unit(i, SENTENCE, start, end))
             texts.append(document.text[start:end])
+        first = i == 0 or pairs[i - 1][0].id != document.id
+        questions.append(document.questions if first else ())
+        units += [Unit(i, QUESTION, n, n + 1) for n in range(len(questions[i]))]
+        texts += questions[i]
     vectors = embedder.encode(texts, batch_size)
     return Block(
         tuple(c for _, c in pairs),
         tuple(d.aliases for d, _ in pairs),
+        tuple(questions),
         tuple(units),
         vectors.astype(np.float16),
     )

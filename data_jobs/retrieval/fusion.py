@@ -3,6 +3,7 @@
 Scores are added, not ranks: reciprocal ranks throw away how far apart two hits are, and on terse texts the lexical list
 is much the weaker one (measured: plain RRF is worse than the dense list alone). A cosine counts as it is; BM25 is
 divided by the question's idf mass, which makes it comparable between questions and corpora; a static rank is added.
+What a document is known to be asked for counts like its text: the better of both cosines.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ LEXICAL_WEIGHT = 0.3
 MAX_PER_OWNER = 2
 
 
-def fused(dense: np.ndarray, lexical: np.ndarray, prior: np.ndarray) -> np.ndarray:
+def fused(dense: np.ndarray, lexical: np.ndarray, asked: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Fused scores, float32 [rows].
 
     Args:
         dense: cosines of question and chunk.
         lexical: BM25 over the question's idf mass.
+        asked: highest cosines of the question and those that the chunk is known to answer; 0 where none is known.
         prior: static ranks in units of cosine.
     """
-    return dense + LEXICAL_WEIGHT * lexical + prior
+    return np.maximum(dense, asked) + LEXICAL_WEIGHT * lexical + prior
 
 
 def diverse(rows: Sequence[int], chunks: Sequence[Chunk], k: int) -> list[int]:

@@ -17,12 +17,13 @@ from data_jobs.retrieval.features import QuestionTerms, covered, features, quest
 from data_jobs.retrieval.fusion import diverse, fused
 from data_jobs.retrieval.lexical import Bm25, Field
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from data_jobs.retrieval.snapshot import CHUNK, SENTENCE, Snapshot
+from data_jobs.retrieval.snapshot import CHUNK, QUESTION, SENTENCE, Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus
 
-FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0))
+FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0), Field("questions", 0.5))
 BACKGROUND_ROWS = 2048
+Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Searcher:
@@ -39,10 +40,12 @@ class Searcher:
         self.embedder = embedder
         self.section = section
         chunks = snapshot.chunks
-        self.lexical = Bm25(FIELDS, [[c.context for c in chunks], [c.text for c in chunks]])
+        asked = ["\n".join(questions) for questions in snapshot.questions]
+        self.lexical = Bm25(FIELDS, [[c.context for c in chunks], [c.text for c in chunks], asked])
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
-        self.dense = snapshot.dense or DenseIndex(vectors)
+        self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
+        self._asked = _Asked(snapshot)
         self._prior = np.array([c.prior for c in chunks], dtype=np.float32)
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
         self._background = np.ascontiguousarray(vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)])
@@ -67,10 +70,12 @@ class Searcher:
             lexical = said + self.lexical.scores({t: w for t, w in related.items() if t not in terms.weighted}) / mass
         with _timed(timings, "dense"):
             rows, _ = self.dense.search(vector, self.section.candidates)
+            rows = np.union1d(rows, self._asked.search(vector, self.section.candidates))
         with _timed(timings, "fuse"):
             rows = np.union1d(rows, _best(lexical, self.section.candidates))
             cosines = self.snapshot.vectors[self._chunk_units[rows]] @ vector
-            passages = self._passages(rows, cosines, lexical[rows], k or self.section.passages)
+            asked = self._asked.cosines(rows, vector)
+            passages = self._passages(rows, (cosines, lexical[rows], asked), k or self.section.passages)
         with _timed(timings, "sentences"):
             scored = self._scored_sentences(passages, vector, terms)
         with _timed(timings, "features"):
@@ -92,16 +97,14 @@ class Searcher:
             question, passages, sentences, found or {}, self.snapshot.version, self.snapshot.as_of, timings
         )
 
-    def _passages(self, rows: np.ndarray, cosines: np.ndarray, lexical: np.ndarray, k: int) -> list[Passage]:
-        """The ``k`` best of the candidate ``rows``, whose scores are given in the same order."""
-        scores = fused(cosines, lexical, self._prior[rows])
+    def _passages(self, rows: np.ndarray, evidence: Evidence, k: int) -> list[Passage]:
+        """The ``k`` best of the candidate ``rows``; ``evidence``: their cosines, BM25 and question cosines."""
+        scores = fused(*evidence, prior=self._prior[rows])
         order = np.argsort(-scores, kind="stable")
         at = {int(rows[i]): int(i) for i in order}
         kept = diverse(list(at), self.snapshot.chunks, k)
         return [
-            _passage(
-                self.snapshot.chunks[row], float(scores[at[row]]), float(cosines[at[row]]), float(lexical[at[row]])
-            )
+            _passage(self.snapshot.chunks[row], float(scores[at[row]]), *(float(part[at[row]]) for part in evidence))
             for row in kept
         ]
 
@@ -121,7 +124,34 @@ class Searcher:
         return scored
 
 
-def _passage(chunk: Chunk, score: float, dense: float, lexical: float) -> Passage:
+class _Asked:
+    """The questions that chunks are known to answer."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        units = np.flatnonzero(snapshot.unit_kind == QUESTION)
+        self._vectors = snapshot.vectors[units]
+        self._chunk = snapshot.unit_chunk[units]
+        self._chunks = len(snapshot.chunks)
+        stored = snapshot.dense.get(QUESTION)
+        self._index = stored or (DenseIndex(self._vectors) if len(units) else None)
+
+    def search(self, vector: np.ndarray, k: int) -> np.ndarray:
+        """Chunks of the ``k`` questions nearest to this one, in no order."""
+        if self._index is None:
+            return np.empty(0, dtype=np.int32)
+        return np.unique(self._chunk[self._index.search(vector, k)[0]])
+
+    def cosines(self, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """Per chunk of ``rows`` the highest cosine of this question and one of its own, 0 where it has none."""
+        best = np.zeros(self._chunks, dtype=np.float32)
+        wanted = np.zeros(self._chunks, dtype=bool)
+        wanted[rows] = True
+        mine = np.flatnonzero(wanted[self._chunk])
+        np.maximum.at(best, self._chunk[mine], self._vectors[mine] @ vector)
+        return best[rows]
+
+
+def _passage(chunk: Chunk, score: float, dense: float, lexical: float, asked: float) -> Passage:
     return Passage(
         chunk=chunk.id,
         document=chunk.document,
@@ -135,6 +165,7 @@ def _passage(chunk: Chunk, score: float, dense: float, lexical: float) -> Passag
         lexical=lexical,
         context=chunk.context,
         kind=chunk.kind,
+        asked=asked,
     )
 
 

@@ -71,5 +71,6 @@ def searcher_over(
     columns = np.array([(u.chunk, u.kind, u.start, u.end) for u in block.units], dtype=np.int32).reshape(-1, 4)
     chunk, kind, start, end = columns.T
     vectors = block.vectors.astype(np.float32)
-    snapshot = Snapshot(list(block.chunks), list(block.aliases), chunk, kind, start, end, vectors, version="local")
+    texts = (list(block.chunks), list(block.aliases), list(block.questions))
+    snapshot = Snapshot(*texts, chunk, kind, start, end, vectors, version="local")
     return Searcher(snapshot, embedder, retrieval)

@@ -62,8 +62,8 @@ def test_a_large_index_is_stored_clustered_and_finds_the_same(
     found = []
     for store, manifest in (small, large):
         snapshot = Snapshot.load(store.fetch(manifest, tmp_path), manifest, embedder.fingerprint)
-        index = snapshot.dense or dense.DenseIndex(snapshot.vectors[snapshot.unit_kind == CHUNK])
-        assert (snapshot.dense is not None) == ("dense.faiss" in {f.path for f in manifest.files})
+        index = snapshot.dense.get(CHUNK) or dense.DenseIndex(snapshot.vectors[snapshot.unit_kind == CHUNK])
+        assert (CHUNK in snapshot.dense) == ("dense.faiss" in {f.path for f in manifest.files})
         found.append(index.search(question, 5)[0].tolist())
     assert found[0] == found[1]
 
