@@ -1,1 +1,1 @@
-"""Durable single-writer state (ledger, audit, registry, release, drift). Nothing needs it yet."""
+"""Durable single-writer state: training runs, the model registry and its mirror; pure decisions in `policies`."""
