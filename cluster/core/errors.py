@@ -80,3 +80,10 @@ class IncompatibleError(PlinthError):
     """Two artefacts do not belong together (an index and another embedder, say)."""
 
     exit_code = ExitCode.BAD_INPUT
+
+
+class TrainingError(PlinthError):
+    """A training run stopped without a model: a loss that is not a number, no memory, workers that kept dying.
+
+    ``extras`` hold ``step`` and ``checkpoint`` (the last good one) where there are any.
+    """
