@@ -87,3 +87,9 @@ class TrainingError(PlinthError):
 
     ``extras`` hold ``step`` and ``checkpoint`` (the last good one) where there are any.
     """
+
+
+class UnsupportedError(PlinthError):
+    """Something this engine, converter or tier cannot do: refused by name, never ignored."""
+
+    exit_code = ExitCode.BAD_INPUT
