@@ -1,0 +1,1 @@
+"""Models converted for the engines that serve them. No ray."""
