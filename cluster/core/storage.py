@@ -283,6 +283,13 @@ class Store:
         self._edit_alias(kind, name, alias, pop)
         return moved[0], moved[1]
 
+    def remove_alias(self, kind: str, name: str, alias: str) -> None:
+        """Make an alias point nowhere; without it nothing happens."""
+        path = self.alias_path(kind, name, alias)
+        with self._lock(kind, name):
+            if self.exists(path):
+                self.fs.rm(path)
+
     def _edit_alias(
         self, kind: str, name: str, alias: str, edit: Callable[[list[dict[str, str]]], list[dict[str, str]]]
     ) -> None:

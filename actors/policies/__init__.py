@@ -1,0 +1,1 @@
+"""Pure decisions with reasons, one file each."""
