@@ -162,6 +162,8 @@ class GateSection(Section):
     """The lower 95 % bound of (score of the model - score of the baseline) must lie above this."""
     min_abstained: float = Field(0.8, ge=0, le=1)
     """Least share of unanswerable questions on which the model abstains."""
+    min_answered: float = Field(0.5, ge=0, le=1)
+    """Least share of answerable questions that the model answers: a model that always abstains is none."""
 
 
 class ServeSection(Section):
@@ -185,6 +187,8 @@ class ServeSection(Section):
     """CPU threads of one model replica's engine."""
     engine_precision: Literal["bf16", "f32"] = "bf16"
     """Arithmetic of the OpenVINO engine; f32 equals transformers token by token."""
+    engine_cache_mb: int = Field(512, ge=16)
+    """Most memory of one engine's key/value cache (MiB); requests that do not fit wait."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest answer of a model tier in tokens."""
     embed_threads: int = Field(2, ge=1)
