@@ -15,6 +15,7 @@ import numpy as np
 from cluster.core.records import Chunk
 
 LEXICAL_WEIGHT = 0.3
+PRIOR_WEIGHT = 0.75  # the prior was fitted before questions said what people ask for
 MAX_PER_OWNER = 2
 
 
@@ -27,7 +28,7 @@ def fused(dense: np.ndarray, lexical: np.ndarray, asked: np.ndarray, prior: np.n
         asked: highest cosines of the question and those that the chunk is known to answer; 0 where none is known.
         prior: static ranks in units of cosine.
     """
-    return np.maximum(dense, asked) + LEXICAL_WEIGHT * lexical + prior
+    return np.maximum(dense, asked) + LEXICAL_WEIGHT * lexical + PRIOR_WEIGHT * prior
 
 
 def diverse(rows: Sequence[int], chunks: Sequence[Chunk], k: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,7 +21,7 @@ from data_jobs.retrieval.snapshot import CHUNK, QUESTION, SENTENCE, Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus
 
-FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0), Field("questions", 0.5))
+FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0), Field("questions", 1.0, 0.4))
 BACKGROUND_ROWS = 2048
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -50,11 +50,15 @@ class Searcher:
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
         self._background = np.ascontiguousarray(vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)])
         self._sentences_of = _grouped(snapshot)
+        self._rows_of: dict[str, list[int]] = {}
+        for row, chunk in enumerate(chunks):
+            self._rows_of.setdefault(chunk.document, []).append(row)
         self._thesaurus = load_thesaurus(section.synonyms)
 
-    def search(self, question: str, k: int | None = None) -> Retrieval:
+    def search(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
         """Find the passages that best answer ``question``: at most ``k`` (default ``section.passages``).
 
+        Documents in ``without`` (ids) are searched as if they were not in the index; unknown words stay known.
         An empty question, or an empty index, gives an empty result; a long question is cut at the embedder's limit.
         """
         timings: dict[str, float] = {}
@@ -68,11 +72,13 @@ class Searcher:
             mass = max(terms.mass, 1e-6)
             said = self.lexical.scores(terms.weighted) / mass
             lexical = said + self.lexical.scores({t: w for t, w in related.items() if t not in terms.weighted}) / mass
+            hidden = [row for document in without for row in self._rows_of.get(document, ())]
+            said[hidden] = lexical[hidden] = 0.0
         with _timed(timings, "dense"):
             rows, _ = self.dense.search(vector, self.section.candidates)
             rows = np.union1d(rows, self._asked.search(vector, self.section.candidates))
         with _timed(timings, "fuse"):
-            rows = np.union1d(rows, _best(lexical, self.section.candidates))
+            rows = np.setdiff1d(np.union1d(rows, _best(lexical, self.section.candidates)), hidden)
             cosines = self.snapshot.vectors[self._chunk_units[rows]] @ vector
             asked = self._asked.cosines(rows, vector)
             passages = self._passages(rows, (cosines, lexical[rows], asked), k or self.section.passages)

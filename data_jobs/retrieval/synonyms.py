@@ -56,10 +56,15 @@ def load_thesaurus(name: str) -> Thesaurus:
     Raises:
         UsageError: there is no such file.
     """
+    return Thesaurus(thesaurus_lines(name))
+
+
+def thesaurus_lines(name: str) -> list[str]:
+    """The lines of a thesaurus; see ``load_thesaurus``."""
     if not name:
-        return Thesaurus(())
+        return []
     try:
-        return Thesaurus(SHIPPED.get(name, Path(name)).read_text(encoding="utf-8").splitlines())
+        return SHIPPED.get(name, Path(name)).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"retrieval.synonyms: cannot read {name}: {error}; there are {', '.join(SHIPPED)}, or give a file"
