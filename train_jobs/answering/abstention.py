@@ -26,7 +26,10 @@ MOST = {"terms": 12.0, "strange_words": 2.0, "unknown_identifiers": 2.0}
 # What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
 _SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)$")
 _TAIL = 80  # characters of a question in which it is looked for
-REASONS = ("supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable")
+REASONS = (
+    "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
+    "model_abstained", "model_unreadable", "uncited",
+)  # fmt: skip
 """Why an answer is what it is (closed set, a metric label)."""
 
 

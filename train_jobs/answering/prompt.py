@@ -106,7 +106,9 @@ def lay_out(
             break
         marks = SENTENCES[len(shown)] + EVIDENCE[_bin(one.evidence, *EVIDENCE_RANGE, EVIDENCE)]
         marks += MATCH[_bin(one.match, *MATCH_RANGE, MATCH)] + (FIRST if one.first else "")
-        text = _fitted(_plain(_shown(retrieval, one.sentence), SENTENCE_WORDS), left - count_tokens(marks), count_tokens)
+        text = _fitted(
+            _plain(_shown(retrieval, one.sentence), SENTENCE_WORDS), left - count_tokens(marks), count_tokens
+        )
         if text is None:
             break
         pieces.append(f"{marks}{text}")
@@ -161,5 +163,3 @@ def _fitted(text: str, room: int, count_tokens: Callable[[str], int]) -> str | N
 
 def _bin(value: float, low: float, high: float, bins: Sequence[str]) -> int:
     return min(len(bins) - 1, max(0, math.floor((value - low) / (high - low) * len(bins))))
-
-

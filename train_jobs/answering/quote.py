@@ -29,7 +29,7 @@ UNREADABLE = 0.2  # a sentence with at least this penalty is no summary
 WHOLE = 0.6  # a further sentence is quoted only if at least this share of it fits
 CLOSE = 0.4  # a passage is named beside the first when its score is at most this much lower
 _NAME_IN_TEXT = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w+)+|\b[A-Za-z_]\w*(?=\(\))")
-_LEANING = re.compile(r"\W*(?:it|its|they|their|these|this|those|he|his|she|her|such|there)\b", re.IGNORECASE)
+LEANING = re.compile(r"\W*(?:it|its|they|their|these|this|those|he|his|she|her|such|there)\b", re.IGNORECASE)
 
 
 def answer(
@@ -59,10 +59,10 @@ def answer(
             dropped_passages=dropped,
         )
     room = section.max_words - len(_note(dropped).split())
-    draft = _Draft(found, room, section.max_names, section.max_citations)
+    draft = Draft(found, room, section.max_names, section.max_citations)
     order = ranked(found)
     if is_code(found.passages[order[0].passage]):
-        _name_functions(draft, order)
+        name_functions(draft, order)
     else:
         _quote_prose(draft, order, question)
     if not draft.pieces:
@@ -103,7 +103,7 @@ def _with_note(text: str, dropped: int, max_words: int) -> str:
 
 
 @dataclass
-class _Draft:
+class Draft:
     """An answer being written: pieces of text, what each cites, and the words, names and citations still to spend."""
 
     found: Retrieval
@@ -141,7 +141,7 @@ class _Draft:
         return tuple(cite(self.found.passages[index]) for index in (self.used + rest)[: self.max_citations])
 
 
-def _name_functions(draft: _Draft, order: list[Ranked]) -> None:
+def name_functions(draft: Draft, order: list[Ranked]) -> None:
     """``name — "summary" [1] See also name — "summary" [2], name [3].``"""
     passages = draft.found.passages
     close = [one for one in order if one.score >= order[0].score - CLOSE]
@@ -155,13 +155,13 @@ def _name_functions(draft: _Draft, order: list[Ranked]) -> None:
             None,
         ]
         for quote in tries:
-            if _add_function(draft, one.passage, name, quote, lead):
+            if add_function(draft, one.passage, name, quote, lead):
                 break
         if draft.names_left <= 0:
             break
 
 
-def _add_function(draft: _Draft, passage: int, name: str, quote: Quotation | None, lead: bool) -> bool:
+def add_function(draft: Draft, passage: int, name: str, quote: Quotation | None, lead: bool) -> bool:
     names = {name}
     says = ""
     if quote is not None:
@@ -180,7 +180,7 @@ def _other_names(text: str, own: str) -> set[str]:
     return {name for name in found if name != own and not own.endswith("." + name)}
 
 
-def _summary(draft: _Draft, one: Ranked, max_words: int) -> Quotation | None:
+def _summary(draft: Draft, one: Ranked, max_words: int) -> Quotation | None:
     """A code object's summary: its first sentence that reads as one, else its best."""
     if not one.sentences:
         return None
@@ -189,15 +189,14 @@ def _summary(draft: _Draft, one: Ranked, max_words: int) -> Quotation | None:
     return quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words)
 
 
-def _word_places(sentence: ScoredSentence, question: str) -> set[int]:
+def word_places(sentence: ScoredSentence, question: str) -> set[int]:
     """Places of the sentence's words that the question says."""
     wanted = {term.stem for term in question_terms(question)}
     return {place for place, word in enumerate(sentence.text.split()) if text_stems(word) & wanted}
 
 
-def _quote_prose(draft: _Draft, order: list[Ranked], question: str) -> None:
+def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
-    passages = draft.found.passages
     pool = [
         (
             worth(s) + WEIGHTS.sentence_passage * one.score + WEIGHTS.definition * defines(question, s.text),
@@ -217,17 +216,22 @@ def _quote_prose(draft: _Draft, order: list[Ranked], question: str) -> None:
         room = min(draft.words_left - 6, PROSE_WORDS)
         if room < MIN_QUOTED or (said and room < WHOLE * len(sentence.text.split())):
             continue
-        places = _word_places(sentence, question)
-        quote = quotation(passages, sentence.passage, sentence.start, sentence.end, room, places)
-        if quote is None:
-            continue
-        passage: Passage = passages[sentence.passage]
-        lead = f"{passage.title}: " if _LEANING.match(sentence.text) and _is_title(passage.title) else ""
-        piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
-        if draft.add(piece, sentence.passage, {passage.document}):
+        if add_quotation(draft, sentence, question, room):
             said.append(stems)
 
 
-def _is_title(title: str) -> bool:
+def add_quotation(draft: Draft, sentence: ScoredSentence, question: str, room: int) -> bool:
+    """``Title: "sentence" [n]``; the title only where the sentence leans on what went before it."""
+    passages = draft.found.passages
+    quote = quotation(passages, sentence.passage, sentence.start, sentence.end, room, word_places(sentence, question))
+    if quote is None:
+        return False
+    passage: Passage = passages[sentence.passage]
+    lead = f"{passage.title}: " if LEANING.match(sentence.text) and is_title(passage.title) else ""
+    piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
+    return draft.add(piece, sentence.passage, {passage.document})
+
+
+def is_title(title: str) -> bool:
     """A short title in words, not a file name."""
     return 0 < len(title.split()) <= 6 and not re.search(r"\w[-_/.]\w", title)

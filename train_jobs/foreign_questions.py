@@ -1,0 +1,68 @@
+"""Questions about other fields, from a small shipped list: what a corpus most likely does not answer.
+
+A corpus may be about any of them, so a thing that one of its documents speaks of is left out for it. Whole fields are
+either for training or held out: a model is judged on fields it never refused in training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from train_jobs.answering.terms import text_stems
+from train_jobs.splits import is_held_out
+
+LIST = Path(__file__).with_name("foreign_questions.txt")
+HELD_OUT_FIELDS = 0.35
+MAX_KNOWN = 0.5
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of life: templates with ``{}`` and the things that go into them."""
+
+    name: str
+    templates: tuple[str, ...]
+    things: tuple[str, ...]
+
+    @property
+    def held_out(self) -> bool:
+        return is_held_out(f"field {self.name}", HELD_OUT_FIELDS)
+
+
+def load_fields(lines: Iterable[str] | None = None) -> list[Field]:
+    """The shipped fields (or those of ``lines`` in the same format)."""
+    fields: list[tuple[str, list[str], list[str]]] = []
+    for raw in LIST.read_text(encoding="utf-8").splitlines() if lines is None else lines:
+        mark, _, text = raw.strip().partition(" ")
+        if raw.strip().startswith("["):
+            fields.append((raw.strip().strip("[]"), [], []))
+        elif mark == ">":
+            fields[-1][1].append(text)
+        elif mark == "-":
+            fields[-1][2].append(text)
+    return [Field(name, tuple(templates), tuple(things)) for name, templates, things in fields]
+
+
+def foreign_questions(held_out: bool, documents: Iterable[Collection[str]], picker: random.Random) -> list[str]:
+    """All questions of one side about things that no document speaks of, in random order.
+
+    Args:
+        held_out: those for the gate, or those for training.
+        documents: stems of every document's text (``text_stems``): a thing is spoken of where one holds all its stems. A
+            field more than half of whose things are spoken of belongs to the corpus, and is left out whole.
+    """
+    fields = [field for field in load_fields() if field.held_out == held_out]
+    stems = {thing: text_stems(thing) for field in fields for thing in field.things}
+    known: set[str] = set()
+    for text in documents:
+        known |= {thing for thing, parts in stems.items() if thing not in known and parts <= set(text)}
+    questions = []
+    for field in fields:
+        foreign = [thing for thing in field.things if thing not in known]
+        if len(foreign) >= (1 - MAX_KNOWN) * len(field.things):
+            questions += [template.format(thing) for template in field.templates for thing in foreign]
+    picker.shuffle(questions)
+    return questions
