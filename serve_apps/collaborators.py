@@ -63,6 +63,47 @@ class Sampling:
     seed: int | None = None
 
 
+@dataclass(frozen=True)
+class Band:
+    """What a gate measured on questions whose support lay in ``[low, high)``: mean score of the model and of quote."""
+
+    low: float
+    high: float
+    questions: int
+    model: float
+    quote: float
+
+
+@dataclass(frozen=True)
+class TierState:
+    """What the router knows of a tier.
+
+    Attributes:
+        ready: it can answer now.
+        earned: it passed its gate, so ``auto`` may choose it.
+        model_version: of what it serves.
+        knowledge_cutoff: empty when the tier knows nothing beyond the index.
+        continues: it is a language model that can continue a plain prompt.
+        price_ms: mean milliseconds of one answer, measured by the gate (0: not measured).
+        quote_ms: what quote took on the same questions.
+        bands: quality by support, measured by the gate on held-out documents.
+        ongoing: answers this gateway waits for from it right now.
+        capacity: answers it makes at once before they queue.
+    """
+
+    name: str
+    ready: bool = True
+    earned: bool = True
+    model_version: str = ""
+    knowledge_cutoff: str = ""
+    continues: bool = False
+    price_ms: float = 0.0
+    quote_ms: float = 0.0
+    bands: tuple[Band, ...] = ()
+    ongoing: int = 0
+    capacity: int = 1
+
+
 class GuardClient(Protocol):
     """The safety guard. Results come in the order of ``texts``."""
 
@@ -84,16 +125,21 @@ class RetrieverClient(Protocol):
 
 
 class TierClient(Protocol):
-    """One tier. ``knowledge_cutoff`` is empty when the tier knows nothing beyond the index."""
+    """One tier."""
 
     @property
-    def model_version(self) -> str: ...
+    def state(self) -> TierState: ...
 
-    @property
-    def knowledge_cutoff(self) -> str: ...
+    async def refresh(self) -> None:
+        """Bring ``state`` up to date; cheap enough for every request. Never raises: what is down is not ready."""
+        ...
 
     def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         """Text deltas, then exactly one Answer, last. A tier whose text is ready at once may yield only the Answer."""
+        ...
+
+    def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        """The plain continuation of a prompt, without passages: only where ``state.continues``."""
         ...
 
 

@@ -1,12 +1,14 @@
 """The Serve graph (R): every deployment, option and bind in one place.
 
-gateway (HTTP ingress) -> guard and retriever together -> quote -> guard. The classes that do the work are plain
-(`replicas.py`, `gateway.py`); here they become deployments.
+gateway (HTTP ingress) -> guard and retriever together -> quote or a model's tier -> guard. The classes that do the work
+are plain (`replicas.py`, `model_server.py`, `gateway.py`); here they become deployments.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ray import serve
@@ -19,6 +21,7 @@ from cluster.core.telemetry import METRICS
 from serve_apps import SERVED_CODE, handles
 from serve_apps.collaborators import TierClient
 from serve_apps.metrics_page import MetricsPage
+from serve_apps.model_server import ModelReplica
 from serve_apps.replicas import GuardReplica, QuoteReplica, RetrieverReplica, report_start
 
 APP = "plinth"
@@ -93,6 +96,14 @@ class Quote(QuoteReplica):
         report_start("quote", code)
 
 
+@serve.deployment(name="model")
+class ModelTier(ModelReplica):
+    def __init__(self, config: PlinthConfig, code: str, name: str) -> None:
+        stay_on_loopback()
+        super().__init__(config, name)
+        report_start("model", code)
+
+
 @serve.deployment(name="gateway")
 @serve.ingress()
 class GatewayIngress:
@@ -105,24 +116,30 @@ class GatewayIngress:
         guard: DeploymentHandle,
         retriever: DeploymentHandle,
         quote: DeploymentHandle,
+        models: dict[str, DeploymentHandle],
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
+        from serve_apps.evidence import features_of
         from serve_apps.gateway import Gateway
         from serve_apps.journal import Journal
         from train_jobs.answering.conversation import standalone_question
 
         stay_on_loopback()
         self._config = config
-        quoting: TierClient = handles.TierHandle(quote, model_version=source_hash("train_jobs/answering"))
+        tiers: dict[str, TierClient] = {
+            "quote": handles.QuoteHandle(quote, model_version=source_hash("train_jobs/answering"))
+        }
+        tiers |= {name: handles.ModelHandle(name, handle) for name, handle in models.items()}
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
             retriever=handles.RetrieverHandle(retriever),
-            tiers={"quote": quoting},
+            tiers=tiers,
             embedding_model=EMBEDDING_MODELS.get(config.index.embedder, "embedder"),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
             journal=Journal(RayRecorder()),
+            features_of=partial(features_of, section=config.answer),
         )
         report_start("gateway", code)
 
@@ -132,8 +149,8 @@ class GatewayIngress:
         return build_http(self._gateway, self._config.serve, metrics_source=MetricsPage())
 
 
-def build_app(config: PlinthConfig) -> serve.Application:
-    """The bound graph for ``serve.run`` or a Serve config file."""
+def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Application:
+    """The bound graph for ``serve.run``; ``models`` are the tiers that are models, there or still to be trained."""
     section = config.serve
     code = source_hash(*SERVED_CODE)  # classes travel by name: without it Serve would not notice new code
 
@@ -151,14 +168,18 @@ def build_app(config: PlinthConfig) -> serve.Application:
     guard = options(Guard, section.guard_replicas).bind(config, code)
     retriever = options(Retriever, section.retriever_replicas).bind(config, code)
     quote = options(Quote, section.quote_replicas).bind(config, code)
-    return options(GatewayIngress, section.gateway_replicas).bind(config, code, guard, retriever, quote)
+    tiers = {
+        name: options(ModelTier, section.model_replicas, name=f"model-{name}").bind(config, code, name)
+        for name in models
+    }
+    return options(GatewayIngress, section.gateway_replicas).bind(config, code, guard, retriever, quote, tiers)
 
 
-def run(config: PlinthConfig) -> None:
+def run(config: PlinthConfig, models: Sequence[str]) -> None:
     """Deploy on the connected cluster and return when every deployment is running."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the CLI says what happens
     serve.start(
         http_options={"host": config.cluster.host, "port": config.cluster.http_port},
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
-    serve.run(build_app(config), name=APP, route_prefix="/", logging_config={"log_level": "ERROR"})
+    serve.run(build_app(config, models), name=APP, route_prefix="/", logging_config={"log_level": "ERROR"})

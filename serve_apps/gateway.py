@@ -7,13 +7,15 @@ middleware, whatever broke. HTTP, OpenAI's shapes and deadlines are openai_http'
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from cluster.core.config import ServeSection
 from cluster.core.records import Answer, Citation, Verdict
+from data_jobs.retrieval.results import Retrieval
 from serve_apps.collaborators import (
     GuardClient,
     InputCheck,
@@ -23,69 +25,29 @@ from serve_apps.collaborators import (
     TierClient,
 )
 from serve_apps.errors import UnavailableError, bad_request, model_not_found
+from serve_apps.exchange import Ask, Delta, Done, Event, Plan
 from serve_apps.guards.characters import visible
 from serve_apps.guards.window import OutputWindow, Placeholders
 from serve_apps.journal import Journal, RequestRecord
-from serve_apps.routing import RouteDecision, known_models, route
+from serve_apps.routing import AUTO, QUOTE, Features, RouteDecision, known_models, route
 from serve_apps.shaping import Shaper
 from serve_apps.tokens import Tokens, WordPieces
 from serve_apps.waiting import or_unavailable, together
-
-if TYPE_CHECKING:
-    from data_jobs.retrieval.results import Retrieval
 
 GUARD = "the safety guard (nothing is sent unchecked)"
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check: soon at first, then seldom
 CONTENT_FILTER = "content_filter"
 
 
-@dataclass(frozen=True)
-class Ask:
-    """What a client wants answered: ``(role, text)`` turns, oldest first."""
-
-    model: str
-    turns: tuple[tuple[str, str], ...]
-    sampling: Sampling
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An ask that may go on: checked turns, the passages found for it, and the tier that answers."""
-
-    question: str
-    turns: tuple[tuple[str, str], ...]
-    retrieval: Retrieval
-    decision: RouteDecision
-
-
-@dataclass(frozen=True)
-class Delta:
-    """Checked text for the client."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """The end of an answer. ``plinth`` is the extra response data of the contract."""
-
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    plinth: dict[str, Any]
-
-
-Event = Delta | Done
-
-
 class Gateway:
     """Everything a request needs, handed in.
 
     Args:
-        tiers: by name, in order of preference; with ``auto`` they are the names clients may ask for.
+        tiers: by name; those that are ready, and ``auto``, are what clients may ask for.
         embedding_model: the name clients ask for embeddings by.
         question_of: the search question of a conversation (``answering.conversation.standalone_question``).
         longest_finding: the longest thing a guard can find, in characters (``pii.MAX_ENTITY_CHARS``).
+        features_of: what of question and passages the router looks at.
         tokens: counts usage and cuts at ``max_tokens``.
     """
 
@@ -100,10 +62,12 @@ class Gateway:
         question_of: Callable[[Sequence[tuple[str, str]]], str],
         longest_finding: int,
         journal: Journal,
+        features_of: Callable[[str, Retrieval], Features] | None = None,
         tokens: Tokens | None = None,
     ) -> None:
         self._section, self._guard, self._retriever, self._tiers = section, guard, retriever, dict(tiers)
         self._embedding_model, self._question_of, self._journal = embedding_model, question_of, journal
+        self._features_of = features_of or (lambda question, retrieval: Features())
         self._tokens = tokens or WordPieces()
         self._hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
 
@@ -115,10 +79,14 @@ class Gateway:
             ApiError: unknown model, or the guard refused the input.
             UnavailableError: guard, retriever or tier is down; text not yet yielded is dropped.
         """
+        await self.refresh()
         question = self._question(ask, record)
-        turns, question, retrieval = await self._check_and_search(ask.turns, question, record)
-        plan = Plan(question, turns, retrieval, self._route(ask, retrieval, record))
-        async with aclosing(self._speak(plan, ask.sampling, record)) as events:
+        if ask.plain and ask.model != AUTO and self._tiers[ask.model].state.continues:
+            plan = await self._plan_continuation(ask, question, record)
+        else:
+            turns, question, retrieval = await self._check_and_search(ask.turns, question, record)
+            plan = self._plan(ask, turns, question, retrieval, record)
+        async with aclosing(self._speak_or_fall_back(plan, ask.sampling, record)) as events:
             async for event in events:
                 yield event
 
@@ -133,6 +101,12 @@ class Gateway:
             raise model_not_found(ask.model, self.models)
         with record.stage("plan"):
             return _something_to_see(self._question_of(ask.turns), "messages")
+
+    async def _plan_continuation(self, ask: Ask, question: str, record: RequestRecord) -> Plan:
+        """A plain prompt passes the guard and goes to the tier as it is then; nothing is searched."""
+        checks = await self._guard_in([text for _, text in ask.turns], record, "prompt")
+        turns = tuple((role, check.text) for (role, _), check in zip(ask.turns, checks, strict=True))
+        return self._plan(ask, turns, turns[0][1], Retrieval(question), record)
 
     async def _check_and_search(
         self, turns: tuple[tuple[str, str], ...], question: str, record: RequestRecord
@@ -150,12 +124,46 @@ class Gateway:
             retrieval = await self._search(checked_question, None, record)
         return turns, checked_question, retrieval
 
-    def _route(self, ask: Ask, retrieval: Retrieval, record: RequestRecord) -> RouteDecision:
-        decision = route(ask.model, tuple(self._tiers))
+    def _plan(
+        self,
+        ask: Ask,
+        turns: tuple[tuple[str, str], ...],
+        question: str,
+        retrieval: Retrieval,
+        record: RequestRecord,
+    ) -> Plan:
+        with record.stage("route"):
+            tiers = [tier.state for tier in self._tiers.values()]
+            features = self._features_of(question, retrieval) if ask.model == AUTO else None
+            decision = route(ask.model, tiers, features)
         record.tier, record.routed = decision.tier, decision.reason
-        record.index_version = retrieval.index_version
+        record.index_version = retrieval.index_version or None
         record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
-        return decision
+        state = next(tier for tier in tiers if tier.name == decision.tier)
+        plain = ask.plain and ask.model != AUTO and state.continues
+        return Plan(question, turns, retrieval, decision, state, plain)
+
+    async def _speak_or_fall_back(
+        self, plan: Plan, sampling: Sampling, record: RequestRecord
+    ) -> AsyncGenerator[Event, None]:
+        """What ``auto`` chose may be down by now: before its first word, quote answers instead."""
+        silent = True
+        try:
+            async with aclosing(self._speak(plan, sampling, record)) as events:
+                async for event in events:
+                    silent = False
+                    yield event
+            return
+        except UnavailableError:
+            chosen = plan.decision
+            if not silent or chosen.reason == "requested" or chosen.tier == QUOTE or QUOTE not in self._tiers:
+                raise
+        decision = RouteDecision(QUOTE, "fallback", chosen.considered)
+        record.tier, record.routed = decision.tier, decision.reason
+        quoting = replace(plan, decision=decision, state=self._tiers[QUOTE].state)
+        async with aclosing(self._speak(quoting, sampling, record)) as events:
+            async for event in events:
+                yield event
 
     async def _speak(self, plan: Plan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Tier and guard(out): text is checked in growing windows and leaves through stop sequences and token limit."""
@@ -163,7 +171,11 @@ class Gateway:
         window = OutputWindow(self._hold_back, placeholders)
         shaper = Shaper(self._tokens, sampling.max_tokens, sampling.stops)
         said, unchecked, due, answer = "", 0, FIRST_WINDOW, None
-        async with aclosing(tier.stream(plan.question, plan.retrieval, sampling)) as items:
+        if plan.plain:
+            speech = tier.complete(plan.question, sampling)
+        else:
+            speech = tier.stream(plan.question, plan.retrieval, sampling)
+        async with aclosing(speech) as items:
             while answer is None:
                 with record.stage("tier"):
                     item = await anext(items, None)
@@ -192,7 +204,7 @@ class Gateway:
         if text := shaper.feed(window.release(checks[0].spans, final=True), final=True):
             yield Delta(text)
         clean = [placeholders.redact(text, check.spans) for text, check in zip(quoted, checks[1:], strict=True)]
-        yield self._done(plan, answer, clean, shaper.finish or "stop", shaper, record)
+        yield self._done(plan, answer, clean, shaper.finish or answer.finish, shaper, record)
 
     def _done(
         self,
@@ -206,23 +218,23 @@ class Gateway:
         """``answer`` is None when a guard withheld it; ``quoted`` are the checked texts of its citations."""
         answer = answer or Answer(text="", grounded=False, reason=CONTENT_FILTER)
         record.grounded, record.reason = answer.grounded, answer.reason
-        record.prompt_tokens = sum(self._tokens.count(text) for _, text in plan.turns)
-        record.completion_tokens = self._tokens.count(shaper.sent)
+        record.prompt_tokens = answer.prompt_tokens or sum(self._tokens.count(text) for _, text in plan.turns)
+        record.completion_tokens = answer.completion_tokens or self._tokens.count(shaper.sent)
         if not any(verdict.stage == "guard_out" for verdict in record.verdicts):
             record.judged((Verdict("guard_out", "allow"),))
-        tier = self._tiers[plan.decision.tier]
         plinth = {
             "answer_id": record.request_id.replace("req_", "ans_", 1),
             "tier": plan.decision.tier,
-            "model_version": tier.model_version,
+            "model_version": plan.state.model_version,
+            "route": {"reason": plan.decision.reason, "considered": plan.decision.considered},
             "citations": [_citation(c, quoted[4 * n : 4 * n + 4]) for n, c in enumerate(answer.citations)],
             "grounded": answer.grounded,
             "reason": answer.reason,
             "confidence": answer.confidence,
             "index_version": plan.retrieval.index_version,
             "index_as_of": plan.retrieval.index_as_of,
-            "knowledge_cutoff": tier.knowledge_cutoff or plan.retrieval.index_as_of,
-            "degraded": answer.dropped_passages > 0,
+            "knowledge_cutoff": plan.state.knowledge_cutoff or plan.retrieval.index_as_of,
+            "degraded": answer.dropped_passages > 0 or plan.decision.reason == "fallback",
             "dropped_passages": answer.dropped_passages,
             "cache": "off",
             "verdicts": [verdict.to_dict() for verdict in record.verdicts],
@@ -234,7 +246,18 @@ class Gateway:
     @property
     def models(self) -> tuple[str, ...]:
         """What may be asked for answers."""
-        return known_models(tuple(self._tiers))
+        return known_models([tier.state for tier in self._tiers.values()])
+
+    def facts(self, model: str) -> dict[str, Any] | None:
+        """Version and standing of a tier; None for names that are none."""
+        if model not in self._tiers:
+            return None
+        state = self._tiers[model].state
+        return {"version": state.model_version, "auto": state.earned}
+
+    async def refresh(self) -> None:
+        """Notice models that went live, were rolled back or died. Tiers do this in the background but for the first."""
+        await asyncio.gather(*(tier.refresh() for tier in self._tiers.values()))
 
     @property
     def embedding_model(self) -> str:

@@ -7,7 +7,12 @@ they ran on died: Serve does not do that by itself.
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -15,13 +20,16 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from cluster.core.records import Answer
-from serve_apps.collaborators import InputCheck, OutputCheck, Sampling
+from cluster.core.telemetry import log_event
+from serve_apps.collaborators import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.errors import UnavailableError
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.results import Retrieval
 
 RETRIES = 2
+REFRESH_S, STALE_S = 0.5, 2.0
+DEAD_AFTER_S = 3.0
 Result = TypeVar("Result")
 
 
@@ -79,24 +87,101 @@ class RetrieverHandle:
         return await call("retriever", lambda: self._handle.info.remote())
 
 
-class TierHandle:
-    """``TierClient`` over a Serve handle. Streams are not retried: what was sent cannot be taken back."""
+async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:
+    """What a tier says. Streams are not retried: what was sent cannot be taken back."""
+    try:
+        async for item in response:
+            yield item
+    except RayTaskError as error:
+        raise cause_of(error) from None
+    except (RayError, RayServeException) as error:
+        raise UnavailableError(f"the tier is not available ({type(error).__name__})") from error
+    finally:
+        response.cancel()
 
-    def __init__(self, handle: DeploymentHandle, model_version: str, knowledge_cutoff: str = "") -> None:
+
+class QuoteHandle:
+    """``TierClient`` of the quote tier: always ready, and what every other tier is measured against."""
+
+    def __init__(self, handle: DeploymentHandle, model_version: str) -> None:
         self._handle = handle.options(stream=True)
-        self.model_version = model_version
-        self.knowledge_cutoff = knowledge_cutoff
+        self._state = TierState("quote", model_version=model_version)
+        self._ongoing = 0
+
+    @property
+    def state(self) -> TierState:
+        return replace(self._state, ongoing=self._ongoing)
+
+    async def refresh(self) -> None:
+        """Nothing about it changes while it runs."""
 
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
-        response: Any = self._handle.stream.remote(question, retrieval, sampling)
+        self._ongoing += 1
         try:
-            async for item in response:
-                yield item
-        except RayTaskError as error:
-            raise cause_of(error) from None
-        except (RayError, RayServeException) as error:
-            raise UnavailableError(f"the tier is not available ({type(error).__name__})") from error
+            async with aclosing(_spoken(self._handle.stream.remote(question, retrieval, sampling))) as items:
+                async for item in items:
+                    yield item
         finally:
+            self._ongoing -= 1
+
+    async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        raise UnavailableError("quote is no language model: it continues nothing")
+        yield  # a generator, as the protocol wants
+
+
+class ModelHandle:
+    """``TierClient`` of a tier that is a model: asks its replicas now and then what they serve."""
+
+    def __init__(self, name: str, handle: DeploymentHandle) -> None:
+        self._name, self._handle, self._streams = name, handle, handle.options(stream=True)
+        self._state = TierState(name, ready=False, earned=False)
+        self._asked_at = -math.inf
+        self._asking: asyncio.Task[None] | None = None
+        self._ongoing = 0
+
+    @property
+    def state(self) -> TierState:
+        return replace(self._state, ongoing=self._ongoing)
+
+    async def refresh(self) -> None:
+        """At most one question in ``REFRESH_S``; waited for only after a silence, when what is known is old."""
+        age = time.monotonic() - self._asked_at
+        if self._asking is None or (self._asking.done() and age >= REFRESH_S):
+            self._asked_at = time.monotonic()
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        if age > STALE_S:
+            await asyncio.wait({self._asking}, timeout=STALE_S)
+
+    async def _ask(self) -> None:
+        response: Any = self._handle.state.remote()
+        try:
+            async with asyncio.timeout(DEAD_AFTER_S):
+                self._state = await response
+        except (RayError, RayServeException, TimeoutError) as error:
             response.cancel()
+            if self._state.ready:
+                log_event("gateway", "tier_lost", tier=self._name, error=str(error)[:300])
+            self._state = TierState(self._name, ready=False, earned=False)
+
+    async def stream(
+        self, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
+        async with aclosing(self._counted(self._streams.stream.remote(question, retrieval, sampling))) as items:
+            async for item in items:
+                yield item
+
+    async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        async with aclosing(self._counted(self._streams.complete.remote(prompt, sampling))) as items:
+            async for item in items:
+                yield item
+
+    async def _counted(self, response: Any) -> AsyncGenerator[str | Answer, None]:
+        self._ongoing += 1
+        try:
+            async with aclosing(_spoken(response)) as items:
+                async for item in items:
+                    yield item
+        finally:
+            self._ongoing -= 1

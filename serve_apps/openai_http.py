@@ -20,7 +20,8 @@ from cluster.core.errors import PlinthError
 from serve_apps.collaborators import Sampling
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
-from serve_apps.gateway import Ask, Delta, Done, Gateway
+from serve_apps.exchange import Ask, Delta, Done
+from serve_apps.gateway import Gateway
 from serve_apps.journal import CLIENT_GONE
 from serve_apps.limits import Limits, note, read_body, record_of, reply, stamp
 from serve_apps.replies import EventStream, JsonReply
@@ -67,7 +68,8 @@ def _add_openai_routes(app: FastAPI, gateway: Gateway, section: ServeSection) ->
         body: ChatRequest | CompletionRequest = parse(model, await read_body(request, section), section)
         record.stream = bool(body.stream)
         shape = ReplyShape(record.request_id, body.model, chat=isinstance(body, ChatRequest))
-        events = gateway.answer(Ask(body.model, body.turns, _sampling(body)), record)
+        plain = isinstance(body, CompletionRequest)
+        events = gateway.answer(Ask(body.model, body.turns, _sampling(body), plain), record)
         if body.stream:
             return EventStream(shape.chunks(events, body.wants_usage), record, section.request_timeout_s)
 
@@ -105,15 +107,17 @@ def _add_openai_routes(app: FastAPI, gateway: Gateway, section: ServeSection) ->
 
     @app.get("/v1/models")
     async def models() -> Response:
+        await gateway.refresh()
         names = (*gateway.models, gateway.embedding_model)
-        return JSONResponse({"object": "list", "data": [model_card(name, created) for name in names]})
+        return JSONResponse({"object": "list", "data": [model_card(n, created, gateway.facts(n)) for n in names]})
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
+        await gateway.refresh()
         names = (*gateway.models, gateway.embedding_model)
         if name not in names:
             raise model_not_found(name, names)
-        return JSONResponse(model_card(name, created))
+        return JSONResponse(model_card(name, created, gateway.facts(name)))
 
 
 def _add_other_routes(app: FastAPI, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> None:

@@ -21,7 +21,7 @@ from serve_apps.collaborators import InputCheck, OutputCheck, Sampling
 from serve_apps.errors import UnavailableError
 from serve_apps.guards.input import check_input
 from serve_apps.guards.output import check_output
-from serve_apps.live_index import LiveIndex, Loaded
+from serve_apps.live import Live, Loaded
 from train_jobs.answering.quote import answer
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class RetrieverReplica:
         self._embedder = load_embedder(config.index, threads=config.serve.embed_threads)
         # One thread: the embedder is not thread-safe, and torch spreads one query over its own threads.
         self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._loading = ThreadPoolExecutor(1, thread_name_prefix="load")
-        self._live: LiveIndex[Searcher] = LiveIndex(
-            Store(home.store_uri), config.index.name, self._load, home.root / "cache"
-        )
+        store, name = Store(home.store_uri), config.index.name
+        self._live: Live[Searcher] = Live(
+            "retriever", store, "indexes", name, lambda: store.alias("indexes", name, "live"), self._load,
+            home.root / "cache",
+        )  # fmt: skip
         self._live.refresh()
-        self._follower: asyncio.Task[None] | None = None
 
     def _load(self, folder: Path, manifest: Manifest) -> Searcher:
         from data_jobs.retrieval.search import Searcher
@@ -73,7 +73,7 @@ class RetrieverReplica:
         Raises:
             UnavailableError: no index is live yet.
         """
-        searcher = self._current().searcher
+        searcher = self._current().thing
         return await asyncio.get_running_loop().run_in_executor(self._work, searcher.search, question, k)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
@@ -96,14 +96,7 @@ class RetrieverReplica:
 
     def follow(self) -> None:
         """Start following the `live` alias, once."""
-        if self._follower is None or self._follower.done():
-            self._follower = asyncio.get_running_loop().create_task(self._follow())
-
-    async def _follow(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await loop.run_in_executor(self._loading, self._live.refresh)
-            await asyncio.sleep(self._config.retrieval.refresh_s)
+        self._live.follow(self._config.retrieval.refresh_s)
 
     def _current(self) -> Loaded[Searcher]:
         if self._live.current is None:

@@ -1,39 +1,114 @@
-"""Which tier answers: a pure decision with its reason."""
+"""Which tier answers: a pure decision with its reason.
+
+``auto`` chooses among the tiers that passed their gate. What decides is measured, not guessed: the gate's score of each
+tier on held-out questions whose support was like this question's; among tiers about as good, the cheaper one, counting
+the queue in front of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from serve_apps.collaborators import Band, TierState
 from serve_apps.errors import UnavailableError, model_not_found
 
-AUTO = "auto"
+AUTO, QUOTE = "auto", "quote"
+AS_GOOD = 0.02  # scores (0 to 1) closer than this count as equal: gates measure on a few hundred questions
+FEWEST = 10  # a band with fewer questions says nothing; all bands together are used then
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a decision looks at.
+
+    Attributes:
+        support: probability that the passages support an answer (``answering.abstention``).
+        supported: whether that is enough to answer at all.
+        names_document: the question names a retrieved document itself ("what does shutil.copy do").
+    """
+
+    support: float = 1.0
+    supported: bool = True
+    names_document: bool = False
 
 
 @dataclass(frozen=True)
 class RouteDecision:
-    """``reason`` is a closed set: ``requested`` (the client named the tier) | ``only_tier`` | ``default_tier``."""
+    """``reason`` is a closed set: ``requested`` (the client named the tier) | ``only_tier`` | ``unsupported`` (the
+    passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
+    ``cheaper_as_good`` | ``less_loaded`` | ``fallback`` (the tier chosen was down). ``considered`` holds measured score
+    and wait of each candidate."""
 
     tier: str
     reason: str
+    considered: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def known_models(tiers: Sequence[str]) -> tuple[str, ...]:
+def known_models(tiers: Sequence[TierState]) -> tuple[str, ...]:
     """The names a client may send as ``model``."""
-    return (AUTO, *tiers)
+    return (AUTO, *(tier.name for tier in tiers if tier.ready))
 
 
-def route(model: str, tiers: Sequence[str]) -> RouteDecision:
-    """Choose among ``tiers``, which are in order of preference.
+def route(model: str, tiers: Sequence[TierState], features: Features | None = None) -> RouteDecision:
+    """Choose a tier.
+
+    Args:
+        tiers: what is deployed, ready or not; ``quote`` is among them.
+        features: of question and passages.
 
     Raises:
-        ApiError: 404, ``model`` is neither ``auto`` nor a tier.
+        ApiError: 404, ``model`` is neither ``auto`` nor a ready tier.
         UnavailableError: no tier is there to choose from.
     """
-    if model in tiers:
-        return RouteDecision(model, "requested")
+    features = features or Features()
     if model != AUTO:
+        if any(tier.name == model and tier.ready for tier in tiers):
+            return RouteDecision(model, "requested")
         raise model_not_found(model, known_models(tiers))
-    if not tiers:
+    candidates = {tier.name: tier for tier in tiers if tier.ready and tier.earned}
+    if not candidates:
         raise UnavailableError("no tier is ready to answer")
-    return RouteDecision(tiers[0], "only_tier" if len(tiers) == 1 else "default_tier")
+    if len(candidates) == 1:
+        return RouteDecision(next(iter(candidates)), "only_tier")
+    if QUOTE in candidates and not features.supported:
+        return RouteDecision(QUOTE, "unsupported")
+    if QUOTE in candidates and features.names_document:
+        return RouteDecision(QUOTE, "names_document")
+    return _by_measure(candidates, features.support)
+
+
+def _by_measure(candidates: dict[str, TierState], support: float) -> RouteDecision:
+    bands = {name: band_of(tier.bands, support) for name, tier in candidates.items()}
+    scores = {name: band.model for name, band in bands.items() if band}
+    prices = {name: candidates[name].price_ms for name in scores}
+    if QUOTE in candidates:  # each gate measured quote beside its model on the same questions
+        scores[QUOTE] = max((band.quote for band in bands.values() if band), default=0.0)
+        prices[QUOTE] = max(tier.quote_ms for tier in candidates.values())
+    waits = {name: prices[name] * rounds(candidates[name]) for name in scores}
+    best = max(scores.values())
+    good = [name for name in scores if scores[name] >= best - AS_GOOD]
+    chosen = min(good, key=lambda name: (waits[name], -scores[name], name))
+    considered = {name: {"score": round(scores[name], 4), "wait_ms": round(waits[name], 2)} for name in sorted(scores)}
+    if len(good) == 1:
+        return RouteDecision(chosen, "measured_better", considered)
+    unloaded = min(good, key=lambda name: (prices[name], -scores[name], name))
+    return RouteDecision(chosen, "cheaper_as_good" if chosen == unloaded else "less_loaded", considered)
+
+
+def rounds(tier: TierState) -> int:
+    """How often the tier must answer until a new question has its answer: once, and once per full round in front."""
+    return 1 + tier.ongoing // max(1, tier.capacity)
+
+
+def band_of(bands: Sequence[Band], support: float) -> Band | None:
+    """The band a support probability falls into, or the mean of all where that band holds too few questions."""
+    for band in bands:
+        if band.low <= support < band.high and band.questions >= FEWEST:
+            return band
+    total = sum(band.questions for band in bands)
+    if not total:
+        return None
+    model = sum(band.model * band.questions for band in bands) / total
+    quote = sum(band.quote * band.questions for band in bands) / total
+    return Band(0.0, 1.0, total, model, quote)

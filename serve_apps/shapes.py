@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_apps.gateway import Delta, Done, Event
+from serve_apps.exchange import Delta, Done, Event
 
 _WORD = re.compile(r"\S+\s*|\s+")
 
@@ -100,5 +100,7 @@ def search_results(found: Sequence[dict[str, Any]], plinth: dict[str, Any]) -> d
     return {"object": "list", "data": [{"object": "search.result", **item} for item in found], "plinth": plinth}
 
 
-def model_card(name: str, created: int) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": created, "owned_by": "plinth"}
+def model_card(name: str, created: int, plinth: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One entry of the list of models; ``plinth`` holds the version served and whether ``auto`` may choose it."""
+    card = {"id": name, "object": "model", "created": created, "owned_by": "plinth"}
+    return {**card, "plinth": plinth} if plinth else card

@@ -9,7 +9,7 @@ from typing import Any
 from cluster.core.config import ServeSection
 from cluster.core.records import Answer, Citation, Passage
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.collaborators import InputCheck, OutputCheck, Sampling
+from serve_apps.collaborators import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.errors import UnavailableError
 from serve_apps.guards.input import check_input
 from serve_apps.guards.output import check_output
@@ -76,9 +76,6 @@ class FixedRetriever:
 class ScriptedTier:
     """Says ``deltas``, then its Answer. ``gate`` is awaited before each delta; ``error`` is raised at the end."""
 
-    model_version = "scripted-1"
-    knowledge_cutoff = ""
-
     def __init__(
         self,
         deltas: Sequence[str] = (TEXT,),
@@ -88,11 +85,24 @@ class ScriptedTier:
         error: Exception | None = None,
         breaks_off: bool = False,
         pause_s: float = 0.0,
+        state: TierState | None = None,
     ) -> None:
+        self.state = state or TierState("quote", model_version="scripted-1")
         self.deltas, self.citations, self.grounded = tuple(deltas), tuple(citations), grounded
         self.gate, self.error, self.breaks_off, self.pause_s = gate, error, breaks_off, pause_s
         self.questions: list[str] = []
+        self.prompts: list[str] = []
         self.closed = 0
+
+    async def refresh(self) -> None:
+        """Its state is what the test says."""
+
+    async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        self.prompts.append(prompt)
+        for delta in self.deltas:
+            yield delta
+        text = "".join(self.deltas)
+        yield Answer(text, (), False, "continuation", finish="length", prompt_tokens=7, completion_tokens=5)
 
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling

@@ -1,11 +1,13 @@
-"""plinth quickstart: from nothing to a cited answer in one command, resumable at any point."""
+"""plinth quickstart: from nothing to cited answers and a model of one's own in one command, resumable at any point."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from cluster import local_head
 from cluster.cli.ask import print_answer, stream_answer
 from cluster.cli.output import Stages, console, print_json
 from cluster.cli.service import deploy, start_head, wait_for
+from cluster.cli.training import train
 from cluster.cli.verbs import Commands, add_verb
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import ExitCode, PlinthError
+from cluster.core.errors import ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -35,24 +38,41 @@ STAGE_LOGS = {
     "prepare the corpus": "data.jsonl",
     "build the index": "index.jsonl",
     "deploy the service": "gateway.jsonl",
+    "train the tokenizer": "train.jsonl",
+    "pretrain the model": "train.jsonl",
+    "make examples": "train.jsonl",
+    "fine-tune the model": "train.jsonl",
+    "evaluate and publish the model": "train.jsonl",
+    "take the model live": "model.jsonl",
 }
+
+TOTAL_S = 345.0  # what the whole command may take on a laptop; training gets what the other stages leave
+BESIDE_TRAINING_S = 55.0  # making examples, evaluation, publication, going live
 
 
 def register(commands: Commands) -> None:
     parser = add_verb(
         commands, "quickstart", quickstart, "Start everything, index documents, answer questions, leave it running.",
-        "Stages: check the machine, start Ray, prepare the corpus, build the index, deploy the service, ask.\n"
-        "A second run reuses what is finished. Ctrl-C at any time; the same command goes on where it stopped.",
+        "Stages: check the machine, start Ray, prepare the corpus, build the index, deploy the service, ask; then,\n"
+        "while it already answers, train a small model on the corpus, judge it on held-out documents, and serve it\n"
+        "if it passed its gate. A second run reuses what is finished. Ctrl-C at any time; the same command goes on\n"
+        "where it stopped.",
     )  # fmt: skip
     parser.add_argument("--source", help="`pydocs` (default) or a folder of .md .rst .txt .jsonl files")
     parser.add_argument("--name", help="name of the dataset (default: from the source)")
+    parser.add_argument(
+        "--train-minutes", type=float, metavar="M",
+        help="wall-clock minutes of training (default: what is left of six minutes; 0: train nothing)",
+    )  # fmt: skip
 
 
 def quickstart(args: argparse.Namespace) -> int:
     from data_jobs.commands import configure
 
-    home = Home.from_env()
+    home, began = Home.from_env(), time.monotonic()
     config, stages = configure(args, home), Stages(show=not args.json)
+    if args.train_minutes is not None and not 0 <= args.train_minutes < math.inf:
+        raise UsageError(f"--train-minutes {args.train_minutes}: give minutes, 0 or more")
     if config.data.source != "pydocs":
         from data_jobs.sources.files import check_folder
 
@@ -64,15 +84,22 @@ def quickstart(args: argparse.Namespace) -> int:
         with stages.run("load the index"):
             wait_for(instance.base_url, "/readyz", home)
             _wait_for_version(instance.base_url, index.version, home)
+        answers = _ask(config, instance.base_url, dataset, Store(home.store_uri), args.json, stages)
+        if args.train_minutes is None:
+            seconds = TOTAL_S - BESIDE_TRAINING_S - (time.monotonic() - began)
+        else:
+            seconds = args.train_minutes * 60
+        trained = None
+        if args.train_minutes != 0:
+            trained = train(config, home, instance.base_url, (dataset, index), seconds, stages)
     except PlinthError as error:
         log = STAGE_LOGS.get(stages.current)
         hint = f" (stage '{stages.current}'; log: {home.logs / log})" if log else ""
         raise type(error)(f"{error.message}{hint}", **error.extras) from error
-    answers = _ask(config, instance.base_url, dataset, Store(home.store_uri), args.json, stages)
     if args.json:
         print_json({
             "base_url": instance.base_url, "dataset": dataset.version, "index": index.version,
-            "seconds": stages.seconds, "answers": answers,
+            "seconds": stages.seconds, "answers": answers, "model": trained,
         })  # fmt: skip
         return ExitCode.DONE
     console.print()
@@ -103,8 +130,6 @@ def _prepare_and_index(config: PlinthConfig, home: Home, stages: Stages) -> tupl
 
 def _wait_for_version(base_url: str, version: str, home: Home) -> None:
     """Until the retriever serves the index just built (it follows the alias)."""
-    import time
-
     import httpx
 
     from cluster.cli.service import READY_TIMEOUT_S

@@ -43,7 +43,9 @@ def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages)
     With other settings or newer code, Serve replaces the replicas one by one while the old ones answer.
     """
     with stages.run("deploy the service"):
-        wanted = json.dumps({**config.model_dump(exclude={"cluster", "data"}), "code": source_hash(*SERVED_CODE)})
+        models = model_tiers(config, Store(home.store_uri))
+        settings = config.model_dump(exclude={"cluster", "data", "train", "gate"})
+        wanted = json.dumps({**settings, "models": models, "code": source_hash(*SERVED_CODE)})
         deployed = home.run / "deployed.json"
         last = json.loads(deployed.read_text()) if deployed.exists() else {}
         if last == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):
@@ -52,9 +54,16 @@ def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages)
         with connected(home):
             from serve_apps.deploy import run
 
-            run(config)
+            run(config, models)
         wait_for(instance.base_url, "/healthz", home)
         write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))
+
+
+def model_tiers(config: PlinthConfig, store: Store) -> list[str]:
+    """The tiers that are models: every registered one, and the one this configuration trains."""
+    from actors.registry import Registry
+
+    return sorted({config.train.name, *Registry(store).names()})
 
 
 def _same_place(config: PlinthConfig, instance: Instance) -> None:

@@ -153,7 +153,8 @@ class Answer(_Record):
     """What a tier says: ``text`` with [n] markers, citations in that order (at most 5), and whether it is grounded.
 
     ``grounded`` is False when the tier abstained; ``reason`` then says why (closed set). ``dropped_passages`` counts
-    passages left out because the prompt was too long.
+    passages left out because the prompt was too long. ``finish`` is ``length`` when a token limit ended the text;
+    token counts are the tier's own tokenizer's, 0 where it has none.
     """
 
     text: str
@@ -162,6 +163,9 @@ class Answer(_Record):
     reason: str = "supported"
     confidence: float = 0.0
     dropped_passages: int = 0
+    finish: Literal["stop", "length"] = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True)

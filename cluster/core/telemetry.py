@@ -19,7 +19,7 @@ from cluster.core.home import Home
 from cluster.core.storage import utc_now
 
 MAX_VALUE_CHARS = 2_000
-COMPONENTS = ("gateway", "retriever", "guard", "quote", "data", "index", "cluster", "cli")
+COMPONENTS = ("gateway", "retriever", "guard", "quote", "model", "data", "index", "train", "registry", "cluster", "cli")
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ def test_a_damaged_index_is_refused_and_the_last_good_one_serves(service: Servic
     store = Store(str(service.home / "store"))
     store.move_alias("indexes", "main", "live", other, why="test")
     log = service.home / "logs" / "retriever.jsonl"
-    eventually(lambda: '"index_refused"' in log.read_text(), what="the refusal in the log")
+    eventually(lambda: '"refused"' in log.read_text(), what="the refusal in the log")
     assert service.ask("How much oil does the engine take?").json()["plinth"]["index_version"] == live
     service.plinth("index", "rollback")
 

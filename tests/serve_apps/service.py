@@ -19,6 +19,7 @@ from serve_apps.gateway import Gateway
 from serve_apps.guards.personal import LONGEST
 from serve_apps.journal import Journal
 from serve_apps.openai_http import build_http
+from serve_apps.routing import Features
 from tests.fakes import FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
 from train_jobs.answering.conversation import standalone_question
 
@@ -34,6 +35,8 @@ class Service:
     guard: Any = field(default_factory=RealGuard)
     retriever: Any = field(default_factory=FixedRetriever)
     tier: Any = field(default_factory=ScriptedTier)
+    models: dict[str, Any] = field(default_factory=dict)
+    features: Features = field(default_factory=Features)
     section: ServeSection = field(default_factory=ServeSection)
     recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -46,11 +49,12 @@ class Service:
             self.section,
             guard=self.guard,
             retriever=self.retriever,
-            tiers={"quote": self.tier},
+            tiers={"quote": self.tier, **self.models},
             embedding_model=EMBEDDER,
             question_of=standalone_question,
             longest_finding=LONGEST,
             journal=Journal(self.recorder, self._write),
+            features_of=lambda question, retrieval: self.features,
         )
 
         async def metrics() -> str:

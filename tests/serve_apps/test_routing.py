@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from serve_apps.collaborators import Band, TierState
 from serve_apps.errors import ApiError, UnavailableError, shown
-from serve_apps.routing import RouteDecision, route
+from serve_apps.routing import Features, route
 from serve_apps.waiting import or_unavailable, together
+
+BANDS = (Band(0.0, 0.5, 40, 0.30, 0.40), Band(0.5, 1.0, 60, 0.80, 0.60))
+QUOTE = TierState("quote")
+SMALL = TierState("small", price_ms=20.0, quote_ms=5.0, bands=BANDS, capacity=8)
+REFUSED = replace(SMALL, earned=False)
+ABSENT = replace(SMALL, ready=False, earned=False)
 
 
 @pytest.mark.parametrize(
-    ("model", "tiers", "expected"),
+    ("model", "tiers", "features", "tier", "reason"),
     [
-        ("quote", ("quote",), RouteDecision("quote", "requested")),
-        ("auto", ("quote",), RouteDecision("quote", "only_tier")),
-        ("auto", ("small", "quote"), RouteDecision("small", "default_tier")),
-        ("quote", ("small", "quote"), RouteDecision("quote", "requested")),
+        ("quote", (QUOTE, SMALL), Features(), "quote", "requested"),
+        ("small", (QUOTE, REFUSED), Features(), "small", "requested"),
+        ("auto", (QUOTE,), Features(), "quote", "only_tier"),
+        ("auto", (QUOTE, REFUSED), Features(0.9), "quote", "only_tier"),
+        ("auto", (QUOTE, ABSENT), Features(0.9), "quote", "only_tier"),
+        ("auto", (QUOTE, SMALL), Features(0.9), "small", "measured_better"),
+        ("auto", (QUOTE, SMALL), Features(0.2), "quote", "measured_better"),
+        ("auto", (QUOTE, SMALL), Features(0.9, supported=False), "quote", "unsupported"),
+        ("auto", (QUOTE, SMALL), Features(0.9, names_document=True), "quote", "names_document"),
     ],
 )
-def test_route(model: str, tiers: tuple[str, ...], expected: RouteDecision) -> None:
-    assert route(model, tiers) == expected
+def test_route(model: str, tiers: tuple[TierState, ...], features: Features, tier: str, reason: str) -> None:
+    decision = route(model, tiers, features)
+    assert (decision.tier, decision.reason) == (tier, reason)
+
+
+def test_as_good_means_the_cheaper_and_load_turns_the_choice() -> None:
+    equal = replace(SMALL, bands=(Band(0.0, 1.01, 100, 0.60, 0.61),))
+    cheap = route("auto", (QUOTE, equal), Features(0.9))
+    assert (cheap.tier, cheap.reason) == ("quote", "cheaper_as_good")
+    assert cheap.considered == {"quote": {"score": 0.61, "wait_ms": 5.0}, "small": {"score": 0.6, "wait_ms": 20.0}}
+    busy = route("auto", (replace(QUOTE, ongoing=9), equal), Features(0.9))
+    assert (busy.tier, busy.reason) == ("small", "less_loaded")
+
+
+def test_a_thin_band_says_nothing_and_all_bands_together_decide() -> None:
+    thin = (Band(0.0, 0.5, 90, 0.2, 0.6), Band(0.5, 1.0, 3, 1.0, 0.0))
+    assert route("auto", (QUOTE, replace(SMALL, bands=thin)), Features(0.9)).tier == "quote"
+    unmeasured = route("auto", (QUOTE, replace(SMALL, bands=())), Features(0.9))
+    assert (unmeasured.tier, unmeasured.reason) == ("quote", "measured_better")
 
 
 def test_route_refuses() -> None:
-    with pytest.raises(ApiError) as unknown:
-        route("gpt-4o", ("quote",))
-    assert (unknown.value.status, unknown.value.extras["code"]) == (404, "model_not_found")
+    for tiers in ((QUOTE,), (QUOTE, ABSENT)):
+        with pytest.raises(ApiError) as unknown:
+            route("small", tiers)
+        assert (unknown.value.status, unknown.value.extras["code"]) == (404, "model_not_found")
     with pytest.raises(UnavailableError):
         route("auto", ())
 

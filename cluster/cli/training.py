@@ -1,0 +1,94 @@
+"""The training part of `plinth quickstart`: a model of one's own, judged, live if it passed, shown either way."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+from actors.registry import Registry
+from cluster.cli.ask import print_answer, stream_answer
+from cluster.cli.output import Stages, console, print_table
+from cluster.connect import connected
+from cluster.core.config import PlinthConfig
+from cluster.core.errors import EnvironmentFaultError
+from cluster.core.home import Home
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+
+LIVE_TIMEOUT_S = 60.0
+
+
+def train(
+    config: PlinthConfig,
+    home: Home,
+    base_url: str,
+    corpus: tuple[Manifest, Manifest],
+    seconds: float,
+    stages: Stages,
+) -> dict[str, Any] | None:
+    """Train on a corpus (dataset and index), wait until the service has the model, and print the gate's table.
+
+    Returns what --json prints of it; None where the corpus is too small to train on, which is said.
+    """
+    dataset, index = corpus
+    if dataset.counts["kept"] < config.train.min_documents:
+        console.print(
+            f"[yellow]No model was trained:[/yellow] {dataset.counts['kept']:,} documents are fewer than "
+            f"train.min_documents={config.train.min_documents}; `quote` answers alone."
+        )
+        return None
+    if stages.show:
+        console.print("\nThe service answers already; now a model of its own is trained on the corpus.")
+    store = Store(home.store_uri)
+    with connected(home):
+        from train_jobs.build_model import build_model
+
+        built = build_model(config, store, dataset, index, stages, seconds)
+    with stages.run("take the model live"):
+        served = Registry(store).served(built.model.name)
+        assert served is not None, "it was registered a moment ago"
+        wait_until_live(base_url, served.manifest, home)  # a refused model leaves an earlier champion in its place
+    if stages.show:
+        print_gate(built.model.name, built.gate.to_dict())
+        _show_one_answer(base_url, built.model.name)
+    return {
+        "name": built.model.name, "version": built.model.version, "gate": built.gate.to_dict(),
+        "held_out": built.report,
+    }  # fmt: skip
+
+
+def wait_until_live(base_url: str, model: Manifest, home: Home) -> None:
+    """Until the service serves this version of the model (replicas follow the registry)."""
+    deadline = time.monotonic() + LIVE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        reply = httpx.get(f"{base_url}/v1/models", timeout=10, trust_env=False)
+        versions = {card["id"]: card.get("plinth", {}).get("version") for card in reply.json()["data"]}
+        if versions.get(model.name) == model.version:
+            return
+        time.sleep(0.2)
+    raise EnvironmentFaultError(
+        f"the model {model.name}@{model.version} did not go live; see {home.logs / 'model.jsonl'}"
+    )
+
+
+def print_gate(name: str, gate: dict[str, Any]) -> None:
+    """The gate's table, passed or refused."""
+    verdict = "[green]passed[/green]" if gate["passed"] else "[red]refused[/red]"
+    rows = [
+        ("[green]✓[/green]" if check["passed"] else "[red]✗[/red]", check["name"], f"{check['value']:.3f}",
+         f"{check['threshold']:.3f}", check["reason"]) for check in gate["checks"]
+    ]  # fmt: skip
+    console.print()
+    print_table(
+        f"Gate of {name}: {verdict}", ("", "check", "measured", "wanted", ""), rows, numeric=("measured", "wanted")
+    )
+    if not gate["passed"]:
+        console.print(f"`{name}` answers only when asked for by name; `auto` stays with what passed.")
+
+
+def _show_one_answer(base_url: str, name: str) -> None:
+    question = "How do I copy a file?"
+    console.print(f"\n[bold]{question}[/bold] (asked of {name} by name)")
+    print_answer(stream_answer(base_url, [{"role": "user", "content": question}], name, None))

@@ -1,0 +1,20 @@
+"""What the router looks at in a question and the passages found for it."""
+
+from __future__ import annotations
+
+from cluster.core.config import AnswerSection
+from data_jobs.retrieval.results import Retrieval
+from serve_apps.routing import Features
+from train_jobs.answering.abstention import support
+from train_jobs.answering.terms import question_terms
+
+
+def features_of(question: str, retrieval: Retrieval, section: AnswerSection) -> Features:
+    """Support of the passages, and whether the question names one of the documents found."""
+    verdict = support(question, retrieval, section.min_confidence)
+    named = {term.text.lower() for term in question_terms(question) if term.identifier}
+    return Features(
+        support=verdict.probability,
+        supported=verdict.grounded,
+        names_document=any(passage.document.lower() in named for passage in retrieval.passages),
+    )

@@ -1,0 +1,285 @@
+"""A tier that is a language model, as a plain class: what runs inside each replica of it.
+
+Follows the model's registry: the champion is served, else the candidate; a new version goes live without a restart, a
+damaged one is refused while the last good one serves. The engine works in a thread of its own; tokenizer, prompt,
+detokenising and stop strings are here, above it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.registry import Registry
+from cluster.core.config import PlinthConfig
+from cluster.core.errors import BadInputError, IncompatibleError
+from cluster.core.home import Home
+from cluster.core.records import Answer, Manifest
+from cluster.core.storage import Store
+from serve_apps.collaborators import Band, Sampling, TierState
+from serve_apps.engines import load_engine
+from serve_apps.engines.protocol import Capabilities, Engine, EngineSampling
+from serve_apps.errors import UnavailableError, bad_request, context_too_long
+from serve_apps.live import Live
+from train_jobs.answering.prompt import lay_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from data_jobs.retrieval.results import Retrieval
+
+POINT_TOKENS = 8  # the longest completion of a pointing model: a few sentence ids and the end
+REFRESH_S = 0.5
+DRAIN_S = 60.0
+CONTINUATION = "continuation"
+
+
+@dataclass
+class ServedModel:
+    """One loaded version. ``users`` counts the answers being made with it."""
+
+    engine: Engine
+    capabilities: Capabilities
+    tokenizer: PreTrainedTokenizerBase
+    facts: dict[str, Any]
+    version: str
+    users: int = 0
+
+    def ids(self, text: str, plain: bool = False) -> list[int]:
+        """Token ids; in a ``plain`` text (a client's) what looks like a special token is just characters."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain))
+
+    def text(self, ids: Sequence[int], special: bool = False) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=not special))
+
+
+class ModelReplica:
+    """Serves the registered model ``name`` as a tier of the same name."""
+
+    def __init__(self, config: PlinthConfig, name: str) -> None:
+        home = Home.from_env()
+        self._config, self._name, self._store = config, name, Store(home.store_uri)
+        self._registry = Registry(self._store)
+        self._earned: tuple[str, bool] = ("", False)
+        self._gate: tuple[str, dict[str, Any]] = ("", {})
+        self._live: Live[ServedModel] = Live(
+            "model", self._store, "models", name, self._wanted, self._load, home.root / "cache", _retire
+        )
+        self._live.refresh()
+
+    def _wanted(self) -> str | None:
+        served = self._registry.served(self._name)
+        if served is None:
+            return None
+        self._earned = (served.version, served.champion)
+        if self._gate[0] != served.version:
+            self._gate = (served.version, gate_report(self._store, self._name, served.version))
+        return served.version
+
+    def _load(self, folder: Path, manifest: Manifest) -> ServedModel:
+        from transformers import AutoTokenizer
+
+        facts = json.loads((folder / "plinth.json").read_text())
+        tokenizer_file = folder / "tokenizer.json"
+        wanted = facts.get("tokenizer_sha256")
+        if wanted and hashlib.sha256(tokenizer_file.read_bytes()).hexdigest() != wanted:
+            raise IncompatibleError(f"models {self._name}@{manifest.version} carries the tokenizer of another model")
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        engine = load_engine(self._config.serve, folder)
+        capabilities = engine.start()
+        return ServedModel(engine, capabilities, tokenizer, facts, manifest.version)
+
+    async def check_health(self) -> None:
+        """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
+        self._live.follow(REFRESH_S)
+
+    async def state(self) -> TierState:
+        """What the gateway's router should know now."""
+        self._live.follow(REFRESH_S)
+        if self._live.current is None:
+            return TierState(self._name, ready=False, earned=False)
+        model = self._live.current.thing
+        report = self._gate[1] if self._gate[0] == model.version else {}
+        ms = report.get("ms", {})
+        return TierState(
+            self._name,
+            earned=self._earned == (model.version, True),
+            model_version=model.version,
+            knowledge_cutoff=model.facts.get("knowledge_cutoff", ""),
+            continues=True,
+            price_ms=float(ms.get("model", 0.0)),
+            quote_ms=float(ms.get("quote", 0.0)),
+            bands=tuple(
+                Band(b["low"], b["high"], b["n"], b["model"], b["quote"]) for b in report.get("bands", ()) if b["n"]
+            ),
+            capacity=model.capabilities.concurrent,
+        )
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+    async def stream(
+        self, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
+        """An answer from the passages: by pointing at sentences, or in free text with [n] markers.
+
+        Raises:
+            UnavailableError: no version of the model is live.
+        """
+        with self._using() as model:
+            speak = self._pointed if model.facts.get("format") == "points" else self._free_text
+            async with aclosing(speak(model, question, retrieval, sampling)) as items:
+                async for item in items:
+                    yield item
+
+    async def _pointed(
+        self, model: ServedModel, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
+        from train_jobs.answering.pointed import pointed_answer
+
+        """``sampling`` has nothing to act on: the choice of sentences is always the likeliest one."""
+        budget = model.capabilities.context_tokens - POINT_TOKENS
+        prompt = lay_out(question, retrieval, self._config.answer, lambda text: len(model.ids(text)), budget)
+        ids = model.ids(prompt.text)
+        made: list[int] = []
+        wanted = EngineSampling(max_new_tokens=POINT_TOKENS, stop_ids=_ends(model))
+        async with aclosing(model.engine.submit(ids, wanted)) as deltas:
+            async for delta in deltas:
+                made.extend(delta.ids)
+        text = model.text(made, special=True)
+        answer = pointed_answer(question, retrieval, prompt, text, self._config.answer)
+        yield _counted(answer, len(ids), len(made))
+
+    async def _free_text(
+        self, model: ServedModel, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
+        from train_jobs.answering.chat import chat_prompt, text_answer
+
+        room = model.capabilities.context_tokens - min(
+            self._config.serve.max_new_tokens, model.capabilities.context_tokens // 4
+        )
+        prompt, shown = chat_prompt(question, retrieval, model.tokenizer, self._config.answer, room)
+        ids = model.ids(prompt)
+        said, finish, count = "", "stop", 0
+        async with aclosing(self._text(model, ids, sampling)) as pieces:
+            async for piece, made, ended in pieces:
+                said, count, finish = said + piece, made, ended or finish
+                if piece:
+                    yield piece
+        yield _counted(text_answer(question, shown, said, self._config.answer), len(ids), count, finish)
+
+    async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        """The plain continuation of ``prompt``: no passages, so never grounded.
+
+        Raises:
+            ApiError: 400, the prompt leaves no room in the model's context.
+            UnavailableError: no version of the model is live.
+        """
+        with self._using() as model:
+            ids = model.ids(prompt, plain=True)
+            if not ids:
+                raise bad_request("the prompt holds nothing this model has tokens for", "prompt")
+            if len(ids) >= model.capabilities.context_tokens:
+                raise context_too_long(len(prompt), model.capabilities.context_tokens, "prompt")
+            said, finish, count = "", "stop", 0
+            async with aclosing(self._text(model, ids, sampling)) as pieces:
+                async for piece, made, ended in pieces:
+                    said, count, finish = said + piece, made, ended or finish
+                    if piece:
+                        yield piece
+            yield _counted(Answer(said, (), False, CONTINUATION), len(ids), count, finish)
+
+    async def _text(
+        self, model: ServedModel, ids: Sequence[int], sampling: Sampling
+    ) -> AsyncGenerator[tuple[str, int, str], None]:
+        """(new text, tokens so far, how it ended or ""): detokenised as it comes, up to the first stop string."""
+        room = model.capabilities.context_tokens - len(ids)
+        limit = min(sampling.max_tokens or self._config.serve.max_new_tokens, self._config.serve.max_new_tokens, room)
+        wanted = EngineSampling(
+            max_new_tokens=max(1, limit),
+            temperature=sampling.temperature or 0.0,
+            top_p=sampling.top_p if sampling.top_p is not None else 1.0,
+            seed=sampling.seed,
+            stop_ids=_ends(model),
+        )
+        made: list[int] = []
+        sent = ""
+        async with aclosing(model.engine.submit(ids, wanted)) as deltas:
+            async for delta in deltas:
+                made.extend(delta.ids)
+                text = model.text(made)
+                ended = delta.finish
+                if not ended and text.endswith("\ufffd"):
+                    continue  # half a character: its other bytes come with the next tokens
+                place = min((at for stop in sampling.stops if (at := text.find(stop)) >= 0), default=-1)
+                if place >= 0:
+                    yield text[len(sent) : place], len(made), "stop"
+                    return
+                keep = 0 if ended else max((len(stop) - 1 for stop in sampling.stops), default=0)
+                upto = max(len(sent), len(text) - keep)
+                yield text[len(sent) : upto], len(made), ended
+                sent = text[:upto]
+
+    def _using(self) -> _Use:
+        if self._live.current is None:
+            raise UnavailableError(f"the model {self._name} has no version that can be served yet")
+        return _Use(self._live.current.thing)
+
+
+class _Use:
+    """Counts an answer being made, so that a replaced engine is stopped only after its last one."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    def __enter__(self) -> ServedModel:
+        self._model.users += 1
+        return self._model
+
+    def __exit__(self, *error: object) -> None:
+        self._model.users -= 1
+
+
+def _retire(model: ServedModel) -> None:
+    """Stop a replaced engine when nobody uses it any more, at the latest after DRAIN_S."""
+
+    def drain() -> None:
+        waited = threading.Event()
+        left = DRAIN_S
+        while model.users and left > 0:
+            waited.wait(0.1)
+            left -= 0.1
+        model.engine.stop()
+
+    threading.Thread(target=drain, name="retire-engine", daemon=True).start()
+
+
+def _ends(model: ServedModel) -> tuple[int, ...]:
+    end = model.tokenizer.eos_token_id
+    return (int(end),) if end is not None else ()
+
+
+def _counted(answer: Answer, prompt: int, completion: int, finish: str = "stop") -> Answer:
+    return replace(
+        answer, prompt_tokens=prompt, completion_tokens=completion, finish="length" if finish == "length" else "stop"
+    )
+
+
+def gate_report(store: Store, name: str, version: str) -> dict[str, Any]:
+    """What the gate measured of this version: its report's JSON; empty where no gate looked at it.
+
+    The newest report of a model version is found by an alias named after that version.
+    """
+    try:
+        manifest = store.manifest("gates", name, version)
+    except BadInputError:
+        return {}
+    report: dict[str, Any] = store.read_json(f"{store.artefact(manifest)}/report.json")
+    return report
+
+
+__all__ = ["CONTINUATION", "ModelReplica", "ServedModel", "gate_report"]

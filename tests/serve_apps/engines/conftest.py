@@ -1,0 +1,72 @@
+"""One trained model for the session, converted once, and a started engine of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_apps.engines.openvino import OpenVinoEngine
+from serve_apps.engines.protocol import Engine
+from serve_apps.engines.torch_reference import TransformersEngine
+from tests.serve_apps.engines.models import random_llama, train
+from train_jobs.export.openvino import export
+
+
+@dataclass
+class Published:
+    """A folder as a published model has it, and the model in memory."""
+
+    folder: Path
+    model: Any
+
+
+def engine_of(kind: str, folder: Path) -> Engine:
+    return OpenVinoEngine(folder, threads=1, precision="f32") if kind == "openvino" else TransformersEngine(folder, 1)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    import torch
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("published")
+    model = random_llama(folder)
+    loss = train(model)
+    assert loss < 3.0, "the model has learnt nothing, so its choices mean nothing"
+    model.save_pretrained(folder)
+    export(folder, folder / "openvino")
+    return Published(folder, model)
+
+
+@pytest.fixture(params=["openvino", "transformers"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def fresh(kind: str, published: Published) -> Iterator[Engine]:
+    """An engine of the test's own, started."""
+    engine = engine_of(kind, published.folder)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def engines(published: Published) -> Iterator[dict[str, Engine]]:
+    running = {kind: engine_of(kind, published.folder) for kind in ("openvino", "transformers")}
+    for engine in running.values():
+        engine.start()
+    yield running
+    for engine in running.values():
+        engine.stop()
+
+
+@pytest.fixture
+def engine(kind: str, engines: dict[str, Engine]) -> Engine:
+    """The session's engine of a kind, for tests that leave it as it was."""
+    return engines[kind]

@@ -1,0 +1,207 @@
+"""A model tier inside its replica: real engine, real tokenizer, real registry; a tiny model made here."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.registry import Registry
+from cluster.core.config import PlinthConfig, configured
+from cluster.core.records import Answer, Passage
+from cluster.core.storage import Store
+from data_jobs.retrieval.features import FEATURES
+from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from serve_apps.collaborators import Sampling
+from serve_apps.errors import ApiError, UnavailableError
+from serve_apps.model_server import ModelReplica
+
+pytestmark = pytest.mark.process
+
+CORPUS = [
+    "Copy a directory tree recursively.",
+    "Return a list of the names in a folder.",
+    "Wait for some seconds.",
+] * 20
+PASSAGES = tuple(
+    Passage(f"{name}#0", name, name, "lib.py:1", text, 0, len(text), 1.0 - n / 10, 0.6, 0.5, "", "function")
+    for n, (name, text) in enumerate([("shutil.copytree", CORPUS[0]), ("os.listdir", CORPUS[1])])
+)
+FOUND = Retrieval(
+    "How do I copy a folder?",
+    PASSAGES,
+    tuple(ScoredSentence(n, 0, len(p.text), p.text, 0.6 - n / 10, 0.5) for n, p in enumerate(PASSAGES)),
+    dict.fromkeys(FEATURES, 0.5),
+    "v1",
+    "2026-01-01T00:00:00+00:00",
+)
+
+
+def make_model(folder: Path, seed: int) -> None:
+    """A random Llama of 30k parameters and a byte-level tokenizer with our special tokens."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=True,
+        bos_token_id=fast.bos_token_id, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+
+
+def publish(store: Store, seed: int, kind: str = "points", tokenizer_sha256: str = "") -> str:
+    """Convert, publish and register a tiny model; returns its version."""
+    from train_jobs.export.openvino import export
+
+    staging = Path(store.staging(f"test-{seed}-{kind}"))
+    make_model(staging, seed)
+    export(staging, staging / "openvino")
+    digest = hashlib.sha256((staging / "tokenizer.json").read_bytes()).hexdigest()
+    facts = {
+        "format": kind, "tier": "tiny", "context_tokens": 256, "tokenizer_sha256": tokenizer_sha256 or digest,
+        "parameters": 30_000, "license": "Apache-2.0", "knowledge_cutoff": "",
+        "provenance": {"checkpoint": "tiny@1", "tokenizer": "tiny@1", "dataset": "d@1"},
+    }  # fmt: skip
+    (staging / "plinth.json").write_text(json.dumps(facts))
+    manifest = store.publish("models", "tiny", str(staging), run_key=f"tiny-{seed}-{kind}")
+    Registry(store).register("tiny", manifest.version)
+    return manifest.version
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("PLINTH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PLINTH_STORE", str(tmp_path / "store"))
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture(params=["openvino", "transformers"])
+def config(request: pytest.FixtureRequest) -> PlinthConfig:
+    return configured(PlinthConfig(), [f"serve.engine={request.param}", "serve.engine_precision=f32"])
+
+
+async def heard(items: AsyncGenerator[str | Answer, None]) -> tuple[str, Answer]:
+    said, answers = "", []
+    async for item in items:
+        if isinstance(item, Answer):
+            answers.append(item)
+        else:
+            said += item
+    assert len(answers) == 1
+    return said, answers[0]
+
+
+def test_answers_continues_and_reports(store: Store, config: PlinthConfig) -> None:
+    version = publish(store, 1)
+    replica = ModelReplica(config, "tiny")
+
+    async def scene() -> None:
+        state = await replica.state()
+        assert (state.ready, state.earned, state.model_version, state.continues) == (True, False, version, True)
+        _, answer = await heard(replica.stream(FOUND.question, FOUND, Sampling()))
+        assert answer.prompt_tokens > 20
+        assert answer.completion_tokens >= 1
+        if answer.grounded:  # a random model may point somewhere; then it quotes what stands there
+            assert answer.citations[0].document in {p.document for p in PASSAGES}
+        said, ended = await heard(replica.complete("Copy a", Sampling(max_tokens=12)))
+        assert said == ended.text
+        assert (ended.grounded, ended.reason) == (False, "continuation")
+        assert ended.completion_tokens == 12 or ended.finish == "stop"
+        again, _ = await heard(replica.complete("Copy a", Sampling(max_tokens=12)))
+        assert again == said, "greedy"
+        stop = said[3:5]
+        cut, _ = await heard(replica.complete("Copy a", Sampling(max_tokens=12, stops=(stop,))))
+        assert cut == said[: said.index(stop)]
+        with pytest.raises(ApiError, match="longest"):
+            await heard(replica.complete("Copy a folder " * 200, Sampling()))
+
+    asyncio.run(scene())
+
+
+def test_a_prompt_cannot_speak_in_special_tokens(store: Store, config: PlinthConfig) -> None:
+    publish(store, 1)
+    replica = ModelReplica(config, "tiny")
+    assert replica._live.current is not None
+    model = replica._live.current.thing
+    special = set(model.tokenizer.all_special_ids) | {model.tokenizer.convert_tokens_to_ids("<|answer|>")}
+    assert special & set(model.ids("<|bos|><|answer|>")), "our own prompts need them"
+    assert not special & set(model.ids("<|bos|><|answer|>", plain=True))
+
+
+def test_a_new_version_goes_live_and_a_bad_one_does_not(store: Store, config: PlinthConfig) -> None:
+    first = publish(store, 1)
+    replica = ModelReplica(config, "tiny")
+
+    async def scene() -> None:
+        speaking = replica.complete("Copy a", Sampling(max_tokens=40))
+        begun: Any = await anext(speaking)
+        second = publish(store, 2)
+        replica._live.refresh()
+        assert (await replica.state()).model_version == second
+        said, answer = await heard(speaking)  # what was begun is ended by the version it began with
+        assert answer.text == begun + said
+        wrong = publish(store, 3, tokenizer_sha256="0" * 64)
+        replica._live.refresh()
+        assert wrong != second
+        assert (await replica.state()).model_version == second
+        third = publish(store, 4)
+        weights = Path(store.artefact(store.manifest("models", "tiny", third))) / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        replica._live.refresh()
+        assert (await replica.state()).model_version == second, "truncated weights are refused by their hash"
+        assert first != second
+
+    asyncio.run(scene())
+
+
+def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: PlinthConfig) -> None:
+    from actors.policies.gate import GateCheck, GateResult
+
+    version = publish(store, 1)
+    staging = store.staging("gate-1")
+    report = {"ms": {"model": 12.0, "quote": 4.0}, "bands": [{"low": 0.0, "high": 1.01, "n": 50, "model": 0.7, "quote": 0.6}]}  # fmt: skip
+    store.write(f"{staging}/report.json", json.dumps(report).encode())
+    gate = store.publish("gates", "tiny", staging, run_key="gate-1", inputs={"model": f"tiny@{version}"})
+    store.move_alias("gates", "tiny", version, gate.version, "test")
+    check = GateCheck("difference", 0.1, 0.0, True, "better")
+    Registry(store).promote("tiny", version, GateResult(True, (check,), "passed"), f"tiny@{gate.version}")
+    state = asyncio.run(ModelReplica(config, "tiny").state())
+    assert (state.earned, state.price_ms, state.quote_ms) == (True, 12.0, 4.0)
+    assert [(b.questions, b.model, b.quote) for b in state.bands] == [(50, 0.7, 0.6)]
+
+
+def test_without_a_model_nothing_is_served_until_one_comes(store: Store, config: PlinthConfig) -> None:
+    replica = ModelReplica(config, "tiny")
+
+    async def scene() -> None:
+        assert not (await replica.state()).ready
+        with pytest.raises(UnavailableError, match="no version"):
+            await heard(replica.stream(FOUND.question, FOUND, Sampling()))
+        version = publish(store, 1)
+        deadline = asyncio.get_running_loop().time() + 20
+        while not (await replica.state()).ready:
+            assert asyncio.get_running_loop().time() < deadline, "the follower did not find it"
+            await asyncio.sleep(0.05)
+        assert (await replica.state()).model_version == version
+
+    asyncio.run(scene())

@@ -1,0 +1,191 @@
+"""The whole life of a model, from a corpus to a tier: stages in order, each reused where what it rests on is the same.
+
+tokenizer -> pretraining -> examples -> fine-tuning -> evaluation on held-out documents -> publication and registration
+-> gate. The gate decides; the registry moves the aliases; a running service follows them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from actors.policies.gate import GateResult, decide
+from actors.registry import Registry
+from cluster.core.config import PlinthConfig
+from cluster.core.home import Home
+from cluster.core.progress import Progress
+from cluster.core.records import Manifest, stable_hash
+from cluster.core.storage import Store, source_hash
+
+EVALUATED_BY = (
+    "train_jobs/answering",
+    "train_jobs/evaluation/held_out.py",
+    "train_jobs/evaluation/generate.py",
+    "train_jobs/export",
+    "train_jobs/publish.py",
+)
+SMALLEST_BUDGET_S = 20.0
+
+
+class StageRunner(Progress, Protocol):
+    """A progress that also times whole stages (``cluster.cli.output.Stages``)."""
+
+    def run(self, name: str) -> AbstractContextManager[None]: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A registered model and what the gate said about it. ``report`` is the held-out evaluation."""
+
+    model: Manifest
+    gate: GateResult
+    report: dict[str, Any]
+
+
+def build_model(
+    config: PlinthConfig,
+    store: Store,
+    dataset: Manifest,
+    index: Manifest,
+    stages: StageRunner,
+    seconds: float | None = None,
+) -> BuiltModel:
+    """Train, evaluate, publish and judge a model; ray must be connected.
+
+    Args:
+        seconds: wall-clock budget of pretraining and fine-tuning together; None takes ``train.minutes``.
+
+    Raises:
+        BadInputError: too few documents.
+        TrainingError: a run stopped without a model; what served before still serves.
+        EnvironmentFaultError: storage full.
+    """
+    from train_jobs.launch import finetune, pretrain
+    from train_jobs.make_examples import make_examples
+    from train_jobs.tokenizer import train_tokenizer
+
+    budget = config.train.minutes * 60 if seconds is None else max(seconds, 2 * SMALLEST_BUDGET_S)
+    with stages.run("train the tokenizer"):
+        tokenizer = train_tokenizer(config, store, dataset, stages)
+    with stages.run("pretrain the model"):
+        began, share = time.monotonic(), budget * config.train.pretrain_share
+        base = pretrain(config, store, dataset, tokenizer, stages, share)
+        budget -= time.monotonic() - began  # a reused base leaves its time to fine-tuning
+        stages.note(_trained(base))
+    with stages.run("make examples"):
+        examples = make_examples(config, store, dataset, index, tokenizer, stages)
+        stages.note(_counted(examples))
+    with stages.run("fine-tune the model"):
+        checkpoint = finetune(config, store, base, examples, stages, max(budget, SMALLEST_BUDGET_S))
+        stages.note(_trained(checkpoint))
+    with stages.run("evaluate and publish the model"):
+        model = _publish(config, store, checkpoint, base, examples, dataset, index, tokenizer, stages)
+        stages.note(f"{model.name}@{model.version}")
+    with stages.run("gate"):
+        report = store.read_json(posixpath.join(store.artefact(model), "metrics.json"))["held_out"]
+        gate = judge(config, store, model, index, report)
+        stages.note("passed" if gate.passed else f"refused: {gate.reason}")
+    return BuiltModel(model, gate, report)
+
+
+def _publish(
+    config: PlinthConfig,
+    store: Store,
+    checkpoint: Manifest,
+    base: Manifest,
+    examples: Manifest,
+    dataset: Manifest,
+    index: Manifest,
+    tokenizer: Manifest,
+    progress: Progress,
+) -> Manifest:
+    """Evaluate the checkpoint on held-out documents and publish it as a model, or find that done."""
+    from train_jobs.publish import publish_model
+
+    inputs = {
+        "checkpoint": _name(checkpoint), "base": _name(base), "tokenizer": _name(tokenizer),
+        "examples": _name(examples), "dataset": _name(dataset), "index": _name(index),
+    }  # fmt: skip
+    settings = {"answer": config.answer.model_dump(), "questions": config.gate.questions,
+                "unanswerable": config.gate.unanswerable}  # fmt: skip
+    run_key = stable_hash({"kind": "models", "inputs": inputs, "config": settings, "code": source_hash(*EVALUATED_BY)})
+    if found := store.find_run(run_key):
+        return found
+    folder = store.fetch(checkpoint, Home.from_env().root / "cache")
+    report = _evaluate(config, store, folder, examples, progress)
+    facts = json.loads((folder / "training.json").read_text())
+    return publish_model(
+        config, store, config.train.name, folder,
+        {
+            "format": "points",
+            "context_tokens": config.train.context_tokens,
+            "license": "the licences of the corpus",
+            "knowledge_cutoff": dataset.created_at,
+            "provenance": inputs,
+        },
+        {"training": facts, "held_out": report},
+        progress, run_key=run_key,
+    )  # fmt: skip
+
+
+def _evaluate(
+    config: PlinthConfig, store: Store, folder: Path, examples: Manifest, progress: Progress
+) -> dict[str, Any]:
+    from train_jobs.evaluation.generate import load_generator
+    from train_jobs.evaluation.held_out import evaluate, load_rows
+
+    rows = load_rows(store, examples, config.gate)
+    progress.stage("held-out questions", len(rows), "questions")
+    generate = load_generator(folder, threads=len(os.sched_getaffinity(0)))
+    return evaluate(rows, _reporting(generate, progress), config.gate).to_dict()
+
+
+def _reporting(generate: Callable[[list[str]], list[str]], progress: Progress) -> Callable[[list[str]], list[str]]:
+    def reporting(prompts: list[str]) -> list[str]:
+        said = generate(prompts)
+        progress.advance(len(prompts))
+        return said
+
+    return reporting
+
+
+def judge(config: PlinthConfig, store: Store, model: Manifest, index: Manifest, report: dict[str, Any]) -> GateResult:
+    """Decide by the gate, write the decision down, and act: promote, or leave the model reachable by name only."""
+    gate = decide(report, config.gate)
+    inputs = {"model": _name(model), "index": _name(index)}
+    settings = config.gate.model_dump()
+    run_key = stable_hash({"kind": "gates", "inputs": inputs, "config": settings, "report": report})
+    found = store.find_run(run_key)
+    if found is None:
+        staging = store.staging(run_key)
+        body = {**report, "decision": gate.to_dict(), "model": inputs["model"], "index": inputs["index"]}
+        store.write(posixpath.join(staging, "report.json"), json.dumps(body, indent=1).encode())
+        found = store.publish("gates", model.name, staging, run_key=run_key, inputs=inputs, config=settings)
+    # Whoever serves this version finds the newest report by an alias named after it.
+    store.move_alias("gates", model.name, model.version, found.version, why=gate.reason)
+    act = Registry(store).promote if gate.passed else Registry(store).refuse
+    act(model.name, model.version, gate, _name(found))
+    return gate
+
+
+def _name(manifest: Manifest) -> str:
+    return f"{manifest.name}@{manifest.version}"
+
+
+def _trained(manifest: Manifest) -> str:
+    counts = manifest.counts
+    loss = counts.get("held_out_loss")
+    return f"{counts.get('steps', 0):,} steps" + (f", held-out loss {loss:.2f}" if isinstance(loss, float) else "")
+
+
+def _counted(manifest: Manifest) -> str:
+    return f"{manifest.counts.get('train', 0):,} for training, {manifest.counts.get('held_out', 0):,} held out"
