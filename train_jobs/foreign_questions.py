@@ -7,7 +7,7 @@ either for training or held out: a model is judged on fields it never refused in
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,23 +46,18 @@ def load_fields(lines: Iterable[str] | None = None) -> list[Field]:
     return [Field(name, tuple(templates), tuple(things)) for name, templates, things in fields]
 
 
-def foreign_questions(held_out: bool, documents: Iterable[Collection[str]], picker: random.Random) -> list[str]:
+def foreign_questions(held_out: bool, speaks_of: Callable[[frozenset[str]], bool], picker: random.Random) -> list[str]:
     """All questions of one side about things that no document speaks of, in random order.
 
     Args:
         held_out: those for the gate, or those for training.
-        documents: stems of every document's text (``text_stems``): a thing is spoken of where one holds all its stems. A
-            field more than half of whose things are spoken of belongs to the corpus, and is left out whole.
+        speaks_of: whether some passage of the corpus holds all the given index terms. A field more than half of whose
+            things are spoken of belongs to the corpus, and is left out whole.
     """
-    fields = [field for field in load_fields() if field.held_out == held_out]
-    stems = {thing: text_stems(thing) for field in fields for thing in field.things}
-    known: set[str] = set()
-    for text in documents:
-        known |= {thing for thing, parts in stems.items() if thing not in known and parts <= set(text)}
     questions = []
-    for field in fields:
-        foreign = [thing for thing in field.things if thing not in known]
-        if len(foreign) >= (1 - MAX_KNOWN) * len(field.things):
+    for field in load_fields():
+        foreign = [thing for thing in field.things if not speaks_of(frozenset(text_stems(thing)))]
+        if field.held_out == held_out and len(foreign) >= (1 - MAX_KNOWN) * len(field.things):
             questions += [template.format(thing) for template in field.templates for thing in foreign]
     picker.shuffle(questions)
     return questions

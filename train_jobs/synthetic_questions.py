@@ -1,10 +1,10 @@
 """Questions that a document answers, made from its own sentences by rules: training and gate questions for any corpus.
 
 No language model writes them. A question is made from one sentence, its *gold sentence*, in several manners: how and
-what questions by the sentence's form, keywords as people type them (the rare ones, some left out, reordered or replaced by
-a synonym), questions for the title, and the document's own questions where it has any, which are the best of all: people
-wrote them. Rules make plainer questions than people do; words are dropped and replaced so that not every one is won by
-matching words.
+what questions by the sentence's form, keywords as people type them (the rare ones, some left out, reordered or
+replaced by a synonym), questions for the title, and the document's own questions where it has any, which are the best
+of all: people wrote them. Rules make plainer questions than people do; words are dropped and replaced so that not
+every one is won by matching words.
 """
 
 from __future__ import annotations
@@ -43,23 +43,24 @@ _WHEN = re.compile(r"\b(?:[Ii]f|[Ww]hen) ([^,.]{12,80})[,.]")
 # Verbs with which a summary of code or an instruction begins. Not a list of topics: what anything can do.
 _VERBS = frozenset(
     """accept acquire activate add adjust allocate allow append apply assert assign attach begin bind block break build
-    calculate call cancel capture cast change check choose clean clear clone close collect combine compare compile complete
-    compose compress compute configure connect construct consume convert copy count create customize cut debug decode
-    decompress decrement decrypt define delete deliver deploy describe destroy detach detect determine disable discard
-    disconnect display divide download draw drop dump emit enable encode encrypt end enter ensure erase escape establish
-    evaluate examine exchange execute exit expand explain export express extend extract fetch fill filter find finish fix
-    flush fold force format forward free freeze generate get give grab group guess handle hash hide identify ignore
-    implement import include increase increment indicate initialize insert inspect install instrument interrupt invert
-    invoke iterate join keep kill launch learn leave limit link list listen load locate lock log look lower make manage map
-    mark match measure merge migrate mirror modify monitor mount move multiply normalize notify obtain offer open order pack
-    parse pass pause perform permit pick play poll pop prepare prevent print process produce propagate protect provide pull
-    push put query quote raise reach read receive record recover redirect reduce refer refresh register release reload
-    remove rename render repeat replace report represent request require reset resize resolve restore restrict resume
-    retrieve return reverse rotate round run sample save scan schedule search seek select send separate serialize serve set
-    share shift show shuffle shut signal simplify skip sleep sort specify split start stop store stream strip submit
-    subscribe subtract suppress suspend swap switch synchronize take terminate test toggle trace track transfer transform
-    translate transmit traverse trim truncate try turn undo unlock unpack unregister unset update upgrade upload use validate
-    verify view visit wait walk warn watch wrap write yield""".split()  # noqa: SIM905
+    calculate call cancel capture cast change check choose clean clear clone close collect combine compare compile
+    complete compose compress compute configure connect construct consume convert copy count create customize cut debug
+    decode decompress decrement decrypt define delete deliver deploy describe destroy detach detect determine disable
+    discard disconnect display divide download draw drop dump emit enable encode encrypt end enter ensure erase escape
+    establish evaluate examine exchange execute exit expand explain export express extend extract fetch fill filter
+    find finish fix flush fold force format forward free freeze generate get give grab group guess handle hash hide
+    identify ignore implement import include increase increment indicate initialize insert inspect install instrument
+    interrupt invert invoke iterate join keep kill launch learn leave limit link list listen load locate lock log look
+    lower make manage map mark match measure merge migrate mirror modify monitor mount move multiply normalize notify
+    obtain offer open order pack parse pass pause perform permit pick play poll pop prepare prevent print process
+    produce propagate protect provide pull push put query quote raise reach read receive record recover redirect reduce
+    refer refresh register release reload remove rename render repeat replace report represent request require reset
+    resize resolve restore restrict resume retrieve return reverse rotate round run sample save scan schedule search
+    seek select send separate serialize serve set share shift show shuffle shut signal simplify skip sleep sort specify
+    split start stop store stream strip submit subscribe subtract suppress suspend swap switch synchronize take
+    terminate test toggle trace track transfer transform translate transmit traverse trim truncate try turn undo unlock
+    unpack unregister unset update upgrade upload use validate verify view visit wait walk warn watch wrap write
+    yield""".split()  # noqa: SIM905
 )
 _PLAIN_VERBS = {
     "return": ("get", "find", "get back", "return"),
@@ -120,8 +121,8 @@ class Writer:
         self._weight, self._synonyms, self._picker = weight, synonyms, picker
 
     def questions(self, document: Document, most: int, own: Sequence[str] | None = None) -> list[Asked]:
-        """Up to ``most`` different questions that the document answers, its own ones first; none where it holds no sentence
-        that reads as one.
+        """Up to ``most`` different questions that the document answers, its own ones first; none where it holds no
+        sentence that reads as one.
 
         Args:
             own: which of the document's own questions to use (default: all).
@@ -229,7 +230,7 @@ class Writer:
                 if luck < DROPPED:
                     continue
                 if luck < DROPPED + REPLACED:
-                    word = self._other(word)  # noqa: PLW2901
+                    word = self._other(word)
             kept.append(word)
         return " ".join(kept)
 
@@ -239,7 +240,8 @@ class Writer:
 
 
 def base_verb(word: str) -> str | None:
-    """The base form of a verb that begins an instruction or a summary: ``Returns`` -> ``return``; None for other words."""
+    """The base form of a verb that begins an instruction or a summary: ``Returns`` -> ``return``; None for other
+    words."""
     low = word.lower()
     for form in (low, low.removesuffix("s"), low.removesuffix("es"), re.sub("ies$", "y", low)):
         if form in _VERBS:
@@ -256,7 +258,7 @@ def summary_sentence(document: Document) -> tuple[int, int] | None:
 def _good_sentences(document: Document) -> list[tuple[int, int]]:
     """Spans of sentences that a question can be made from, in order. Those of prose must stand on their own."""
     code = document.kind in CODE_KINDS
-    found = []
+    found: list[tuple[int, int]] = []
     for start, end in sentences(document.text):
         text = document.text[start:end]
         words = len(text.split())

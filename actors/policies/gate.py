@@ -1,7 +1,7 @@
 """Whether a model may answer ``model: "auto"``: a pure decision with reasons on one held-out evaluation.
 
-The report is what ``train_jobs.evaluation.held_out`` writes. A number that is missing or not finite fails its check: a gate
-must not open because a measurement broke.
+The report is what ``train_jobs.evaluation.held_out`` writes. A number that is missing or not finite fails its check: a
+gate must not open because a measurement broke.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ class GateResult:
 def decide(report: Mapping[str, Any], section: GateSection) -> GateResult:
     """Judge a held-out report.
 
-    Checks (``CHECKS``): enough questions of both kinds were asked; the lower 95 % bound of the paired difference of score,
-    model minus baseline, lies above ``min_difference``; the share of unanswerable questions on which the model abstained
-    is at least ``min_abstained``; and it answers some of the answerable ones (one that always abstains is no model).
+    Checks (``CHECKS``): enough questions of both kinds were asked; the lower 95 % bound of the paired difference of
+    score, model minus baseline, lies above ``min_difference``; the share of unanswerable questions on which the model
+    abstained is at least ``min_abstained``; and it answers some of the answerable ones (one that always abstains is no
+    model).
 
     Args:
         report: ``HeldOutReport.to_dict()``; what is missing fails.

@@ -106,6 +106,8 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
     - ``unwritten_identifiers``: code-like names in the question that no passage holds as written;
     - ``foreign_scope``: 1 where the question ends in "in X", "with X", "using X" and no passage speaks of X;
     - ``reference``: share of the passages that document code: such texts are terse, and resemble questions less;
+    - ``best_match``: highest cosine of the question and either a sentence of the passages or a question that a
+      document is known to answer;
     - ``best_sentence``: highest dense plus lexical score of a sentence;
     - ``covered_one``, ``covered_all``: share of the plain content words in the best passage, and in all together.
     """
@@ -122,6 +124,7 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
         "unwritten_identifiers": min(2.0, sum(t.identifier and not _written(t, whole) for t in terms)),
         "foreign_scope": float(_foreign_scope(question, whole, together)),
         "reference": sum(p.kind in CODE_KINDS for p in retrieval.passages) / max(1, len(retrieval.passages)),
+        "best_match": max(retrieval.features["top_sentence"], retrieval.features["top_asked"]),
         "best_sentence": max((s.dense + 0.5 * s.lexical for s in retrieval.sentences), default=0.0),
         "covered_one": max((_share(plain, stems) for stems in per_passage), default=0.0),
         "covered_all": _share(plain, together),

@@ -35,8 +35,8 @@ def pointed_answer(
         prompt: what the model read (``prompt.lay_out`` of this question and retrieval).
         completion_text: what it wrote, special tokens kept.
 
-    The reason is ``model_abstained`` where it says that no sentence answers, ``model_unreadable`` where it wrote anything but
-    ids of the prompt's sentences, ``no_passages`` where there was nothing to point at.
+    The reason is ``model_abstained`` where it says that no sentence answers, ``model_unreadable`` where it wrote
+    anything but ids of the prompt's sentences, ``no_passages`` where there was nothing to point at.
     """
     confidence = support(question, retrieval, section.min_confidence).probability
     points = read_points(completion_text, prompt)

@@ -1,4 +1,5 @@
-"""The prompt of a model of our own: special tokens, how question and evidence are laid out, how its words are read back.
+"""The prompt of a model of our own: special tokens, how question and evidence are laid out, how its words are read
+back.
 
 A model trained for minutes cannot spell, but it can point. It reads the question and the best candidate sentences, each
 with its evidence as tokens (a small model learns those within minutes; larger ones have the words too), and
@@ -8,7 +9,8 @@ writes which of them answer::
     <|s1|><|e9|><|p8|> ... <|c7|><|answer|>     ->     <|s0|><|eos|>      or, to abstain,      <|none|><|eos|>
 
 ``<|sN|>`` names a sentence, ``<|eN|>`` is how well it matches the question, ``<|pN|>`` how well its passage does,
-``<|first|>`` marks the sentence that opens its document, and ``<|cN|>`` is the probability that the passages answer at all.
+``<|first|>`` marks the sentence that opens its document, and ``<|cN|>`` is the probability that the passages answer at
+all.
 """
 
 from __future__ import annotations
@@ -100,7 +102,8 @@ def lay_out(
     head = f"{BOS}{QUESTION}{_plain(question, QUESTION_WORDS)}"
     tail = f"{SUPPORT[_bin(support(question, retrieval, section.min_confidence).probability, 0, 1, SUPPORT)]}{ANSWER}"
     left = budget_tokens - count_tokens(head) - count_tokens(tail)
-    pieces, shown = [], []
+    pieces: list[str] = []
+    shown: list[ScoredSentence] = []
     for one in candidates(retrieval):
         if len(shown) == MAX_SENTENCES:
             break

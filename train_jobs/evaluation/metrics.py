@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import string
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,3 +109,11 @@ def contains_gold(text: str, golds: Iterable[str]) -> bool:
     """Whether a gold answer stands in the text after SQuAD's normalisation, at word boundaries."""
     body = f" {normalised_answer(text)} "
     return any(f" {gold} " in body for gold in map(normalised_answer, golds) if gold)
+
+
+def token_f1(text: str, gold: str) -> float:
+    """F1 of the words two texts share, each as often as both have it, after SQuAD's normalisation (Rajpurkar et al.
+    2016): 1 for the same words in any order, 0 for none in common."""
+    said, wanted = normalised_answer(text).split(), normalised_answer(gold).split()
+    shared = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * shared / (len(said) + len(wanted)) if shared else 0.0

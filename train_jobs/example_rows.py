@@ -1,0 +1,170 @@
+"""Rows of a fine-tuning set: a question, what the search found for it, and which of the sentences shown are right.
+
+Plain code that ``make_examples.py`` spreads over a cluster. A row's prompt is made by the same search, layout and
+tokenizer as a prompt in the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.core.config import AnswerSection
+from cluster.core.records import Answer, Document
+from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.sentences import sentences
+from train_jobs.answering.abstention import support
+from train_jobs.answering.prompt import Prompt, completion, lay_out
+from train_jobs.answering.quote import answer
+from train_jobs.evaluation.metrics import token_f1
+from train_jobs.synthetic_questions import Asked
+
+RIGHT = 0.6  # token F1 with the gold sentence from which another sentence answers just as well
+SAME = 0.8  # from which it says the same: documents that hold such a sentence are taken away with the gold one
+KINDS = ("own", "how", "what", "keywords", "title", "left_out", "foreign")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example.
+
+    Attributes:
+        split: ``train`` or ``held_out``.
+        kind: how the question was made (``KINDS``); ``left_out`` and ``foreign`` are unanswerable.
+        prompt, completion: what the model reads and should write; ``sentences`` are those the prompt numbers.
+        document, gold_sentence: where the answer stands (of a ``left_out`` row: stood), empty for ``foreign``.
+        baseline: the first sentence of the first passage, empty where nothing was found.
+        quote: what the quote tier says: its text, the sentence it quotes first, whether it is grounded.
+        support: probability that the passages answer.
+    """
+
+    split: str
+    kind: str
+    question: str
+    prompt: str
+    completion: str
+    sentences: tuple[str, ...]
+    document: str
+    gold_sentence: str
+    answerable: bool
+    baseline: str
+    quote: dict[str, Any]
+    support: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class RowMaker:
+    """Turns questions and retrievals into rows.
+
+    Args:
+        count_tokens: of the model's tokenizer.
+        budget_tokens: most tokens of a prompt.
+    """
+
+    def __init__(self, section: AnswerSection, count_tokens: Callable[[str], int], budget_tokens: int) -> None:
+        self._section, self._count, self._budget = section, count_tokens, budget_tokens
+
+    def answerable(self, asked: Asked, retrieval: Retrieval, split: str) -> Row | None:
+        """The row of a question whose answer is in the corpus; None where it teaches or measures nothing.
+
+        A question whose document the search did not find is left out of both splits: whether something else in the
+        passages answers it is unknown, so neither an answer nor an abstention could be called right. Where the document
+        was found but its sentence is not among those shown, a model cannot be taught to point at it; in the gate's set
+        the question stays, for that is the layout's fault, and counts against the model.
+        """
+        if all(passage.document != asked.document for passage in retrieval.passages):
+            return None
+        prompt = self._prompt(asked.question, retrieval)
+        best = right_sentence(asked, retrieval, prompt.sentences)
+        if best is None and split == "train":
+            return None
+        points = [] if best is None else [best]
+        return self._row(split, asked.manner, asked.question, retrieval, prompt, points, asked)
+
+    def unanswerable(self, question: str, retrieval: Retrieval, split: str, gone: Asked | None = None) -> Row | None:
+        """The row of a question that nothing shown answers. ``gone``: what would have, taken out of the corpus; None
+        where something left still says the same."""
+        prompt = self._prompt(question, retrieval)
+        if gone and any(token_f1(s.text, gone.sentence) >= RIGHT for s in retrieval.sentences):
+            return None
+        return self._row(split, "left_out" if gone else "foreign", question, retrieval, prompt, [], gone)
+
+    def _prompt(self, question: str, retrieval: Retrieval) -> Prompt:
+        return lay_out(question, retrieval, self._section, self._count, self._budget)
+
+    def _row(
+        self, split: str, kind: str, question: str, retrieval: Retrieval, prompt: Prompt, points: list[int],
+        asked: Asked | None,
+    ) -> Row:  # fmt: skip
+        said = answer(question, retrieval, self._section)
+        return Row(
+            split=split,
+            kind=kind,
+            question=question,
+            prompt=prompt.text,
+            completion=completion(points),
+            sentences=tuple(sentence.text for sentence in prompt.sentences),
+            document=asked.document if asked else "",
+            gold_sentence=asked.sentence if asked else "",
+            answerable=kind not in ("left_out", "foreign"),
+            baseline=first_sentence(retrieval),
+            quote={"text": said.text, "sentence": led_with(said, retrieval), "grounded": said.grounded},
+            support=round(support(question, retrieval, self._section.min_confidence).probability, 4),
+        )
+
+
+def right_sentence(asked: Asked, retrieval: Retrieval, shown: Sequence[ScoredSentence]) -> int | None:
+    """The place of the shown sentence nearest to the gold one, in the gold document where several are; None where none
+    is near enough."""
+    scores = [
+        (token_f1(s.text, asked.sentence), retrieval.passages[s.passage].document == asked.document, -place)
+        for place, s in enumerate(shown)
+    ]
+    best = max(scores, default=(0.0, False, 0))
+    return -best[2] if best[0] >= RIGHT else None
+
+
+def saying_the_same(asked: Asked, retrieval: Retrieval) -> set[str]:
+    """Documents among the passages that hold a sentence which says what the gold sentence says."""
+    return {
+        retrieval.passages[sentence.passage].document
+        for sentence in retrieval.sentences
+        if token_f1(sentence.text, asked.sentence) >= SAME
+    }
+
+
+def first_sentence(retrieval: Retrieval) -> str:
+    """The baseline of the gate: the first sentence of the first passage."""
+    if not retrieval.passages:
+        return ""
+    text = retrieval.passages[0].text
+    return next((text[start:end] for start, end in sentences(text)), "")
+
+
+def led_with(said: Answer, retrieval: Retrieval) -> str:
+    """The whole sentence that an answer of the quote tier quotes first (it may show it trimmed); empty where it
+    abstains."""
+    if not said.grounded or not said.citations:
+        return ""
+    quoted = said.text.partition('"')[2].partition('" [')[0].strip("… ")
+    own = [s for s in retrieval.sentences if retrieval.passages[s.passage].chunk == said.citations[0].chunk]
+    if not quoted:
+        return own[0].text if own else ""
+    return next((s.text for s in own if quoted in " ".join(s.text.split())), quoted)
+
+
+def families(documents: Sequence[Document]) -> dict[str, Collection[str]]:
+    """Per document the ids of what encloses it and what it encloses, and its other names."""
+    above = {document.id: document.part_of for document in documents}
+    found: dict[str, set[str]] = {document.id: {document.id, *document.aliases} for document in documents}
+    for document in documents:
+        at, seen = above.get(document.id, ""), {document.id}
+        while at in above and at not in seen:
+            found[document.id].add(at)
+            found[at].add(document.id)
+            seen.add(at)
+            at = above[at]
+    return {document: frozenset(family) for document, family in found.items()}
