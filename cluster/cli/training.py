@@ -47,9 +47,9 @@ def train(
 
         built = build_model(config, store, dataset, index, stages, seconds)
     with stages.run("take the model live"):
+        # A refused model leaves an earlier champion in its place.
         served = Registry(store).served(built.model.name)
-        assert served is not None, "it was registered a moment ago"
-        wait_until_live(base_url, served.manifest, home)  # a refused model leaves an earlier champion in its place
+        wait_until_live(base_url, served.manifest if served else built.model, home)
     if stages.show:
         print_gate(built.model.name, built.gate.to_dict())
         _show_one_answer(base_url, built.model.name)

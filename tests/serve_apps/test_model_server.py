@@ -179,7 +179,8 @@ def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: 
 
     version = publish(store, 1)
     staging = store.staging("gate-1")
-    report = {"ms": {"model": 12.0, "quote": 4.0}, "bands": [{"low": 0.0, "high": 1.01, "n": 50, "model": 0.7, "quote": 0.6}]}  # fmt: skip
+    band = {"low": 0.0, "high": 1.01, "n": 50, "model": 0.7, "quote": 0.6}
+    report = {"ms": {"model": 12.0, "quote": 4.0}, "bands": [band]}
     store.write(f"{staging}/report.json", json.dumps(report).encode())
     gate = store.publish("gates", "tiny", staging, run_key="gate-1", inputs={"model": f"tiny@{version}"})
     store.move_alias("gates", "tiny", version, gate.version, "test")
