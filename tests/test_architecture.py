@@ -20,6 +20,7 @@ RAY_MODULES = {
     "cluster/submit.py",
     "data_jobs/prepare_corpus.py",
     "data_jobs/build_index.py",
+    "train_jobs/fit.py",
     "serve_apps/deploy.py",
     "serve_apps/handles.py",
     "serve_apps/metrics_page.py",

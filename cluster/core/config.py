@@ -35,6 +35,8 @@ class ClusterSection(Section):
     """Logical CPUs Ray may schedule on; 0 means all this process may use."""
     object_store_mb: int = Field(512, ge=80)
     """Size of Ray's shared-memory object store in MiB."""
+    single_node: bool = True
+    """One machine on loopback, as `plinth up` starts it; false on the nodes of `ray-cluster.yaml`."""
     allow_other_ray: bool = False
     """Start although another Ray cluster runs on this machine (its ports must differ)."""
     min_memory_mb: int = Field(3000, ge=0)
@@ -141,6 +143,8 @@ class TrainSection(Section):
     """Tokens of one optimizer step, all workers together."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training; auto measures whether bf16 autocast is faster on this CPU (runs by `steps` take fp32)."""
     seed: int = Field(0, ge=0)
     """Seed of weights and data order."""
     checkpoint_s: float = Field(10.0, gt=0)
@@ -178,7 +182,7 @@ class ServeSection(Section):
     quote_replicas: int = Field(1, ge=1)
     """Replicas of the quote tier."""
     replica_cpus: float = Field(0.0, ge=0)
-    """Ray CPUs reserved per replica (0 on a laptop, so that data jobs may use every core)."""
+    """Ray CPUs reserved per thread of a replica (0 on a laptop, so that data jobs may use every core)."""
     model_replicas: int = Field(1, ge=1)
     """Replicas of each tier that is a model."""
     engine: Literal["openvino", "transformers"] = "openvino"

@@ -1,0 +1,202 @@
+"""The training stages: reuse or resume a run, prepare its data, train on the cluster, publish the checkpoint.
+
+A run's folder in ``staging/<run key>`` holds its data and its checkpoints until the checkpoint is published. The key
+hashes inputs, configuration and source files, not the seconds a run may take. Workers reach the store by path: on
+several machines it must be on a shared filesystem.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.core.config import PlinthConfig, TrainSection
+from cluster.core.errors import BadInputError, IncompatibleError
+from cluster.core.progress import Progress
+from cluster.core.records import Manifest, stable_hash
+from cluster.core.storage import Store, source_hash
+from cluster.core.telemetry import log_event
+from train_jobs import artefact
+from train_jobs import tokenizer as tokenizers
+from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
+from train_jobs.artefact import ALIAS, KIND, Provenance
+from train_jobs.data import Arrays, check_documents, encode_examples, read_examples, token_streams
+from train_jobs.plan import Plan, Stage
+from train_jobs.shape import Shape
+
+FINETUNE_RATE = 0.5  # of train.learning_rate
+_MODULES = ("loop", "model", "shape", "data", "losses", "schedule", "precision", "checkpoint", "splits", "artefact")
+_CODE = (*(f"train_jobs/{name}.py" for name in (*_MODULES, "launch")), "train_jobs/answering/prompt.py")
+_MODEL_FIELDS = {"hidden", "layers", "heads", "kv_heads", "mlp", "context_tokens"}
+_RUN_FIELDS = {"batch_tokens", "learning_rate", "precision", "seed", "steps"}
+
+
+def pretrain(
+    config: PlinthConfig, store: Store, dataset: Manifest, tokenizer: Manifest, progress: Progress,
+    seconds: float | None = None,
+) -> Manifest:  # fmt: skip
+    """Train a model from random weights on a dataset and publish ``checkpoints/<train.name>-base``.
+
+    Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (wall clock
+    of the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
+
+    Raises:
+        BadInputError: the dataset is too small, or damaged.
+        IncompatibleError: the tokenizer is not one of ours.
+        TrainingError: the loss is not a number, no memory, workers that kept dying, or cancelled.
+        KeyboardInterrupt: interrupted; a checkpoint was written, the same call goes on from there.
+    """
+    started, section = time.time(), config.train
+    check_documents(section, dataset)
+    coder = tokenizers.load(store, tokenizer)
+    shape = Shape.of(section, coder.get_vocab_size())
+    settings = section.model_dump(include=_MODEL_FIELDS | _RUN_FIELDS | {"held_out"})
+    inputs = {"dataset": _reference(dataset), "tokenizer": _reference(tokenizer)}
+    name = f"{section.name}-base"
+    key = _run_key("pretrain", name, inputs, settings)
+    if (found := _reused(store, key)) is not None:
+        return found
+
+    def arrays() -> tuple[Arrays, dict[str, Any]]:
+        progress.stage("tokenise")
+        bos, eos = SPECIAL_TOKENS.index(BOS), SPECIAL_TOKENS.index(EOS)
+        streams = token_streams(store, dataset, coder, section, bos, eos)
+        return streams, {f"{side}_tokens": len(stream) for side, stream in streams.items()}
+
+    budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
+    run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, shape, section.learning_rate, budget, started)
+    return _carry_out(run, section, store, arrays, progress)
+
+
+def finetune(
+    config: PlinthConfig, store: Store, base: Manifest, examples: Manifest, progress: Progress,
+    seconds: float | None = None,
+) -> Manifest:  # fmt: skip
+    """Fine-tune a pretrained checkpoint on examples and publish ``checkpoints/<train.name>``.
+
+    Only the tokens of the completions are learnt; examples longer than the context are left out and counted. For the
+    rest as ``pretrain``.
+
+    Raises:
+        BadInputError: an artefact is damaged, or no example fits the context.
+        IncompatibleError: the examples were made for another tokenizer than the base was trained with.
+        TrainingError: as for ``pretrain``.
+    """
+    started, section = time.time(), config.train
+    _check_same_tokenizer(base, examples)
+    coder = tokenizers.load(store, base)
+    shape = Shape.from_hugging_face(store.read_json(posixpath.join(store.artefact(base), "config.json")))
+    if coder.get_vocab_size() != shape.vocab:
+        raise IncompatibleError(
+            f"{_reference(base)} has {shape.vocab} embeddings and its tokenizer {coder.get_vocab_size()} tokens"
+        )
+    settings = section.model_dump(include=_RUN_FIELDS)
+    inputs = {"base": _reference(base), "examples": _reference(examples)}
+    inputs |= {name: value for name, value in base.inputs.items() if name in ("dataset", "tokenizer")}
+    key = _run_key("finetune", section.name, inputs, settings)
+    if (found := _reused(store, key)) is not None:
+        return found
+
+    def arrays() -> tuple[Arrays, dict[str, Any]]:
+        progress.stage("tokenise")
+        flat: Arrays = {}
+        counts: dict[str, Any] = {}
+        for side, rows in read_examples(store, examples).items():
+            encoded, dropped = encode_examples(rows, coder, shape.context)
+            flat |= {f"{side}.{name}": array for name, array in encoded.items()}
+            counts |= {f"{side}_examples": len(encoded["lengths"]), f"{side}_too_long": dropped}
+        if not counts["train_examples"] or not counts["held_out_examples"]:
+            raise BadInputError(f"no example of {_reference(examples)} fits a context of {shape.context} tokens")
+        return flat, counts
+
+    budget = section.minutes * 60 * (1 - section.pretrain_share) if seconds is None else seconds
+    rate = section.learning_rate * FINETUNE_RATE
+    run = _Run("finetune", section.name, key, inputs, settings, base, base, shape, rate, budget, started)
+    return _carry_out(run, section, store, arrays, progress)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One stage to be carried out. ``tokenizer`` is the artefact its tokenizer files come from; ``base`` the checkpoint
+    its weights come from, None for random ones."""
+
+    stage: Stage
+    name: str
+    key: str
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+    tokenizer: Manifest
+    base: Manifest | None
+    shape: Shape
+    rate: float
+    budget_s: float
+    started_at: float
+
+
+def _carry_out(
+    run: _Run, section: TrainSection, store: Store, arrays: Callable[[], tuple[Arrays, dict[str, Any]]],
+    progress: Progress,
+) -> Manifest:  # fmt: skip
+    from safetensors.numpy import save
+
+    from train_jobs.fit import fit  # imports ray and torch
+
+    folder = store.staging(run.key)
+    found, counts = arrays()
+    body = save(found)
+    data = posixpath.join(folder, "data.safetensors")
+    store.write(data, body)
+    plan = Plan(
+        stage=run.stage, run_id=f"{run.stage}-{run.key}", store=store.uri, folder=folder, data=data,
+        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", shape=run.shape,
+        pad=SPECIAL_TOKENS.index(PAD), batch_tokens=section.batch_tokens, learning_rate=run.rate, seed=section.seed,
+        steps=section.steps, budget_s=run.budget_s, started_at=run.started_at, checkpoint_s=section.checkpoint_s,
+        precision=section.precision,
+    )  # fmt: skip
+    if run.base is not None:
+        plan = plan.starting_from(store, run.base)
+    log_event("train", "run_started", run=plan.run_id, stage=run.stage, inputs=run.inputs, budget_s=run.budget_s)
+    workers = fit(plan, section.workers, store, progress)
+    progress.stage("publish")
+    earlier = artefact.read_rows(store, run.base) if run.base is not None else []
+    made = Provenance(run.name, run.key, run.tokenizer, run.inputs, run.settings, counts, earlier)
+    manifest = artefact.publish(store, plan, made, workers)
+    log_event("train", "checkpoint_published", name=run.name, version=manifest.version, counts=manifest.counts)
+    return _latest(store, manifest)
+
+
+def _reused(store: Store, key: str) -> Manifest | None:
+    found = store.find_run(key)
+    if found is None:
+        return None
+    log_event("train", "run_reused", name=found.name, version=found.version, run_key=key)
+    return _latest(store, found)
+
+
+def _latest(store: Store, manifest: Manifest) -> Manifest:
+    store.move_alias(KIND, manifest.name, ALIAS, manifest.version, why=f"run {manifest.run_key}")
+    return manifest
+
+
+def _run_key(stage: Stage, name: str, inputs: dict[str, str], settings: dict[str, Any]) -> str:
+    return stable_hash(
+        {"stage": stage, "name": name, "inputs": inputs, "config": settings, "code": source_hash(*_CODE)}
+    )
+
+
+def _reference(manifest: Manifest) -> str:
+    return f"{manifest.name}@{manifest.version}"
+
+
+def _check_same_tokenizer(base: Manifest, examples: Manifest) -> None:
+    """Examples are token patterns: those of another tokenizer would be noise."""
+    theirs, ours = examples.inputs.get("tokenizer"), base.inputs.get("tokenizer")
+    if theirs != ours:
+        raise IncompatibleError(
+            f"the examples {_reference(examples)} were made with the tokenizer {theirs}, and {_reference(base)} was "
+            f"trained with {ours}: make the examples again"
+        )

@@ -1,0 +1,358 @@
+"""The training loop of one worker: resume, step, log, checkpoint, stop. Knows torch.distributed, but not Ray.
+
+Rank 0 looks at the clock, at the cancel marker and at what is due, and tells the others before every step, so all
+workers take the same steps. Weights and data order follow from the plan alone: a resumed run goes on exactly where its
+last checkpoint was, and any number of workers takes the same steps up to rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import posixpath
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from actors.runs import RunLog
+from cluster.core.config import available_cpus
+from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
+from cluster.core.storage import Store
+from cluster.core.telemetry import log_event
+from train_jobs import checkpoint
+from train_jobs.checkpoint import TrainState
+from train_jobs.data import Batch, Examples, Windows
+from train_jobs.losses import evaluate, share_of_loss
+from train_jobs.model import Llama, parameter_count
+from train_jobs.plan import Plan
+from train_jobs.precision import choose_precision, computing_in
+from train_jobs.schedule import Budget, learning_rate, train_seconds
+
+NICENESS = 10  # behind the service's replicas, which answer people
+MAX_NORM = 1.0
+WEIGHT_DECAY = 0.1
+BETAS = (0.9, 0.95)
+LOG_S = 0.5
+OUTCOME, STOP = "outcome.json", "stop.json"
+Ended = Literal["finished", "cancelled", "interrupted", "failed"]
+STOPS: tuple[Ended, ...] = ("finished", "cancelled", "interrupted")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, as rank 0 leaves it in the run's folder for the driver."""
+
+    state: Ended
+    step: int
+    message: str = ""
+    checkpoint: int | None = None
+
+    def write(self, store: Store, folder: str) -> None:
+        store.write(posixpath.join(folder, OUTCOME), json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def read(cls, store: Store, folder: str) -> Outcome | None:
+        path = posixpath.join(folder, OUTCOME)
+        return cls(**store.read_json(path)) if store.exists(path) else None
+
+
+class Group:
+    """The workers of a run; alone, nothing is sent."""
+
+    def __init__(self, rank: int = 0, size: int = 1, on_this_node: int = 1) -> None:
+        self.rank, self.size, self.on_this_node = rank, size, on_this_node
+
+    def from_first(self, values: list[float]) -> list[float]:
+        """The numbers rank 0 has, on every rank."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.broadcast(tensor, src=0)
+        return [float(value) for value in tensor]
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model whose gradients are averaged over the workers."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+
+def run(plan: Plan, group: Group) -> None:
+    """Train until the budget is used, the run is cancelled or something breaks; rank 0 leaves an ``Outcome``.
+
+    Raises:
+        PlinthError: this worker cannot go on (disk full, damaged inputs, no memory). Others are left waiting for it, so
+            the whole group has to end; a restarted group finds the outcome and does not try again.
+    """
+    store = Store(plan.store)
+    if Outcome.read(store, plan.folder) is not None:
+        return
+    be_nice()
+    torch.set_num_threads(max(1, available_cpus() // group.on_this_node))
+    trainer: Trainer | None = None
+    try:
+        trainer = Trainer(plan, group, store)
+        trainer.train()
+    except (PlinthError, MemoryError, RuntimeError) as error:
+        failure = as_failure(error)
+        if failure is None:
+            raise  # a peer died: Ray Train starts the group again
+        step = trainer.state.step if trainer else 0
+        with contextlib.suppress(EnvironmentFaultError):  # a full disk has no room for the outcome either
+            Outcome("failed", step, failure.message, last_checkpoint(store, plan.folder)).write(store, plan.folder)
+        if trainer is not None and trainer.log is not None:
+            with contextlib.suppress(EnvironmentFaultError):
+                trainer.log.finish("failed", failure.message)
+        if not isinstance(error, DivergedError):  # which all ranks see at the same step
+            raise failure from error
+
+
+class DivergedError(TrainingError):
+    """The loss or the gradient is not a number."""
+
+
+def as_failure(error: PlinthError | MemoryError | RuntimeError) -> PlinthError | None:
+    """The error a person should read, or None where trying again may help."""
+    if isinstance(error, PlinthError):
+        return error
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return TrainingError(
+            "a training worker ran out of memory: lower train.batch_tokens, train.workers or the model's size, or free "
+            "some memory; nothing was published"
+        )
+    return None
+
+
+def last_checkpoint(store: Store, folder: str) -> int | None:
+    found = checkpoint.paths(store, folder)
+    return int(posixpath.basename(found[-1])) if found else None
+
+
+class Trainer:
+    """One worker's state. ``train`` runs it to its end."""
+
+    def __init__(self, plan: Plan, group: Group, store: Store) -> None:
+        self.plan, self.group, self.store = plan, group, store
+        self.batches, self.held_out = load_data(plan, store, group)
+        self.model = Llama(plan.shape, plan.seed)
+        if plan.initial:
+            load_initial(plan, store, self.model)
+        self.optimizer = make_optimizer(self.model, plan.learning_rate)
+        self.state = self._resume()
+        self.network = group.wrap(self.model)
+        self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s))
+        self.started = time.monotonic() - self.state.elapsed_s
+        self.saved_at = self.logged_at = self.state.elapsed_s
+        self.looked_at = 0.0
+        self.losses: list[float] = []
+        self.logged_tokens = self.state.tokens
+        self.log: RunLog | None = None
+        if group.rank == 0:
+            self.log = RunLog(store, plan.run_id, plan.stage, self._parameters())
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
+
+    def train(self) -> None:
+        while True:
+            progress, elapsed, save, stop = self.group.from_first(self._orders())
+            self.state.elapsed_s = elapsed
+            if save or (self.state.step == 0 and not self.state.rows):
+                self._evaluate()
+            if save:
+                self.state.finished = stop == 1
+                self._save()
+            if stop:
+                self._end(STOPS[int(stop) - 1])
+                return
+            self._step(progress)
+
+    # -- what rank 0 decides -------------------------------------------------------------------------------------------
+    def _orders(self) -> list[float]:
+        """[progress, elapsed seconds, save now?, stop: 0 or 1 + index in STOPS]; only rank 0's count."""
+        elapsed, step = self.elapsed_s, self.state.step
+        if self.log is None:
+            return [0.0] * 4
+        stop = 0
+        if self.budget.over(step, elapsed):
+            stop = 1
+        elif self.log.cancelled():
+            stop = 2
+        elif self._interrupted():
+            stop = 3
+        save = bool(stop) or elapsed - self.saved_at >= self.plan.checkpoint_s
+        return [self.budget.progress(step, elapsed), elapsed, float(save), float(stop)]
+
+    def _interrupted(self) -> bool:
+        """Whether the driver asked for the end (Ctrl-C, SIGTERM)."""
+        now = time.monotonic()
+        if now - self.looked_at < 0.2:
+            return False
+        self.looked_at = now
+        return self.store.exists(posixpath.join(self.plan.folder, STOP))
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+    def _step(self, progress: float) -> None:
+        rate = learning_rate(progress, self.plan.learning_rate)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        batch = self.batches.batch(self.state.step, self.group.rank, self.group.size)
+        with computing_in(self.state.precision):
+            share = share_of_loss(self.network, batch)
+        (share * self.group.size).backward()  # DistributedDataParallel divides by the number of workers
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
+        loss = float(self.group.add(share.detach()))
+        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+            self._diverged()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        self.state.tokens += batch.tokens
+        self.losses.append(loss)
+        if self.log is not None and self.elapsed_s - self.logged_at >= max(LOG_S, self.budget.seconds / 500):
+            self._log_step(rate)
+
+    def _diverged(self) -> None:
+        saved = last_checkpoint(self.store, self.plan.folder)
+        last = (
+            f"the last good checkpoint is that of step {saved}" if saved is not None else "there is no checkpoint yet"
+        )
+        raise DivergedError(
+            f"the loss is not a number at step {self.state.step + 1} of {self.plan.stage}: {last}; nothing was "
+            f"published. Lower train.learning_rate (now {self.plan.learning_rate:g}) or change train.seed",
+            step=self.state.step + 1, checkpoint=saved,
+        )  # fmt: skip
+
+    # -- books ---------------------------------------------------------------------------------------------------------
+    def _log_step(self, rate: float) -> None:
+        elapsed, tokens = self.elapsed_s, self.state.tokens
+        speed = (tokens - self.logged_tokens) / max(1e-9, elapsed - self.logged_at)
+        self._row(train_loss=sum(self.losses) / len(self.losses), tokens_per_s=round(speed), learning_rate=rate)
+        self.logged_at, self.logged_tokens, self.losses = elapsed, tokens, []
+
+    def _row(self, **values: float | None) -> None:
+        """Add what was measured at this step to metrics.jsonl and to the run's log."""
+        if self.log is None:
+            return
+        base = {"step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.elapsed_s, 2)}
+        if not self.state.rows or self.state.rows[-1]["step"] != self.state.step:
+            self.state.rows.append({**base, "stage": self.plan.stage, "train_loss": None, "held_out_loss": None})
+        self.state.rows[-1].update(values)
+        self.log.log(self.state.step, tokens=self.state.tokens, seconds=round(self.elapsed_s, 2), **values)
+
+    def _evaluate(self) -> None:
+        """Loss on the held-out side, and for examples how many completions are exactly right (teacher-forced)."""
+        self.model.eval()
+        with computing_in(self.state.precision):
+            loss, tokens, exact, rows = (float(v) for v in self.group.add(evaluate(self.model, self.held_out)))
+        self.model.train()
+        if self.log is None or not tokens:
+            return
+        values = {"held_out_loss": loss / tokens}
+        if self.plan.stage == "finetune":
+            values["held_out_accuracy"] = exact / max(1.0, rows)
+        self._row(**values)
+
+    def _save(self) -> None:
+        if self.log is not None:
+            self.state.elapsed_s = self.elapsed_s
+            path = checkpoint.save(self.store, self.plan.folder, self.model, self.optimizer, self.state)
+            log_event("train", "checkpoint_saved", run=self.plan.run_id, step=self.state.step, path=path)
+        self.saved_at = self.elapsed_s
+
+    def _end(self, how: Ended) -> None:
+        if self.log is None:
+            return
+        Outcome(how, self.state.step, checkpoint=self.state.step).write(self.store, self.plan.folder)
+        if how == "finished":
+            self.log.finish("finished")
+        else:
+            self.log.finish("cancelled", "" if how == "cancelled" else "interrupted; the same command goes on")
+
+    def _resume(self) -> TrainState:
+        """Continue at the newest whole checkpoint, the same on every rank, or start."""
+        plan, found = self.plan, None
+        if self.group.rank == 0:
+            found = checkpoint.latest(self.store, plan.folder)
+            checkpoint.discard_after(self.store, plan.folder, found.state.step if found else -1)
+        (step,) = self.group.from_first([found.state.step if found else -1.0])
+        if step < 0:
+            startup = max(0.0, time.time() - plan.started_at)
+            chosen = choose_precision(plan, self.model, self.batches) if self.group.rank == 0 else 0
+            startup, code = self.group.from_first([startup, float(chosen)])
+            return TrainState(startup_s=startup, precision="bf16" if code else "fp32")
+        found = found or checkpoint.load(self.store, checkpoint.path_of(plan.folder, int(step)))
+        state = checkpoint.restore(found, self.model, self.optimizer)
+        log_event("train", "resumed", run=plan.run_id, step=state.step, rank=self.group.rank)
+        return state
+
+    def _parameters(self) -> dict[str, Any]:
+        plan = self.plan
+        kept = ("batch_tokens", "learning_rate", "seed", "steps", "budget_s", "precision")
+        return {
+            **{name: getattr(plan, name) for name in kept}, **plan.shape.to_dict(), "workers": self.group.size,
+            "parameters": parameter_count(self.model), "resumed_at_step": self.state.step,
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
+
+
+def load_data(plan: Plan, store: Store, group: Group) -> tuple[Windows | Examples, list[Batch]]:
+    """The training batches and the held-out ones (this rank's share of each)."""
+    from safetensors.numpy import load
+
+    body = store.read(plan.data)
+    if hashlib.sha256(body).hexdigest() != plan.data_sha256:
+        raise IntegrityError(f"{plan.data} does not match its hash; run the same command again", path=plan.data)
+    arrays = load(body)
+    if plan.stage == "pretrain":
+        windows = [Windows(arrays[side], plan.shape.context, plan.batch_tokens, plan.seed) for side in SIDES]
+        return windows[0], windows[1].in_order(group.rank, group.size)
+    sides = [
+        Examples(
+            {name: arrays[f"{side}.{name}"] for name in ("ids", "lengths")}, plan.batch_tokens, plan.seed, plan.pad
+        )
+        for side in SIDES
+    ]
+    return sides[0], sides[1].in_order(group.rank, group.size)
+
+
+SIDES = ("train", "held_out")
+
+
+def load_initial(plan: Plan, store: Store, model: nn.Module) -> None:
+    """Start from published weights."""
+    from safetensors.torch import load
+
+    body = store.read(plan.initial)
+    if hashlib.sha256(body).hexdigest() != plan.initial_sha256:
+        raise IntegrityError(f"{plan.initial} does not match its manifest: damaged or changed", path=plan.initial)
+    checkpoint.load_weights(model, load(body))
+
+
+def make_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019); norms are not decayed."""
+    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
+    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
+
+
+def be_nice() -> None:
+    """Lower the priority of every thread of this process (Linux has one per thread; new threads inherit it)."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpriority(os.PRIO_PROCESS, int(thread), NICENESS)

@@ -1,0 +1,67 @@
+"""What one training run is told: plain values that travel to every worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+from train_jobs.shape import Shape
+
+Stage = Literal["pretrain", "finetune"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of the loop.
+
+    Attributes:
+        stage: pretraining on a stream of tokens, or fine-tuning on examples.
+        run_id: its name in ``training/``.
+        store: URI of the store; folder: the run's staging folder in it.
+        data: path of the token arrays (safetensors); data_sha256: their hash.
+        initial: path of the weights to start from, empty for random ones; initial_sha256: their hash.
+        shape: sizes of the model.
+        pad: id of the padding token.
+        batch_tokens: tokens of one step, all workers together.
+        learning_rate: its peak.
+        steps: number of steps; 0 means by the clock.
+        budget_s: wall-clock seconds of the whole stage, from started_at (seconds since the epoch).
+        checkpoint_s: seconds between checkpoints.
+        precision: arithmetic; auto measures whether bf16 is faster here.
+    """
+
+    stage: Stage
+    run_id: str
+    store: str
+    folder: str
+    data: str
+    data_sha256: str
+    initial: str
+    initial_sha256: str
+    shape: Shape
+    pad: int
+    batch_tokens: int
+    learning_rate: float
+    seed: int
+    steps: int
+    budget_s: float
+    started_at: float
+    checkpoint_s: float
+    precision: Literal["auto", "fp32", "bf16"]
+
+    def starting_from(self, store: Store, base: Manifest) -> Plan:
+        """The same run from the weights of a published checkpoint."""
+        (entry,) = (file for file in base.files if file.path == "model.safetensors")
+        path = posixpath.join(store.artefact(base), entry.path)
+        return dataclasses.replace(self, initial=path, initial_sha256=entry.sha256)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Plan:
+        return cls(**{**row, "shape": Shape(**row["shape"])})

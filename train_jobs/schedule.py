@@ -1,0 +1,43 @@
+"""When a run is where: progress by clock or by steps, the learning rate that follows from it, what is due at a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+WARMUP = 0.05
+FLOOR = 0.05
+FINISH_S = 4.0  # after the last step: last checkpoint, workers' end, publishing
+MIN_TRAIN_S = 5.0
+
+
+def learning_rate(progress: float, peak: float, warmup: float = WARMUP, floor: float = FLOOR) -> float:
+    """Linear warm-up over the first ``warmup`` of the run, then a cosine down to ``floor * peak``.
+
+    ``progress`` is the finished share of the run, 0 to 1 (Loshchilov and Hutter 2017, without restarts).
+    """
+    progress = min(1.0, max(0.0, progress))
+    if progress < warmup:
+        return peak * max(progress / warmup, 0.02)
+    done = (progress - warmup) / (1 - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def train_seconds(budget_s: float, startup_s: float) -> float:
+    """Seconds of stepping in a stage's wall-clock budget, once start-up took its share and the end is provided for."""
+    return max(MIN_TRAIN_S, budget_s - startup_s - FINISH_S)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run trains: ``steps`` steps, or ``seconds`` of stepping when ``steps`` is 0."""
+
+    steps: int
+    seconds: float
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Finished share before the step (0-based) is done."""
+        return step / self.steps if self.steps else elapsed_s / self.seconds
+
+    def over(self, step: int, elapsed_s: float) -> bool:
+        return step >= self.steps if self.steps else elapsed_s >= self.seconds

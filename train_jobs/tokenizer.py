@@ -1,0 +1,132 @@
+"""A byte-level BPE tokenizer trained on a dataset (Sennrich et al. 2016; bytes as in GPT-2, so no text is unknown).
+
+The special tokens of the prompt come first, each as one id. The artefact loads with transformers' AutoTokenizer without
+this project. Held-out documents are not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cluster.core.config import PlinthConfig
+from cluster.core.errors import IncompatibleError
+from cluster.core.progress import Progress
+from cluster.core.records import Document, Manifest, stable_hash
+from cluster.core.storage import Store, source_hash
+from cluster.core.telemetry import log_event
+from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
+from train_jobs.data import check_documents, document_text, read_documents
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+KIND = "tokenizers"
+ALIAS = "latest"
+FILES = ("tokenizer.json", "tokenizer_config.json")
+MAX_CHARS = 64_000_000  # BPE statistics do not get better with more; memory does get worse
+_CODE = ("train_jobs/tokenizer.py", "train_jobs/data.py", "train_jobs/splits.py", "train_jobs/answering/prompt.py")
+
+
+def train_tokenizer(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progress) -> Manifest:
+    """Train and publish ``tokenizers/<train.name>`` from a dataset; an identical earlier run is reused.
+
+    Raises:
+        BadInputError: the dataset has fewer than ``train.min_documents`` documents.
+        EnvironmentFaultError: the store cannot be written.
+    """
+    section = config.train
+    check_documents(section, dataset)
+    settings = section.model_dump(include={"vocab_size", "held_out"})
+    inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
+    key = stable_hash(
+        {"stage": "tokenizer", "name": section.name, "inputs": inputs, "config": settings,
+         "special": SPECIAL_TOKENS, "code": source_hash(*_CODE)}
+    )  # fmt: skip
+    manifest = store.find_run(key)
+    if manifest is None:
+        progress.stage("train tokenizer")
+        documents = [d for d in read_documents(store, dataset, section.held_out) if not d.held_out]
+        tokenizer = fit((d.document for d in documents), section.vocab_size)
+        folder = posixpath.join(store.staging(key), "artefact")
+        for name, body in files_of(tokenizer, section.context_tokens).items():
+            store.write(posixpath.join(folder, name), body)
+        counts = {"tokens": tokenizer.get_vocab_size(), "documents": len(documents), "special": len(SPECIAL_TOKENS)}
+        manifest = store.publish(KIND, section.name, folder, run_key=key, inputs=inputs, config=settings, counts=counts)
+        store.fs.rm(store.staging(key), recursive=True)
+        log_event("train", "tokenizer_published", tokenizer=manifest.name, version=manifest.version, counts=counts)
+    store.move_alias(KIND, manifest.name, ALIAS, manifest.version, why=f"trained on {inputs['dataset']}")
+    return manifest
+
+
+def fit(documents: Iterator[Document], vocab_size: int) -> Tokenizer:
+    """Train on documents until ``vocab_size`` tokens exist (fewer where the corpus is too small for that many)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), min_frequency=2,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(_limited(documents), trainer)
+    return tokenizer
+
+
+def _limited(documents: Iterator[Document]) -> Iterator[str]:
+    left = MAX_CHARS
+    for document in documents:
+        text = document_text(document)
+        yield text[:left]
+        left -= len(text)
+        if left <= 0:
+            return
+
+
+def files_of(tokenizer: Tokenizer, context_tokens: int) -> dict[str, bytes]:
+    """The files transformers expects beside a model."""
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context_tokens, "bos_token": BOS,
+        "eos_token": EOS, "pad_token": PAD, "clean_up_tokenization_spaces": False, "padding_side": "right",
+    }  # fmt: skip
+    return {
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": json.dumps(config, indent=1).encode(),
+    }
+
+
+def load(store: Store, manifest: Manifest) -> Tokenizer:
+    """The verified tokenizer of an artefact that holds one (a tokenizer or a checkpoint).
+
+    Raises:
+        IntegrityError: its bytes do not match the manifest.
+        IncompatibleError: it is not one of ours: the special tokens are not where they must be.
+    """
+    from tokenizers import Tokenizer
+
+    store.verify(manifest)
+    tokenizer = Tokenizer.from_str(store.read(posixpath.join(store.artefact(manifest), "tokenizer.json")).decode())
+    check_special_tokens(tokenizer, f"{manifest.kind} {manifest.name}@{manifest.version}")
+    return tokenizer
+
+
+def check_special_tokens(tokenizer: Tokenizer, where: str) -> None:
+    """Refuse a tokenizer whose special tokens are not the prompt's, first and in order."""
+    wrong = [token for number, token in enumerate(SPECIAL_TOKENS) if tokenizer.token_to_id(token) != number]
+    if wrong:
+        raise IncompatibleError(
+            f"the tokenizer of {where} was made for another prompt format ({len(wrong)} of {len(SPECIAL_TOKENS)} "
+            f"special tokens differ, {wrong[0]} first): train it again with `plinth train tokenizer`"
+        )
+
+
+def digest(tokenizer_json: bytes) -> str:
+    """What tells tokenizers apart: the sha256 of tokenizer.json."""
+    return hashlib.sha256(tokenizer_json).hexdigest()
+
+
+__all__ = ["ALIAS", "FILES", "KIND", "check_special_tokens", "digest", "files_of", "fit", "load", "train_tokenizer"]
