@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from cluster.core.errors import UsageError
+from cluster.core.errors import PolicyRefusedError, UsageError
 from cluster.core.storage import NAME, check_name
 
 RESERVED = ("auto", "quote", "embedder", "all-minilm-l6-v2")  # names that mean something else to clients
@@ -37,10 +37,11 @@ def check_tier_name(name: str) -> str:
     """A name that a tier may have.
 
     Raises:
-        UsageError: it is no usable name, or clients know it as something else.
+        UsageError: it is no usable name.
+        PolicyRefusedError: clients know it as something else.
     """
     if check_name(name) in RESERVED:
-        raise UsageError(f"{name!r} is a reserved name: choose another (reserved are {', '.join(RESERVED)})")
+        raise PolicyRefusedError(f"{name!r} is a reserved name: choose another (reserved are {', '.join(RESERVED)})")
     return name
 
 

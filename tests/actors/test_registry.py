@@ -88,7 +88,7 @@ def test_wrong_metadata_is_refused(local: Store, field: str, value: Any) -> None
 
 @pytest.mark.parametrize("name", ["auto", "quote", "embedder", "all-minilm-l6-v2"])
 def test_reserved_names(local: Store, name: str) -> None:
-    with pytest.raises(UsageError, match="reserved"):
+    with pytest.raises(PolicyRefusedError, match="reserved"):
         Registry(local).register(name, publish(local, name, "one").version)
 
 

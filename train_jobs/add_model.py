@@ -1,0 +1,89 @@
+"""``plinth models add``: somebody's Hugging Face causal language model becomes a tier, reachable by name.
+
+It is copied, checked, converted where the converter knows its architecture, and registered as a candidate. It has not
+been through the gate, so it never answers ``auto``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from actors.policies.metadata import check_tier_name
+from cluster.core.config import PlinthConfig
+from cluster.core.progress import Progress
+from cluster.core.records import Manifest, stable_hash
+from cluster.core.storage import Store, storage_errors
+from train_jobs.model_folder import inspect
+from train_jobs.model_probe import Probed, probe
+from train_jobs.publish import Registrar, publish_model
+
+UNKNOWN_LICENCE = "unknown: its publisher stated none"
+LICENCE = re.compile(r"^license:\s*['\"]?([\w.+ -]{1,80}?)['\"]?\s*$", re.MULTILINE)
+
+
+def add_model(
+    config: PlinthConfig,
+    store: Store,
+    path: Path,
+    tier: str,
+    progress: Progress,
+    licence: str = "",
+    knowledge_cutoff: str = "",
+    registry: Registrar | None = None,
+) -> Manifest:
+    """Publish the model in ``path`` as tier ``tier``.
+
+    Raises:
+        PolicyRefusedError: a reserved name, pickles, code of its own, links out of the folder.
+        BadInputError: no causal language model whose weights, tokenizer and chat template work.
+        IntegrityError: truncated or malformed safetensors.
+        UnsupportedError: an architecture transformers does not know, or quantised weights.
+        UsageError: ``tier`` is no usable name, ``knowledge_cutoff`` no date.
+        EnvironmentFaultError: no space.
+    """
+    check_tier_name(tier)
+    folder = path.expanduser()
+    progress.stage("look at the files")
+    given = inspect(folder)
+    # Only what is on the list is copied, and only the copy is looked at from here on.
+    with tempfile.TemporaryDirectory(prefix="plinth-add-") as private, storage_errors(private):
+        for name in given.files:
+            shutil.copyfile(folder / name, Path(private) / name)
+        copied = inspect(Path(private))
+        progress.stage("load it with transformers")
+        probed = probe(copied)
+        weights = {name: _sha256(copied.path / name) for name in copied.files if name.endswith(".safetensors")}
+        facts: dict[str, Any] = {
+            "format": "text",
+            "context_tokens": probed.context_tokens,
+            "license": licence or _stated_licence(folder),
+            "knowledge_cutoff": knowledge_cutoff,
+            "provenance": {"source": f"folder {folder.resolve().name[:100]}", "weights": stable_hash(weights)},
+            "architecture": probed.architecture,
+            "chat_template": probed.chat_template,
+        }
+        return publish_model(config, store, tier, Path(private), facts, _measured(probed), progress, registry=registry)
+
+
+def _measured(probed: Probed) -> dict[str, Any]:
+    return {"loaded": {"architecture": probed.architecture, "vocabulary": probed.vocabulary}}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _stated_licence(folder: Path) -> str:
+    """What the front matter of its README.md says."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return UNKNOWN_LICENCE
+    with readme.open(encoding="utf-8", errors="replace") as handle:
+        found = LICENCE.search(handle.read(4_000))
+    return found[1] if found else UNKNOWN_LICENCE
