@@ -40,7 +40,7 @@ $(VENV)/.installed: $(VENV)/.uv pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing test tools into $(VENV)"
-	@$(INSTALL) --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev,aws]'
 	@touch $@
 
 test: install-dev

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.core.config import PlinthConfig, available_cpus
-from cluster.core.errors import EnvironmentFaultError
+from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.home import Home, write_private
 from cluster.core.storage import utc_now
 from cluster.core.telemetry import log_event
@@ -91,8 +91,11 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
     """Start a Ray head on loopback with token authentication, or return the one that runs.
 
     Raises:
+        UsageError: the configuration is for several machines.
         EnvironmentFaultError: a port is taken or the head did not come up; the message names the log file.
     """
+    if not config.cluster.single_node:
+        raise UsageError("this configuration is for several machines: see ray-cluster.yaml, or leave --preset out")
     with _one_at_a_time(home):
         if (instance := running(home)) is not None:
             return instance

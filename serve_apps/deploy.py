@@ -25,15 +25,18 @@ from serve_apps.model_server import ModelReplica
 from serve_apps.replicas import GuardReplica, QuoteReplica, RetrieverReplica, report_start
 
 APP = "plinth"
+HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has
 EMBEDDING_MODELS = {"minilm": "all-minilm-l6-v2"}
 
 
-def stay_on_loopback() -> None:
-    """Make this replica's inter-deployment gRPC server listen on loopback.
+def stay_on_loopback(config: PlinthConfig) -> None:
+    """Make this replica's inter-deployment gRPC server listen on loopback, where the platform is one machine.
 
     Serve binds it to every interface ("[::]:0") and has no setting for it. The server starts after the deployment's
     __init__, which calls this. Private API, pinned ray: tests/live checks every listener of the running service.
     """
+    if not config.cluster.single_node:
+        return
     import ray.serve._private.replica as replica
 
     bind: Any = replica.add_port_to_grpc_server
@@ -75,7 +78,7 @@ class RayRecorder:
 @serve.deployment(name="guard")
 class Guard(GuardReplica):
     def __init__(self, config: PlinthConfig, code: str) -> None:
-        stay_on_loopback()
+        stay_on_loopback(config)
         super().__init__(config)
         report_start("guard", code)
 
@@ -83,7 +86,7 @@ class Guard(GuardReplica):
 @serve.deployment(name="retriever")
 class Retriever(RetrieverReplica):
     def __init__(self, config: PlinthConfig, code: str) -> None:
-        stay_on_loopback()
+        stay_on_loopback(config)
         super().__init__(config)
         report_start("retriever", code)
 
@@ -91,7 +94,7 @@ class Retriever(RetrieverReplica):
 @serve.deployment(name="quote")
 class Quote(QuoteReplica):
     def __init__(self, config: PlinthConfig, code: str) -> None:
-        stay_on_loopback()
+        stay_on_loopback(config)
         super().__init__(config)
         report_start("quote", code)
 
@@ -99,7 +102,7 @@ class Quote(QuoteReplica):
 @serve.deployment(name="model")
 class ModelTier(ModelReplica):
     def __init__(self, config: PlinthConfig, code: str, name: str) -> None:
-        stay_on_loopback()
+        stay_on_loopback(config)
         super().__init__(config, name)
         report_start("model", code)
 
@@ -124,7 +127,7 @@ class GatewayIngress:
         from serve_apps.journal import Journal
         from train_jobs.answering.conversation import standalone_question
 
-        stay_on_loopback()
+        stay_on_loopback(config)
         self._config = config
         tiers: dict[str, TierClient] = {
             "quote": handles.QuoteHandle(quote, model_version=source_hash("train_jobs/answering"))
@@ -154,25 +157,32 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
     section = config.serve
     code = source_hash(*SERVED_CODE)  # classes travel by name: without it Serve would not notice new code
 
-    def options(deployment: Any, replicas: int, **more: Any) -> Any:
+    def options(deployment: Any, replicas: int, threads: int = 1, **more: Any) -> Any:
         return deployment.options(
             num_replicas=replicas,
             max_ongoing_requests=200,
             health_check_period_s=2,
             graceful_shutdown_timeout_s=10,
-            ray_actor_options={"num_cpus": section.replica_cpus},
             logging_config={"enable_access_log": False, "log_level": "WARNING"},
-            **more,
+            **{"ray_actor_options": {"num_cpus": section.replica_cpus * threads}, **more},
         )
 
     guard = options(Guard, section.guard_replicas).bind(config, code)
-    retriever = options(Retriever, section.retriever_replicas).bind(config, code)
+    retriever = options(Retriever, section.retriever_replicas, section.embed_threads).bind(config, code)
     quote = options(Quote, section.quote_replicas).bind(config, code)
     tiers = {
-        name: options(ModelTier, section.model_replicas, name=f"model-{name}").bind(config, code, name)
+        name: options(ModelTier, section.model_replicas, section.engine_threads, name=f"model-{name}").bind(
+            config, code, name
+        )
         for name in models
     }
-    return options(GatewayIngress, section.gateway_replicas).bind(config, code, guard, retriever, quote, tiers)
+    # HTTP stays on the head's loopback, so that is where gateways run: HAProxy reaches those of its own node. The head
+    # of a cluster takes no other work, so they reserve nothing there.
+    place: dict[str, Any] = (
+        {} if config.cluster.single_node else {"ray_actor_options": {"num_cpus": 0, "resources": HEAD}}
+    )
+    gateway = options(GatewayIngress, section.gateway_replicas, **place)
+    return gateway.bind(config, code, guard, retriever, quote, tiers)
 
 
 def run(config: PlinthConfig, models: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ def register(commands: Commands) -> None:
     parser = add_verb(commands, "doctor", doctor, "Check ports, memory, disk, Python, packages and other Rays.",
                       "Says the remedy of what it finds. Exits 5 when something would stop `plinth up`.")  # fmt: skip
     parser.add_argument("--fields", action="store_true", help="list every configuration field with its meaning instead")
-    add_verb(commands, "env", env, "Print what another shell needs to use the running cluster.",
-             'Use it as: eval "$(plinth env)"; then `ray job submit` and OpenAI clients work.')  # fmt: skip
+    parser = add_verb(commands, "env", env, "Print what another shell needs to use the running cluster.",
+                      'Use it as: eval "$(plinth env)"; then `ray job submit` and OpenAI clients work.')  # fmt: skip
+    parser.add_argument("--node", action="store_true", help="make this machine ready to be a node of ray-cluster.yaml, "
+                        "and print what `ray start` needs there")  # fmt: skip
     parser = add_verb(commands, "logs", logs, "Show the newest log lines of a component.",
                       f"Components: {', '.join(COMPONENTS)}, ray_head. Without one: all of them, by time.")  # fmt: skip
     parser.add_argument("component", nargs="?", choices=[*COMPONENTS, "ray_head"], metavar="COMPONENT")
@@ -113,9 +116,15 @@ def _fields(args: argparse.Namespace, values: dict[str, dict[str, Any]]) -> int:
 
 
 def env(args: argparse.Namespace) -> int:
-    from cluster.cli.service import client_environment
+    home = Home.from_env()
+    if args.node:
+        from cluster.node import prepare
 
-    variables = client_environment(Home.from_env())
+        variables = prepare(config_from(args, home), home, os.environ)
+    else:
+        from cluster.cli.service import client_environment
+
+        variables = client_environment(home)
     if args.json:
         print_json(variables)
     else:

@@ -20,6 +20,7 @@ from cluster.core.storage import Store, source_hash
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
 from serve_apps import SERVED_CODE
+from serve_apps.config_file import model_tiers
 
 READY_TIMEOUT_S = 120.0
 
@@ -57,13 +58,6 @@ def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages)
             run(config, models)
         wait_for(instance.base_url, "/healthz", home)
         write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))
-
-
-def model_tiers(config: PlinthConfig, store: Store) -> list[str]:
-    """The tiers that are models: every registered one, and the one this configuration trains."""
-    from actors.registry import Registry
-
-    return sorted({config.train.name, *Registry(store).names()})
 
 
 def _same_place(config: PlinthConfig, instance: Instance) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from cluster.core.config import PlinthConfig, ServeSection, configured
+from cluster.core.config import (
+    ClusterSection,
+    IndexSection,
+    PlinthConfig,
+    ServeSection,
+    TrainSection,
+    configured,
+)
 from cluster.core.errors import UsageError
 
 
@@ -21,11 +28,18 @@ def node() -> PlinthConfig:
 
 
 def cluster() -> PlinthConfig:
-    """An autoscaling cluster: replicas reserve CPUs, so that Ray adds nodes for them."""
+    """The nodes of ``ray-cluster.yaml``: replicas and workers reserve CPUs, so that Ray adds nodes for them.
+
+    Numbers of workers are fixed here: counting the CPUs there are would find none, since the head offers none and the
+    other nodes come only when they are asked for.
+    """
     return PlinthConfig(
+        cluster=ClusterSection(single_node=False),
+        index=IndexSection(embed_workers=8),
+        train=TrainSection(workers=4),
         serve=ServeSection(
             gateway_replicas=2, retriever_replicas=2, guard_replicas=2, quote_replicas=2, replica_cpus=1.0
-        )
+        ),
     )
 
 
