@@ -18,6 +18,7 @@ MAX_LINES = 400
 RAY_MODULES = {
     "cluster/connect.py",
     "cluster/submit.py",
+    "actors/spawn.py",
     "data_jobs/prepare_corpus.py",
     "data_jobs/build_index.py",
     "train_jobs/fit.py",

@@ -56,8 +56,8 @@ def probe(model: ModelFolder, timeout_s: float = TIMEOUT_S) -> Probed:
 def _ask(folder: Path, scratch: str, timeout_s: float) -> dict[str, Any]:
     environment = {
         "TMPDIR": scratch, "HOME": scratch, "PATH": os.environ.get("PATH", ""), "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",        "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1", "TRANSFORMERS_VERBOSITY": "error",
+        "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
     code = "import sys; from train_jobs.model_probe import report; report(sys.argv[1])"
     try:
@@ -176,7 +176,7 @@ def _say_one_word(model: Any, rows: int) -> None:
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[0, 1 % rows, 2 % rows]])).logits
     if not bool(torch.isfinite(logits.float()).all()):
-        raise BadInputError(f"the model's output is not finite: its weights are damaged")
+        raise BadInputError("the model's output is not finite: its weights are damaged")
 
 
 def _context(config: Any) -> int:
