@@ -23,6 +23,7 @@ FEATURES = {
     "dense_z": "highest cosine in standard deviations above the corpus mean for this question",
     "top_lexical": "highest BM25 divided by the question's idf mass",
     "top_sentence": "highest cosine of question and a sentence of the passages",
+    "top_asked": "highest cosine of question and one that a candidate is known to answer; 0 where none is known",
     "coverage_1": "idf share of the question's words found in the first passage",
     "coverage_3": "idf share of the question's words found in the first three passages",
     "unknown": "idf share of the question's words that occur nowhere in the corpus",
@@ -92,6 +93,7 @@ def features(
     background: np.ndarray,
     lexical: np.ndarray,
     top_sentence: float,
+    top_asked: float = 0.0,
     strange_words: int = 0,
 ) -> dict[str, float]:
     """The features of one search (see ``FEATURES``).
@@ -103,6 +105,7 @@ def features(
         background: cosines of the question and a fixed sample of all chunks.
         lexical: BM25 over the question's idf mass, of all chunks.
         top_sentence: highest sentence cosine.
+        top_asked: highest cosine of the question and a known one.
         strange_words: how many words are strange to the corpus.
     """
     if not passages:
@@ -118,6 +121,7 @@ def features(
         "dense_z": (top - float(background.mean())) / spread,
         "top_lexical": float(lexical.max()),
         "top_sentence": top_sentence,
+        "top_asked": top_asked,
         "coverage_1": covered(terms.content, texts[:1]),
         "coverage_3": covered(terms.content, texts),
         "unknown": sum(terms.content[t] for t in terms.unknown) / (terms.mass or 1.0),

@@ -3,7 +3,8 @@
 Scores are added, not ranks: reciprocal ranks throw away how far apart two hits are, and on terse texts the lexical list
 is much the weaker one (measured: plain RRF is worse than the dense list alone). A cosine counts as it is; BM25 is
 divided by the question's idf mass, which makes it comparable between questions and corpora; a static rank is added.
-What a document is known to be asked for counts like its text: the better of both cosines.
+What a document is known to be asked for counts like its text, the better of the two; but questions resemble each other
+by their form alone, so that a middling cosine of two questions says less than one of question and text.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from cluster.core.records import Chunk
 LEXICAL_WEIGHT = 0.3
 PRIOR_WEIGHT = 0.75  # the prior was fitted before questions said what people ask for
 MAX_PER_OWNER = 2
+ASKED_EVEN = 0.8  # at this cosine a known question says as much as a text
+ASKED_SLOPE = 1.4  # above it more, below it less
 
 
 def fused(dense: np.ndarray, lexical: np.ndarray, asked: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -28,7 +31,8 @@ def fused(dense: np.ndarray, lexical: np.ndarray, asked: np.ndarray, prior: np.n
         asked: highest cosines of the question and those that the chunk is known to answer; 0 where none is known.
         prior: static ranks in units of cosine.
     """
-    return np.maximum(dense, asked) + LEXICAL_WEIGHT * lexical + PRIOR_WEIGHT * prior
+    known = ASKED_EVEN + ASKED_SLOPE * (asked - ASKED_EVEN)
+    return np.maximum(dense, known) + LEXICAL_WEIGHT * lexical + PRIOR_WEIGHT * prior
 
 
 def diverse(rows: Sequence[int], chunks: Sequence[Chunk], k: int) -> list[int]:

@@ -88,7 +88,8 @@ class Searcher:
             top_sentence = max((s.dense for s in scored), default=0.0)
             strange = strange_words(question, self.lexical.vocabulary, self.embedder.count_tokens)
             background = self._background @ vector
-            found = features(terms, passages, cosines, background, said, top_sentence, len(strange))
+            tops = (top_sentence, float(asked.max(initial=0.0)))
+            found = features(terms, passages, cosines, background, said, *tops, len(strange))
         return self._result(question, timings, tuple(passages), tuple(scored), found)
 
     def _result(

@@ -24,12 +24,12 @@ from train_jobs.evaluation.corpora import corpora
 from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import Rate
 
-# Which way each feature must point: +1 speaks for support, -1 against. ``terms`` corrects coverage for long questions,
-# ``log_chunks`` the best of many for chance, ``reference`` similarity for terse texts.
+# The evidence that may be used, and which way it must point: +1 speaks for support, -1 against. ``terms`` corrects
+# coverage for long questions, ``log_chunks`` the best of many for chance, ``reference`` similarity for terse texts.
 SIGNS = {
     "top_dense": 1,
     "mean_dense": 1,
-    "top_sentence": 1,
+    "best_match": 1,
     "best_sentence": 1,
     "coverage_1": 1,
     "covered_one": 1,

@@ -36,7 +36,7 @@ def test_the_shipped_coefficients_point_the_right_way() -> None:
     assert set(model.features) <= set(found)
 
 
-@pytest.mark.parametrize("evidence", ["top_dense", "top_sentence", "covered_one", "strange_words", "foreign_names"])
+@pytest.mark.parametrize("evidence", ["top_dense", "best_match", "covered_one", "strange_words", "foreign_names"])
 def test_more_evidence_moves_the_probability(evidence: str) -> None:
     model = support_model()
     values = support_features("copy a tree", retrieval("copy a tree", COPYING))
@@ -76,3 +76,11 @@ def test_names_that_no_passage_writes_are_foreign() -> None:
 def test_words_inside_names() -> None:
     assert name_stems("shutil.copyFileObj") == {"shutil", "copi", "file", "obj"}
     assert name_stems("zip") == {"zip"}
+
+
+def test_a_known_question_is_evidence_and_its_absence_is_none() -> None:
+    silent = support_features("copy a tree", retrieval("copy a tree", COPYING))
+    for cosine, better in ((0.9, True), (0.3, False)):
+        known = support_features("copy a tree", retrieval("copy a tree", COPYING, features={"top_asked": cosine}))
+        assert (support_model().probability(known) > support_model().probability(silent)) is better
+        assert better or support_model().probability(known) == support_model().probability(silent)

@@ -1,0 +1,103 @@
+"""Known questions in the index: they find their document, count with measure, and never show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.core.config import AnswerSection, RetrievalSection
+from cluster.core.records import Document
+from data_jobs.index_blocks import Block, cut, embed
+from data_jobs.retrieval import dense
+from data_jobs.retrieval.embedder import Embedder
+from data_jobs.retrieval.fusion import fused
+from data_jobs.retrieval.model_files import find_model
+from data_jobs.retrieval.search import Searcher
+from data_jobs.retrieval.snapshot import QUESTION, Snapshot
+from tests.data_jobs.retrieval.conftest import INDEX, Publish
+from tests.data_jobs.retrieval.documents import CORPUS
+from train_jobs.answering.quote import answer
+
+Make = Callable[[Sequence[Document]], Searcher]
+KNOWN = ("stop two cron jobs stepping on each other's toes", "mutex between programs")
+PARAPHRASE = "my cron jobs keep stepping on one another"
+ASKED = [replace(d, questions=KNOWN) if d.id == "files.Lock" else d for d in CORPUS]
+
+
+def test_a_known_question_finds_its_document(searcher: Make) -> None:
+    plain, expanded = searcher(CORPUS).search(PARAPHRASE), searcher(ASKED).search(PARAPHRASE)
+    assert plain.passages[0].document != "files.Lock"
+    assert plain.features["top_asked"] == 0
+    assert all(p.asked == 0 for p in plain.passages)
+    best = expanded.passages[0]
+    assert best.document == "files.Lock"
+    assert best.asked == pytest.approx(expanded.features["top_asked"])
+    assert best.asked > max(p.dense for p in plain.passages)
+    assert {p.document: p.asked for p in expanded.passages}["bread.md"] == 0
+
+
+def test_its_words_are_searched_too(searcher: Make) -> None:
+    assert searcher(CORPUS).lexical.scores({"mutex": 1.0}).max() == 0
+    index = searcher(ASKED)
+    assert index.snapshot.chunks[int(index.lexical.scores({"mutex": 1.0}).argmax())].document == "files.Lock"
+
+
+def test_a_known_question_never_shows(searcher: Make) -> None:
+    found = searcher(ASKED).search(KNOWN[0])
+    made = answer(KNOWN[0], found, AnswerSection(min_confidence=0))
+    shown = json.dumps([made.to_dict(), [p.to_dict() for p in found.passages], [vars(s) for s in found.sentences]])
+    assert found.passages[0].asked > 0.99
+    assert "files.Lock" in made.text
+    assert not any(question in shown for question in KNOWN)
+
+
+def test_without_questions_nothing_changes(searcher: Make) -> None:
+    documents = [*CORPUS, Document("far.md", "Stars", "A star is a ball of gas.", "far.md", questions=("red giants",))]
+    question = "When should I give water to my tomatoes?"
+    assert [p.asked for p in searcher(documents).search(question).passages if p.document == "garden.md"] == [0.0]
+    cosines, lexical, prior = np.array([0.5, 0.2]), np.array([0.1, 0.3]), np.array([0.0, 0.1])
+    silent = fused(cosines, lexical, np.zeros(2), prior)
+    assert silent[0] == pytest.approx(0.53)
+    assert fused(cosines, lexical, np.array([0.0, 0.9]), prior)[1] > silent[0]
+    assert fused(cosines, lexical, np.array([0.0, 0.3]), prior)[1] == silent[1]
+
+
+def test_questions_belong_to_the_first_chunk_and_survive_storage(embedder: Embedder) -> None:
+    long = Document("long.md", "Long", "One sentence about apples. " * 120, "long.md", questions=("why apples",))
+    block = embed(cut([(long, "")], find_model(INDEX), INDEX), embedder, INDEX.batch_size)
+    assert len(block.chunks) > 1
+    assert block.questions == (("why apples",), *[()] * (len(block.chunks) - 1))
+    units = [u for u in block.units if u.kind == QUESTION]
+    assert [(u.chunk, u.start, u.end) for u in units] == [(0, 0, 1)]
+    stored = Block.from_bytes(block.to_bytes())
+    assert (stored.questions, stored.units) == (block.questions, block.units)
+
+
+def test_the_snapshot_holds_them(publish: Publish, embedder: Embedder, tmp_path: Path) -> None:
+    store, manifest = publish(ASKED)
+    loaded = Snapshot.load(store.fetch(manifest, tmp_path), manifest, embedder.fingerprint)
+    assert {c.document: q for c, q in zip(loaded.chunks, loaded.questions, strict=True) if q} == {"files.Lock": KNOWN}
+    assert int((loaded.unit_kind == QUESTION).sum()) == 2
+    assert publish(CORPUS)[1].version != manifest.version
+
+
+def test_many_questions_are_stored_clustered_and_found(
+    publish: Publish, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "EXACT_UP_TO", 100)
+    topics = ["apples", "rivers", "violins", "glaciers", "bridges"]
+    documents = [
+        Document(f"{topic}.md", "Note", f"Note number {at}.", f"{topic}.md",
+                 questions=tuple(f"where do I read about {topic} in part {n}" for n in range(30)))
+        for at, topic in enumerate(topics)
+    ]  # fmt: skip
+    store, manifest = publish(documents)
+    assert {"dense_questions.faiss"} == {f.path for f in manifest.files if f.path.endswith(".faiss")}
+    snapshot = Snapshot.load(store.fetch(manifest, tmp_path), manifest, embedder.fingerprint)
+    found = Searcher(snapshot, embedder, RetrievalSection(candidates=5)).search("reading on violins, part 3")
+    assert found.passages[0].document == "violins.md"

@@ -1,0 +1,179 @@
+"""Evaluation of a model on held-out documents, against the baseline and the quote tier: what the gate decides on.
+
+An answer scores by token F1 with the gold sentence, of the sentences it says (not of names and markers around them); an
+abstention on an answerable question scores 0. Intervals are percentile bootstrap intervals over documents (Efron 1979):
+questions about one document are not independent of each other.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cluster.core.config import GateSection
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+from train_jobs.answering.prompt import read_points
+from train_jobs.evaluation.metrics import Rate, token_f1
+
+Row = Mapping[str, Any]
+Generate = Callable[[list[str]], list[str]]
+BATCH = 16
+TIMED = 24  # prompts given one at a time, for the latency
+BAND_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class HeldOutReport:
+    """What one evaluation found.
+
+    Attributes:
+        n: rows judged.
+        answerable: ``n`` and the mean scores of ``model``, ``baseline`` and ``quote``; ``shown``: the best a model
+        could
+            have scored by pointing at one of the sentences shown; ``abstained``, ``quote_abstained``: shares of wrong
+            refusals; ``unreadable``: share of completions that made no sense.
+        unanswerable: ``n``, the shares refused by model (``abstained``) and quote tier (``quote_abstained``), and
+            ``kinds``: the model's by kind of question.
+        difference: mean of (model - baseline) over the answerable questions, with its 95 % interval ``low``, ``high``;
+            ``against_quote`` the same against the quote tier.
+        bands: by support probability, ``{low, high, n, model, quote}``: mean score, where a right refusal scores 1 and
+        an
+            answer to what has none 0. The router weighs the tiers by these.
+        ms: milliseconds of one answer of the model, one at a time: ``p50``, ``p95``, and ``model`` (the mean).
+    """
+
+    n: int
+    answerable: dict[str, float]
+    unanswerable: dict[str, Any]
+    difference: dict[str, float]
+    against_quote: dict[str, float]
+    bands: tuple[dict[str, float], ...]
+    ms: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**asdict(self), "bands": list(self.bands)}
+
+
+def load_rows(store: Store, examples: Manifest, section: GateSection) -> list[dict[str, Any]]:
+    """The held-out rows of an examples artefact: at most ``section.questions`` answerable and ``section.unanswerable``
+    others.
+
+    Raises:
+        IntegrityError: the artefact is damaged.
+    """
+    store.verify(examples)
+    data = store.read(posixpath.join(store.artefact(examples), "held_out.jsonl")).decode()
+    rows = [json.loads(line) for line in data.splitlines()]
+    answerable = [row for row in rows if row["answerable"]][: section.questions]
+    return answerable + [row for row in rows if not row["answerable"]][: section.unanswerable]
+
+
+def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> HeldOutReport:
+    """Let a model answer every row's prompt and count.
+
+    Args:
+        rows: held-out examples (``train_jobs.example_rows.Row`` as plain data).
+        generate: prompts to completions, special tokens kept.
+        section: says how many questions are expected; fewer are judged all the same, and the gate sees how many.
+    """
+    rows = list(rows)[: section.questions + section.unanswerable]
+    completions, ms = _completions([row["prompt"] for row in rows], generate)
+    said = [read_points(text, len(row["sentences"])) for text, row in zip(completions, rows, strict=True)]
+    model = [_said_score(row, points) for row, points in zip(rows, said, strict=True)]
+    quote = [_score(row, row["quote"]["sentence"] if row["quote"]["grounded"] else None) for row in rows]
+    asked = [place for place, row in enumerate(rows) if row["answerable"]]
+    foreign = [place for place, row in enumerate(rows) if not row["answerable"]]
+    baseline = {place: token_f1(rows[place]["baseline"], rows[place]["gold_sentence"]) for place in asked}
+    documents = [rows[place]["document"] for place in asked]
+    return HeldOutReport(
+        n=len(rows),
+        answerable={
+            "n": len(asked),
+            "model": _mean([model[place] for place in asked]),
+            "baseline": _mean(list(baseline.values())),
+            "quote": _mean([quote[place] for place in asked]),
+            "shown": _mean([_best(rows[place]) for place in asked]),
+            "abstained": _mean([not said[place] for place in asked]),
+            "quote_abstained": _mean([not rows[place]["quote"]["grounded"] for place in asked]),
+            "unreadable": _mean([points is None for points in said]),
+        },
+        unanswerable={
+            "n": len(foreign),
+            "abstained": _mean([not said[place] for place in foreign]),
+            "quote_abstained": _mean([not rows[place]["quote"]["grounded"] for place in foreign]),
+            "interval": list(Rate.of(not said[place] for place in foreign).interval),
+            "kinds": {
+                kind: _mean([not said[place] for place in foreign if rows[place]["kind"] == kind])
+                for kind in sorted({rows[place]["kind"] for place in foreign})
+            },
+        },
+        difference=paired([model[place] - baseline[place] for place in asked], documents),
+        against_quote=paired([model[place] - quote[place] for place in asked], documents),
+        bands=_bands(rows, model, quote),
+        ms=ms,
+    )
+
+
+def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
+    """Mean of paired differences with its 95 % percentile bootstrap interval, resampling whole groups. All NaN where
+    there are none."""
+    if not differences:
+        return {"mean": float("nan"), "low": float("nan"), "high": float("nan")}
+    names, which = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.bincount(which, weights=np.asarray(differences, dtype=np.float64))
+    counts = np.bincount(which).astype(np.float64)
+    picks = np.random.default_rng(0).integers(0, len(names), size=(RESAMPLES, len(names)))
+    means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return {"mean": float(np.mean(differences)), "low": float(low), "high": float(high)}
+
+
+def _completions(prompts: list[str], generate: Generate) -> tuple[list[str], dict[str, float]]:
+    """All completions; the first few prompts go alone, which is what a request costs."""
+    times, made = [], []
+    for prompt in prompts[:TIMED]:
+        began = time.perf_counter()
+        made += generate([prompt])
+        times.append((time.perf_counter() - began) * 1000)
+    for at in range(len(made), len(prompts), BATCH):
+        made += generate(prompts[at : at + BATCH])
+    warm = np.asarray(times[1:] or times or [0.0])  # the first one warms up
+    p50, p95 = np.percentile(warm, (50, 95))
+    return made, {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "model": round(float(warm.mean()), 2)}
+
+
+def _said_score(row: Row, points: list[int] | None) -> float:
+    return _score(row, " ".join(row["sentences"][point] for point in points) if points else None)
+
+
+def _score(row: Row, text: str | None) -> float:
+    """F1 with the gold sentence; without an answer 0 on an answerable question and 1 on another."""
+    if not row["answerable"]:
+        return float(text is None)
+    return token_f1(text, row["gold_sentence"]) if text else 0.0
+
+
+def _best(row: Row) -> float:
+    return max((token_f1(text, row["gold_sentence"]) for text in row["sentences"]), default=0.0)
+
+
+def _bands(rows: Sequence[Row], model: Sequence[float], quote: Sequence[float]) -> tuple[dict[str, float], ...]:
+    bands = []
+    for low, high in zip(BAND_EDGES, BAND_EDGES[1:], strict=False):
+        inside = [p for p, row in enumerate(rows) if low <= row["support"] < high or row["support"] == high == 1.0]
+        means = {name: _mean([scores[p] for p in inside]) for name, scores in (("model", model), ("quote", quote))}
+        bands.append({"low": low, "high": high, "n": len(inside), **means})
+    return tuple(bands)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0
