@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cluster.core.errors import BadInputError
 
@@ -24,7 +25,7 @@ def load_generator(folder: Path, threads: int, new_tokens: int = NEW_TOKENS) -> 
     torch.set_num_threads(threads)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32
         )
     except (OSError, ValueError) as error:

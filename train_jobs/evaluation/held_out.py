@@ -12,6 +12,7 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,7 @@ def _best(row: Row) -> float:
 
 def _bands(rows: Sequence[Row], model: Sequence[float], quote: Sequence[float]) -> tuple[dict[str, float], ...]:
     bands = []
-    for low, high in zip(BAND_EDGES, BAND_EDGES[1:], strict=False):
+    for low, high in pairwise(BAND_EDGES):
         inside = [p for p, row in enumerate(rows) if low <= row["support"] < high or row["support"] == high == 1.0]
         means = {name: _mean([scores[p] for p in inside]) for name, scores in (("model", model), ("quote", quote))}
         bands.append({"low": low, "high": high, "n": len(inside), **means})

@@ -1,0 +1,155 @@
+"""Tiers that are any other language model: numbered passages in, free text with [n] markers out.
+
+The model is told to answer from the passages only, to mark what it takes from where, and to say so where they hold no
+answer. What it writes is not trusted to be grounded: a text without a valid marker is passed on as ungrounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.config import AnswerSection
+from cluster.core.records import Answer, Citation, Passage
+from data_jobs.retrieval.results import Retrieval
+from train_jobs.answering.abstention import support
+from train_jobs.answering.citations import cite
+from train_jobs.answering.quote import UNKNOWN
+from train_jobs.answering.select import ranked
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NOT_KNOWN = "I do not know."
+INSTRUCTION = (
+    "Answer the question from the numbered passages only, in at most three sentences. After each statement write the "
+    "number of its passage in brackets, like [1]. If the passages do not answer the question, write only: "
+    f"{NOT_KNOWN}"
+)
+_MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_REFUSAL = re.compile(
+    r"^\W*(?:sorry\W+)?(?:i (?:do not|don['’]t|cannot|can['’]t) (?:know|answer|find|tell)"
+    r"|the (?:passages?|documents?|texts?) (?:do|does) not|(?:there is )?no (?:answer|information))\b",
+    re.IGNORECASE,
+)
+
+
+def chat_prompt(
+    question: str, retrieval: Retrieval, tokenizer: PreTrainedTokenizerBase, section: AnswerSection, room_tokens: int
+) -> tuple[str, Retrieval]:
+    """The prompt, and the retrieval with just the passages it shows, in the order of their numbers.
+
+    Args:
+        tokenizer: the model's own; its chat template is used where it has one. Its special tokens are taken out of
+        question
+            and passages, so that a document cannot end its own turn.
+        room_tokens: most tokens of the whole prompt (and ``section.prompt_tokens``, if less). Passages that do not fit
+        are
+            left out, the lowest first; the best one is cut if it must be.
+    """
+    room = min(room_tokens, section.prompt_tokens)
+    clean = _cleaner(tokenizer)
+    asked = clean(question)
+    order = [retrieval.passages[one.passage] for one in ranked(retrieval)]
+
+    def laid_out(passages: list[str]) -> str:
+        numbered = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
+        return _templated(tokenizer, f"Passages:\n\n{numbered}\n\nQuestion: {asked}")
+
+    def tokens(passages: list[str]) -> int:
+        return len(tokenizer.encode(laid_out(passages), add_special_tokens=False))
+
+    texts: list[str] = []
+    for passage in order:
+        text = clean(f"{passage.title}: {' '.join(passage.text.split())}")
+        if tokens([*texts, text]) > room:
+            if texts:
+                break
+            text = _cut(text, lambda shorter: tokens([shorter]) <= room)
+        texts.append(text)
+    return laid_out(texts), _with(retrieval, order[: len(texts)])
+
+
+def text_answer(question: str, shown: Retrieval, said: str, section: AnswerSection) -> Answer:
+    """The answer a model wrote about the passages it was shown, markers renumbered in order of use.
+
+    Markers of passages that do not exist, or beyond ``section.max_citations``, are taken out of the text. Not grounded
+    where the model says that it does not know (``model_abstained``) or cites nothing (``uncited``).
+    """
+    confidence = support(question, shown, section.min_confidence).probability
+    said = said.strip()
+    if not shown.passages:
+        return Answer(UNKNOWN, grounded=False, reason="no_passages", confidence=confidence)
+    if not said or _REFUSAL.match(said):
+        return Answer(said or UNKNOWN, grounded=False, reason="model_abstained", confidence=confidence)
+    used: list[int] = []
+
+    def renumbered(match: re.Match[str]) -> str:
+        kept = []
+        for number in (int(part) for part in match.group(1).split(",")):
+            if not 1 <= number <= len(shown.passages):
+                continue
+            if number not in used:
+                if len(used) == section.max_citations:
+                    continue
+                used.append(number)
+            kept.append(used.index(number) + 1)
+        return "".join(f"[{number}]" for number in dict.fromkeys(kept))
+
+    text = re.sub(r"\s+([.,;:!?])", r"\1", _MARKER.sub(renumbered, said)).strip()
+    citations: tuple[Citation, ...] = tuple(cite(shown.passages[number - 1]) for number in used)
+    if not citations:
+        return Answer(text, grounded=False, reason="uncited", confidence=confidence)
+    return Answer(text, citations, True, "supported", confidence)
+
+
+def _templated(tokenizer: PreTrainedTokenizerBase, content: str) -> str:
+    """The instruction and the content as this model was taught to read them."""
+    if not getattr(tokenizer, "chat_template", None):
+        return f"{INSTRUCTION}\n\n{content}\nAnswer:"
+    from jinja2.exceptions import TemplateError
+
+    def turns(messages: list[dict[str, str]]) -> str:
+        made: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(made)
+
+    try:
+        return turns([{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": content}])
+    except TemplateError:  # this one knows no system turn
+        return turns([{"role": "user", "content": f"{INSTRUCTION}\n\n{content}"}])
+
+
+def _cleaner(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
+    """Takes the tokenizer's special tokens out of a text, those that only form when others are gone included."""
+    special = sorted({token for token in tokenizer.all_special_tokens if token.strip()}, key=len, reverse=True)
+    special += [token for token in map(str, getattr(tokenizer, "added_tokens_encoder", {})) if "<" in token]
+    pattern = re.compile("|".join(map(re.escape, special))) if special else None
+
+    def clean(text: str) -> str:
+        while pattern is not None and pattern.search(text):
+            text = pattern.sub(" ", text)
+        return text.strip()
+
+    return clean
+
+
+def _cut(text: str, fits: Callable[[str], bool]) -> str:
+    """As many words of the text as fit (perhaps none)."""
+    words = text.split()
+    low, high = 0, len(words)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(" ".join(words[:middle])) else (low, middle - 1)
+    return " ".join(words[:low])
+
+
+def _with(retrieval: Retrieval, passages: list[Passage]) -> Retrieval:
+    place = {passage.chunk: number for number, passage in enumerate(passages)}
+    sentences = tuple(
+        replace(sentence, passage=place[retrieval.passages[sentence.passage].chunk])
+        for sentence in retrieval.sentences
+        if retrieval.passages[sentence.passage].chunk in place
+    )
+    return replace(retrieval, passages=tuple(passages), sentences=sentences)
