@@ -79,6 +79,10 @@ def status(args: argparse.Namespace) -> int:
         rows.append(("index as of", index["created_at"]))
         rows.append(("chunks / documents", f"{index['counts'].get('chunks')} / {index['counts'].get('documents')}"))
     rows += [(f"model {name}", version) for name, version in found.get("models", {}).items()]
+    rows += [
+        (f"registered {name}", ", ".join(f"{alias} {version}" for alias, version in aliases.items()))
+        for name, aliases in found["registry"].items()
+    ]
     rows += [("state (PLINTH_HOME)", found["home"]), ("artefacts (PLINTH_STORE)", found["store"])]
     rows.append(("disk used", ", ".join(f"{name} {human_bytes(size)}" for name, size in found["disk"].items())))
     print_table("", ("", ""), rows)

@@ -135,6 +135,7 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
     found["index"] = store.manifest("indexes", config.index.name, version).to_dict() if version else None
     if found["index"]:
         found["index"].pop("files")
+    found["registry"] = _registered(store)
     found["disk"] = _disk_use(home, store)
     return found
 
@@ -147,6 +148,17 @@ def _models(base_url: str) -> dict[str, str]:
     if reply.status_code != 200:
         return {}
     return {model["id"]: model.get("plinth", {}).get("version", "") for model in reply.json()["data"]}
+
+
+def _registered(store: Store) -> dict[str, dict[str, str]]:
+    """Of every registered model which version each alias names: the champion answers `auto`, a candidate by name."""
+    from actors.registry import ALIASES, KIND, Registry
+
+    found = {}
+    for name in Registry(store).names():
+        versions = {alias: store.alias(KIND, name, alias) for alias in ALIASES}
+        found[name] = {alias: version for alias, version in versions.items() if version}
+    return found
 
 
 def _private_bytes(pid: int) -> int:

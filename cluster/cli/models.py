@@ -1,0 +1,208 @@
+"""plinth models: what is registered, what serves, what the gate said, the card, the history; add a model of others.
+
+Everything but ``add`` reads small files of the store: no ray, no mlflow, no heavy import.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from actors.history import MOVES, Event
+from actors.registry import Registered, Registry
+from cluster.cli.output import Stages, console, human_bytes, print_json, print_table
+from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.core.entry import config_from
+from cluster.core.errors import ExitCode
+from cluster.core.home import Home
+from cluster.core.storage import Store
+
+STYLE = {"passed": "green", "refused": "red", "not judged": "dim"}
+
+
+def register(commands: Commands) -> None:
+    group = add_group(commands, "models", "The model registry: versions, what serves, what the gate said.")
+    add_verb(
+        group, "list", list_models, "List the registered models and what serves.",
+        "champion: answers `auto`. candidate: the newest, reachable by name. previous: what a rollback goes back to.",
+    )  # fmt: skip
+    reference = "NAME, NAME@VERSION or NAME@ALIAS (default: what is served)"
+    parser = add_verb(
+        group, "show", show, "Show one version: what it is, from what it was made, its gate, its files.",
+        "The metadata cannot be changed: another text is another version.",
+    )  # fmt: skip
+    parser.add_argument("model", help=reference)
+    parser = add_verb(
+        group, "card", card, "Print the model card of a version as Markdown (--json: as data).",
+        "It is the card as published, and what is known now: aliases and the gate's last word.",
+    )  # fmt: skip
+    parser.add_argument("model", help=reference)
+    parser = add_verb(
+        group, "history", history, "Everything that ever happened to a model; nothing is ever removed.",
+        "With --at it says which version was champion at that time.",
+    )  # fmt: skip
+    parser.add_argument("model", help="NAME")
+    parser.add_argument("--at", metavar="TIME", help="an ISO date or time (UTC unless it says otherwise)")
+    parser = add_verb(
+        group, "add", add, "Make a local Hugging Face causal language model a tier, reachable by name.",
+        "Only safetensors and tokenizer.json are taken: a folder with pickles or code is refused. The model is\n"
+        "copied, converted for the fast CPU engine where its architecture is known, and registered as a candidate.\n"
+        "It has not passed the gate, so it never answers `auto`. A running service takes a new tier at the next\n"
+        "`plinth up`.",
+    )  # fmt: skip
+    parser.add_argument(
+        "path", metavar="PATH", type=Path, help="folder with config.json, *.safetensors, tokenizer.json"
+    )
+    parser.add_argument("--tier", metavar="NAME", required=True, help="name of the tier (a-z 0-9 . _ -)")
+    parser.add_argument("--license", default="", help="its licence (default: what its README.md says)")
+    parser.add_argument("--knowledge-cutoff", default="", metavar="DATE", help="end of its training data, if known")
+
+
+def list_models(args: argparse.Namespace) -> int:
+    registry = _registry()
+    found = [(name, version) for name in registry.names() for version in registry.versions(name)]
+    if args.json:
+        print_json([_summary(name, version) for name, version in found])
+        return ExitCode.DONE
+    rows = [
+        (name, v.version, ", ".join(v.aliases), f"[{STYLE[v.verdict]}]{v.verdict}[/]", _minute(v.registered_at),
+         f"{v.metadata.get('parameters', 0):,}", v.metadata.get("engine", "")) for name, v in found
+    ]  # fmt: skip
+    columns = ("model", "version", "aliases", "gate", "registered", "parameters", "engine")
+    print_table("Models", columns, rows, numeric=("parameters",))
+    if not rows:
+        console.print("No model is registered yet: `plinth quickstart` trains one, `plinth models add PATH` takes one.")
+    return ExitCode.DONE
+
+
+def show(args: argparse.Namespace) -> int:
+    name, version = _found(args.model)
+    manifest = version.manifest
+    if args.json:
+        print_json({**_summary(name, version), "manifest": manifest.to_dict()})
+        return ExitCode.DONE
+    console.print(f"[bold]{name}@{version.version}[/bold]  {', '.join(version.aliases)}")
+    facts = {k: v for k, v in version.metadata.items() if k != "provenance"}
+    rows = [*facts.items(), ("registered", version.registered_at), ("commit", manifest.commit)]
+    rows += [(f"from {part}", str(reference)) for part, reference in version.metadata.get("provenance", {}).items()]
+    print_table("", ("", ""), [(name, escape(str(value))) for name, value in rows])
+    _print_gate(version)
+    files = [(entry.path, human_bytes(entry.bytes), entry.sha256[:12]) for entry in manifest.files]
+    print_table("Files", ("file", "size", "sha256"), files, numeric=("size",))
+    return ExitCode.DONE
+
+
+def card(args: argparse.Namespace) -> int:
+    from train_jobs.card import render
+
+    name, version = _found(args.model)
+    found = _registry().card(name, version.version)
+    if args.json:
+        print_json(found)
+    else:
+        print(render(found), end="")
+    return ExitCode.DONE
+
+
+def history(args: argparse.Namespace) -> int:
+    registry = _registry()
+    events = registry.history(args.model)
+    if not events:
+        registry.version(args.model)  # says which models there are
+    if args.at:
+        return _champion_at(args, registry.champion_at(args.model, args.at))
+    if args.json:
+        print_json([event.to_dict() for event in events])
+        return ExitCode.DONE
+    print_table(
+        f"History of {args.model}", ("time", "event", "version", "by", "why"),
+        [(_minute(e.at), e.event, e.version, escape(e.actor), escape(_why(e))) for e in events],
+    )  # fmt: skip
+    return ExitCode.DONE
+
+
+def _champion_at(args: argparse.Namespace, version: str) -> int:
+    if args.json:
+        print_json({"model": args.model, "at": args.at, "champion": version or None})
+    else:
+        console.print(f"{version} was champion of {args.model} at {args.at}." if version else
+                      f"{args.model} had no champion at {args.at}.")  # fmt: skip
+    return ExitCode.DONE
+
+
+def add(args: argparse.Namespace) -> int:
+    from train_jobs.add_model import add_model
+
+    home = Home.from_env()
+    config, store, stages = config_from(args, home), Store(home.store_uri), Stages(show=not args.json)
+    with stages.run(f"add {args.path.name or args.path}"):
+        manifest = add_model(
+            config, store, args.path, args.tier, stages, licence=args.license, knowledge_cutoff=args.knowledge_cutoff
+        )
+        stages.note(f"{manifest.name}@{manifest.version}")
+    version = Registry(store).version(manifest.name, manifest.version)
+    if args.json:
+        print_json({**_summary(manifest.name, version), "seconds": sum(stages.seconds.values())})
+        return ExitCode.DONE
+    engine = version.metadata.get("engine")
+    why = "" if engine == "openvino" else f" ({_conversion(store, version).get('reason', '')})"
+    console.print(f"[bold]{manifest.name}@{manifest.version}[/bold] is registered and runs on {engine}{why}.")
+    console.print(f"It answers by name only (model: {manifest.name!r}) after the next `plinth up`.")
+    return ExitCode.DONE
+
+
+def _conversion(store: Store, version: Registered) -> dict[str, Any]:
+    found: dict[str, Any] = store.read_json(f"{store.artefact(version.manifest)}/metrics.json").get("conversion", {})
+    return found
+
+
+def _registry() -> Registry:
+    return Registry(Store(Home.from_env().store_uri))
+
+
+def _found(reference: str) -> tuple[str, Registered]:
+    name, _, version = reference.partition("@")
+    return name, _registry().version(name, version)
+
+
+def _summary(name: str, version: Registered) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "verdict": version.verdict,
+        "gate": {**version.gate.gate, "at": version.gate.at} if version.gate else None,
+        "registered_at": version.registered_at,
+        "metadata": version.metadata,
+    }
+
+
+def _print_gate(version: Registered) -> None:
+    gate = version.gate
+    if gate is None:
+        console.print("\nNot judged by the gate: it answers by name only.\n")
+        return
+    rows = [
+        ("[green]✓[/green]" if c["passed"] else "[red]✗[/red]", c["name"], _cell(c["value"]), _cell(c["threshold"]),
+         escape(c["reason"])) for c in gate.gate["checks"]
+    ]  # fmt: skip
+    title = f"Gate: {version.verdict} ({_minute(gate.at)}{', report ' + gate.gate['report'] if gate.gate['report'] else ''})"
+    print_table(title, ("", "check", "measured", "wanted", ""), rows, numeric=("measured", "wanted"))
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "-"
+
+
+def _why(event: Event) -> str:
+    if event.event not in MOVES:
+        return event.reason
+    before = event.previous if event.event == "promoted" else event.version
+    return f"champion {before or 'none'} → {event.champion or 'none'}: {event.reason}"

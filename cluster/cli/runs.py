@@ -1,0 +1,200 @@
+"""plinth runs: training runs while they run and afterwards. Reads the store; no ray, no mlflow."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from actors import history
+from actors.runs import Run, list_runs, read_metrics, read_run
+from actors.runs import cancel as cancel_run
+from cluster.cli.output import console, print_json, print_table
+from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.core.errors import EnvironmentFaultError, ExitCode
+from cluster.core.home import Home
+from cluster.core.storage import Store
+
+STYLE = {"running": "cyan", "finished": "green", "failed": "red", "cancelled": "yellow", "interrupted": "yellow"}
+LOSSES = ("train_loss", "held_out_loss")
+TABLE_ROWS = 16
+
+
+def register(commands: Commands) -> None:
+    group = add_group(commands, "runs", "Training runs: list, look at, compare, cancel.")
+    add_verb(
+        group, "list", list_all, "List the training runs, newest last.",
+        "interrupted: its process is gone; running the same command again resumes it from its last checkpoint.",
+    )  # fmt: skip
+    parser = add_verb(
+        group, "show", show, "Show one run: parameters, losses as a table, and the loss curve as a PNG.",
+        "Works while the run is still going on.",
+    )  # fmt: skip
+    parser.add_argument("run", help="its id, or the beginning of it")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="where to write the PNG (default: below PLINTH_HOME)")
+    parser = add_verb(
+        group, "compare", compare, "Compare runs: the parameters that differ, and their last losses.",
+        "Parameters that are equal in all runs are left out.",
+    )  # fmt: skip
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="ids, or beginnings of them")
+    parser = add_verb(
+        group, "cancel", cancel, "Ask a run to stop at its next step, with a checkpoint.",
+        "The same command that started it goes on from there.",
+    )  # fmt: skip
+    parser.add_argument("run", help="its id, or the beginning of it")
+
+
+def list_all(args: argparse.Namespace) -> int:
+    store = _store()
+    runs = [(run, _last(read_metrics(store, run.id))) for run in list_runs(store)]
+    if args.json:
+        print_json([{**run.to_dict(), "last": last, "seconds": _seconds(run, last)} for run, last in runs])
+        return ExitCode.DONE
+    rows = [
+        (run.id, run.kind, f"[{STYLE[run.state]}]{run.state}[/]", run.started_at[:16].replace("T", " "), _duration(_seconds(run, last)),
+         last.get("step", ""), *(_loss(last.get(key)) for key in LOSSES)) for run, last in runs
+    ]  # fmt: skip
+    columns = ("run", "kind", "state", "started", "took", "steps", "training loss", "held-out loss")
+    print_table("Runs", columns, rows, numeric=("took", "steps", "training loss", "held-out loss"))
+    if not rows:
+        console.print("No training run yet: `plinth quickstart` or `plinth train pretrain` starts one.")
+    return ExitCode.DONE
+
+
+def show(args: argparse.Namespace) -> int:
+    store = _store()
+    run = read_run(store, args.run)
+    rows = read_metrics(store, run.id)
+    plot = _plot(run, rows, args.plot) if _has_losses(rows) or args.plot else None
+    if args.json:
+        print_json({**run.to_dict(), "last": _last(rows), "metrics": rows, "plot": str(plot) if plot else None})
+        return ExitCode.DONE
+    console.print(f"[bold]{run.id}[/bold]  {run.kind}  [{STYLE[run.state]}]{run.state}[/]")
+    if run.error:
+        console.print(run.error, markup=False)
+    facts: list[tuple[str, Any]] = [
+        ("started", run.started_at), ("took", _duration(_seconds(run, _last(rows)))), ("attempts", run.attempts),
+        ("host", run.host), ("commit", run.commit),
+    ]  # fmt: skip
+    print_table("", ("", ""), [*facts, *((name, escape(str(value))) for name, value in _flat(run.params))])
+    columns = _columns(rows)
+    cells = [tuple(_cell(key, row.get(key)) for key in columns) for row in _sampled(rows)]
+    print_table("Loss", [c.replace("_", " ") for c in columns], cells, numeric=[c.replace("_", " ") for c in columns])
+    if plot:
+        console.print(f"loss curve: {plot}", soft_wrap=True)
+    return ExitCode.DONE
+
+
+def compare(args: argparse.Namespace) -> int:
+    store = _store()
+    runs = [read_run(store, run) for run in args.runs]
+    lasts = [_last(read_metrics(store, run.id)) for run in runs]
+    params = [dict(_flat(run.params)) for run in runs]
+    names = [n for n in dict.fromkeys(key for found in params for key in found)
+             if len({str(found.get(n)) for found in params}) > 1]  # fmt: skip
+    if args.json:
+        print_json(
+            [
+                {"id": run.id, "kind": run.kind, "state": run.state, "seconds": _seconds(run, last), "last": last,
+                 "params": {n: found.get(n) for n in names}}
+                for run, last, found in zip(runs, lasts, params, strict=True)
+            ]
+        )  # fmt: skip
+        return ExitCode.DONE
+    rows: list[Sequence[Any]] = [
+        ("kind", *(run.kind for run in runs)),
+        ("state", *(f"[{STYLE[run.state]}]{run.state}[/]" for run in runs)),
+        ("took", *(_duration(_seconds(run, last)) for run, last in zip(runs, lasts, strict=True))),
+        *((n, *(escape(str(found.get(n, ""))) for found in params)) for n in names),
+        *((key.replace("_", " "), *(_cell(key, last.get(key)) for last in lasts)) for key in _columns(lasts)),
+    ]
+    print_table("", ("", *(run.id for run in runs)), rows, numeric=[run.id for run in runs])
+    return ExitCode.DONE
+
+
+def cancel(args: argparse.Namespace) -> int:
+    run = cancel_run(_store(), args.run, history.who())
+    if args.json:
+        print_json({"id": run.id, "cancelling": True})
+    else:
+        console.print(f"{run.id} stops at its next step, with a checkpoint; the command that started it resumes it.")
+    return ExitCode.DONE
+
+
+def _store() -> Store:
+    return Store(Home.from_env().store_uri)
+
+
+def _plot(run: Run, rows: list[dict[str, Any]], wanted: Path | None) -> Path:
+    from train_jobs.plots import loss_curve
+
+    path = (wanted or Home.from_env().folder("plots") / f"{run.id}.png").expanduser().absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(loss_curve([{"stage": run.kind, **row} for row in rows], f"{run.id} ({run.state})"))
+    except OSError as error:
+        raise EnvironmentFaultError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
+    return path
+
+
+def _has_losses(rows: list[dict[str, Any]]) -> bool:
+    return any(isinstance(row.get(key), float) for row in rows for key in LOSSES)
+
+
+def _last(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The newest value of everything that was logged."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        found.update({key: value for key, value in row.items() if value is not None})
+    return found
+
+
+def _sampled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most TABLE_ROWS rows, evenly spaced, first and last among them; those with a held-out loss are preferred."""
+    rich = [row for row in rows if row.get("held_out_loss") is not None]
+    chosen = rich if len(rich) >= TABLE_ROWS // 2 else rows
+    if rows and (not chosen or chosen[-1] is not rows[-1]):
+        chosen = [*chosen, rows[-1]]
+    if len(chosen) <= TABLE_ROWS:
+        return chosen
+    return [chosen[i * (len(chosen) - 1) // (TABLE_ROWS - 1)] for i in range(TABLE_ROWS)]
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Step and losses first, then every other number, without times of day."""
+    keys = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, int | float))
+    first = [key for key in ("step", "tokens", "seconds", *LOSSES) if key in keys]
+    return [*first, *(key for key in keys if key not in first)]
+
+
+def _seconds(run: Run, last: dict[str, Any]) -> float:
+    """Seconds from the start to the end: until now of one that runs, until its last line of one that was lost."""
+    end = run.ended_at or (datetime.now(UTC).isoformat() if run.state == "running" else last.get("at", run.started_at))
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(run.started_at)).total_seconds()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _loss(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else "-"
+
+
+def _cell(key: str, value: Any) -> str:
+    if key.endswith("loss"):
+        return _loss(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "-" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.5g}"
+
+
+def _flat(value: dict[str, Any], place: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, inner in value.items():
+        found += _flat(inner, f"{place}{key}.") if isinstance(inner, dict) else [(f"{place}{key}", inner)]
+    return found
