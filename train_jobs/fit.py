@@ -1,128 +1,197 @@
-"""One run on Ray Train: ``loop.run`` in a TorchTrainer, watched from here.
+"""Training workers on Ray Train: ``loop.run`` in a TorchTrainer, one plan after the other, watched from here.
 
-The workers write checkpoints into the run's folder themselves instead of reporting them to Ray Train, whose controller
-registers them later than they are written and would resume from an older one. So a killed worker (Ray Train starts the
-group again) and a killed driver (the next call does) resume in the same way: from the newest whole checkpoint.
+Starting a group of workers costs 10 to 20 seconds (controller, processes, torch), so one group can serve several
+stages: it waits for the next plan in a file. The workers write checkpoints into a run's folder themselves instead of
+reporting them to Ray Train, whose controller registers them later than they are written and would resume from an older
+one. So a killed worker (Ray Train starts the group again) and a killed driver (the next call does) resume in the same
+way: from the newest whole checkpoint.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import posixpath
+import secrets
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import ray
-import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from actors.runs import read_metrics
+from cluster.core.config import TrainSection, available_cpus
 from cluster.core.errors import PlinthError, TrainingError
 from cluster.core.progress import Progress
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from train_jobs import loop
-from train_jobs.loop import OUTCOME, STOP, Outcome
+from train_jobs.outcome import OUTCOME, STOP, Outcome
 from train_jobs.plan import Plan
 
 MAX_FAILURES = 3
 STOP_GRACE_S = 30.0
-COLLECTIVE_TIMEOUT_S = 120
+ORDERS = "orders.json"
+# A placement group wants some CPU of each worker; this much takes none from anybody.
+NO_CPU = 0.001
 # What Ray Train reads from the driver's environment. Its controller looks at the workers every two seconds otherwise;
 # its metrics have no reader here, the run's log has them.
 _ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_METRICS_ENABLED": "0"}
+# The only machine is not taken away from under its workers: no watcher process for that.
+_ENVIRONMENT_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
-def fit(plan: Plan, workers: int, store: Store, progress: Progress) -> int:
-    """Carry out a plan with ``workers`` workers (0: two where there are two CPUs, else one); returns how many.
+class Workers:
+    """A group of training workers for the length of a ``with`` block; needs a Ray connection.
 
-    Raises:
-        TrainingError: the run failed, or was cancelled.
-        PlinthError: as a worker raised it (full disk, damaged data).
-        KeyboardInterrupt: after the workers wrote a checkpoint.
+    Entering returns at once, the group starts meanwhile. ``section.workers`` says how many (0: two where the cluster
+    has two CPUs, else one), ``section.worker_cpus`` what each reserves.
     """
-    workers = workers or (2 if ray.cluster_resources().get("CPU", 1) >= 2 else 1)
-    for name in (OUTCOME, STOP):
-        path = posixpath.join(plan.folder, name)
-        if store.exists(path):
-            store.fs.rm(path)
-    progress.stage("start workers")
-    attempt = _Attempt(_trainer(plan, workers, store))
-    try:
-        watch = _Watch(plan, store, progress)
-        while attempt.running(0.2 if store.local else 2.0):
-            watch.look()
-    except KeyboardInterrupt:
-        store.write(posixpath.join(plan.folder, STOP), b"{}")
+
+    def __init__(self, section: TrainSection, store: Store) -> None:
+        self.store = store
+        self.alone = sum(node["Alive"] for node in ray.nodes()) == 1
+        self.size = section.workers or (2 if ray.cluster_resources().get("CPU", 1) >= 2 else 1)
+        self.cpus = section.worker_cpus or NO_CPU
+        self.folder = store.staging(f"workers-{secrets.token_hex(6)}")
+        self._number = 0
+        # In a thread, so that the caller can do other things, watch, and take a Ctrl-C.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray-train-fit")
+        self._fitting: Future[None] | None = None
+
+    def __enter__(self) -> Workers:
+        self._order(None)
+        self._fitting = self._thread.submit(self._fit)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._order(None, end=True)
+        self._over(STOP_GRACE_S if kind is None else 5.0)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self.store.exists(self.folder):
+            self.store.fs.rm(self.folder, recursive=True)
+
+    def carry_out(self, plan: Plan, progress: Progress) -> None:
+        """Have the workers carry out one plan and wait for its end.
+
+        Raises:
+            TrainingError: the run failed, or was cancelled.
+            PlinthError: as a worker raised it (full disk, damaged data).
+            KeyboardInterrupt: after the workers wrote a checkpoint.
+        """
+        for name in (OUTCOME, STOP):
+            path = posixpath.join(plan.folder, name)
+            if self.store.exists(path):
+                self.store.fs.rm(path)
+        progress.stage("start workers")
+        self._order(plan)
+        watch = _Watch(plan, self.store, progress)
+        try:
+            with _terminated_as_interrupted():
+                while not self._over(0.1 if self.store.local else 2.0) and not Outcome.read(self.store, plan.folder):
+                    watch.look()
+        except KeyboardInterrupt:
+            self._interrupt(plan)
+            raise
+        self._order(None)
+        outcome = Outcome.read(self.store, plan.folder)
+        error = self._fitting.exception() if self._fitting is not None and self._fitting.done() else None
+        _raise_what_went_wrong(plan, outcome, error)
+
+    def _over(self, wait_s: float) -> bool:
+        """Wait up to ``wait_s`` for the workers' end; whether it came."""
+        if self._fitting is None:
+            return True
+        return bool(wait([self._fitting], timeout=wait_s).done)
+
+    def _interrupt(self, plan: Plan) -> None:
+        """Have a checkpoint written, if there is anybody to write it."""
         log_event("train", "interrupted", run=plan.run_id)
-        attempt.running(STOP_GRACE_S)
-        raise
-    _raise_what_went_wrong(plan, Outcome.read(store, plan.folder), attempt.error)
-    return workers
+        self.store.write(posixpath.join(plan.folder, STOP), b"{}")
+        deadline = time.monotonic() + STOP_GRACE_S
+        started = bool(read_metrics(self.store, plan.run_id))
+        while started and time.monotonic() < deadline and not Outcome.read(self.store, plan.folder):
+            if self._over(0.1):
+                return
 
+    def _order(self, plan: Plan | None, end: bool = False) -> None:
+        """Tell the workers what to do next: a plan, nothing for now, or to end."""
+        self._number += 1
+        body = {"number": self._number, "plan": plan.to_dict() if plan else None, "end": end}
+        self.store.write(posixpath.join(self.folder, ORDERS), json.dumps(body).encode())
 
-def _trainer(plan: Plan, workers: int, store: Store) -> TorchTrainer:
-    storage = (
-        store.path(plan.folder, "ray") if store.local else f"{store.uri}/{os.path.relpath(plan.folder, store.root)}"
-    )
-    return TorchTrainer(
-        _work,
-        train_loop_config={"plan": plan.to_dict()},
-        torch_config=TorchConfig(backend="gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
-        scaling_config=ScalingConfig(num_workers=workers),
-        run_config=RunConfig(
-            name=plan.run_id, storage_path=storage, failure_config=FailureConfig(max_failures=MAX_FAILURES)
-        ),
-    )
+    def _fit(self) -> None:
+        # Imports torch: seconds, in which the caller does other things.
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        from train_jobs.gloo import GlooConfig
+
+        for name in ("ray.train", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # the terminal has a progress bar of its own
+        below = self.folder if self.store.local else f"{self.store.uri}/{os.path.relpath(self.folder, self.store.root)}"
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"store": self.store.uri, "folder": self.folder, "cpus": self.cpus},
+            torch_config=GlooConfig(folder=self.folder if self.alone and self.store.local else ""),  # type: ignore[arg-type]
+            scaling_config=ScalingConfig(num_workers=self.size, resources_per_worker={"CPU": self.cpus}),
+            run_config=RunConfig(
+                name="ray", storage_path=below, failure_config=FailureConfig(max_failures=MAX_FAILURES)
+            ),
+        )
+        with _environment({**_ENVIRONMENT, **(_ENVIRONMENT_ALONE if self.alone else {})}):
+            trainer.fit()
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What every worker runs."""
+    """What every worker runs: one plan after the other until there are no more."""
+    import ray.train
+
+    from train_jobs import loop
+
     context = ray.train.get_context()
-    group = loop.Group(context.get_world_rank(), context.get_world_size(), context.get_local_world_size())
-    loop.run(Plan.from_dict(config["plan"]), group)
-
-
-class _Attempt:
-    """``TorchTrainer.fit`` in a thread of its own, so that this one can watch, and take a Ctrl-C."""
-
-    def __init__(self, trainer: TorchTrainer) -> None:
-        self.error: TrainingFailedError | None = None
-        self._trainer = trainer
-        self._thread = threading.Thread(target=self._fit, name="ray-train-fit", daemon=True)
-        self._thread.start()
-
-    def running(self, wait_s: float) -> bool:
-        """Wait up to ``wait_s`` for the end; whether it still runs."""
-        self._thread.join(wait_s)
-        return self._thread.is_alive()
-
-    def _fit(self) -> None:
-        for name in ("ray.train", "ray.data"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # the driver's terminal has a progress bar of its own
-        try:
-            with _environment():
-                self._trainer.fit()
-        except TrainingFailedError as error:
-            self.error = error
+    threads = int(config["cpus"]) or max(1, available_cpus() // context.get_local_world_size())
+    group = loop.Group(context.get_world_rank(), context.get_world_size(), threads)
+    store, done = Store(config["store"]), 0
+    while True:
+        path = posixpath.join(config["folder"], ORDERS)
+        orders: dict[str, Any] = store.read_json(path) if store.exists(path) else {"end": True}
+        if orders["end"]:
+            return
+        if orders["plan"] is None or orders["number"] == done:
+            time.sleep(0.05 if store.local else 1.0)
+            continue
+        loop.run(Plan.from_dict(orders["plan"]), group)
+        done = orders["number"]
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    earlier = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if earlier[name] is None})
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in this block (Ray's own handler, set by ray.init, would exit at once)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        for name, value in earlier.items():
-            if value is None:
-                os.environ.pop(name, None)
+        signal.signal(signal.SIGTERM, earlier)
+
+
+@contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 class _Watch:
@@ -149,13 +218,13 @@ class _Watch:
         self.progress.counts(**{name: round(value, 2) for name, value in seen.items() if value is not None})
 
 
-def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: TrainingFailedError | None) -> None:
+def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: BaseException | None) -> None:
     """Raise unless the run finished."""
     if outcome is not None and outcome.state == "finished":
         return
     if outcome is not None and outcome.state == "failed":
         log_event("train", "run_failed", run=plan.run_id, step=outcome.step, reason=outcome.message)
-        raise TrainingError(outcome.message, step=outcome.step, checkpoint=outcome.checkpoint, run=plan.run_id)
+        raise outcome.as_error(plan.run_id)
     if outcome is not None:
         raise TrainingError(
             f"the run {plan.run_id} was {outcome.state} at step {outcome.step}; a checkpoint was kept, the same "
@@ -164,6 +233,8 @@ def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: TrainingF
     cause = _own_error(error)
     if cause is not None:
         raise cause from None
+    if error is not None and not hasattr(error, "worker_failures"):
+        raise error  # not the workers' doing: the cluster went away, or a bug
     log_event("train", "run_failed", run=plan.run_id, reason=str(error))
     raise TrainingError(
         f"the training workers of {plan.run_id} died {MAX_FAILURES + 1} times ({_first_line(error)}): most often the "
@@ -174,9 +245,7 @@ def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: TrainingF
 
 def _own_error(error: BaseException | None) -> PlinthError | None:
     """The error a worker raised on purpose, from inside Ray Train's wrapping."""
-    if not isinstance(error, WorkerGroupError):
-        return None
-    for failure in error.worker_failures.values():
+    for failure in getattr(error, "worker_failures", {}).values():
         cause: BaseException | None = failure
         while cause is not None and not isinstance(cause, PlinthError):
             cause = getattr(cause, "cause", None) or cause.__cause__

@@ -12,7 +12,7 @@ import posixpath
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.config import PlinthConfig, TrainSection
 from cluster.core.errors import BadInputError, IncompatibleError
@@ -28,6 +28,9 @@ from train_jobs.data import Arrays, check_documents, encode_examples, read_examp
 from train_jobs.plan import Plan, Stage
 from train_jobs.shape import Shape
 
+if TYPE_CHECKING:
+    from train_jobs.fit import Workers
+
 FINETUNE_RATE = 0.5  # of train.learning_rate
 _MODULES = ("loop", "model", "shape", "data", "losses", "schedule", "precision", "checkpoint", "splits", "artefact")
 _CODE = (*(f"train_jobs/{name}.py" for name in (*_MODULES, "launch")), "train_jobs/answering/prompt.py")
@@ -37,12 +40,13 @@ _RUN_FIELDS = {"batch_tokens", "learning_rate", "precision", "seed", "steps"}
 
 def pretrain(
     config: PlinthConfig, store: Store, dataset: Manifest, tokenizer: Manifest, progress: Progress,
-    seconds: float | None = None,
+    seconds: float | None = None, workers: Workers | None = None,
 ) -> Manifest:  # fmt: skip
     """Train a model from random weights on a dataset and publish ``checkpoints/<train.name>-base``.
 
     Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (wall clock
     of the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
+    ``workers`` is a running group to train on; without one a group is started and ended.
 
     Raises:
         BadInputError: the dataset is too small, or damaged.
@@ -69,12 +73,12 @@ def pretrain(
 
     budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
     run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, shape, section.learning_rate, budget, started)
-    return _carry_out(run, section, store, arrays, progress)
+    return _carry_out(run, section, store, arrays, progress, workers)
 
 
 def finetune(
     config: PlinthConfig, store: Store, base: Manifest, examples: Manifest, progress: Progress,
-    seconds: float | None = None,
+    seconds: float | None = None, workers: Workers | None = None,
 ) -> Manifest:  # fmt: skip
     """Fine-tune a pretrained checkpoint on examples and publish ``checkpoints/<train.name>``.
 
@@ -116,7 +120,7 @@ def finetune(
     budget = section.minutes * 60 * (1 - section.pretrain_share) if seconds is None else seconds
     rate = section.learning_rate * FINETUNE_RATE
     run = _Run("finetune", section.name, key, inputs, settings, base, base, shape, rate, budget, started)
-    return _carry_out(run, section, store, arrays, progress)
+    return _carry_out(run, section, store, arrays, progress, workers)
 
 
 @dataclass(frozen=True)
@@ -139,11 +143,14 @@ class _Run:
 
 def _carry_out(
     run: _Run, section: TrainSection, store: Store, arrays: Callable[[], tuple[Arrays, dict[str, Any]]],
-    progress: Progress,
+    progress: Progress, workers: Workers | None,
 ) -> Manifest:  # fmt: skip
-    from safetensors.numpy import save
+    if workers is None:
+        from train_jobs import fit  # imports ray
 
-    from train_jobs.fit import fit  # imports ray and torch
+        with fit.Workers(section, store) as own:  # they start while the data is prepared
+            return _carry_out(run, section, store, arrays, progress, own)
+    from safetensors.numpy import save
 
     folder = store.staging(run.key)
     found, counts = arrays()
@@ -160,11 +167,11 @@ def _carry_out(
     if run.base is not None:
         plan = plan.starting_from(store, run.base)
     log_event("train", "run_started", run=plan.run_id, stage=run.stage, inputs=run.inputs, budget_s=run.budget_s)
-    workers = fit(plan, section.workers, store, progress)
+    workers.carry_out(plan, progress)
     progress.stage("publish")
     earlier = artefact.read_rows(store, run.base) if run.base is not None else []
     made = Provenance(run.name, run.key, run.tokenizer, run.inputs, run.settings, counts, earlier)
-    manifest = artefact.publish(store, plan, made, workers)
+    manifest = artefact.publish(store, plan, made, workers.size)
     log_event("train", "checkpoint_published", name=run.name, version=manifest.version, counts=manifest.counts)
     return _latest(store, manifest)
 

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import posixpath
 import time
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from actors.runs import RunLog
-from cluster.core.config import available_cpus
 from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
@@ -31,6 +28,7 @@ from train_jobs.checkpoint import TrainState
 from train_jobs.data import Batch, Examples, Windows
 from train_jobs.losses import evaluate, share_of_loss
 from train_jobs.model import Llama, parameter_count
+from train_jobs.outcome import STOP, Ended, Outcome
 from train_jobs.plan import Plan
 from train_jobs.precision import choose_precision, computing_in
 from train_jobs.schedule import Budget, learning_rate, train_seconds
@@ -40,34 +38,14 @@ MAX_NORM = 1.0
 WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
 LOG_S = 0.5
-OUTCOME, STOP = "outcome.json", "stop.json"
-Ended = Literal["finished", "cancelled", "interrupted", "failed"]
 STOPS: tuple[Ended, ...] = ("finished", "cancelled", "interrupted")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended, as rank 0 leaves it in the run's folder for the driver."""
-
-    state: Ended
-    step: int
-    message: str = ""
-    checkpoint: int | None = None
-
-    def write(self, store: Store, folder: str) -> None:
-        store.write(posixpath.join(folder, OUTCOME), json.dumps(asdict(self)).encode())
-
-    @classmethod
-    def read(cls, store: Store, folder: str) -> Outcome | None:
-        path = posixpath.join(folder, OUTCOME)
-        return cls(**store.read_json(path)) if store.exists(path) else None
-
-
 class Group:
-    """The workers of a run; alone, nothing is sent."""
+    """The workers of a run and this one's threads; alone, nothing is sent."""
 
-    def __init__(self, rank: int = 0, size: int = 1, on_this_node: int = 1) -> None:
-        self.rank, self.size, self.on_this_node = rank, size, on_this_node
+    def __init__(self, rank: int = 0, size: int = 1, threads: int = 1) -> None:
+        self.rank, self.size, self.threads = rank, size, threads
 
     def from_first(self, values: list[float]) -> list[float]:
         """The numbers rank 0 has, on every rank."""
@@ -101,7 +79,7 @@ def run(plan: Plan, group: Group) -> None:
     if Outcome.read(store, plan.folder) is not None:
         return
     be_nice()
-    torch.set_num_threads(max(1, available_cpus() // group.on_this_node))
+    torch.set_num_threads(group.threads)
     trainer: Trainer | None = None
     try:
         trainer = Trainer(plan, group, store)
@@ -112,12 +90,13 @@ def run(plan: Plan, group: Group) -> None:
             raise  # a peer died: Ray Train starts the group again
         step = trainer.state.step if trainer else 0
         with contextlib.suppress(EnvironmentFaultError):  # a full disk has no room for the outcome either
-            Outcome("failed", step, failure.message, last_checkpoint(store, plan.folder)).write(store, plan.folder)
+            saved = last_checkpoint(store, plan.folder)
+            Outcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
         if trainer is not None and trainer.log is not None:
             with contextlib.suppress(EnvironmentFaultError):
                 trainer.log.finish("failed", failure.message)
-        if not isinstance(error, DivergedError):  # which all ranks see at the same step
-            raise failure from error
+        if group.size > 1 and not isinstance(error, DivergedError):  # which all ranks see at the same step
+            raise failure from error  # the others wait for this one: the group has to end
 
 
 class DivergedError(TrainingError):

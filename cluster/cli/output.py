@@ -76,7 +76,7 @@ class Stages:
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, amount)
 
-    def counts(self, **counts: int) -> None:
+    def counts(self, **counts: float) -> None:
         if self._bars is not None and self._task is not None:
             text = " ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items())
             self._bars.update(self._task, detail=text)

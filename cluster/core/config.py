@@ -133,6 +133,8 @@ class TrainSection(Section):
     """Longest prompt and answer together."""
     workers: int = Field(0, ge=0)
     """Training workers; 0 means two where there are two CPUs or more, else one."""
+    worker_cpus: float = Field(0.0, ge=0)
+    """Ray CPUs reserved per training worker (0 on a laptop, so that other jobs may use every core)."""
     minutes: float = Field(2.0, gt=0)
     """Wall-clock budget of pretraining and fine-tuning together; ignored where `steps` is given. Not in a run_key."""
     pretrain_share: float = Field(0.35, gt=0, lt=1)

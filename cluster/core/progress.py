@@ -12,7 +12,7 @@ class Progress(Protocol):
 
     def advance(self, amount: int = 1) -> None: ...
 
-    def counts(self, **counts: int) -> None: ...
+    def counts(self, **counts: float) -> None: ...
 
 
 class Silent:
@@ -24,5 +24,5 @@ class Silent:
     def advance(self, amount: int = 1) -> None:
         del amount
 
-    def counts(self, **counts: int) -> None:
+    def counts(self, **counts: float) -> None:
         del counts
