@@ -55,7 +55,8 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.fs, self.root = fsspec.core.url_to_fs(uri)
+        # Without its cache of listings: s3fs would never see what another process published after the first look.
+        self.fs, self.root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
         self.local = "file" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)
 
     # -- paths and small files ------------------------------------------------------------------------------------
