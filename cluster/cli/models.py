@@ -68,10 +68,10 @@ def list_models(args: argparse.Namespace) -> int:
         print_json([_summary(name, version) for name, version in found])
         return ExitCode.DONE
     rows = [
-        (name, v.version, ", ".join(v.aliases), f"[{STYLE[v.verdict]}]{v.verdict}[/]", _minute(v.registered_at),
+        (name, v.version, ", ".join(v.aliases), f"[{STYLE[v.verdict]}]{v.verdict}[/]",
          f"{v.metadata.get('parameters', 0):,}", v.metadata.get("engine", "")) for name, v in found
     ]  # fmt: skip
-    columns = ("model", "version", "aliases", "gate", "registered", "parameters", "engine")
+    columns = ("model", "version", "aliases", "gate", "parameters", "engine")
     print_table("Models", columns, rows, numeric=("parameters",))
     if not rows:
         console.print("No model is registered yet: `plinth quickstart` trains one, `plinth models add PATH` takes one.")
@@ -189,7 +189,8 @@ def _print_gate(version: Registered) -> None:
         ("[green]✓[/green]" if c["passed"] else "[red]✗[/red]", c["name"], _cell(c["value"]), _cell(c["threshold"]),
          escape(c["reason"])) for c in gate.gate["checks"]
     ]  # fmt: skip
-    title = f"Gate: {version.verdict} ({_minute(gate.at)}{', report ' + gate.gate['report'] if gate.gate['report'] else ''})"
+    report = f", report {gate.gate['report']}" if gate.gate["report"] else ""
+    title = f"Gate: {version.verdict} ({_minute(gate.at)}{report})"
     print_table(title, ("", "check", "measured", "wanted", ""), rows, numeric=("measured", "wanted"))
 
 

@@ -55,11 +55,12 @@ def list_all(args: argparse.Namespace) -> int:
         print_json([{**run.to_dict(), "last": last, "seconds": _seconds(run, last)} for run, last in runs])
         return ExitCode.DONE
     rows = [
-        (run.id, run.kind, f"[{STYLE[run.state]}]{run.state}[/]", run.started_at[:16].replace("T", " "), _duration(_seconds(run, last)),
+        (run.id, f"[{STYLE[run.state]}]{run.state}[/]", run.started_at[:16].replace("T", " "),
+         _duration(_seconds(run, last)),
          last.get("step", ""), *(_loss(last.get(key)) for key in LOSSES)) for run, last in runs
     ]  # fmt: skip
-    columns = ("run", "kind", "state", "started", "took", "steps", "training loss", "held-out loss")
-    print_table("Runs", columns, rows, numeric=("took", "steps", "training loss", "held-out loss"))
+    columns = ("run", "state", "started", "took", "steps", "loss", "held out")
+    print_table("Runs", columns, rows, numeric=("took", "steps", "loss", "held out"))
     if not rows:
         console.print("No training run yet: `plinth quickstart` or `plinth train pretrain` starts one.")
     return ExitCode.DONE

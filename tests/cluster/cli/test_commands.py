@@ -20,7 +20,9 @@ from cluster.local_head import recorded
 VERBS = [
     ["quickstart"], ["up"], ["down"], ["status"], ["doctor"], ["env"], ["logs"], ["ask"], ["data", "prepare"],
     ["data", "report"], ["index", "build"], ["index", "list"], ["index", "rollback"], ["index", "search"],
-    ["eval", "run"], ["bench", "serve"],
+    ["eval", "run"], ["bench", "serve"], ["models", "list"], ["models", "show"], ["models", "card"],
+    ["models", "history"], ["models", "add"], ["runs", "list"], ["runs", "show"], ["runs", "compare"],
+    ["runs", "cancel"],
 ]  # fmt: skip
 
 
