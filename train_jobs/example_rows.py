@@ -21,6 +21,7 @@ from train_jobs.evaluation.metrics import token_f1
 from train_jobs.synthetic_questions import Asked
 
 RIGHT = 0.6  # token F1 with the gold sentence from which another sentence answers just as well
+MAX_FAMILY = 0.2  # of the corpus: a larger tree is not one subject
 SAME = 0.8  # from which it says the same: documents that hold such a sentence are taken away with the gold one
 KINDS = ("own", "how", "what", "keywords", "title", "left_out", "foreign")
 
@@ -157,14 +158,24 @@ def led_with(said: Answer, retrieval: Retrieval) -> str:
 
 
 def families(documents: Sequence[Document]) -> dict[str, Collection[str]]:
-    """Per document the ids of what encloses it and what it encloses, and its other names."""
+    """Per document the ids that leave with it when its subject is taken out of the corpus: everything in what encloses
+    it (a function's whole module), since neighbours often answer as well. Where that is most of the corpus, only what
+    encloses it and what it encloses."""
     above = {document.id: document.part_of for document in documents}
-    found: dict[str, set[str]] = {document.id: {document.id, *document.aliases} for document in documents}
-    for document in documents:
-        at, seen = above.get(document.id, ""), {document.id}
-        while at in above and at not in seen:
-            found[document.id].add(at)
-            found[at].add(document.id)
-            seen.add(at)
-            at = above[at]
-    return {document: frozenset(family) for document, family in found.items()}
+    chains: dict[str, list[str]] = {}
+    for name in above:
+        chain = [name]
+        while (enclosing := above[chain[-1]]) in above and enclosing not in chain:
+            chain.append(enclosing)
+        chains[name] = chain
+    trees: dict[str, set[str]] = {}
+    lines = {name: set(chain) for name, chain in chains.items()}
+    for name, chain in chains.items():
+        trees.setdefault(chain[-1], set()).add(name)
+        for enclosing in chain[1:]:
+            lines[enclosing].add(name)
+    most = MAX_FAMILY * len(documents)
+    return {
+        name: frozenset(trees[chain[-1]] if len(trees[chain[-1]]) <= most else lines[name])
+        for name, chain in chains.items()
+    }

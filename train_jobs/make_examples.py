@@ -37,8 +37,8 @@ from train_jobs.synthetic_questions import Asked, Synonyms, Writer, summary_sent
 KIND = "examples"
 PARTS = 24
 ANSWERABLE, LEFT_OUT = 0.7, 0.24  # shares of the training rows; the rest is foreign
-OWN = 0.6  # most of the questions asked that are documents' own
-SPARE = 1.7  # questions asked per row wanted: not every search finds its document
+OWN = 0.35  # most of the questions asked that are documents' own
+SPARE = 1.4  # questions asked per row wanted: not every search finds its document
 HIDDEN = 3  # one in so many of a document's own questions is taken out of the index and asked
 POINT_TOKENS = 8  # left free in the context for what the model writes
 MIN_PER_DOCUMENT = 2
@@ -162,7 +162,7 @@ def plan(documents: Sequence[Document], config: PlinthConfig) -> list[Part]:
         mine = [document for document in usable if is_held_out(document.id, config.train.held_out) == held]
         picker.shuffle(mine)
         asks = round(max(answerable, without) * SPARE)
-        left_out[split] = min(1.0, SPARE * without / max(1, asks))
+        left_out[split] = min(1.0, SPARE * without / max(1, (1 - OWN) * asks))
         own = _spread([hidden_questions(document) for document in mine], round(OWN * asks))
         rest = asks - sum(len(part) for part in own)
         for document, asked in zip(mine, own, strict=True):
@@ -263,7 +263,9 @@ class ExampleWorker:
         for asked in writer.questions(job.document, len(job.own) + job.made, job.own):
             retrieval = self.searcher.search(asked.question)
             yield self.rows.answerable(asked, retrieval, job.split)
-            if picker.random() < left_out:
+            # A question in other words than its document's is often answered by another document too, so that nothing
+            # could be called right where its own is gone; one made from a sentence's words is not.
+            if asked.manner != "own" and picker.random() < left_out:
                 yield self._left_out(asked, job, saying_the_same(asked, retrieval))
 
     def _left_out(self, asked: Asked, job: Job, same: set[str]) -> Row | None:

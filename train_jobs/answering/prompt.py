@@ -9,7 +9,7 @@ writes which of them answer::
     <|s1|><|e9|><|p8|> ... <|c7|><|answer|>     ->     <|s0|><|eos|>      or, to abstain,      <|none|><|eos|>
 
 ``<|sN|>`` names a sentence, ``<|eN|>`` is how well it matches the question, ``<|pN|>`` how well its passage does,
-``<|first|>`` marks the sentence that opens its document, and ``<|cN|>`` is the probability that the passages answer at
+``<|first|>`` marks the sentence that opens its document, and ``<|cN|>`` is how likely the passages answer at
 all.
 """
 
@@ -42,9 +42,12 @@ MAX_POINTS = 3
 QUESTION_WORDS, SENTENCE_WORDS = 30, 14
 MIN_TEXT_TOKENS = 4  # a sentence of which no more than this fits is left out
 # Where the lowest bin ends and the highest begins; between them the bins are equally wide.
-EVIDENCE_RANGE, MATCH_RANGE = (0.1, 1.2), (0.3, 1.6)
-PASSAGE_WEIGHT = 0.5  # of the passage against the sentence in the order of candidates
-SUMMARY = 0.15  # what opening its document adds to a sentence of a code object, in units of evidence
+EVIDENCE_RANGE, MATCH_RANGE = (0.2, 1.4), (0.3, 1.7)
+SUPPORT_RANGE = (-4.0, 6.0)  # of the log odds: most of what differs lies close to 1
+# In units of a passage's score: what opening its document adds to a sentence of a code object (it says what that is
+# for), and what evidence adds. A question in other words than the text matches no sentence well: then the passage
+# decides, and a sentence decides by itself only from STRONG on.
+SUMMARY, WEAK_WEIGHT, STRONG_WEIGHT, STRONG = 0.3, 0.1, 2.0, 0.8
 
 _POINT = re.compile(r"<\|s(\d+)\|>")
 
@@ -79,7 +82,9 @@ def candidates(retrieval: Retrieval) -> list[Candidate]:
     codes = [is_code(passage) for passage in retrieval.passages]
 
     def value(one: Candidate) -> float:
-        return one.evidence + PASSAGE_WEIGHT * one.match + SUMMARY * (one.first and codes[one.sentence.passage])
+        summary = SUMMARY * (one.first and codes[one.sentence.passage])
+        strong = STRONG_WEIGHT * max(0.0, one.evidence - STRONG)
+        return one.match + summary + WEAK_WEIGHT * one.evidence + strong
 
     return sorted(found, key=lambda one: (-value(one), one.sentence.passage, one.sentence.start))
 
@@ -100,7 +105,8 @@ def lay_out(
         budget_tokens: most tokens of the prompt. Long sentences are cut, and the least likely left out.
     """
     head = f"{BOS}{QUESTION}{_plain(question, QUESTION_WORDS)}"
-    tail = f"{SUPPORT[_bin(support(question, retrieval, section.min_confidence).probability, 0, 1, SUPPORT)]}{ANSWER}"
+    odds = _log_odds(support(question, retrieval, section.min_confidence).probability)
+    tail = f"{SUPPORT[_bin(odds, *SUPPORT_RANGE, SUPPORT)]}{ANSWER}"
     left = budget_tokens - count_tokens(head) - count_tokens(tail)
     pieces: list[str] = []
     shown: list[ScoredSentence] = []
@@ -162,6 +168,11 @@ def _fitted(text: str, room: int, count_tokens: Callable[[str], int]) -> str | N
             return None
         text = " ".join(words[: max(1, min(len(words) - 1, len(words) * room // count_tokens(text)))])
     return text
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(bounded / (1 - bounded))
 
 
 def _bin(value: float, low: float, high: float, bins: Sequence[str]) -> int:
