@@ -25,7 +25,8 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
 
 def test_a_good_model_passes_every_check() -> None:
     result = decide(GOOD, GateSection())
-    assert result.passed and [check.name for check in result.checks] == list(CHECKS)
+    assert result.passed
+    assert [check.name for check in result.checks] == list(CHECKS)
     assert all(check.passed for check in result.checks)
 
 
@@ -45,7 +46,8 @@ def test_a_bad_model_is_refused_for_that_reason_alone(check: str, report: dict[s
     result = decide(report, GateSection())
     assert not result.passed
     assert [one.name for one in result.checks if not one.passed] == [check]
-    assert result.reason.startswith("refused: ") and next(c.reason for c in result.checks if not c.passed) in result.reason
+    assert result.reason.startswith("refused: ")
+    assert next(c.reason for c in result.checks if not c.passed) in result.reason
 
 
 def test_thresholds_come_from_the_configuration() -> None:
@@ -57,7 +59,8 @@ def test_thresholds_come_from_the_configuration() -> None:
 @pytest.mark.parametrize("report", [{}, {"difference": None}, changed("difference", low="0.3"), {"answerable": 3}])
 def test_a_broken_report_never_passes(report: dict[str, Any]) -> None:
     result = decide(report, GateSection())
-    assert not result.passed and any(check.value is None for check in result.checks)
+    assert not result.passed
+    assert any(check.value is None for check in result.checks)
 
 
 def test_a_result_survives_json() -> None:
@@ -65,4 +68,4 @@ def test_a_result_survives_json() -> None:
 
     result = decide(changed("unanswerable", abstained=0.1), GateSection())
     assert GateResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
-    assert ("abstains", "0.100", "0.800") == [row for row in result.rows() if row[0] == "abstains"][0][:3]
+    assert next(row for row in result.rows() if row[0] == "abstains")[:3] == ("abstains", "0.100", "0.800")

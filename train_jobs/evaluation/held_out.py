@@ -54,8 +54,8 @@ class HeldOutReport:
     n: int
     answerable: dict[str, float]
     unanswerable: dict[str, Any]
-    difference: dict[str, float]
-    against_quote: dict[str, float]
+    difference: dict[str, float | None]
+    against_quote: dict[str, float | None]
     bands: tuple[dict[str, float], ...]
     ms: dict[str, float]
 
@@ -124,11 +124,11 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
     )
 
 
-def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
-    """Mean of paired differences with its 95 % percentile bootstrap interval, resampling whole groups. All NaN where
-    there are none."""
+def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, float | None]:
+    """Mean of paired differences with its 95 % percentile bootstrap interval, resampling whole groups. All None where there
+    are none."""
     if not differences:
-        return {"mean": float("nan"), "low": float("nan"), "high": float("nan")}
+        return {"mean": None, "low": None, "high": None}
     names, which = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.bincount(which, weights=np.asarray(differences, dtype=np.float64))
     counts = np.bincount(which).astype(np.float64)

@@ -1,0 +1,181 @@
+"""The held-out evaluation with models that are faked at their border: prompts in, completions out."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+import pytest
+
+from actors.policies.gate import decide
+from cluster.core.config import GateSection
+from train_jobs.answering.prompt import completion
+from train_jobs.evaluation.held_out import evaluate, paired
+from train_jobs.evaluation.metrics import token_f1
+
+SECTION = GateSection(questions=120, unanswerable=60)
+TOPICS = [
+    "copy",
+    "move",
+    "delete",
+    "rename",
+    "open",
+    "close",
+    "read",
+    "write",
+    "parse",
+    "format",
+    "split",
+    "join",
+    "sort",
+    "merge",
+    "count",
+    "list",
+]
+
+
+def rows(answerable: int = 120, unanswerable: int = 60) -> list[dict[str, Any]]:
+    """Questions whose right sentence is somewhere among four; the first passage opens with it in half of the cases."""
+    made = []
+    for number in range(answerable + unanswerable):
+        verbs = [TOPICS[(number * 5 + step) % len(TOPICS)] for step in range(4)]
+        shown = [f"{verb} the {verb}able object number {number} and return it" for verb in verbs]
+        right = number % 4
+        known = number < answerable
+        made.append(
+            {
+                "split": "held_out",
+                "kind": "how" if known else ("left_out", "foreign")[number % 2],
+                "question": f"how do I {verbs[right]} {number}",
+                "prompt": f"{number}:" + "".join(f"<|s{i}|> {text}" for i, text in enumerate(shown)),
+                "completion": completion([right] if known else []),
+                "sentences": shown,
+                "document": f"doc{number // 2}" if known else "",
+                "gold_sentence": shown[right] if known else "",
+                "answerable": known,
+                "baseline": shown[right] if number % 2 else "something else entirely was said",
+                "quote": {"text": "", "sentence": shown[0], "grounded": number % 10 != 0},
+                "support": (number % 10) / 10,
+            }
+        )
+    return made
+
+
+def saying(table: dict[str, str]) -> Any:
+    return lambda prompts: [table[prompt] for prompt in prompts]
+
+
+ROWS = rows()
+RIGHT = {row["prompt"]: row["completion"] for row in ROWS}
+
+
+def test_a_model_that_points_right_passes_the_gate() -> None:
+    report = evaluate(ROWS, saying(RIGHT), SECTION)
+    assert report.answerable["model"] == pytest.approx(1.0)
+    assert report.unanswerable["abstained"] == 1.0
+    assert report.answerable["n"] == 120
+    assert report.unanswerable["n"] == 60
+    assert report.n == 180
+    assert report.difference["low"] > 0
+    assert decide(report.to_dict(), SECTION).passed
+
+
+def test_one_that_points_at_random_is_refused() -> None:
+    picker = random.Random(3)
+    table = {row["prompt"]: completion([picker.randrange(4)] if picker.random() < 0.6 else []) for row in ROWS}
+    result = decide(evaluate(ROWS, saying(table), SECTION).to_dict(), SECTION)
+    assert {check.name for check in result.checks if not check.passed} >= {"beats_baseline", "abstains"}
+
+
+def test_one_that_never_abstains_is_refused_for_it() -> None:
+    table = {row["prompt"]: row["completion"] if row["answerable"] else completion([0]) for row in ROWS}
+    report = evaluate(ROWS, saying(table), SECTION)
+    result = decide(report.to_dict(), SECTION)
+    assert report.unanswerable["abstained"] == 0.0
+    assert [check.name for check in result.checks if not check.passed] == ["abstains"]
+
+
+def test_one_that_always_abstains_is_refused() -> None:
+    report = evaluate(ROWS, lambda prompts: [completion([])] * len(prompts), SECTION)
+    assert report.answerable["model"] == 0.0
+    assert report.answerable["abstained"] == 1.0
+    failed = {check.name for check in decide(report.to_dict(), SECTION).checks if not check.passed}
+    assert failed == {"beats_baseline", "answers"}
+
+
+def test_one_that_only_repeats_the_baseline_is_refused() -> None:
+    """No better is not better."""
+    table = {}
+    for row in ROWS:
+        right = row["baseline"] == row["gold_sentence"]
+        other = next(i for i, text in enumerate(row["sentences"]) if text != row["gold_sentence"])
+        table[row["prompt"]] = row["completion"] if right or not row["answerable"] else completion([other])
+        row_score = token_f1(row["sentences"][other], row["gold_sentence"])
+        row["baseline"] = row["baseline"] if right else row["sentences"][other]
+        assert row_score < 1
+    report = evaluate(ROWS, saying(table), SECTION)
+    assert report.difference == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert not decide(report.to_dict(), SECTION).passed
+
+
+def test_nonsense_counts_as_an_abstention_and_is_reported() -> None:
+    report = evaluate(ROWS, lambda prompts: ["the folder"] * len(prompts), SECTION)
+    assert report.answerable["unreadable"] == 1.0
+    assert report.answerable["model"] == 0.0
+
+
+def test_pointing_at_more_than_the_answer_costs() -> None:
+    table = {
+        row["prompt"]: completion([number % 4, (number + 1) % 4]) if row["answerable"] else completion([])
+        for number, row in enumerate(rows())
+    }
+    report = evaluate(rows(), saying(table), SECTION)
+    assert 0.5 < report.answerable["model"] < 1.0
+
+
+def test_bands_hold_every_row_once_and_reward_right_refusals() -> None:
+    fresh = rows()
+    report = evaluate(fresh, saying({r["prompt"]: r["completion"] for r in fresh}), SECTION)
+    assert sum(band["n"] for band in report.bands) == len(fresh)
+    assert all(band["model"] == pytest.approx(1.0) for band in report.bands if band["n"])
+    lowest = report.bands[0]
+    assert (lowest["low"], report.bands[-1]["high"]) == (0.0, 1.0)
+    assert lowest["quote"] < 1.0
+
+
+def test_latency_is_measured_one_at_a_time() -> None:
+    sizes: list[int] = []
+
+    def generate(prompts: list[str]) -> list[str]:
+        sizes.append(len(prompts))
+        return [RIGHT[prompt] for prompt in prompts]
+
+    report = evaluate(ROWS, generate, SECTION)
+    assert sizes.count(1) >= 20
+    assert max(sizes) > 1
+    assert sum(sizes) == len(ROWS)
+    assert 0 <= report.ms["p50"] <= report.ms["p95"]
+
+
+def test_questions_of_one_document_are_not_counted_as_independent() -> None:
+    """The same differences in few documents leave a wider interval than in many."""
+    differences = [1.0 if number < 60 else 0.0 for number in range(120)]
+    alone = paired(differences, [str(number) for number in range(120)])
+    together = paired(differences, [str(number // 20) for number in range(120)])
+    assert alone["mean"] == together["mean"] == 0.5
+    assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
+
+
+def test_without_questions_nothing_is_claimed() -> None:
+    report = evaluate([row for row in ROWS if not row["answerable"]], saying(RIGHT), SECTION)
+    assert report.difference["low"] is None
+    assert not decide(report.to_dict(), SECTION).passed
+
+
+def test_f1_counts_words_as_often_as_both_have_them() -> None:
+    assert token_f1("Copy the file.", "copy a file") == 1.0
+    assert token_f1("copy copy file", "copy file") == pytest.approx(0.8)
+    assert token_f1("", "copy") == 0.0
+    assert token_f1("move", "copy") == 0.0
+    assert re.fullmatch(r"0\.\d+", str(token_f1("copy one file", "copy file")))
