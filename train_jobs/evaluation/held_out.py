@@ -125,8 +125,8 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
 
 
 def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, float | None]:
-    """Mean of paired differences with its 95 % percentile bootstrap interval, resampling whole groups. All None where there
-    are none."""
+    """Mean of paired differences with its 95 % percentile bootstrap interval, resampling whole groups. All None where
+    there are none."""
     if not differences:
         return {"mean": None, "low": None, "high": None}
     names, which = np.unique(np.asarray(groups), return_inverse=True)

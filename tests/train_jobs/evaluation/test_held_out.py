@@ -15,7 +15,7 @@ from train_jobs.evaluation.held_out import evaluate, paired
 from train_jobs.evaluation.metrics import token_f1
 
 SECTION = GateSection(questions=120, unanswerable=60)
-TOPICS = [
+TOPICS = (
     "copy",
     "move",
     "delete",
@@ -29,10 +29,7 @@ TOPICS = [
     "split",
     "join",
     "sort",
-    "merge",
-    "count",
-    "list",
-]
+)
 
 
 def rows(answerable: int = 120, unanswerable: int = 60) -> list[dict[str, Any]]:
@@ -77,7 +74,7 @@ def test_a_model_that_points_right_passes_the_gate() -> None:
     assert report.answerable["n"] == 120
     assert report.unanswerable["n"] == 60
     assert report.n == 180
-    assert report.difference["low"] > 0
+    assert (report.difference["low"] or 0.0) > 0
     assert decide(report.to_dict(), SECTION).passed
 
 
@@ -158,13 +155,19 @@ def test_latency_is_measured_one_at_a_time() -> None:
     assert 0 <= report.ms["p50"] <= report.ms["p95"]
 
 
+def width(interval: dict[str, float | None]) -> float:
+    low, high = interval["low"], interval["high"]
+    assert low is not None and high is not None  # noqa: PT018
+    return high - low
+
+
 def test_questions_of_one_document_are_not_counted_as_independent() -> None:
     """The same differences in few documents leave a wider interval than in many."""
     differences = [1.0 if number < 60 else 0.0 for number in range(120)]
     alone = paired(differences, [str(number) for number in range(120)])
     together = paired(differences, [str(number // 20) for number in range(120)])
     assert alone["mean"] == together["mean"] == 0.5
-    assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
+    assert width(together) > 2 * width(alone)
 
 
 def test_without_questions_nothing_is_claimed() -> None:

@@ -1,0 +1,152 @@
+"""Rows: the label is the gold sentence among those shown, and nothing unsure becomes a label."""
+
+from __future__ import annotations
+
+import re
+
+from cluster.core.config import AnswerSection, PlinthConfig, configured
+from cluster.core.records import Document
+from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval
+from train_jobs.answering.prompt import read_points
+from train_jobs.example_rows import RowMaker, families, first_sentence, led_with, saying_the_same
+from train_jobs.synthetic_questions import Asked
+
+QUESTION = "how do I move a folder"
+MOVE = "Recursively move a file or directory to another location."
+GOLD = Asked("shutil.move", QUESTION, 0, len(MOVE), MOVE, "how")
+
+
+def maker() -> RowMaker:
+    return RowMaker(AnswerSection(), lambda text: len(re.findall(r"<\|\w+\|>|\w+|[^\w\s]", text)), 400)
+
+
+def test_the_completion_points_at_the_gold_sentence() -> None:
+    row = maker().answerable(GOLD, retrieval(QUESTION, COPYING), "train")
+    assert row is not None
+    points = read_points(row.completion, len(row.sentences))
+    assert points is not None
+    assert [row.sentences[point] for point in points] == [MOVE]
+    assert f"<|s{points[0]}|>" in row.prompt
+    assert (row.answerable, row.kind, row.document, row.gold_sentence) == (True, "how", "shutil.move", MOVE)
+    assert row.baseline.startswith("Recursively copy a directory tree")
+
+
+def test_a_document_that_was_not_found_is_left_out_of_both_splits() -> None:
+    found = retrieval(QUESTION, [p for p in COPYING if p.document != "shutil.move"])
+    assert maker().answerable(GOLD, found, "train") is None
+    assert maker().answerable(GOLD, found, "held_out") is None
+
+
+def test_a_sentence_that_is_not_shown_teaches_nothing_but_counts_against_the_model() -> None:
+    gold = Asked("shutil.move", QUESTION, 0, 9, "Something in another chunk of it entirely.", "how")
+    assert maker().answerable(gold, retrieval(QUESTION, COPYING), "train") is None
+    row = maker().answerable(gold, retrieval(QUESTION, COPYING), "held_out")
+    assert row is not None
+    assert row.answerable
+    assert read_points(row.completion, len(row.sentences)) == []
+
+
+def test_the_same_words_in_two_documents_point_at_the_gold_one() -> None:
+    twin = passage("zzz.move", MOVE, 0.61)
+    row = maker().answerable(GOLD, retrieval(QUESTION, [twin, *COPYING]), "train")
+    assert row is not None
+    shown = read_points(row.completion, len(row.sentences))
+    assert shown is not None
+    assert row.sentences[shown[0]] == MOVE
+    assert saying_the_same(GOLD, retrieval(QUESTION, [twin, *COPYING])) == {"zzz.move", "shutil.move"}
+
+
+def test_unanswerable_rows_abstain_unless_something_left_says_it() -> None:
+    without = retrieval(QUESTION, [p for p in COPYING if p.document != "shutil.move"])
+    row = maker().unanswerable(QUESTION, without, "train", GOLD)
+    assert row is not None
+    assert (row.kind, row.answerable, read_points(row.completion, len(row.sentences))) == ("left_out", False, [])
+    assert maker().unanswerable(QUESTION, retrieval(QUESTION, COPYING), "train", GOLD) is None
+    foreign = maker().unanswerable("best soil for tulips", retrieval("best soil for tulips", COPYING), "train")
+    assert foreign is not None
+    assert (foreign.kind, foreign.document) == ("foreign", "")
+
+
+def test_the_quote_tiers_sentence_is_found_whole() -> None:
+    row = maker().answerable(GOLD, retrieval(QUESTION, COPYING), "train")
+    assert row is not None
+    assert row.quote["grounded"]
+    assert row.quote["sentence"] in row.baseline or row.quote["sentence"] in " ".join(p.text for p in COPYING)
+    long = passage("a.b", "Words " + "that go on and on " * 12 + "end here.", 1.0)
+    found = retrieval("words that go on", [long])
+    from train_jobs.answering.quote import answer
+
+    said = answer("words that go on", found, AnswerSection(min_confidence=0))
+    assert "…" in said.text
+    assert led_with(said, found) == long.text
+
+
+def test_an_empty_search_has_an_empty_baseline() -> None:
+    from data_jobs.retrieval.results import Retrieval
+
+    assert first_sentence(Retrieval(QUESTION)) == ""
+
+
+# -- families ----------------------------------------------------------------------------------------------------------
+def tree(*names: str) -> list[Document]:
+    return [Document(name, name, "text", "x", part_of=name.rpartition(".")[0]) for name in names]
+
+
+def test_a_function_leaves_with_its_whole_module() -> None:
+    others = [f"m{number}" for number in range(30)]
+    related = families(tree("os", "os.walk", "os.path", "os.path.join", *others))
+    assert related["os.path.join"] == {"os", "os.walk", "os.path", "os.path.join"}
+    assert related["m3"] == {"m3"}
+
+
+def test_where_everything_is_one_tree_only_the_line_leaves() -> None:
+    related = families(tree("os", "os.walk", "os.path", "os.path.join"))
+    assert related["os.path"] == {"os", "os.path", "os.path.join"}
+    assert related["os.walk"] == {"os", "os.walk"}
+
+
+def test_a_circle_of_parts_ends() -> None:
+    made = families([Document("a", "a", "t", "x", part_of="b"), Document("b", "b", "t", "x", part_of="a")])
+    assert made["a"] == {"a", "b"}
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+def test_the_plan_keeps_the_splits_apart_and_is_reproducible() -> None:
+    from train_jobs.make_examples import plan
+    from train_jobs.splits import is_held_out
+
+    text = "Recursively copy a directory tree and return the destination directory."
+    documents = [Document(f"m{n}.f", f"f{n}", f"{text} Number {n} of many.", "x") for n in range(400)]
+    config = configured(PlinthConfig(), ["train.examples=200", "gate.questions=40", "gate.unanswerable=20"])
+    parts = plan(documents, config)
+    assert parts == plan(documents, config)
+    jobs = [job for part in parts for job in part.jobs]
+    assert {job.split for job in jobs} == {"train", "held_out"}
+    for job in jobs:
+        assert is_held_out(job.document.id, config.train.held_out) == (job.split == "held_out")
+    assert len({part.seed for part in parts}) == len(parts)
+
+
+def test_a_question_that_is_asked_is_not_in_the_index_that_is_searched() -> None:
+    import numpy as np
+
+    from cluster.core.records import Chunk
+    from data_jobs.retrieval.snapshot import CHUNK, QUESTION, Snapshot
+    from train_jobs.make_examples import hidden_questions, without_hidden_questions
+
+    own = ("first one", "second one", "third one", "fourth one")
+    chunk = Chunk("d#c0", "d", "d", "x", "text", 0, 4)
+    kinds = np.array([CHUNK, QUESTION, QUESTION, QUESTION, QUESTION], dtype=np.int32)
+    starts = np.array([0, 0, 1, 2, 3], dtype=np.int32)
+    vectors = np.eye(5, 8, dtype=np.float32)
+    snapshot = Snapshot([chunk], [()], [own], np.zeros(5, np.int32), kinds, starts, starts + 1, vectors)
+    asked = hidden_questions(own)
+    assert asked == ("third one",)
+    assert hidden_questions(("only",)) == ("only",)
+    assert hidden_questions(()) == ()
+    seen = without_hidden_questions(snapshot)
+    assert seen.questions == [("first one", "second one", "fourth one")]
+    assert len(seen.vectors) == 4
+    assert (seen.vectors @ vectors[3]).max() == 0
+    kept = seen.unit_start[seen.unit_kind == QUESTION].tolist()
+    assert kept == [0, 1, 3]
