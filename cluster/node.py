@@ -56,6 +56,8 @@ def prepare(config: PlinthConfig, home: Home, environ: Mapping[str, str]) -> dic
         **wanted,
         "PLINTH_HOME": str(home.root),
         "PLINTH_STORE": home.store_uri,
+        # A cloud needs minutes for a node; Ray Train gives its workers one minute to find CPUs.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
         MARK: "cluster",  # tells jobs that Ray's environment is theirs already (connect.py)
         "PATH": f"{executables()}:{environ.get('PATH', '/usr/bin:/bin')}",
         "PYTHONUNBUFFERED": "1",

@@ -34,10 +34,11 @@ def train(
     """
     dataset, index = corpus
     if dataset.counts["kept"] < config.train.min_documents:
-        console.print(
-            f"[yellow]No model was trained:[/yellow] {dataset.counts['kept']:,} documents are fewer than "
-            f"train.min_documents={config.train.min_documents}; `quote` answers alone."
-        )
+        if stages.show:
+            console.print(
+                f"[yellow]No model was trained:[/yellow] {dataset.counts['kept']:,} documents are fewer than "
+                f"train.min_documents={config.train.min_documents}; `quote` answers alone."
+            )
         return None
     if stages.show:
         console.print("\nThe service answers already; now a model of its own is trained on the corpus.")
