@@ -19,7 +19,7 @@ CODE = Document(
 PROSE = Document(
     "leave.md", "Leave policy",
     "# Leave policy\n\nEmployees have twenty-eight days of paid leave in every year. You can carry unused days over "
-    "until the end of March. It is not paid out. A sabbatical is a longer leave without salary. Is that all? | a | b |\n",
+    "until the end of March. It is not paid out. A sabbatical is a leave without salary. Is that all? | a | b |\n",
     "leave.md",
 )  # fmt: skip
 
