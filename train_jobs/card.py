@@ -88,7 +88,7 @@ def _sources(store: Store, provenance: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _reproduce(config: PlinthConfig, facts: Mapping[str, Any], made_from: Mapping[str, Manifest]) -> dict[str, Any]:
-    if not made_from:
+    if "source" in facts["provenance"]:
         return {"commands": [f"plinth models add PATH --tier {facts['tier']}"],
                 "note": "PATH is a folder with the files whose sha256 the manifest lists."}  # fmt: skip
     ours, default = config.train.model_dump(), type(config.train)().model_dump()

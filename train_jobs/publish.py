@@ -24,6 +24,7 @@ from cluster.core.errors import BadInputError, EnvironmentFaultError, Unsupporte
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash, storage_errors
+from cluster.core.telemetry import log_event
 from train_jobs.card import build_card, render
 from train_jobs.model_folder import ModelFolder, inspect
 from train_jobs.plots import loss_curve
@@ -150,18 +151,26 @@ def _convert(model: ModelFolder, out: Path, context: int) -> dict[str, Any]:
     from train_jobs.export.openvino import export, verify
 
     logging.disable_progress_bar()  # it would write over ours
+    new_tokens = CHECKED_TOKENS if model.parameters <= CHECKED_PARAMETERS else 4
     try:
         export(model.path, out)
-        new_tokens = CHECKED_TOKENS if model.parameters <= CHECKED_PARAMETERS else 4
         agreement = verify(model.path, out, None, max(1, min(new_tokens, context // 2)))
     except UnsupportedError as error:
-        shutil.rmtree(out, ignore_errors=True)
-        return {"engine": "transformers", "reason": error.message}
+        return _not_converted(out, error.message)
+    except RuntimeError as error:  # the engine's own, in words of its own
+        if "iostream" in str(error):
+            raise EnvironmentFaultError(f"cannot write {out}: the disk is full, or files may not grow") from error
+        return _not_converted(out, f"the engine cannot run it: {str(error)[:300]}")
     compared = {"equal_tokens": agreement.equal, "compared_tokens": agreement.total}
     if agreement.exact:
         return {"engine": "openvino", **compared}
+    return {**_not_converted(out, "the converted model says other tokens than transformers"), **compared}
+
+
+def _not_converted(out: Path, reason: str) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
-    return {"engine": "transformers", "reason": "the converted model says other tokens than transformers", **compared}
+    log_event("train", "not_converted", folder=str(out), reason=reason)
+    return {"engine": "transformers", "reason": reason}
 
 
 def _loss_rows(store: Store, folder: Path, provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
