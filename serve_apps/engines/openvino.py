@@ -1,17 +1,23 @@
 """OpenVINO GenAI's continuous batching behind the engine protocol: the fast engine on CPUs.
 
-Requests are admitted only while the key/value blocks of all of them, at their longest, fit the cache. So the scheduler
-never has to preempt one or to drop it for want of memory (it drops without an error: status IGNORED).
+The pipeline runs in a process of its own (``openvino_process``); this side admits, forwards and keeps count. A request
+is admitted only while the key/value blocks of all of them, at their longest, fit the cache. So the scheduler never has
+to preempt one, or to drop it for want of memory (which it does without an error: status IGNORED).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import secrets
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.core.errors import BadInputError, IntegrityError
 from serve_apps.engines.protocol import Capabilities
@@ -19,13 +25,12 @@ from serve_apps.engines.stream import Request
 from serve_apps.engines.worker import EngineThread
 from serve_apps.errors import UnavailableError
 
-if TYPE_CHECKING:
-    from openvino_genai import GenerationConfig
-
 MODEL_FILE = "openvino_model.xml"
 KV_BLOCK = 32  # tokens in one block of the CPU plugin's paged attention
 MAX_CONCURRENT = 64
 BATCH_TOKENS = 1024  # prompt and new tokens of one step together
+CLOSE_S = 10.0
+PROGRAM = "from serve_apps.engines.openvino_process import main; main()"
 log = logging.getLogger(__name__)
 
 
@@ -45,89 +50,135 @@ class OpenVinoEngine(EngineThread):
         cache_mb: most memory of the key/value cache (MiB).
     """
 
+    flush_s = 0.0  # the process has grouped the tokens already
+
     def __init__(self, folder: Path, threads: int = 2, precision: str = "bf16", cache_mb: int = 512) -> None:
         super().__init__(f"openvino:{folder.name}")
         self.folder, self.threads, self.precision, self.cache_mb = folder, threads, precision, cache_mb
-        self._pipeline: Any = None
-        self._handles: dict[int, Any] = {}
-        self._blocks: dict[int, int] = {}  # reserved by each admitted request
-        self._all_blocks = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._results: deque[list[Any] | None] = deque()  # None: the process has ended; guarded by _wake
+        self._reserved: dict[int, int] = {}  # blocks of each admitted request
+        self._blocks = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that holds the model."""
+        return self._process.pid if self._process else None
 
     def _open(self) -> Capabilities:
         folder = model_folder(self.folder)
         if folder is None:
             raise BadInputError(f"{self.folder} holds no converted model ({MODEL_FILE}): publish the model again")
         config = _read_config(folder)
-        exact = self.precision == "f32"
-        block_bytes = _block_bytes(config, 4 if exact else 1)
+        block_bytes = _block_bytes(config, 4 if self.precision == "f32" else 1)
         context = int(config["max_position_embeddings"])
-        affordable = self.cache_mb * (1 << 20) // block_bytes
-        self._all_blocks = min(affordable, MAX_CONCURRENT * _blocks(context))
-        if self._all_blocks < _blocks(context):
-            context = max(1, (self._all_blocks - 1) * KV_BLOCK)
-            log.warning("%s: the cache of %d MiB holds %d tokens only", self.name, self.cache_mb, context)
-
-        import openvino
-        from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
-
-        bf16 = not exact and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        scheduler = SchedulerConfig()
-        scheduler.num_kv_blocks = self._all_blocks
-        scheduler.max_num_seqs = MAX_CONCURRENT
-        scheduler.max_num_batched_tokens = BATCH_TOKENS
-        scheduler.enable_prefix_caching = True
-        properties: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "INFERENCE_NUM_THREADS": self.threads,
-            "ENABLE_CPU_PINNING": False,  # two replicas would pin their threads to the same cores
-        }
-        if exact:
-            properties["KV_CACHE_PRECISION"] = "f32"
-        try:
-            self._pipeline = ContinuousBatchingPipeline(str(folder), scheduler, "CPU", properties)
-        except RuntimeError as error:
-            raise IntegrityError(f"OpenVINO cannot load {folder}: {error}", path=str(folder)) from error
+        self._blocks = min(self.cache_mb * (1 << 20) // block_bytes, MAX_CONCURRENT * _blocks(context))
+        if self._blocks < _blocks(context):
+            context = max(1, (self._blocks - 1) * KV_BLOCK)
+            log.warning("%s: a cache of %d MiB holds %d tokens only", self.name, self.cache_mb, context)
+        settings = {
+            "folder": str(folder), "threads": self.threads, "precision": self.precision, "blocks": self._blocks,
+            "concurrent": MAX_CONCURRENT, "batch_tokens": BATCH_TOKENS,
+        }  # fmt: skip
+        answer = self._spawn(settings)
+        if "error" in answer:
+            raise IntegrityError(f"OpenVINO cannot load {folder}: {answer['error']}", path=str(folder))
         return Capabilities(
-            engine="openvino", precision="bf16" if bf16 else "f32", context_tokens=context,
+            engine="openvino", precision=answer["precision"], context_tokens=context,
             vocab=int(config["vocab_size"]), concurrent=MAX_CONCURRENT,
         )  # fmt: skip
 
-    def _admit(self, request: Request) -> bool:
-        import numpy as np
-        import openvino
+    def _spawn(self, settings: dict[str, Any]) -> dict[str, Any]:
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self._process = subprocess.Popen(  # noqa: S603 (this Python, a fixed program)
+            [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
+        )
+        self._send(settings)
+        first = self._process.stdout.readline() if self._process.stdout else b""
+        if not first:
+            raise self._died()
+        answer: dict[str, Any] = json.loads(first)
+        self._reader = threading.Thread(target=self._read, name=f"reader-{self.name}", daemon=True)
+        self._reader.start()
+        return answer
 
+    def _read(self) -> None:
+        """On a thread of its own: results become work for the engine's thread."""
+        if self._process is None or self._process.stdout is None:
+            return
+        for line in self._process.stdout:
+            results = json.loads(line)
+            with self._wake:
+                self._results.append(results)
+                self._wake.notify()
+        with self._wake:
+            self._results.append(None)
+            self._wake.notify()
+
+    def _send(self, value: Any) -> None:
+        if self._process is None or self._process.stdin is None:
+            raise UnavailableError(f"engine {self.name} has no process")
+        try:
+            self._process.stdin.write(json.dumps(value).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def _died(self) -> UnavailableError:
+        code = self._process.wait(CLOSE_S) if self._process else None
+        return UnavailableError(f"the process of engine {self.name} has ended with exit code {code}")
+
+    # -- the engine's thread -----------------------------------------------------------------------------------------
+    def _admit(self, request: Request) -> bool:
         blocks = _blocks(len(request.ids) + request.sampling.max_new_tokens)
-        if len(self._handles) >= MAX_CONCURRENT or sum(self._blocks.values()) + blocks > self._all_blocks:
+        if len(self._reserved) >= MAX_CONCURRENT or sum(self._reserved.values()) + blocks > self._blocks:
             return False
-        ids = openvino.Tensor(np.array([request.ids], dtype=np.int64))
-        self._handles[request.number] = self._pipeline.add_request(request.number, ids, _generation_config(request))
-        self._blocks[request.number] = blocks
+        self._reserved[request.number] = blocks
+        self._send(["add", request.number, request.ids, asdict(request.sampling)])
         return True
 
+    def _ready(self) -> bool:
+        return bool(self._results)
+
     def _step(self, running: Sequence[Request]) -> None:
-        self._pipeline.step()  # releases the interpreter lock
-        for request in running:
-            handle = self._handles[request.number]
-            while handle.can_read():
-                for output in handle.read().values():
-                    request.emit(output.generated_ids)
-            if not request.over and handle.get_status().name != "RUNNING":
-                request.error = UnavailableError(f"engine {self.name} dropped a request: {handle.get_status().name}")
+        with self._wake:
+            arrived = list(self._results)
+            self._results.clear()
+        requests = {request.number: request for request in running}
+        for results in arrived:
+            if results is None:
+                raise self._died()
+            for number, ids, dropped in results:
+                request = requests.get(number)  # gone: it was cancelled while the tokens were on their way
+                if request is not None:
+                    request.emit(ids)
+                    if dropped:
+                        request.error = UnavailableError(f"engine {self.name} dropped a request: {dropped}")
 
     def _drop(self, request: Request) -> None:
-        handle = self._handles.pop(request.number)
-        del self._blocks[request.number]
-        if handle.get_status().name == "RUNNING":
-            handle.cancel()
-            if not self._handles and self._pipeline.has_non_finished_requests():
-                self._pipeline.step()  # nothing else will step: this is what frees the blocks
+        del self._reserved[request.number]
+        if not request.over:
+            self._send(["cancel", request.number])
 
     def _close(self) -> None:
-        self._handles.clear()
-        self._pipeline = None
+        process, self._process = self._process, None
+        if process is None or process.stdin is None or process.stdout is None:
+            return
+        try:
+            process.stdin.close()  # the process ends with its input
+            process.wait(CLOSE_S)
+        except BrokenPipeError:
+            process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        process.stdout.close()
 
     def _cache_usage(self) -> float:
-        return sum(tuple(self._blocks.values())) / self._all_blocks if self._all_blocks else 0.0
+        return sum(tuple(self._reserved.values())) / self._blocks if self._blocks else 0.0
 
 
 def _blocks(tokens: int) -> int:
@@ -149,22 +200,4 @@ def _read_config(folder: Path) -> dict[str, Any]:
             int(config[key])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInputError(f"{folder}/config.json is no configuration of a decoder: {error!r}") from error
-    return config
-
-
-def _generation_config(request: Request) -> GenerationConfig:
-    from openvino_genai import GenerationConfig
-
-    sampling, config = request.sampling, GenerationConfig()
-    config.max_new_tokens = sampling.max_new_tokens
-    if sampling.stop_ids:
-        # The pipeline would fill in the model's own end-of-text id where none is set.
-        config.eos_token_id = min(sampling.stop_ids)
-        config.stop_token_ids = set(sampling.stop_ids)
-    else:
-        config.ignore_eos = True
-    config.do_sample = sampling.temperature > 0
-    if config.do_sample:
-        config.temperature, config.top_p = sampling.temperature, sampling.top_p
-        config.rng_seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return config

@@ -110,15 +110,15 @@ class Request:
             if self.finish:
                 return
 
-    def due(self, now: float) -> bool:
-        return self.over or (bool(self.unsent) and now - self.sent_at >= FLUSH_S)
+    def due(self, now: float, flush_s: float) -> bool:
+        return self.over or (bool(self.unsent) and now - self.sent_at >= flush_s)
 
 
-def flush(requests: Iterable[Request], now: float) -> None:
+def flush(requests: Iterable[Request], now: float, flush_s: float) -> None:
     """Hand over what is due, with one wake-up per event loop. A loop that is gone cancels its requests."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Parcel]] = {}
     for request in requests:
-        if request.due(now) and not request.cancelled:
+        if request.due(now, flush_s) and not request.cancelled:
             # A copy of how things stand now: the engine goes on writing to the request before the loop looks at it.
             parcel = (request, request.unsent, request.finish, request.error)
             by_loop.setdefault(request.loop, []).append(parcel)

@@ -18,7 +18,7 @@ from typing import Literal
 
 from cluster.core.errors import BadInputError, PlinthError, UnsupportedError
 from serve_apps.engines.protocol import Capabilities, EngineSampling, EngineStats
-from serve_apps.engines.stream import DeltaStream, Rate, Request, flush
+from serve_apps.engines.stream import FLUSH_S, DeltaStream, Rate, Request, flush
 from serve_apps.errors import UnavailableError
 
 MAX_WAITING = 1024  # requests queued in one engine; more are refused
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 class EngineThread(ABC):
     """Base of the engines; implements ``protocol.Engine``."""
+
+    flush_s = FLUSH_S  # least time between two deltas of one request, its first and last apart
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -54,6 +56,10 @@ class EngineThread(ABC):
     @abstractmethod
     def _admit(self, request: Request) -> bool:
         """Take a request to work on, or say that there is no room for it yet."""
+
+    def _ready(self) -> bool:
+        """Whether ``_step`` has something to do now (asked under ``_wake``)."""
+        return bool(self._running)
 
     @abstractmethod
     def _step(self, running: Sequence[Request]) -> None:
@@ -138,6 +144,7 @@ class EngineThread(ABC):
         finally:
             if self._capabilities is None:
                 self._state = "failed"
+                self._close()
             self._started.set()
         if self._capabilities is None:
             return
@@ -145,7 +152,7 @@ class EngineThread(ABC):
         try:
             self._serve()
             end = "stopped"
-        except RuntimeError as error:  # what OpenVINO and torch raise: the state of the model is unknown after it
+        except (RuntimeError, UnavailableError) as error:  # what torch raises; the process of the model has ended
             log.error("engine %s failed: %s", self.name, error)
         finally:
             with self._wake:
@@ -156,22 +163,28 @@ class EngineThread(ABC):
     def _serve(self) -> None:
         while True:
             with self._wake:
-                while not (self._inbox or self._waiting or self._running or self._news or self._state != "ready"):
-                    self._wake.wait()
+                while not (self._inbox or self._news or self._ready() or self._time_to_go()):
+                    draining = self._state == "stopping"
+                    self._wake.wait(max(0.0, self._deadline - time.monotonic()) if draining else None)
+                if self._time_to_go():
+                    return
                 self._news = False
                 self._waiting.extend(self._inbox)
                 self._inbox.clear()
-                stopping = self._state != "ready"
-            busy = self._waiting or self._running
-            if stopping and (not busy or time.monotonic() >= self._deadline):
-                return
+                ready = self._ready()
+            if ready:
+                self._turn()
             self._drop_cancelled()
             while self._waiting and self._admit(self._waiting[0]):
                 request = self._waiting.popleft()
                 self._running.append(request)
                 self._totals["prompt_tokens"] += len(request.ids)
-            if self._running:
-                self._turn()
+
+    def _time_to_go(self) -> bool:
+        if self._state != "stopping":
+            return False
+        busy = self._inbox or self._waiting or self._running
+        return not busy or time.monotonic() >= self._deadline
 
     def _turn(self) -> None:
         before = sum(request.generated for request in self._running)
@@ -183,9 +196,10 @@ class EngineThread(ABC):
         for request in over:
             self._drop(request)
             self._totals["failed" if request.error else "finished"] += 1
-        flush(self._running, time.monotonic())
-        if over:
+        worked_on = self._running
+        if over:  # before the flush: who has read the last token finds its place free
             self._running = [request for request in self._running if not request.over]
+        flush(worked_on, time.monotonic(), self.flush_s)
 
     def _drop_cancelled(self) -> None:
         if not any(request.cancelled for request in (*self._waiting, *self._running)):
@@ -204,7 +218,7 @@ class EngineThread(ABC):
             self._inbox.clear()
         for request in left:
             request.error = request.error or error
-        flush(left, time.monotonic())
+        flush(left, time.monotonic(), 0.0)
         self._running, self._waiting = [], deque()
         self._totals["cancelled" if error.extras["state"] == "stopped" else "failed"] += len(left)
 

@@ -125,7 +125,10 @@ def _converted(out: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> 
     exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
     pipeline = ContinuousBatchingPipeline(str(out), scheduler, "CPU", exact)
     config = GenerationConfig()
-    config.max_new_tokens, config.do_sample, config.ignore_eos = new_tokens, False, True
+    config.max_new_tokens, config.do_sample = new_tokens, False
+    # Not obeyed; but where none is given the pipeline takes the model's, and refuses models that have none.
+    config.set_eos_token_id(0)
+    config.ignore_eos = True
     handles = [
         pipeline.add_request(number, openvino.Tensor(np.array([list(prompt)], dtype=np.int64)), config)
         for number, prompt in enumerate(prompts)

@@ -1,0 +1,162 @@
+"""Engines whose folder or process is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.core.config import ServeSection
+from cluster.core.errors import BadInputError, IntegrityError, PlinthError, UnsupportedError
+from serve_apps.engines import load_engine
+from serve_apps.engines.openvino import OpenVinoEngine
+from serve_apps.engines.protocol import EngineSampling
+from serve_apps.engines.torch_reference import TransformersEngine
+from serve_apps.errors import UnavailableError
+from tests.serve_apps.engines.conftest import Published, engine_of
+from tests.serve_apps.engines.models import CONTEXT
+from tests.serve_apps.engines.test_engines import PROMPT, ids_of, take, until
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def copy(published: Published, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published.folder, tmp_path / "copy"))
+
+
+def cut(path: Path) -> None:
+    with open(path, "r+b") as handle:
+        handle.truncate(path.stat().st_size // 2)
+
+
+def test_an_empty_folder(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=str(tmp_path)):
+        engine_of(kind, tmp_path).start()
+
+
+def test_cut_weights(kind: str, copy: Path) -> None:
+    cut(copy / ("openvino/openvino_model.bin" if kind == "openvino" else "model.safetensors"))
+    engine = engine_of(kind, copy)
+    with pytest.raises(PlinthError) as caught:
+        engine.start()
+    assert isinstance(caught.value, IntegrityError | BadInputError)
+    assert engine.stats().state == "failed"
+
+
+def test_pickles_are_not_read(copy: Path) -> None:
+    import torch
+
+    (copy / "model.safetensors").unlink()
+    torch.save({}, copy / "pytorch_model.bin")
+    with pytest.raises(BadInputError):
+        TransformersEngine(copy, 1).start()
+
+
+def test_own_code_is_not_run(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    marker = copy / "marker"
+    (copy / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PlinthError) as caught:
+        TransformersEngine(copy, 1).start()
+    assert isinstance(caught.value, BadInputError | UnsupportedError)
+    assert not marker.exists()
+
+
+def test_known_architecture_with_own_code_is_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text()) | {"auto_map": {"AutoModelForCausalLM": "own.M"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedError, match="auto_map"):
+        TransformersEngine(copy, 1).start()
+
+
+def test_the_process_dies(published: Published) -> None:
+    """Readers hear of it at once; the engine says it has failed and takes nothing more."""
+    engine = OpenVinoEngine(published.folder, 1, "f32")
+    engine.start()
+    pid = engine.pid
+    assert pid is not None
+
+    async def work() -> float:
+        stream = engine.submit(PROMPT, EngineSampling(230))
+        await anext(aiter(stream))
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        with pytest.raises(UnavailableError, match="failed"):
+            async for _ in stream:
+                pass
+        waited = time.monotonic() - killed
+        await until(lambda: engine.stats().state == "failed", "the engine does not know")
+        with pytest.raises(UnavailableError, match="failed"):
+            engine.submit(PROMPT, EngineSampling(5))
+        return waited
+
+    assert asyncio.run(work()) < 2
+    engine.stop()
+
+
+def test_the_process_dies_idle(published: Published) -> None:
+    engine = OpenVinoEngine(published.folder, 1, "f32")
+    engine.start()
+    pid = engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    asyncio.run(until(lambda: engine.stats().state == "failed", "a dead process goes unnoticed"))
+    engine.stop()
+
+
+def test_stop_ends_the_process(published: Published) -> None:
+    engine = OpenVinoEngine(published.folder, 1, "f32")
+    engine.start()
+    pid = engine.pid
+    assert pid is not None
+    engine.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_small_cache_queues_and_shortens(published: Published) -> None:
+    """What does not fit waits its turn; a context that never fits is refused before."""
+    engine = OpenVinoEngine(published.folder, 1, "f32", cache_mb=1)  # 1 MiB: 7 blocks of 32 tokens and more
+    capabilities = engine.start()
+    try:
+        assert 32 <= capabilities.context_tokens <= CONTEXT
+
+        async def work() -> list[list[int]]:
+            jobs = [take(engine, PROMPT, EngineSampling(60)) for _ in range(20)]
+            return [ids_of(deltas) for deltas in await asyncio.gather(*jobs)]
+
+        got = asyncio.run(work())
+        assert all(ids == got[0] and len(ids) == 60 for ids in got)
+        assert engine.stats().failed == 0
+    finally:
+        engine.stop()
+
+
+def test_load_engine_follows_config_and_what_there_is(published: Published, copy: Path) -> None:
+    assert isinstance(load_engine(ServeSection(), published.folder), OpenVinoEngine)
+    assert isinstance(load_engine(ServeSection(engine="transformers"), published.folder), TransformersEngine)
+    shutil.rmtree(copy / "openvino")
+    assert isinstance(load_engine(ServeSection(), copy), TransformersEngine)
+
+
+def test_bf16_says_what_it_runs_in(published: Published) -> None:
+    """Half precision still writes something sensible: most of its tokens are those of float32."""
+    engine = OpenVinoEngine(published.folder, 1, "bf16")
+    exact = OpenVinoEngine(published.folder, 1, "f32")
+    try:
+        assert engine.start().precision in ("bf16", "f32")
+        assert exact.start().precision == "f32"
+        half, full = (ids_of(asyncio.run(take(e, PROMPT, EngineSampling(24)))) for e in (engine, exact))
+        assert half[0] == full[0]
+    finally:
+        engine.stop()
+        exact.stop()
