@@ -170,7 +170,7 @@ def read_metrics(store: Store, run_id: str) -> list[dict[str, Any]]:
             while rows and rows[-1]["step"] >= step:
                 rows.pop()
         if rows and rows[-1]["step"] == step:
-            rows[-1].update(row)
+            rows[-1].update(row, at=rows[-1].get("at", row.get("at", "")))  # one point has one time
         else:
             rows.append(row)
     return rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import posixpath
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -180,7 +181,7 @@ def _loss_rows(store: Store, folder: Path, provenance: Mapping[str, Any]) -> lis
     if not name or not version or any(row.get("stage") == "pretrain" for row in own):
         return own
     try:
-        base = store.path(store.artefact(store.manifest("checkpoints", name, version)), "metrics.jsonl")
+        base = posixpath.join(store.artefact(store.manifest("checkpoints", name, version)), "metrics.jsonl")
     except BadInputError:
         return own
     return [*_lines(store.read(base).decode()), *own] if store.exists(base) else own
