@@ -11,10 +11,10 @@ import os
 import posixpath
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.policies.gate import GateResult, decide
 from actors.registry import Registry
@@ -23,6 +23,10 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
+
+if TYPE_CHECKING:
+    from train_jobs.fit import Workers
+    from train_jobs.plan import Plan
 
 EVALUATED_BY = (
     "train_jobs/answering",
@@ -74,27 +78,61 @@ def build_model(
     from train_jobs.tokenizer import train_tokenizer
 
     budget = config.train.minutes * 60 if seconds is None else max(seconds, 2 * SMALLEST_BUDGET_S)
-    with stages.run("train the tokenizer"):
-        tokenizer = train_tokenizer(config, store, dataset, stages)
-    with stages.run("pretrain the model"):
-        began, share = time.monotonic(), budget * config.train.pretrain_share
-        base = pretrain(config, store, dataset, tokenizer, stages, share)
-        budget -= time.monotonic() - began  # a reused base leaves its time to fine-tuning
-        stages.note(_trained(base))
-    with stages.run("make examples"):
-        examples = make_examples(config, store, dataset, index, tokenizer, stages)
-        stages.note(_counted(examples))
-    with stages.run("fine-tune the model"):
-        checkpoint = finetune(config, store, base, examples, stages, max(budget, SMALLEST_BUDGET_S))
-        stages.note(_trained(checkpoint))
+    with WorkersOnDemand(config, store) as workers:
+        with stages.run("train the tokenizer"):
+            tokenizer = train_tokenizer(config, store, dataset, stages)
+        with stages.run("pretrain the model"):
+            began, share = time.monotonic(), budget * config.train.pretrain_share
+            base = pretrain(config, store, dataset, tokenizer, stages, share, workers)
+            budget -= time.monotonic() - began  # a reused base leaves its time to fine-tuning
+            stages.note(_trained(base))
+        with stages.run("make examples"):
+            examples = make_examples(config, store, dataset, index, tokenizer, stages)
+            stages.note(_counted(examples))
+        with stages.run("fine-tune the model"):
+            checkpoint = finetune(config, store, base, examples, stages, max(budget, SMALLEST_BUDGET_S), workers)
+            stages.note(_trained(checkpoint))
     with stages.run("evaluate and publish the model"):
         model = _publish(config, store, checkpoint, base, examples, dataset, index, tokenizer, stages)
         stages.note(f"{model.name}@{model.version}")
     with stages.run("gate"):
         report = store.read_json(posixpath.join(store.artefact(model), "metrics.json"))["held_out"]
         gate = judge(config, store, model, index, report)
-        stages.note("passed" if gate.passed else f"refused: {gate.reason}")
+        stages.note("passed" if gate.passed else "refused")
     return BuiltModel(model, gate, report)
+
+
+class WorkersOnDemand:
+    """One group of training workers for both stages, started by the first that has something to train.
+
+    Starting a group costs 10 to 20 seconds; a second run that finds everything finished starts none.
+    """
+
+    def __init__(self, config: PlinthConfig, store: Store) -> None:
+        self._config, self._store = config, store
+        self._held = ExitStack()
+        self._group: Workers | None = None
+
+    def __enter__(self) -> WorkersOnDemand:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._held.__exit__(*error)
+
+    def _started(self) -> Workers:
+        from train_jobs.fit import Workers
+
+        if self._group is None:
+            self._group = self._held.enter_context(Workers(self._config.train, self._store))
+        return self._group
+
+    @property
+    def size(self) -> int:
+        return self._started().size
+
+    def carry_out(self, plan: Plan, progress: Progress) -> None:
+        """As ``fit.Workers.carry_out``."""
+        self._started().carry_out(plan, progress)
 
 
 def _publish(

@@ -12,7 +12,7 @@ import posixpath
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from cluster.core.config import PlinthConfig, TrainSection
 from cluster.core.errors import BadInputError, IncompatibleError
@@ -28,8 +28,15 @@ from train_jobs.data import Arrays, check_documents, encode_examples, read_examp
 from train_jobs.plan import Plan, Stage
 from train_jobs.shape import Shape
 
-if TYPE_CHECKING:
-    from train_jobs.fit import Workers
+
+class Group(Protocol):
+    """Training workers: ``fit.Workers``, or what starts them when there is something to train."""
+
+    @property
+    def size(self) -> int: ...
+
+    def carry_out(self, plan: Plan, progress: Progress) -> None: ...
+
 
 FINETUNE_RATE = 0.5  # of train.learning_rate
 _MODULES = ("loop", "model", "shape", "data", "losses", "schedule", "precision", "checkpoint", "splits", "artefact")
@@ -40,7 +47,7 @@ _RUN_FIELDS = {"batch_tokens", "learning_rate", "precision", "seed", "steps"}
 
 def pretrain(
     config: PlinthConfig, store: Store, dataset: Manifest, tokenizer: Manifest, progress: Progress,
-    seconds: float | None = None, workers: Workers | None = None,
+    seconds: float | None = None, workers: Group | None = None,
 ) -> Manifest:  # fmt: skip
     """Train a model from random weights on a dataset and publish ``checkpoints/<train.name>-base``.
 
@@ -78,7 +85,7 @@ def pretrain(
 
 def finetune(
     config: PlinthConfig, store: Store, base: Manifest, examples: Manifest, progress: Progress,
-    seconds: float | None = None, workers: Workers | None = None,
+    seconds: float | None = None, workers: Group | None = None,
 ) -> Manifest:  # fmt: skip
     """Fine-tune a pretrained checkpoint on examples and publish ``checkpoints/<train.name>``.
 
@@ -143,7 +150,7 @@ class _Run:
 
 def _carry_out(
     run: _Run, section: TrainSection, store: Store, arrays: Callable[[], tuple[Arrays, dict[str, Any]]],
-    progress: Progress, workers: Workers | None,
+    progress: Progress, workers: Group | None,
 ) -> Manifest:  # fmt: skip
     if workers is None:
         from train_jobs import fit  # imports ray
@@ -153,6 +160,7 @@ def _carry_out(
     from safetensors.numpy import save
 
     folder = store.staging(run.key)
+    size = workers.size  # a group on demand starts here, while the data is prepared
     found, counts = arrays()
     body = save(found)
     data = posixpath.join(folder, "data.safetensors")
@@ -171,7 +179,7 @@ def _carry_out(
     progress.stage("publish")
     earlier = artefact.read_rows(store, run.base) if run.base is not None else []
     made = Provenance(run.name, run.key, run.tokenizer, run.inputs, run.settings, counts, earlier)
-    manifest = artefact.publish(store, plan, made, workers.size)
+    manifest = artefact.publish(store, plan, made, size)
     log_event("train", "checkpoint_published", name=run.name, version=manifest.version, counts=manifest.counts)
     return _latest(store, manifest)
 
