@@ -3,38 +3,105 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.entry import config_from
-from cluster.core.errors import ExitCode
+from cluster.core.errors import ExitCode, UsageError
 from cluster.core.home import Home
+from cluster.core.storage import Store
+
+if TYPE_CHECKING:
+    from cluster.cli.token_load import Subject
+    from cluster.core.config import PlinthConfig
 
 
 def register(commands: Commands) -> None:
     group = add_group(commands, "bench", "Measure the running service.")
     parser = add_verb(
-        group, "serve", serve, "Latency of chat calls at several concurrencies, with the time of each stage.",
+        group, "serve", serve, "Speed of the running service at several concurrencies.",
+        "A tier like quote: latency of chat calls, with the time of each stage. A tier that is a model: tokens per\n"
+        "second of its engine alone and over HTTP (POST /v1/completions, streamed), and their ratio.\n"
         "Every question is asked once only (distinct questions, nothing cached). Closed loop: each client sends its\n"
         "next question when the last is answered.",
     )  # fmt: skip
     parser.add_argument("--model", default="quote")
-    parser.add_argument("--concurrency", default="1,16", help="comma-separated (default 1,16)")
-    parser.add_argument("--requests", type=int, default=300, help="calls per concurrency (default 300)")
+    parser.add_argument("--concurrency", help="comma-separated (default 1,16; of a model 1,8,32)")
+    parser.add_argument("--requests", type=int, help="calls per concurrency (default 300; of a model 4 per client)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=128, help="of a model: tokens of one completion (default 128)"
+    )
+    parser.add_argument("--direct", action="store_true", help="of a model: the engine alone, no service needed")
 
 
 def serve(args: argparse.Namespace) -> int:
     from cluster.cli.ask import service_url
-    from cluster.cli.load import measure
+    from cluster.cli.token_load import served_model
 
-    base_url = service_url(config_from(args, Home.from_env()))
-    levels = [int(part) for part in args.concurrency.split(",")]
-    result = measure(base_url, args.model, levels, args.requests)
+    home = Home.from_env()
+    config = config_from(args, home)
+    levels = _levels(args.concurrency)
+    if (args.requests is not None and args.requests < 1) or args.max_tokens < 1:
+        raise UsageError("--requests and --max-tokens must be 1 or more")
+    subject = served_model(Store(home.store_uri), args.model, home.root / "cache", args.max_tokens)
+    if subject is not None:
+        base_url = None if args.direct else service_url(config)
+        return _tokens(args, config, subject, levels or (1, 8, 32), base_url)
+    if args.direct:
+        raise UsageError(f"--direct measures the engine of a model, and {args.model!r} is not a registered model")
+    return _latency(args, service_url(config), levels or (1, 16))
+
+
+def _levels(text: str | None) -> tuple[int, ...]:
+    try:
+        levels = tuple(int(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--concurrency {text!r}: write whole numbers with commas, for example 1,8,32") from None
+    if any(level < 1 for level in levels):
+        raise UsageError(f"--concurrency {text!r}: every level must be 1 or more")
+    return levels
+
+
+def _tokens(
+    args: argparse.Namespace, config: PlinthConfig, subject: Subject, levels: Sequence[int], base_url: str | None
+) -> int:
+    from cluster.cli.token_load import measure_tokens
+
+    result = measure_tokens(config, subject, levels, args.requests, base_url)
     if args.json:
         print_json(result)
         return ExitCode.DONE
     machine = result["machine"]
-    console.print(f"{machine['cpu']}, {machine['cpus']} CPUs; {args.requests} distinct questions per level")
+    console.print(
+        f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load_1min']:.1f}\n"
+        f"{result['model']}@{result['version']}: {result['engine']} {result['precision']}, {result['threads']} threads"
+        f", completions of up to {result['max_tokens']} tokens"
+    )
+    rows = []
+    for level in result["levels"]:
+        direct, http = level["direct"], level["http"] or {}
+        rows.append((
+            level["concurrency"], direct["requests"], direct["errors"] + http.get("errors", 0),
+            f"{direct['tokens_per_s']:.0f}", f"{http['tokens_per_s']:.0f}" if http else "-",
+            f"{level['ratio']:.2f}" if level["ratio"] is not None else "-", f"{direct['first_p50_ms']:.1f}",
+            f"{http['first_p50_ms']:.1f}" if http else "-", f"{direct['ms_per_token']:.2f}",
+        ))  # fmt: skip
+    names = ("clients", "requests", "errors", "engine", "HTTP", "ratio", "first ms", "HTTP first", "ms/token")
+    print_table("Tokens per second: the engine alone, and over HTTP", names, rows, numeric=names)
+    return ExitCode.DONE
+
+
+def _latency(args: argparse.Namespace, base_url: str, levels: Sequence[int]) -> int:
+    from cluster.cli.load import measure
+
+    result = measure(base_url, args.model, levels, args.requests or 300)
+    if args.json:
+        print_json(result)
+        return ExitCode.DONE
+    machine = result["machine"]
+    console.print(f"{machine['cpu']}, {machine['cpus']} CPUs; {args.requests or 300} distinct questions per level")
     rows = [
         (r["concurrency"], r["requests"], r["errors"], f"{r['p50_ms']:.1f}", f"{r['p95_ms']:.1f}", f"{r['p99_ms']:.1f}",
          f"{r['requests_per_s']:.1f}") for r in result["levels"]

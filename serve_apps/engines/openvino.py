@@ -135,7 +135,8 @@ class OpenVinoEngine(EngineThread):
         if len(self._reserved) >= MAX_CONCURRENT or sum(self._reserved.values()) + blocks > self._blocks:
             return False
         self._reserved[request.number] = blocks
-        self._send(["add", request.number, request.ids, asdict(request.sampling)])
+        sampling = asdict(request.sampling) | {"greedy": request.sampling.greedy, "seed": request.sampling.seed63}
+        self._send(["add", request.number, request.ids, sampling])
         return True
 
     def _ready(self) -> bool:

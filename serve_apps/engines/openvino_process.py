@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import select
 import signal
 import time
@@ -146,10 +145,10 @@ def generation_config(sampling: dict[str, Any]) -> Any:
         # Not obeyed; but where none is given the pipeline takes the model's own, and refuses models that have none.
         config.set_eos_token_id(0)
         config.ignore_eos = True
-    config.do_sample = sampling["temperature"] > 0
+    config.do_sample = not sampling["greedy"]
     if config.do_sample:
         config.temperature, config.top_p = sampling["temperature"], sampling["top_p"]
-        config.rng_seed = secrets.randbits(63) if sampling["seed"] is None else sampling["seed"]
+        config.rng_seed = sampling["seed"]
     return config
 
 

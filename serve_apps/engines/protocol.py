@@ -6,6 +6,7 @@ refuses by name, it never ignores it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -41,8 +42,9 @@ class EngineSampling:
     Attributes:
         max_new_tokens: longest completion.
         temperature: 0 is greedy.
-        top_p: nucleus; 1 is off. Without effect when greedy.
-        seed: the same seed, prompt and settings yield the same tokens (of one engine and precision); None draws one.
+        top_p: nucleus; 1 is off, 0 is greedy.
+        seed: any integer; the same seed, prompt and settings yield the same tokens (of one engine, in f32; in bf16
+            other requests in the batch can tip a close choice). None draws one.
         stop_ids: any of these ends the completion with ``stop``; it is the last id delivered. Empty: nothing stops it,
             the model's own end-of-text id neither.
     """
@@ -52,6 +54,15 @@ class EngineSampling:
     top_p: float = 1.0
     seed: int | None = None
     stop_ids: tuple[int, ...] = ()
+
+    @property
+    def greedy(self) -> bool:
+        return not (self.temperature and self.top_p)
+
+    @property
+    def seed63(self) -> int:
+        """The seed, or a drawn one, in the range every generator takes."""
+        return (secrets.randbits(63) if self.seed is None else self.seed) % (1 << 63)
 
 
 @dataclass(frozen=True)

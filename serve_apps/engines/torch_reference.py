@@ -3,7 +3,6 @@ it cannot. One sequence at a time, float32, cancellable between tokens."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,9 +62,7 @@ class TransformersEngine(EngineThread):
         if self._next is not None:
             return False
         self._next = torch.tensor([request.ids])
-        if request.sampling.temperature > 0:
-            seed = request.sampling.seed
-            self._random = torch.Generator().manual_seed(secrets.randbits(63) if seed is None else seed % (1 << 63))
+        self._random = torch.Generator().manual_seed(request.sampling.seed63)
         return True
 
     def _step(self, running: Sequence[Request]) -> None:
@@ -82,7 +79,7 @@ class TransformersEngine(EngineThread):
         import torch
 
         sampling = request.sampling
-        if not sampling.temperature:
+        if sampling.greedy:
             return int(logits.argmax())
         probabilities, order = torch.softmax(logits.double() / sampling.temperature, -1).sort(descending=True)
         # Nucleus sampling (Holtzman et al. 2020): the smallest set of top tokens whose probabilities reach top_p.

@@ -260,10 +260,8 @@ def _checked(ids: Sequence[int], sampling: EngineSampling, capabilities: Capabil
     # Written so that NaN is refused too.
     if not 0.0 <= sampling.temperature <= 100.0:
         raise BadInputError(f"temperature {sampling.temperature} is not between 0 and 100")
-    if not 0.0 < sampling.top_p <= 1.0:
-        raise BadInputError(f"top_p {sampling.top_p} is not above 0 and at most 1")
-    if sampling.seed is not None and not 0 <= sampling.seed < 1 << 64:
-        raise BadInputError(f"seed {sampling.seed} is not between 0 and 2^64 - 1")
+    if not 0.0 <= sampling.top_p <= 1.0:
+        raise BadInputError(f"top_p {sampling.top_p} is not between 0 and 1")
     if len(sampling.stop_ids) > MAX_STOP_IDS or any(not 0 <= i < capabilities.vocab for i in sampling.stop_ids):
         raise BadInputError(f"stop ids must be at most {MAX_STOP_IDS} ids of the vocabulary")
     return tokens
