@@ -53,8 +53,8 @@ class RegistryServer:
         self._wake.set()
 
     def mirror_state(self) -> dict[str, Any]:
-        """``{"syncs", "done", "error"}``: how often the mirror was looked after, and what came of the last time."""
-        return dict(self._last)
+        """``{"pid", "syncs", "done", "error"}``: how often the mirror was looked after, what came of the last time."""
+        return {"pid": os.getpid(), **self._last}
 
     def stop(self) -> None:
         """End the thread; a sync in progress is finished first."""
