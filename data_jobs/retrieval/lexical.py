@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -75,6 +76,21 @@ class Bm25:
         self._rows = (keys % max(1, self.rows)).astype(np.int32)
         self._impacts = (summed * self.idf[term_of]).astype(np.float32)
         self._starts = np.searchsorted(term_of, np.arange(len(self.vocabulary) + 1))
+
+    def without(self, rows: Sequence[int]) -> Bm25:
+        """This index as if ``rows`` held nothing: a term that stood only there is unknown, the others keep their idf."""
+        gone = np.zeros(self.rows, dtype=bool)
+        gone[list(rows)] = True
+        kept = ~gone[self._rows]
+        left = np.add.reduceat(kept.astype(np.int64), self._starts[:-1]) if len(kept) else np.empty(0, np.int64)
+        alive = left > 0
+        part = Bm25.__new__(Bm25)
+        part.rows = self.rows
+        part.vocabulary = {term: place for place, term in enumerate(compress(self.vocabulary, alive))}
+        part.idf = self.idf[alive]
+        part._rows, part._impacts = self._rows[kept], self._impacts[kept]
+        part._starts = np.concatenate(([0], np.cumsum(left[alive])))
+        return part
 
     def weight(self, term: str) -> float:
         """idf of a term; the highest possible (a term in no row) where it is unknown."""

@@ -104,3 +104,26 @@ def test_an_index_of_one_document(searcher: Make) -> None:
 
 def test_k_limits_the_passages(search: Callable[..., Retrieval]) -> None:
     assert len(search("lock", k=2).passages) == 2
+
+
+def test_documents_can_be_left_out_as_if_they_were_not_there(searcher: Make) -> None:
+    question = "How do I duplicate a whole folder?"
+    every = searcher(CORPUS)
+    whole, left = every.search(question), every.search(question, without={"files.copytree"})
+    assert whole.passages[0].document == "files.copytree"
+    assert {p.document for p in left.passages} == {p.document for p in whole.passages} - {"files.copytree"}
+    assert left.features["top_dense"] < whole.features["top_dense"]
+    assert every.search(question, without={"nothing.of.that.name"}).passages == whole.passages
+    assert every.search(question, without={d.id for d in CORPUS}).passages == ()
+
+
+def test_leaving_out_is_what_an_index_without_the_document_would_say(searcher: Make) -> None:
+    """A word that stood only there is unknown, and no chunk matches by it."""
+    question = "When should I give water to my tomatoes?"
+    left = searcher(CORPUS).search(question, without={"garden.md"})
+    never = searcher([d for d in CORPUS if d.id != "garden.md"]).search(question)
+    assert searcher(CORPUS).search(question).features["unknown"] == 0
+    assert left.features["unknown"] > 0
+    assert [p.document for p in left.passages] == [p.document for p in never.passages]
+    for name in ("unknown", "strange_words", "coverage_1"):
+        assert left.features[name] == pytest.approx(never.features[name], abs=0.1)
