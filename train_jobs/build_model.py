@@ -25,6 +25,7 @@ from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 
 if TYPE_CHECKING:
+    from actors.spawn import RegistryClient
     from train_jobs.fit import Workers
     from train_jobs.plan import Plan
 
@@ -73,6 +74,7 @@ def build_model(
         TrainingError: a run stopped without a model; what served before still serves.
         EnvironmentFaultError: storage full.
     """
+    from actors import spawn
     from train_jobs.launch import finetune, pretrain
     from train_jobs.make_examples import make_examples
     from train_jobs.tokenizer import train_tokenizer
@@ -97,7 +99,7 @@ def build_model(
         stages.note(f"{model.name}@{model.version}")
     with stages.run("gate"):
         report = store.read_json(posixpath.join(store.artefact(model), "metrics.json"))["held_out"]
-        gate = judge(config, store, model, index, report)
+        gate = judge(config, store, model, index, report, spawn.registry(store, Home.from_env()))
         stages.note("passed" if gate.passed else "refused")
     return BuiltModel(model, gate, report)
 
@@ -147,6 +149,7 @@ def _publish(
     progress: Progress,
 ) -> Manifest:
     """Evaluate the checkpoint on held-out documents and publish it as a model, or find that done."""
+    from actors import spawn
     from train_jobs.publish import publish_model
 
     inputs = {
@@ -156,8 +159,9 @@ def _publish(
     settings = {"answer": config.answer.model_dump(), "questions": config.gate.questions,
                 "unanswerable": config.gate.unanswerable}  # fmt: skip
     run_key = stable_hash({"kind": "models", "inputs": inputs, "config": settings, "code": source_hash(*EVALUATED_BY)})
+    registry = spawn.registry(store, Home.from_env())
     if found := store.find_run(run_key):
-        return found
+        return registry.register(found.name, found.version)  # a kill may have come between publishing and registering
     folder = store.fetch(checkpoint, Home.from_env().root / "cache")
     report = _evaluate(config, store, folder, examples, progress)
     facts = json.loads((folder / "training.json").read_text())
@@ -171,7 +175,7 @@ def _publish(
             "provenance": inputs,
         },
         {"training": facts, "held_out": report},
-        progress, run_key=run_key,
+        progress, run_key=run_key, registry=registry,
     )  # fmt: skip
 
 
@@ -196,8 +200,19 @@ def _reporting(generate: Callable[[list[str]], list[str]], progress: Progress) -
     return reporting
 
 
-def judge(config: PlinthConfig, store: Store, model: Manifest, index: Manifest, report: dict[str, Any]) -> GateResult:
-    """Decide by the gate, write the decision down, and act: promote, or leave the model reachable by name only."""
+def judge(
+    config: PlinthConfig,
+    store: Store,
+    model: Manifest,
+    index: Manifest,
+    report: dict[str, Any],
+    registry: RegistryClient | None = None,
+) -> GateResult:
+    """Decide by the gate, write the decision down, and act: promote, or leave the model reachable by name only.
+
+    Args:
+        registry: the registry actor's client; without one the store's registry is written directly.
+    """
     gate = decide(report, config.gate)
     inputs = {"model": _name(model), "index": _name(index)}
     settings = config.gate.model_dump()
@@ -210,7 +225,8 @@ def judge(config: PlinthConfig, store: Store, model: Manifest, index: Manifest, 
         found = store.publish("gates", model.name, staging, run_key=run_key, inputs=inputs, config=settings)
     # Whoever serves this version finds the newest report by an alias named after it.
     store.move_alias("gates", model.name, model.version, found.version, why=gate.reason)
-    act = Registry(store).promote if gate.passed else Registry(store).refuse
+    writer = registry or Registry(store)
+    act = writer.promote if gate.passed else writer.refuse
     act(model.name, model.version, gate, _name(found))
     return gate
 
