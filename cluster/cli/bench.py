@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cluster.cli import bench_train
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.entry import config_from
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    group = add_group(commands, "bench", "Measure the running service.")
+    group = add_group(commands, "bench", "Measure the running service, and training.")
     parser = add_verb(
         group, "serve", serve, "Speed of the running service at several concurrencies.",
         "A tier like quote: latency of chat calls, with the time of each stage. A tier that is a model: tokens per\n"
@@ -34,6 +35,7 @@ def register(commands: Commands) -> None:
         "--max-tokens", type=int, default=128, help="of a model: tokens of one completion (default 128)"
     )
     parser.add_argument("--direct", action="store_true", help="of a model: the engine alone, no service needed")
+    bench_train.register(group)
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -141,7 +141,7 @@ def test_held_out_loss_falls_and_completions_are_learnt(two_workers: Made) -> No
         losses = [r["held_out_loss"] for r in rows if r["stage"] == stage and r["held_out_loss"] is not None]
         assert losses[-1] < losses[0] - least, stage
     accuracy = [r["held_out_accuracy"] for r in rows if r.get("held_out_accuracy") is not None]
-    assert accuracy[0] < 0.5 < accuracy[-1]
+    assert accuracy[0] < 0.1 < 0.3 < accuracy[-1]
 
 
 def test_training_json_says_what_was_done_and_from_what(two_workers: Made) -> None:
