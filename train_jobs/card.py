@@ -46,6 +46,28 @@ LIMITS = {
 }  # fmt: skip
 
 
+# Names of the numbers of a held-out report, for a reader who does not know its keys.
+MEASURES = {
+    "n": "questions",
+    "answerable.n": "answerable questions",
+    "answerable.model": "score of the model (token F1 with the gold sentence, 0 when it abstains)",
+    "answerable.baseline": "score of the first sentence of the first passage",
+    "answerable.quote": "score of the quote tier",
+    "answerable.shown": "gold sentence was in the prompt",
+    "answerable.abstained": "abstained though answerable",
+    "answerable.quote_abstained": "the quote tier abstained though answerable",
+    "answerable.unreadable": "completions that name no sentence",
+    "unanswerable.n": "unanswerable questions",
+    "unanswerable.abstained": "abstained where unanswerable",
+    "unanswerable.quote_abstained": "the quote tier abstained where unanswerable",
+    "unanswerable.interval": "abstained where unanswerable, 95 % interval",
+    "difference": "model minus baseline [95 % interval]",
+    "against_quote": "model minus quote [95 % interval]",
+    "ms.p50": "milliseconds an answer, median (transformers)",
+    "ms.p95": "milliseconds an answer, 95th percentile (transformers)",
+}
+
+
 def build_card(
     config: PlinthConfig, store: Store, facts: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -167,7 +189,8 @@ def _provenance(card: Mapping[str, Any]) -> list[str]:
     ]
     found = [_table(("part", "artefact", "made", "code"), rows)]
     for part, info in data.items():
-        if counts := list(_flat(info["counts"])):
+        counts = list(_flat(info["counts"]))
+        if counts and part != "checkpoint":  # what it counts is said under training
             found += [f"### {_text(part.capitalize())} {_text(info['artefact'])}", _table(("", ""), counts)]
     return found
 
@@ -177,7 +200,8 @@ def _evaluation(report: Mapping[str, Any]) -> list[str]:
     if not report:
         return ["None was made."]
     bands = [band for band in report.get("bands", ()) if isinstance(band, Mapping)]
-    found = [_table(("", ""), _flat({key: value for key, value in report.items() if key != "bands"}))]
+    numbers = [(MEASURES.get(name, name), value) for name, value in _flat(report) if name != "bands"]
+    found = [_table(("", ""), numbers)]
     if bands:
         columns = tuple(bands[0])
         rows = [tuple(_number(band.get(column, "")) for column in columns) for band in bands]
@@ -197,8 +221,8 @@ def _flat(value: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, str]
             yield from _flat(rest, f"{name}.")
         elif isinstance(inner, Mapping):
             yield from _flat(inner, f"{name}.")
-        elif isinstance(inner, list | tuple) and len(inner) > 8:
-            yield name, f"{len(inner)} values"
+        elif isinstance(inner, list | tuple):
+            yield name, f"[{', '.join(map(_number, inner))}]" if len(inner) <= 8 else f"{len(inner)} values"
         else:
             yield name, _number(inner)
 
