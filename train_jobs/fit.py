@@ -55,8 +55,10 @@ class Workers:
 
     def __init__(self, section: TrainSection, store: Store) -> None:
         self.store = store
-        self.alone = sum(node["Alive"] for node in ray.nodes()) == 1
-        self.size = section.workers or (2 if ray.cluster_resources().get("CPU", 1) >= 2 else 1)
+        cpus = ray.cluster_resources().get("CPU", 0)
+        # Workers that reserve CPUs may end up on nodes that do not exist yet; those that do not stay on the only one.
+        self.alone = sum(node["Alive"] for node in ray.nodes()) == 1 and cpus > 0 and not section.worker_cpus
+        self.size = section.workers or (2 if cpus >= 2 else 1)
         self.cpus = section.worker_cpus or NO_CPU
         self.folder = store.staging(f"workers-{secrets.token_hex(6)}")
         self._number = 0

@@ -36,7 +36,7 @@ def cluster() -> PlinthConfig:
     return PlinthConfig(
         cluster=ClusterSection(single_node=False),
         index=IndexSection(embed_workers=8),
-        train=TrainSection(workers=4),
+        train=TrainSection(workers=4, worker_cpus=1.0),
         serve=ServeSection(
             gateway_replicas=2, retriever_replicas=2, guard_replicas=2, quote_replicas=2, replica_cpus=1.0
         ),
