@@ -26,6 +26,7 @@ RAY_MODULES = {
     "serve_apps/deploy.py",
     "serve_apps/handles.py",
     "serve_apps/metrics_page.py",
+    "train_jobs/make_examples.py",
 }
 
 # What each folder may import of the others. `cluster.connect` lets a job join the cluster; it holds no domain logic.

@@ -78,7 +78,7 @@ class Bm25:
         self._starts = np.searchsorted(term_of, np.arange(len(self.vocabulary) + 1))
 
     def without(self, rows: Sequence[int]) -> Bm25:
-        """This index as if ``rows`` held nothing: a term that stood only there is unknown, the others keep their idf."""
+        """This index as if ``rows`` held nothing: a term that stood only there is unknown, others keep their idf."""
         gone = np.zeros(self.rows, dtype=bool)
         gone[list(rows)] = True
         kept = ~gone[self._rows]
