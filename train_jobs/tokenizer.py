@@ -56,7 +56,8 @@ def train_tokenizer(config: PlinthConfig, store: Store, dataset: Manifest, progr
             store.write(posixpath.join(folder, name), body)
         counts = {"tokens": tokenizer.get_vocab_size(), "documents": len(documents), "special": len(SPECIAL_TOKENS)}
         manifest = store.publish(KIND, section.name, folder, run_key=key, inputs=inputs, config=settings, counts=counts)
-        store.fs.rm(store.staging(key), recursive=True)
+        if store.exists(emptied := store.staging(key)):  # object stores keep no empty folders
+            store.fs.rm(emptied, recursive=True)
         log_event("train", "tokenizer_published", tokenizer=manifest.name, version=manifest.version, counts=counts)
     store.move_alias(KIND, manifest.name, ALIAS, manifest.version, why=f"trained on {inputs['dataset']}")
     return manifest
