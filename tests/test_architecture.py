@@ -22,7 +22,6 @@ RAY_MODULES = {
     "data_jobs/prepare_corpus.py",
     "data_jobs/build_index.py",
     "train_jobs/fit.py",
-    "train_jobs/make_examples.py",
     "train_jobs/gloo.py",
     "serve_apps/deploy.py",
     "serve_apps/handles.py",
