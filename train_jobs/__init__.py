@@ -1,1 +1,1 @@
-"""How answers are made and judged; training comes with the first model."""
+"""How models are trained and how answers are made and judged."""
