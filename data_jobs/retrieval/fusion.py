@@ -20,19 +20,35 @@ PRIOR_WEIGHT = 0.75  # the prior was fitted before questions said what people as
 MAX_PER_OWNER = 2
 ASKED_EVEN = 0.8  # at this cosine a known question says as much as a text
 ASKED_SLOPE = 1.4  # above it more, below it less
+SILENT = 0.1  # cosine that a document without known questions gets, times the share of documents that have some
 
 
-def fused(dense: np.ndarray, lexical: np.ndarray, asked: np.ndarray, prior: np.ndarray) -> np.ndarray:
+def static(prior: np.ndarray, known: np.ndarray, share: float) -> np.ndarray:
+    """What no question changes about a chunk's score, float32 [rows].
+
+    Without the second part, a document that nobody wrote questions for would lose to the best of the many questions
+    written for others, the more the larger their share. Where no document has questions, it is nothing.
+
+    Args:
+        prior: static ranks in units of cosine.
+        known: whether questions are known that the chunk's document answers.
+        share: share of the documents of which some are known.
+    """
+    rank: np.ndarray = PRIOR_WEIGHT * prior + SILENT * share * ~known
+    return rank.astype(np.float32)
+
+
+def fused(dense: np.ndarray, lexical: np.ndarray, asked: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """Fused scores, float32 [rows].
 
     Args:
         dense: cosines of question and chunk.
         lexical: BM25 over the question's idf mass.
         asked: highest cosines of the question and those that the chunk is known to answer; 0 where none is known.
-        prior: static ranks in units of cosine.
+        rank: of the same chunks (``static``).
     """
     known = ASKED_EVEN + ASKED_SLOPE * (asked - ASKED_EVEN)
-    return np.maximum(dense, known) + LEXICAL_WEIGHT * lexical + PRIOR_WEIGHT * prior
+    return np.maximum(dense, known) + LEXICAL_WEIGHT * lexical + rank
 
 
 def diverse(rows: Sequence[int], chunks: Sequence[Chunk], k: int) -> list[int]:

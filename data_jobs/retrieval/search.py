@@ -14,7 +14,7 @@ from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
-from data_jobs.retrieval.fusion import diverse, fused
+from data_jobs.retrieval.fusion import diverse, fused, static
 from data_jobs.retrieval.lexical import Bm25, Field
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.snapshot import CHUNK, QUESTION, SENTENCE, Snapshot
@@ -46,7 +46,7 @@ class Searcher:
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
         self._asked = _Asked(snapshot)
-        self._prior = np.array([c.prior for c in chunks], dtype=np.float32)
+        self._rank = _static_ranks(snapshot)
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
         self._background = np.ascontiguousarray(vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)])
         self._sentences_of = _grouped(snapshot)
@@ -106,7 +106,7 @@ class Searcher:
 
     def _passages(self, rows: np.ndarray, evidence: Evidence, k: int) -> list[Passage]:
         """The ``k`` best of the candidate ``rows``; ``evidence``: their cosines, BM25 and question cosines."""
-        scores = fused(*evidence, prior=self._prior[rows])
+        scores = fused(*evidence, self._rank[rows])
         order = np.argsort(-scores, kind="stable")
         at = {int(rows[i]): int(i) for i in order}
         kept = diverse(list(at), self.snapshot.chunks, k)
@@ -129,6 +129,13 @@ class Searcher:
                 text = passage.text[start - passage.start : end - passage.start]
                 scored.append(ScoredSentence(i, start, end, text, float(cosine), covered(terms.content, [text])))
         return scored
+
+
+def _static_ranks(snapshot: Snapshot) -> np.ndarray:
+    prior = np.array([c.prior for c in snapshot.chunks], dtype=np.float32)
+    asked = {c.document for c, questions in zip(snapshot.chunks, snapshot.questions, strict=True) if questions}
+    known = np.array([c.document in asked for c in snapshot.chunks], dtype=bool)
+    return static(prior, known, len(asked) / max(1, len({c.document for c in snapshot.chunks})))
 
 
 class _Asked:

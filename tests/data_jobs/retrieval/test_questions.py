@@ -15,7 +15,7 @@ from cluster.core.records import Document
 from data_jobs.index_blocks import Block, cut, embed
 from data_jobs.retrieval import dense
 from data_jobs.retrieval.embedder import Embedder
-from data_jobs.retrieval.fusion import fused
+from data_jobs.retrieval.fusion import fused, static
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import QUESTION, Snapshot
@@ -60,11 +60,30 @@ def test_without_questions_nothing_changes(searcher: Make) -> None:
     documents = [*CORPUS, Document("far.md", "Stars", "A star is a ball of gas.", "far.md", questions=("red giants",))]
     question = "When should I give water to my tomatoes?"
     assert [p.asked for p in searcher(documents).search(question).passages if p.document == "garden.md"] == [0.0]
-    cosines, lexical, prior = np.array([0.5, 0.2]), np.array([0.1, 0.3]), np.array([0.0, 0.1])
-    silent = fused(cosines, lexical, np.zeros(2), prior)
-    assert silent[0] == pytest.approx(0.53)
-    assert fused(cosines, lexical, np.array([0.0, 0.9]), prior)[1] > silent[0]
-    assert fused(cosines, lexical, np.array([0.0, 0.3]), prior)[1] == silent[1]
+    cosines, lexical = np.array([0.5, 0.2]), np.array([0.1, 0.3])
+    rank = static(np.array([0.0, 0.1]), np.array([False, False]), 0.0)
+    silent = fused(cosines, lexical, np.zeros(2), rank)
+    assert silent == pytest.approx([0.53, 0.365])
+    assert fused(cosines, lexical, np.array([0.0, 0.9]), rank)[1] > silent[0]
+    assert fused(cosines, lexical, np.array([0.0, 0.3]), rank)[1] == silent[1]
+
+
+def test_documents_without_questions_are_not_crowded_out(searcher: Make) -> None:
+    prior = np.zeros(2)
+    few, many = (static(prior, np.array([True, False]), share) for share in (0.1, 0.9))
+    assert few[0] == many[0] == 0
+    assert 0 < few[1] < many[1] < 0.2
+    # Every chunk of a document counts as asked for, not only the first, which holds the questions.
+    long = Document("long.md", "Long", "One sentence about apples. " * 120, "long.md", questions=("why apples",))
+    index = searcher([long, CORPUS[-1]])
+    of = [chunk.document for chunk in index.snapshot.chunks]
+    assert of.count("long.md") > 1
+    assert {name: rank for name, rank in zip(of, index._rank, strict=True)} == {"long.md": 0, "bread.md": many_of(0.5)}
+    assert len({(name, float(rank)) for name, rank in zip(of, index._rank, strict=True)}) == 2
+
+
+def many_of(share: float) -> float:
+    return float(static(np.zeros(1), np.array([False]), share)[0])
 
 
 def test_questions_belong_to_the_first_chunk_and_survive_storage(embedder: Embedder) -> None:
