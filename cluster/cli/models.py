@@ -15,9 +15,11 @@ from actors.history import MOVES, Event
 from actors.registry import Registered, Registry
 from cluster.cli.output import Stages, console, human_bytes, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
+from cluster.core.records import Manifest
 from cluster.core.storage import Store
 
 STYLE = {"passed": "green", "refused": "red", "not judged": "dim"}
@@ -50,8 +52,7 @@ def register(commands: Commands) -> None:
         group, "add", add, "Make a local Hugging Face causal language model a tier, reachable by name.",
         "Only safetensors and tokenizer.json are taken: a folder with pickles or code is refused. The model is\n"
         "copied, converted for the fast CPU engine where its architecture is known, and registered as a candidate.\n"
-        "It has not passed the gate, so it never answers `auto`. A running service takes a new tier at the next\n"
-        "`plinth up`.",
+        "It has not passed the gate, so it never answers `auto`. A running service takes the tier at once.",
     )  # fmt: skip
     parser.add_argument(
         "path", metavar="PATH", type=Path, help="folder with config.json, *.safetensors, tokenizer.json"
@@ -143,15 +144,31 @@ def add(args: argparse.Namespace) -> int:
             config, store, args.path, args.tier, stages, licence=args.license, knowledge_cutoff=args.knowledge_cutoff
         )
         stages.note(f"{manifest.name}@{manifest.version}")
+    live = _take_live(config, home, manifest, stages)
     version = Registry(store).version(manifest.name, manifest.version)
     if args.json:
-        print_json({**_summary(manifest.name, version), "seconds": sum(stages.seconds.values())})
+        print_json({**_summary(manifest.name, version), "live": live, "seconds": sum(stages.seconds.values())})
         return ExitCode.DONE
     engine = version.metadata.get("engine")
     why = "" if engine == "openvino" else f" ({_conversion(store, version).get('reason', '')})"
     console.print(f"[bold]{manifest.name}@{manifest.version}[/bold] is registered and runs on {engine}{why}.")
-    console.print(f"It answers by name only (model: {manifest.name!r}) after the next `plinth up`.")
+    console.print(f"It answers by name only (model: {manifest.name!r}){'' if live else ' after the next `plinth up`'}.")
     return ExitCode.DONE
+
+
+def _take_live(config: PlinthConfig, home: Home, manifest: Manifest, stages: Stages) -> bool:
+    """Give a running service the new tier; its other tiers answer meanwhile. False where nothing runs."""
+    from cluster.cli.service import deploy
+    from cluster.cli.training import wait_until_live
+    from cluster.local_head import running
+
+    instance = running(home)
+    if instance is None:
+        return False
+    deploy(config, home, instance, stages)
+    with stages.run("take the model live"):
+        wait_until_live(instance.base_url, manifest, home)
+    return True
 
 
 def _conversion(store: Store, version: Registered) -> dict[str, Any]:

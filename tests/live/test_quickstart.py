@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cluster.core.home import Home
@@ -18,7 +19,7 @@ from cluster.local_head import recorded
 from cluster.processes import alive, free_ports
 from tests.live.conftest import eventually, settings_for
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 WORDS = ("anchor", "beacon", "cabin", "deck", "engine", "fender", "galley", "halyard", "island", "jetty", "keel",
          "ladder", "mast", "navigation", "oar")  # fmt: skip
@@ -56,9 +57,23 @@ STAGES: dict[str, Callable[[Path], bool]] = {
 }
 
 
+TRAINING = ["--set", "train.examples=400", "--set", "train.checkpoint_s=2", "--set", "gate.questions=50",
+            "--set", "gate.unanswerable=25", "--train-minutes", "0.8"]  # fmt: skip
+
+
+def trained(home: Path, run: str, state: str) -> bool:
+    """Whether a training run has this state and, while it runs, a whole checkpoint to go on from."""
+    for path in (home / "store" / "training").glob(f"{run}-*/run.json"):
+        checkpoints = (home / "store" / "staging").glob("*/checkpoints/*/manifest.json")
+        if json.loads(path.read_text())["state"] == state and (state != "running" or any(checkpoints)):
+            return True
+    return False
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_kill_9_and_again(stage: str, place: tuple[Path, list[str], dict[str, str]]) -> None:
     home, command, environ = place
+    command = [*command, "--train-minutes", "0"]
     first = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=home)
     eventually(lambda: STAGES[stage](home) or not alive(first.pid), 200, stage)
     first.kill()
@@ -76,8 +91,40 @@ def test_kill_9_and_again(stage: str, place: tuple[Path, list[str], dict[str, st
     assert any(answer["plinth"]["grounded"] for answer in done["answers"])
 
 
+@pytest.mark.parametrize("run", ["pretrain", "finetune"])
+def test_kill_9_while_training_and_again(run: str, place: tuple[Path, list[str], dict[str, str]]) -> None:
+    home, command, environ = place
+    command = [*command, *TRAINING]
+    first = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=home)
+    eventually(lambda: trained(home, run, "running") or not alive(first.pid), 400, f"a checkpoint of {run}")
+    first.kill()
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == -signal.SIGKILL, (out, err)
+    store = Store(str(home / "store"))
+    assert store.names("models") == [], "nothing half made is registered"
+
+    again = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=500, check=False, cwd=home)
+    assert again.returncode == 0, again.stdout + again.stderr
+    done = json.loads(again.stdout)
+    attempts = [json.loads(path.read_text()) for path in (home / "store" / "training").glob(f"{run}-*/run.json")]
+    assert [(one["state"], one["attempts"]) for one in attempts] == [("finished", 2)], "it went on, not anew"
+    served = httpx.get(f"{done['base_url']}/v1/models", timeout=10, trust_env=False).json()["data"]
+    small = next(card for card in served if card["id"] == "small")
+    assert small["plinth"] == {"version": done["model"]["version"], "auto": done["model"]["gate"]["passed"]}
+    body = {"model": "small", "messages": [{"role": "user", "content": "How often is the anchor checked?"}]}
+    said = httpx.post(f"{done['base_url']}/v1/chat/completions", json=body, timeout=60, trust_env=False).json()
+    assert (said["plinth"]["tier"], said["plinth"]["model_version"]) == ("small", done["model"]["version"])
+
+    third = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False, cwd=home)
+    assert third.returncode == 0, third.stdout + third.stderr
+    reused = json.loads(third.stdout)
+    assert reused["model"]["version"] == done["model"]["version"]
+    assert sum(reused["seconds"].values()) < 40
+
+
 def test_ctrl_c_is_exit_130_and_the_next_run_goes_on(place: tuple[Path, list[str], dict[str, str]]) -> None:
     home, command, environ = place
+    command = [*command, "--train-minutes", "0"]
     first = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=home)
     eventually(lambda: STAGES["in the index"](home) or not alive(first.pid), 200, "the index stage")
     first.send_signal(signal.SIGINT)
