@@ -153,8 +153,10 @@ def test_no_secret_is_in_the_files(path: Path) -> None:
 
 
 def test_fields_to_set_are_marked(cluster: dict[str, Any]) -> None:
-    """A file deployed as it is must not find somebody else's image, file system or region."""
+    """A file deployed as it is must not find somebody else's image, bucket or role."""
     assert all("CHANGE-ME" in node["node_config"]["ImageId"] for node in cluster["available_node_types"].values())
+    workers = (node["node_config"] for name, node in cluster["available_node_types"].items() if name != "head")
+    assert all("CHANGE-ME" in config["IamInstanceProfile"]["Name"] for config in workers)
     assert any("CHANGE-ME" in command for command in cluster["setup_commands"])
     assert re.search(r"region: \S+ +# CHANGE-ME", CLUSTER.read_text())
 
