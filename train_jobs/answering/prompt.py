@@ -39,7 +39,10 @@ SPECIAL_TOKENS = (PAD, BOS, EOS, QUESTION, PASSAGE, ANSWER, NONE, *SENTENCES, *E
 
 MAX_SENTENCES = 8
 MAX_POINTS = 3
-QUESTION_WORDS, SENTENCE_WORDS = 30, 14
+QUESTION_WORDS = 30
+# Words of a sentence, by the room: a model with a short context is small, and learns from the evidence, not from words,
+# which only cost it training time.
+SENTENCE_WORDS, TOKENS_PER_WORD = (6, 40), 50
 MIN_TEXT_TOKENS = 4  # a sentence of which no more than this fits is left out
 # Where the lowest bin ends and the highest begins; between them the bins are equally wide.
 EVIDENCE_RANGE, MATCH_RANGE = (0.2, 1.4), (0.3, 1.7)
@@ -108,6 +111,7 @@ def lay_out(
     odds = _log_odds(support(question, retrieval, section.min_confidence).probability)
     tail = f"{SUPPORT[_bin(odds, *SUPPORT_RANGE, SUPPORT)]}{ANSWER}"
     left = budget_tokens - count_tokens(head) - count_tokens(tail)
+    words = min(max(budget_tokens // TOKENS_PER_WORD, SENTENCE_WORDS[0]), SENTENCE_WORDS[1])
     pieces: list[str] = []
     shown: list[ScoredSentence] = []
     for one in candidates(retrieval):
@@ -115,9 +119,7 @@ def lay_out(
             break
         marks = SENTENCES[len(shown)] + EVIDENCE[_bin(one.evidence, *EVIDENCE_RANGE, EVIDENCE)]
         marks += MATCH[_bin(one.match, *MATCH_RANGE, MATCH)] + (FIRST if one.first else "")
-        text = _fitted(
-            _plain(_shown(retrieval, one.sentence), SENTENCE_WORDS), left - count_tokens(marks), count_tokens
-        )
+        text = _fitted(_plain(_shown(retrieval, one.sentence), words), left - count_tokens(marks), count_tokens)
         if text is None:
             break
         pieces.append(f"{marks}{text}")

@@ -161,3 +161,11 @@ def test_every_word_inside_quotation_marks_stands_in_a_passage() -> None:
     for point in range(len(prompt.sentences)):
         said = pointed_answer(QUESTION, found, prompt, completion([point]), SECTION).text
         assert all(part.strip("… ") in texts for part in re.findall(r'"([^"]+)" \[', said))
+
+
+def test_a_longer_context_shows_longer_sentences() -> None:
+    long = passage("a.b", " ".join(f"word{n}" for n in range(60)) + ".")
+    found = retrieval(QUESTION, [long])
+    shown = [laid_out(found, budget).text.count("word") for budget in (100, 500, 1500, 9000)]
+    assert shown == sorted(shown)
+    assert shown[0] < shown[1] < shown[2] < shown[3] <= 40
