@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -159,7 +159,8 @@ async def _long_prompts(call: Call, count: int, limit: int, concurrent: int) -> 
 
 async def _level(call: Call, concurrency: int, prompts: Sequence[str], count: int) -> dict[str, Any]:
     for prompt in prompts[-WARM_UP:]:
-        await call(prompt)
+        with suppress(httpx.HTTPError, PlinthError):  # not measured; an error that lasts is counted below
+            await call(prompt)
     waiting, replies, errors = iter(prompts[:count]), list[Reply](), 0
 
     async def worker() -> None:

@@ -90,7 +90,7 @@ class OpenVinoEngine(EngineThread):
         )  # fmt: skip
 
     def _spawn(self, settings: dict[str, Any]) -> dict[str, Any]:
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
         self._process = subprocess.Popen(  # noqa: S603 (this Python, a fixed program)
             [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
         )

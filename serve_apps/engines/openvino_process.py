@@ -84,7 +84,7 @@ class Pipeline:
         while True:
             self.commands.extend(lines.read(wait=not self.handles and not self.commands))
             if lines.ended:
-                return
+                return self._end()
             self._obey()
             if not self.pipeline.has_non_finished_requests():
                 continue
@@ -94,6 +94,13 @@ class Pipeline:
             if self.unsent and (urgent or time.monotonic() - self.sent_at >= pause):
                 lines.write(list(self.unsent.values()))
                 self.unsent, self.sent_at = {}, time.monotonic()
+
+    def _end(self) -> None:
+        """Free what still runs, or the pipeline complains of leaks when it goes."""
+        for handle in self.handles.values():
+            handle.cancel()
+        if self.pipeline.has_non_finished_requests():
+            self.pipeline.step()
 
     def _obey(self) -> None:
         """Carry out commands, but add nothing between a cancellation and the step that frees its blocks."""

@@ -20,8 +20,9 @@ from serve_apps.engines.protocol import EngineSampling
 from serve_apps.engines.torch_reference import TransformersEngine
 from serve_apps.errors import UnavailableError
 from tests.serve_apps.engines.conftest import Published, engine_of
-from tests.serve_apps.engines.models import CONTEXT
+from tests.serve_apps.engines.models import CONTEXT, greedy, random_llama
 from tests.serve_apps.engines.test_engines import PROMPT, ids_of, take, until
+from train_jobs.export.openvino import export
 
 pytestmark = pytest.mark.process
 
@@ -160,3 +161,70 @@ def test_bf16_says_what_it_runs_in(published: Published) -> None:
     finally:
         engine.stop()
         exact.stop()
+
+
+def test_another_architecture_runs_on_transformers(tmp_path: Path) -> None:
+    """Learned positions, no RoPE: the converter refuses it, the reference engine serves it."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(4)
+    config = GPT2Config(vocab_size=300, n_positions=128, n_embd=64, n_layer=2, n_head=4, initializer_range=0.1)
+    model = GPT2LMHeadModel(config).eval()
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedError, match="GPT2LMHeadModel"):
+        export(tmp_path, tmp_path / "openvino")
+    engine = load_engine(ServeSection(engine_threads=1), tmp_path)
+    try:
+        capabilities = engine.start()
+        assert (capabilities.engine, capabilities.context_tokens, capabilities.vocab) == ("transformers", 128, 300)
+        prompt = [5, 80, 123, 7]
+        assert ids_of(asyncio.run(take(engine, prompt, EngineSampling(40)))) == greedy(model, prompt, 40)
+    finally:
+        engine.stop()
+
+
+def test_a_full_queue_refuses(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_apps.engines.worker.MAX_WAITING", 3)
+    engine = TransformersEngine(published.folder, 1)
+    engine.start()
+
+    async def work() -> None:
+        streams = [engine.submit(PROMPT, EngineSampling(200))]
+        await until(lambda: engine.stats().running == 1, "nothing runs")
+        streams += [engine.submit(PROMPT, EngineSampling(200)) for _ in range(3)]
+        assert engine.stats().waiting == 3
+        with pytest.raises(UnavailableError, match="waiting"):
+            engine.submit(PROMPT, EngineSampling(200))
+        for stream in streams:
+            await stream.aclose()
+
+    try:
+        asyncio.run(work())
+    finally:
+        engine.stop()
+
+
+def test_the_event_loop_goes_on_while_openvino_computes(tmp_path: Path) -> None:
+    """The pipeline's step keeps the interpreter lock: in a thread of this process the loop would stand still."""
+    random_llama(
+        tmp_path, hidden_size=512, intermediate_size=1408, num_hidden_layers=6, num_attention_heads=8,
+        num_key_value_heads=4, max_position_embeddings=1024,
+    )  # fmt: skip
+    export(tmp_path, tmp_path / "openvino")
+    engine = OpenVinoEngine(tmp_path, 1, "f32")
+    engine.start()
+
+    async def work() -> tuple[float, int]:
+        reader = asyncio.create_task(take(engine, [7] * 1000, EngineSampling(1)))
+        begun, turns = time.monotonic(), 0
+        while not reader.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        return time.monotonic() - begun, turns
+
+    try:
+        seconds, turns = asyncio.run(work())
+    finally:
+        engine.stop()
+    assert turns > 30 * seconds, f"{turns} turns of the event loop in {seconds:.2f} s of prefill"
