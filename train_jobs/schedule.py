@@ -8,7 +8,7 @@ from dataclasses import dataclass
 WARMUP = 0.05
 FLOOR = 0.05
 FINISH_S = 4.0  # after the last step: last checkpoint, workers' end, publishing
-MIN_TRAIN_S = 5.0
+MIN_SHARE = 0.4  # of the budget is trained in any case: on a busy machine a late model is worth more than none
 
 
 def learning_rate(progress: float, peak: float, warmup: float = WARMUP, floor: float = FLOOR) -> float:
@@ -25,7 +25,7 @@ def learning_rate(progress: float, peak: float, warmup: float = WARMUP, floor: f
 
 def train_seconds(budget_s: float, startup_s: float) -> float:
     """Seconds of stepping in a stage's wall-clock budget, once start-up took its share and the end is provided for."""
-    return max(MIN_TRAIN_S, budget_s - startup_s - FINISH_S)
+    return max(MIN_SHARE * budget_s, budget_s - startup_s - FINISH_S)
 
 
 @dataclass(frozen=True)

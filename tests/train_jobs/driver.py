@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 
-from cluster.core.config import PlinthConfig
+from cluster.core.config import PlinthConfig, TrainSection
 from cluster.core.entry import leave, run_main
 from cluster.core.progress import Silent
 from cluster.core.storage import Store
@@ -22,12 +22,11 @@ from tests.train_jobs.corpora import SECTION, make_dataset, make_examples
 STEPS = 150
 
 
-def train(store: Store, jobs: list[str], workers: int, checkpoint_s: float, before_end: str) -> dict[str, str]:
+def train(store: Store, section: TrainSection, jobs: list[str], before_end: str) -> dict[str, str]:
     from train_jobs.fit import Workers
     from train_jobs.launch import finetune, pretrain
     from train_jobs.tokenizer import train_tokenizer
 
-    section = SECTION.model_copy(update={"workers": workers, "steps": STEPS, "checkpoint_s": checkpoint_s})
     config = PlinthConfig(train=section)
     dataset = (
         make_dataset(store) if "manual" not in store.names("datasets") else store.versions("datasets", "manual")[0]
@@ -51,8 +50,11 @@ def main() -> int:
     parser.add_argument("jobs", nargs="+", choices=["pretrain", "finetune"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--checkpoint-s", type=float, default=10.0)
+    parser.add_argument("--worker-cpus", type=float, default=0.0)
     parser.add_argument("--before-end", default="")
     args = parser.parse_args()
+    chosen = {"workers": args.workers, "checkpoint_s": args.checkpoint_s, "worker_cpus": args.worker_cpus}
+    section = SECTION.model_copy(update={**chosen, "steps": STEPS})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     folder = tempfile.mkdtemp(prefix="ptr", dir="/tmp")  # Ray's socket paths must be short
@@ -65,7 +67,7 @@ def main() -> int:
             logging_level="ERROR",
         )  # fmt: skip
         try:
-            made = train(Store(args.store), args.jobs, args.workers, args.checkpoint_s, args.before_end)
+            made = train(Store(args.store), section, args.jobs, args.before_end)
         finally:
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)

@@ -196,7 +196,7 @@ def test_workers_listen_on_loopback_only(two_workers: Made) -> None:
 
 def test_one_worker_makes_the_same_weights_as_two(two_workers: Made, drive: Any, tmp_path: Path) -> None:
     """The same global batches: only the order of additions differs."""
-    driver = drive(tmp_path / "one", "pretrain", "--workers", "1")
+    driver = drive(tmp_path / "one", "pretrain", "--workers", "1", "--worker-cpus", "1")
     alone = Made(driver.store, driver.result(), "")
     mine, theirs = weights(alone.folder("pretrain")), weights(two_workers.folder("pretrain"))
     assert mine.keys() == theirs.keys()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from train_jobs.schedule import FINISH_S, MIN_TRAIN_S, Budget, learning_rate, train_seconds
+from train_jobs.schedule import FINISH_S, MIN_SHARE, Budget, learning_rate, train_seconds
 
 
 def test_the_rate_warms_up_peaks_and_falls_to_its_floor() -> None:
@@ -35,4 +35,4 @@ def test_by_the_clock_steps_do_not_matter() -> None:
 
 def test_start_up_is_part_of_the_budget_but_something_is_always_trained() -> None:
     assert train_seconds(60.0, startup_s=20.0) == 40.0 - FINISH_S
-    assert train_seconds(10.0, startup_s=30.0) == MIN_TRAIN_S
+    assert train_seconds(60.0, startup_s=300.0) == MIN_SHARE * 60.0
