@@ -1,16 +1,16 @@
-"""The prompt of a model of our own: special tokens, how question and evidence are laid out, how its words are read
-back.
+"""The prompt of a model of our own: special tokens, how question and evidence are laid out, how its words are read.
 
-A model trained for minutes cannot spell, but it can point. It reads the question and the best candidate sentences, each
-with its evidence as tokens (a small model learns those within minutes; larger ones have the words too), and
-writes which of them answer::
+A model trained for minutes cannot spell, but it can point. It reads the question and a table of the best candidate
+sentences with their evidence as tokens, and writes which of them answer::
 
-    <|bos|><|question|>how do I copy a folder<|s0|><|e12|><|p11|><|first|> Recursively copy a directory tree ...
-    <|s1|><|e9|><|p8|> ... <|c7|><|answer|>     ->     <|s0|><|eos|>      or, to abstain,      <|none|><|eos|>
+    <|bos|><|question|>how do I copy a folder<|passage|> ... <|s1|><|e4|><|p8|><|passage|>
+    <|s0|><|e9|><|p11|><|first|><|c7|><|answer|>     ->     <|s0|><|eos|>    or, to abstain,    <|none|><|eos|>
 
-``<|sN|>`` names a sentence, ``<|eN|>`` is how well it matches the question, ``<|pN|>`` how well its passage does,
-``<|first|>`` marks the sentence that opens its document, and ``<|cN|>`` is how likely the passages answer at
-all.
+``<|sN|>`` names a sentence, ``<|eN|>`` is how well it matches the question, ``<|pN|>`` how well its passage does;
+``<|first|>`` marks the sentence that opens its document (``<|passage|>`` any other), and ``<|cN|>`` is how likely the
+passages answer at all. The best sentence comes last and every entry has four tokens, so each piece of evidence always
+stands at the same distance from the answer: that is what lets a small model learn to read it within a hundred steps.
+The words of the sentences stand before the table only where the context has room for them (see ``MIN_WORDS``).
 """
 
 from __future__ import annotations
@@ -40,10 +40,9 @@ SPECIAL_TOKENS = (PAD, BOS, EOS, QUESTION, PASSAGE, ANSWER, NONE, *SENTENCES, *E
 MAX_SENTENCES = 8
 MAX_POINTS = 3
 QUESTION_WORDS = 30
-# Words of a sentence, by the room: a model with a short context is small, and learns from the evidence, not from words,
-# which only cost it training time.
-SENTENCE_WORDS, TOKENS_PER_WORD = (6, 40), 50
-MIN_TEXT_TOKENS = 4  # a sentence of which no more than this fits is left out
+# Words shown of a sentence, by the room. A model with a short context is small and has little training: it learns
+# to read the table from 200,000 tokens, evidence between words not from 400,000; so below MIN_WORDS it sees no words.
+MIN_WORDS, MAX_WORDS, TOKENS_PER_WORD = 12, 40, 50
 # Where the lowest bin ends and the highest begins; between them the bins are equally wide.
 EVIDENCE_RANGE, MATCH_RANGE = (0.2, 1.4), (0.3, 1.7)
 SUPPORT_RANGE = (-4.0, 6.0)  # of the log odds: most of what differs lies close to 1
@@ -105,27 +104,31 @@ def lay_out(
         question: the question as searched.
         section: limits of answering (``min_confidence`` does not decide here: the model does).
         count_tokens: tokens of a text under the model's tokenizer, special tokens one each.
-        budget_tokens: most tokens of the prompt. Long sentences are cut, and the least likely left out.
+        budget_tokens: most tokens of the prompt; the least likely sentences are left out.
     """
-    head = f"{BOS}{QUESTION}{_plain(question, QUESTION_WORDS)}"
+    asked = _plain(question, QUESTION_WORDS)
+    while count_tokens(asked) > budget_tokens // 3:
+        asked = asked[: len(asked) // 2]
+    head = f"{BOS}{QUESTION}{asked}"
     odds = _log_odds(support(question, retrieval, section.min_confidence).probability)
     tail = f"{SUPPORT[_bin(odds, *SUPPORT_RANGE, SUPPORT)]}{ANSWER}"
-    left = budget_tokens - count_tokens(head) - count_tokens(tail)
-    words = min(max(budget_tokens // TOKENS_PER_WORD, SENTENCE_WORDS[0]), SENTENCE_WORDS[1])
-    pieces: list[str] = []
+    words = min(budget_tokens // TOKENS_PER_WORD, MAX_WORDS)
+    left = budget_tokens - count_tokens(head + PASSAGE) - count_tokens(tail)
     shown: list[ScoredSentence] = []
-    for one in candidates(retrieval):
-        if len(shown) == MAX_SENTENCES:
+    texts: list[str] = []
+    table: list[str] = []
+    for one in candidates(retrieval)[:MAX_SENTENCES]:
+        name = SENTENCES[len(shown)]
+        entry = name + EVIDENCE[_bin(one.evidence, *EVIDENCE_RANGE, EVIDENCE)]
+        entry += MATCH[_bin(one.match, *MATCH_RANGE, MATCH)] + (FIRST if one.first else PASSAGE)
+        text = name + _plain(_shown(retrieval, one.sentence), words) if words >= MIN_WORDS else ""
+        left -= count_tokens(entry) + count_tokens(text)
+        if left < 0:
             break
-        marks = SENTENCES[len(shown)] + EVIDENCE[_bin(one.evidence, *EVIDENCE_RANGE, EVIDENCE)]
-        marks += MATCH[_bin(one.match, *MATCH_RANGE, MATCH)] + (FIRST if one.first else "")
-        text = _fitted(_plain(_shown(retrieval, one.sentence), words), left - count_tokens(marks), count_tokens)
-        if text is None:
-            break
-        pieces.append(f"{marks}{text}")
-        left -= count_tokens(pieces[-1])
         shown.append(one.sentence)
-    return Prompt("".join((head, *pieces, tail)), tuple(shown))
+        texts.append(text)
+        table.append(entry)
+    return Prompt("".join((head, *texts, PASSAGE, *reversed(table), tail)), tuple(shown))
 
 
 def read_points(text: str, prompt: Prompt | int) -> list[int] | None:
@@ -160,16 +163,6 @@ def _shown(retrieval: Retrieval, sentence: ScoredSentence) -> str:
 def _plain(text: str, words: int) -> str:
     """A text in one line that cannot be taken for special tokens."""
     return " ".join(text.replace("<|", "< |").split()[:words])
-
-
-def _fitted(text: str, room: int, count_tokens: Callable[[str], int]) -> str | None:
-    """As many words of the text as fit, or None."""
-    while count_tokens(text) > room:
-        words = text.split()
-        if len(words) <= 1 or room < MIN_TEXT_TOKENS:
-            return None
-        text = " ".join(words[: max(1, min(len(words) - 1, len(words) * room // count_tokens(text)))])
-    return text
 
 
 def _log_odds(probability: float) -> float:
