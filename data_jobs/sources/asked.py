@@ -1,6 +1,6 @@
 """Questions people ask about the standard library, shipped as data: ``pydocs_questions/*.tsv``, ``name<TAB>question``.
 
-Written by hand for the names that are asked for most, from knowledge of how people use Python, without sight of any
+Written for the names that are asked for most, from knowledge of how people use Python, without sight of any
 question that the project is measured on. A name may be any public name of the thing.
 """
 
