@@ -96,8 +96,14 @@ class ModelReplica:
         return ServedModel(engine, capabilities, tokenizer, facts, manifest.version)
 
     async def check_health(self) -> None:
-        """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
+        """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop.
+
+        Raises:
+            UnavailableError: the engine's process died; it does not come back, so Serve replaces this replica.
+        """
         self._live.follow(REFRESH_S)
+        if self._live.current is not None and self._live.current.thing.engine.stats().state == "failed":
+            raise UnavailableError(f"the engine of {self._name} died")
 
     async def state(self) -> TierState:
         """What the gateway's router should know now."""

@@ -149,7 +149,7 @@ def _convert(model: ModelFolder, out: Path, context: int) -> dict[str, Any]:
     """Convert and check. A model that cannot be converted, or not exactly, is served by transformers; this says why."""
     from transformers.utils import logging
 
-    from train_jobs.export.openvino import export, verify
+    from train_jobs.export.openvino_graph import export, verify
 
     logging.disable_progress_bar()  # it would write over ours
     new_tokens = CHECKED_TOKENS if model.parameters <= CHECKED_PARAMETERS else 4

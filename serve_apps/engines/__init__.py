@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from cluster.core.config import ServeSection
-from serve_apps.engines.openvino import OpenVinoEngine, model_folder
+from serve_apps.engines.openvino_engine import OpenVinoEngine, model_folder
 from serve_apps.engines.protocol import Engine
 from serve_apps.engines.torch_reference import TransformersEngine
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from serve_apps.errors import ApiError, UnavailableError
 from serve_apps.model_server import ModelReplica
 
 pytestmark = pytest.mark.process
+
+Start = Callable[[PlinthConfig], ModelReplica]
 
 CORPUS = [
     "Copy a directory tree recursively.",
@@ -71,7 +75,7 @@ def make_model(folder: Path, seed: int) -> None:
 
 def publish(store: Store, seed: int, kind: str = "points", tokenizer_sha256: str = "") -> str:
     """Convert, publish and register a tiny model; returns its version."""
-    from train_jobs.export.openvino import export
+    from train_jobs.export.openvino_graph import export
 
     staging = Path(store.staging(f"test-{seed}-{kind}"))
     make_model(staging, seed)
@@ -95,6 +99,21 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(str(tmp_path / "store"))
 
 
+@pytest.fixture
+def started() -> Iterator[Start]:
+    """Makes replicas of "tiny"; their engines are stopped at the end."""
+    made: list[ModelReplica] = []
+
+    def start(config: PlinthConfig) -> ModelReplica:
+        made.append(ModelReplica(config, "tiny"))
+        return made[-1]
+
+    yield start
+    for replica in made:
+        if replica._live.current is not None:
+            replica._live.current.thing.engine.stop()
+
+
 @pytest.fixture(params=["openvino", "transformers"])
 def config(request: pytest.FixtureRequest) -> PlinthConfig:
     return configured(PlinthConfig(), [f"serve.engine={request.param}", "serve.engine_precision=f32"])
@@ -111,9 +130,9 @@ async def heard(items: AsyncGenerator[str | Answer, None]) -> tuple[str, Answer]
     return said, answers[0]
 
 
-def test_answers_continues_and_reports(store: Store, config: PlinthConfig) -> None:
+def test_answers_continues_and_reports(store: Store, config: PlinthConfig, started: Start) -> None:
     version = publish(store, 1)
-    replica = ModelReplica(config, "tiny")
+    replica = started(config)
 
     async def scene() -> None:
         state = await replica.state()
@@ -138,9 +157,9 @@ def test_answers_continues_and_reports(store: Store, config: PlinthConfig) -> No
     asyncio.run(scene())
 
 
-def test_a_prompt_cannot_speak_in_special_tokens(store: Store, config: PlinthConfig) -> None:
+def test_a_prompt_cannot_speak_in_special_tokens(store: Store, config: PlinthConfig, started: Start) -> None:
     publish(store, 1)
-    replica = ModelReplica(config, "tiny")
+    replica = started(config)
     assert replica._live.current is not None
     model = replica._live.current.thing
     special = set(model.tokenizer.all_special_ids) | {model.tokenizer.convert_tokens_to_ids("<|answer|>")}
@@ -148,9 +167,9 @@ def test_a_prompt_cannot_speak_in_special_tokens(store: Store, config: PlinthCon
     assert not special & set(model.ids("<|bos|><|answer|>", plain=True))
 
 
-def test_a_new_version_goes_live_and_a_bad_one_does_not(store: Store, config: PlinthConfig) -> None:
+def test_a_new_version_goes_live_and_a_bad_one_does_not(store: Store, config: PlinthConfig, started: Start) -> None:
     first = publish(store, 1)
-    replica = ModelReplica(config, "tiny")
+    replica = started(config)
 
     async def scene() -> None:
         speaking = replica.complete("Copy a", Sampling(max_tokens=40))
@@ -174,7 +193,40 @@ def test_a_new_version_goes_live_and_a_bad_one_does_not(store: Store, config: Pl
     asyncio.run(scene())
 
 
-def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: PlinthConfig) -> None:
+def test_a_dead_engine_fails_the_health_check(store: Store, started: Start) -> None:
+    publish(store, 1)
+    replica = started(configured(PlinthConfig(), ["serve.engine_precision=f32"]))
+    assert replica._live.current is not None
+    child = next(p for p in children() if "openvino_process" in p[1])
+
+    async def unhealthy() -> bool:
+        try:
+            await replica.check_health()
+        except UnavailableError:
+            return True
+        return False
+
+    async def scene() -> None:
+        assert not await unhealthy()
+        os.kill(child[0], signal.SIGKILL)
+        deadline = asyncio.get_running_loop().time() + 60
+        while not await unhealthy():
+            assert asyncio.get_running_loop().time() < deadline, "nobody noticed"
+            await asyncio.sleep(0.02)
+
+    asyncio.run(scene())
+
+
+def children() -> list[tuple[int, str]]:
+    """(pid, command line) of this process's children."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            found.append((int(pid), Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()))
+    return found
+
+
+def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: PlinthConfig, started: Start) -> None:
     from actors.policies.gate import GateCheck, GateResult
 
     version = publish(store, 1)
@@ -186,13 +238,13 @@ def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: 
     store.move_alias("gates", "tiny", version, gate.version, "test")
     check = GateCheck("difference", 0.1, 0.0, True, "better")
     Registry(store).promote("tiny", version, GateResult(True, (check,), "passed"), f"tiny@{gate.version}")
-    state = asyncio.run(ModelReplica(config, "tiny").state())
+    state = asyncio.run(started(config).state())
     assert (state.earned, state.price_ms, state.quote_ms) == (True, 12.0, 4.0)
     assert [(b.questions, b.model, b.quote) for b in state.bands] == [(50, 0.7, 0.6)]
 
 
-def test_without_a_model_nothing_is_served_until_one_comes(store: Store, config: PlinthConfig) -> None:
-    replica = ModelReplica(config, "tiny")
+def test_without_a_model_nothing_is_served_until_one_comes(store: Store, config: PlinthConfig, started: Start) -> None:
+    replica = started(config)
 
     async def scene() -> None:
         assert not (await replica.state()).ready

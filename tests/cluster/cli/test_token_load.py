@@ -35,7 +35,7 @@ def config() -> PlinthConfig:
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    from train_jobs.export.openvino import export
+    from train_jobs.export.openvino_graph import export
 
     folder = tmp_path_factory.mktemp("subject")
     model = random_llama(folder)

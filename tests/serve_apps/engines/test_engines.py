@@ -72,7 +72,7 @@ def test_nothing_else_stops(kind: str, published: Published, tmp_path_factory: p
     """The model's own end-of-text id is an id like any other unless it is asked for."""
     folder = tmp_path_factory.mktemp("eos")
     expected = greedy(published.model, PROMPT, 40)
-    from train_jobs.export.openvino import export
+    from train_jobs.export.openvino_graph import export
 
     published.model.generation_config.eos_token_id, before = expected[3], published.model.generation_config.eos_token_id
     published.model.config.eos_token_id = expected[3]

@@ -15,14 +15,14 @@ import pytest
 from cluster.core.config import ServeSection
 from cluster.core.errors import BadInputError, IntegrityError, PlinthError, UnsupportedError
 from serve_apps.engines import load_engine
-from serve_apps.engines.openvino import OpenVinoEngine
+from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import EngineSampling
 from serve_apps.engines.torch_reference import TransformersEngine
 from serve_apps.errors import UnavailableError
 from tests.serve_apps.engines.conftest import Published, engine_of
 from tests.serve_apps.engines.models import CONTEXT, greedy, random_llama
 from tests.serve_apps.engines.test_engines import PROMPT, ids_of, take, until
-from train_jobs.export.openvino import export
+from train_jobs.export.openvino_graph import export
 
 pytestmark = pytest.mark.process
 

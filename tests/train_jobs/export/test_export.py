@@ -14,7 +14,7 @@ from cluster.core.errors import BadInputError, IntegrityError, UnsupportedError
 from tests.serve_apps.engines.models import VOCAB, random_llama, text_ids, train
 from train_jobs.export.agreement import probes
 from train_jobs.export.decoder import read_decoder
-from train_jobs.export.openvino import export, verify
+from train_jobs.export.openvino_graph import export, verify
 
 process = pytest.mark.process
 
