@@ -35,7 +35,7 @@ class Driver:
     def result(self, timeout: float = 400) -> dict[str, str]:
         out, err = self.process.communicate(timeout=timeout)
         assert self.process.returncode == 0, f"{out}\n{err}"
-        return json.loads(out)
+        return json.loads(out.splitlines()[-1])  # a dead worker makes Ray print before it
 
     def checkpoints(self) -> list[str]:
         return sorted(self.store.fs.glob(self.store.path("staging", "*", "checkpoints", "*", "manifest.json")))
