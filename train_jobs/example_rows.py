@@ -6,8 +6,10 @@ tokenizer as a prompt in the service.
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cluster.core.config import AnswerSection
@@ -15,7 +17,7 @@ from cluster.core.records import Answer, Document
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.sentences import sentences
 from train_jobs.answering.abstention import support
-from train_jobs.answering.prompt import Prompt, completion, lay_out
+from train_jobs.answering.prompt import QUESTION, Prompt, completion, lay_out
 from train_jobs.answering.quote import answer
 from train_jobs.evaluation.metrics import token_f1
 from train_jobs.synthetic_questions import Asked
@@ -23,6 +25,7 @@ from train_jobs.synthetic_questions import Asked
 RIGHT = 0.6  # token F1 with the gold sentence from which another sentence answers just as well
 MAX_FAMILY = 0.2  # of the corpus: a larger tree is not one subject
 SAME = 0.8  # from which it says the same: documents that hold such a sentence are taken away with the gold one
+_ASKED = re.compile(rf"(?<={re.escape(QUESTION)}).*?(?=<\|)", re.DOTALL)
 KINDS = ("own", "how", "what", "keywords", "title", "left_out", "foreign")
 
 
@@ -115,6 +118,17 @@ class RowMaker:
             quote={"text": said.text, "sentence": led_with(said, retrieval), "grounded": said.grounded},
             support=round(support(question, retrieval, self._section.min_confidence).probability, 4),
         )
+
+
+def thinned(row: Row, picker: random.Random) -> Row:
+    """The row with some of its question's words left out. A question is otherwise the key by which a model recalls an
+    example instead of reading its evidence, which is the same here."""
+    share = picker.uniform(0.3, 1.0)
+
+    def fewer(match: re.Match[str]) -> str:
+        return " ".join(word for word in match.group().split() if picker.random() < share)
+
+    return replace(row, prompt=_ASKED.sub(fewer, row.prompt, count=1))
 
 
 def right_sentence(asked: Asked, retrieval: Retrieval, shown: Sequence[ScoredSentence]) -> int | None:

@@ -29,15 +29,16 @@ from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from data_jobs.dataset import read_documents
-from train_jobs.example_rows import Row, RowMaker, families, saying_the_same
+from train_jobs.example_rows import Row, RowMaker, families, saying_the_same, thinned
 from train_jobs.foreign_questions import foreign_questions
 from train_jobs.splits import is_held_out
 from train_jobs.synthetic_questions import Asked, Synonyms, Writer, summary_sentence
 
 KIND = "examples"
 PARTS = 24
-ANSWERABLE, LEFT_OUT = 0.78, 0.16  # shares of the training rows; the rest is foreign
+ANSWERABLE, LEFT_OUT = 0.75, 0.19  # shares of the training rows; the rest is foreign
 OWN = 0.35  # most of the questions asked that are documents' own
+THINNED = 2  # copies of a training row with fewer words in its question
 SPARE = 1.4  # questions asked per row wanted: not every search finds its document
 HIDDEN = 3  # one in so many of a document's own questions is taken out of the index and asked
 POINT_TOKENS = 8  # left free in the context for what the model writes
@@ -193,7 +194,7 @@ def _spread(questions: Sequence[tuple[str, ...]], most: int) -> list[tuple[str, 
 
 
 def _chosen(rows: Sequence[Row], config: PlinthConfig) -> tuple[list[Row], list[Row]]:
-    """As many rows of each kind as wanted, each split in random order."""
+    """As many rows of each kind as wanted, those for training with their thinned copies; each split in random order."""
     picker = random.Random(config.train.seed)  # noqa: S311
     chosen = {}
     for split, amounts in wanted(config).items():
@@ -202,6 +203,8 @@ def _chosen(rows: Sequence[Row], config: PlinthConfig) -> tuple[list[Row], list[
             pool = [r for r in rows if r.split == split and (r.answerable if kinds is None else r.kind == kinds)]
             picker.shuffle(pool)
             kept += pool[:amount]
+        if split == "train":
+            kept += [thinned(row, picker) for row in kept for _ in range(THINNED)]
         picker.shuffle(kept)
         chosen[split] = kept
     return chosen["train"], chosen["held_out"]

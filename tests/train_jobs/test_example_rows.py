@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 from cluster.core.config import AnswerSection, PlinthConfig, configured
 from cluster.core.records import Document
 from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval
 from train_jobs.answering.prompt import read_points
-from train_jobs.example_rows import RowMaker, families, first_sentence, led_with, saying_the_same
+from train_jobs.example_rows import RowMaker, families, first_sentence, led_with, saying_the_same, thinned
 from train_jobs.synthetic_questions import Asked
 
 QUESTION = "how do I move a folder"
@@ -85,6 +86,20 @@ def test_an_empty_search_has_an_empty_baseline() -> None:
     from data_jobs.retrieval.results import Retrieval
 
     assert first_sentence(Retrieval(QUESTION)) == ""
+
+
+def test_a_thinned_row_keeps_evidence_and_label_and_some_words_of_its_question() -> None:
+    row = maker().answerable(GOLD, retrieval(QUESTION, COPYING), "train")
+    assert row is not None
+    picker = random.Random(1)
+    for _ in range(20):
+        copy = thinned(row, picker)
+        assert copy.completion == row.completion
+        assert copy.prompt.partition("<|passage|>")[2] == row.prompt.partition("<|passage|>")[2]
+        words = copy.prompt.partition("<|question|>")[2].partition("<|")[0].split()
+        assert set(words) <= set(QUESTION.split())
+        assert copy.prompt.startswith("<|bos|><|question|>")
+    assert len({thinned(row, picker).prompt for _ in range(20)}) > 5
 
 
 # -- families ----------------------------------------------------------------------------------------------------------
