@@ -40,7 +40,7 @@ class Row:
         document, gold_sentence: where the answer stands (of a ``left_out`` row: stood), empty for ``foreign``.
         baseline: the first sentence of the first passage, empty where nothing was found.
         quote: what the quote tier says: its text, the sentence it quotes first, whether it is grounded.
-        support: probability that the passages answer.
+        support, supported: probability that the passages answer, and whether it is enough for any tier to answer.
     """
 
     split: str
@@ -55,6 +55,7 @@ class Row:
     baseline: str
     quote: dict[str, Any]
     support: float
+    supported: bool
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,6 +105,7 @@ class RowMaker:
         asked: Asked | None,
     ) -> Row:  # fmt: skip
         said = answer(question, retrieval, self._section)
+        verdict = support(question, retrieval, self._section.min_confidence)
         return Row(
             split=split,
             kind=kind,
@@ -116,7 +118,8 @@ class RowMaker:
             answerable=kind not in ("left_out", "foreign"),
             baseline=first_sentence(retrieval),
             quote={"text": said.text, "sentence": led_with(said, retrieval), "grounded": said.grounded},
-            support=round(support(question, retrieval, self._section.min_confidence).probability, 4),
+            support=round(verdict.probability, 4),
+            supported=verdict.grounded,
         )
 
 

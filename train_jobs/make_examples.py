@@ -135,9 +135,10 @@ class Part:
 
 def hidden_questions(document: Document | Sequence[str]) -> tuple[str, ...]:
     """Those of a document's own questions that are taken out of the index to be asked: asked of an index that knows
-    them, they would find themselves. The last of every three, or the only one."""
+    them, they would find themselves. The last of every three; a document that has fewer keeps them all, since without
+    any it would be harder to find than it ever is in the service."""
     own = tuple(document.questions if isinstance(document, Document) else document)
-    return own[HIDDEN - 1 :: HIDDEN] or own[-1:]
+    return own[HIDDEN - 1 :: HIDDEN]
 
 
 def wanted(config: PlinthConfig) -> dict[str, tuple[int, int, int]]:

@@ -38,11 +38,14 @@ def pointed_answer(
     The reason is ``model_abstained`` where it says that no sentence answers, ``model_unreadable`` where it wrote
     anything but ids of the prompt's sentences, ``no_passages`` where there was nothing to point at.
     """
-    confidence = support(question, retrieval, section.min_confidence).probability
+    verdict = support(question, retrieval, section.min_confidence)
+    confidence = verdict.probability
     points = read_points(completion_text, prompt)
     if not points:
         reason = "model_unreadable" if points is None else "model_abstained"
         return _refusal("no_passages" if not retrieval.passages else reason, confidence)
+    if not verdict.grounded:  # the floor holds for every tier; the model may only be stricter
+        return _refusal(verdict.reason, confidence)
     draft = Draft(retrieval, section.max_words, section.max_names, section.max_citations)
     for point in points:
         sentence = prompt.sentences[point]

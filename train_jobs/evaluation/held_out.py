@@ -88,7 +88,7 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
     """
     rows = list(rows)[: section.questions + section.unanswerable]
     completions, ms = _completions([row["prompt"] for row in rows], generate)
-    said = [read_points(text, len(row["sentences"])) for text, row in zip(completions, rows, strict=True)]
+    said = [_points(row, text) for text, row in zip(completions, rows, strict=True)]
     model = [_said_score(row, points) for row, points in zip(rows, said, strict=True)]
     quote = [_score(row, row["quote"]["sentence"] if row["quote"]["grounded"] else None) for row in rows]
     asked = [place for place, row in enumerate(rows) if row["answerable"]]
@@ -150,6 +150,12 @@ def _completions(prompts: list[str], generate: Generate) -> tuple[list[str], dic
     warm = np.asarray(times[1:] or times or [0.0])  # the first one warms up
     p50, p95 = np.percentile(warm, (50, 95))
     return made, {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "model": round(float(warm.mean()), 2)}
+
+
+def _points(row: Row, text: str) -> list[int] | None:
+    """What a completion comes to in the service, where no tier answers what the passages do not support."""
+    points = read_points(text, len(row["sentences"]))
+    return points if row["supported"] or points is None else []
 
 
 def _said_score(row: Row, points: list[int] | None) -> float:

@@ -149,6 +149,14 @@ def test_none_and_nonsense_abstain_and_say_which(said: str, reason: str) -> None
     assert (made.grounded, made.text, made.reason, made.citations) == (False, UNKNOWN, reason, ())
 
 
+def test_the_floor_of_support_holds_for_a_model_that_points_too() -> None:
+    found = retrieval(QUESTION, COPYING)
+    strict = AnswerSection(min_confidence=1.0)
+    made = pointed_answer(QUESTION, found, laid_out(found), completion([0]), strict)
+    assert (made.grounded, made.text) == (False, UNKNOWN)
+    assert made.reason in ("low_support", "unknown_terms")
+
+
 def test_nothing_found_is_said_as_such() -> None:
     empty = Retrieval(QUESTION)
     assert pointed_answer(QUESTION, empty, laid_out(empty), "<|none|><|eos|>", SECTION).reason == "no_passages"

@@ -54,6 +54,7 @@ def rows(answerable: int = 120, unanswerable: int = 60) -> list[dict[str, Any]]:
                 "baseline": shown[right] if number % 2 else "something else entirely was said",
                 "quote": {"text": "", "sentence": shown[0], "grounded": number % 10 != 0},
                 "support": (number % 10) / 10,
+                "supported": True,
             }
         )
     return made
@@ -120,6 +121,13 @@ def test_nonsense_counts_as_an_abstention_and_is_reported() -> None:
     report = evaluate(ROWS, lambda prompts: ["the folder"] * len(prompts), SECTION)
     assert report.answerable["unreadable"] == 1.0
     assert report.answerable["model"] == 0.0
+
+
+def test_what_the_passages_do_not_support_is_not_answered_whatever_the_model_says() -> None:
+    unsupported = [{**row, "supported": False} for row in ROWS]
+    report = evaluate(unsupported, saying(RIGHT), SECTION)
+    assert report.answerable["abstained"] == 1.0
+    assert report.answerable["unreadable"] == 0.0
 
 
 def test_pointing_at_more_than_the_answer_costs() -> None:
