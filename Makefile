@@ -1,7 +1,7 @@
 # make quickstart   installs everything into .venv, then goes from documents to a cited answer
 # make test         installs the test tools and runs the tests (minutes)
 # make test-pure   only the pure tests: no ray, no model, no browser (seconds)
-# make test-full    the slow live tests too
+# make test-full    the slow tests too (kills, autoscaling; tens of minutes)
 # make check        lint, types, architecture
 # make bench        latency of the running service
 SHELL := /bin/sh
@@ -14,7 +14,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(TORCH)
 
-.PHONY: quickstart install install-dev preflight test test-pure test-full check bench lock clean
+.PHONY: quickstart install install-dev preflight test test-pure test-slow test-full check bench lock clean
 
 quickstart: install
 	@$(BIN)/plinth quickstart
@@ -43,14 +43,23 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(INSTALL) --editable '.[dev,aws]'
 	@touch $@
 
+# Pure tests on all cores, then those that start processes, two files at a time, then those on one live cluster.
+# pytest's exit code 5 (nothing selected) is fine: PYTEST_ARGS may select tests of one kind only.
+PYTEST = $(BIN)/python -m pytest -q
+PURE := not live and not process and not slow
+
 test: install-dev
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(PYTEST) -n auto -m "$(PURE)" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) -n 2 --dist loadfile -m "process and not live and not slow" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) -m "live and not slow" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-pure: install-dev
-	@$(BIN)/python -m pytest -q -n auto -m "not live and not process and not slow" $(PYTEST_ARGS)
+	@$(PYTEST) -n auto -m "$(PURE)" $(PYTEST_ARGS)
 
-test-full: install-dev
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test-slow: install-dev
+	@$(PYTEST) -m slow $(PYTEST_ARGS)
+
+test-full: test test-slow
 
 check: install-dev
 	@$(BIN)/ruff check .
