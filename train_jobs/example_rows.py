@@ -78,13 +78,14 @@ class RowMaker:
         A question whose document the search did not find is left out of both splits: whether something else in the
         passages answers it is unknown, so neither an answer nor an abstention could be called right. Where the document
         was found but its sentence is not among those shown, a model cannot be taught to point at it; in the gate's set
-        the question stays, for that is the layout's fault, and counts against the model.
+        the question stays, for that is the layout's fault, and counts against the model. The same goes for a sentence
+        that nothing in the prompt speaks for.
         """
         if all(passage.document != asked.document for passage in retrieval.passages):
             return None
         prompt = self._prompt(asked.question, retrieval)
-        best = right_sentence(asked, retrieval, prompt.sentences)
-        if best is None and split == "train":
+        best = right_sentence(asked, prompt.sentences)
+        if split == "train" and (best is None or not _can_be_told(prompt, best)):
             return None
         points = [] if best is None else [best]
         return self._row(split, asked.manner, asked.question, retrieval, prompt, points, asked)
@@ -123,6 +124,13 @@ class RowMaker:
         )
 
 
+def _can_be_told(prompt: Prompt, right: int) -> bool:
+    """Whether anything in the prompt speaks for the right sentence against the first one. Where nothing does, a model
+    could only learn it by heart, and would point anywhere but at the first ever after."""
+    first, own = prompt.evidence[0], prompt.evidence[right]
+    return right == 0 or prompt.words > 0 or any(a > b for a, b in zip(own, first, strict=True))
+
+
 def thinned(row: Row, picker: random.Random) -> Row:
     """The row with some of its question's words left out. A question is otherwise the key by which a model recalls an
     example instead of reading its evidence, which is the same here."""
@@ -134,15 +142,11 @@ def thinned(row: Row, picker: random.Random) -> Row:
     return replace(row, prompt=_ASKED.sub(fewer, row.prompt, count=1))
 
 
-def right_sentence(asked: Asked, retrieval: Retrieval, shown: Sequence[ScoredSentence]) -> int | None:
-    """The place of the shown sentence nearest to the gold one, in the gold document where several are; None where none
-    is near enough."""
-    scores = [
-        (token_f1(s.text, asked.sentence), retrieval.passages[s.passage].document == asked.document, -place)
-        for place, s in enumerate(shown)
-    ]
-    best = max(scores, default=(0.0, False, 0))
-    return -best[2] if best[0] >= RIGHT else None
+def right_sentence(asked: Asked, shown: Sequence[ScoredSentence]) -> int | None:
+    """The place of the shown sentence nearest to the gold one, the first of equals (whatever document it stands in, it
+    says the same); None where none is near enough."""
+    best = max(((token_f1(s.text, asked.sentence), -place) for place, s in enumerate(shown)), default=(0.0, 0))
+    return -best[1] if best[0] >= RIGHT else None
 
 
 def saying_the_same(asked: Asked, retrieval: Retrieval) -> set[str]:

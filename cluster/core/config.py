@@ -141,7 +141,7 @@ class TrainSection(Section):
     """Share of the budget that goes to pretraining."""
     steps: int = Field(0, ge=0)
     """Optimizer steps of each stage instead of a wall-clock budget (0: by the clock): reproducible runs."""
-    batch_tokens: int = Field(8192, ge=256)
+    batch_tokens: int = Field(2048, ge=256)
     """Tokens of one optimizer step, all workers together."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate."""
@@ -160,9 +160,9 @@ class TrainSection(Section):
 class GateSection(Section):
     """What a model must show before it answers `auto` (actors/policies/gate.py)."""
 
-    questions: int = Field(200, ge=20)
+    questions: int = Field(400, ge=20)
     """Answerable questions on held-out documents."""
-    unanswerable: int = Field(100, ge=10)
+    unanswerable: int = Field(200, ge=10)
     """Questions whose answer is in none of the passages shown."""
     min_difference: float = 0.0
     """The lower 95 % bound of (score of the model - score of the baseline) must lie above this."""

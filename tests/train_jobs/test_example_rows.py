@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 from cluster.core.config import AnswerSection, PlinthConfig, configured
-from cluster.core.records import Document
+from cluster.core.records import Document, Passage
+from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval
 from train_jobs.answering.prompt import read_points
 from train_jobs.example_rows import RowMaker, families, first_sentence, led_with, saying_the_same, thinned
@@ -17,12 +20,19 @@ MOVE = "Recursively move a file or directory to another location."
 GOLD = Asked("shutil.move", QUESTION, 0, len(MOVE), MOVE, "how")
 
 
+def found(passages: Sequence[Passage] = COPYING) -> Retrieval:
+    """A search in which the gold sentence, where it was found, matches the question best."""
+    plain = retrieval(QUESTION, passages)
+    better = tuple(replace(s, dense=0.9, lexical=0.9) if s.text == MOVE else s for s in plain.sentences)
+    return replace(plain, sentences=better)
+
+
 def maker() -> RowMaker:
     return RowMaker(AnswerSection(), lambda text: len(re.findall(r"<\|\w+\|>|\w+|[^\w\s]", text)), 400)
 
 
 def test_the_completion_points_at_the_gold_sentence() -> None:
-    row = maker().answerable(GOLD, retrieval(QUESTION, COPYING), "train")
+    row = maker().answerable(GOLD, found(), "train")
     assert row is not None
     points = read_points(row.completion, len(row.sentences))
     assert points is not None
@@ -33,9 +43,9 @@ def test_the_completion_points_at_the_gold_sentence() -> None:
 
 
 def test_a_document_that_was_not_found_is_left_out_of_both_splits() -> None:
-    found = retrieval(QUESTION, [p for p in COPYING if p.document != "shutil.move"])
-    assert maker().answerable(GOLD, found, "train") is None
-    assert maker().answerable(GOLD, found, "held_out") is None
+    without = found([p for p in COPYING if p.document != "shutil.move"])
+    assert maker().answerable(GOLD, without, "train") is None
+    assert maker().answerable(GOLD, without, "held_out") is None
 
 
 def test_a_sentence_that_is_not_shown_teaches_nothing_but_counts_against_the_model() -> None:
@@ -47,9 +57,22 @@ def test_a_sentence_that_is_not_shown_teaches_nothing_but_counts_against_the_mod
     assert read_points(row.completion, len(row.sentences)) == []
 
 
-def test_the_same_words_in_two_documents_point_at_the_gold_one() -> None:
+def test_a_sentence_that_nothing_in_the_prompt_speaks_for_is_not_taught() -> None:
+    """The removal is worse than the copy by every evidence shown: it could only be learnt by heart."""
+    said = "Recursively delete a directory tree."
+    gold = Asked("shutil.rmtree", QUESTION, 0, len(said), said, "own")
+    searched = retrieval(QUESTION, COPYING)
+    assert maker().answerable(gold, searched, "train") is None
+    row = maker().answerable(gold, searched, "held_out")
+    assert row is not None
+    assert read_points(row.completion, len(row.sentences)) not in ([], [0])
+    wordy = RowMaker(AnswerSection(), lambda text: len(text.split()), 2000)  # shows words, from which it can be told
+    assert wordy.answerable(gold, searched, "train") is not None
+
+
+def test_the_same_words_in_two_documents_answer_equally_well() -> None:
     twin = passage("zzz.move", MOVE, 0.61)
-    row = maker().answerable(GOLD, retrieval(QUESTION, [twin, *COPYING]), "train")
+    row = maker().answerable(GOLD, found([twin, *COPYING]), "train")
     assert row is not None
     shown = read_points(row.completion, len(row.sentences))
     assert shown is not None
@@ -69,27 +92,25 @@ def test_unanswerable_rows_abstain_unless_something_left_says_it() -> None:
 
 
 def test_the_quote_tiers_sentence_is_found_whole() -> None:
-    row = maker().answerable(GOLD, retrieval(QUESTION, COPYING), "train")
+    row = maker().answerable(GOLD, found(), "train")
     assert row is not None
     assert row.quote["grounded"]
     assert row.quote["sentence"] in row.baseline or row.quote["sentence"] in " ".join(p.text for p in COPYING)
     long = passage("a.b", "Words " + "that go on and on " * 12 + "end here.", 1.0)
-    found = retrieval("words that go on", [long])
+    searched = retrieval("words that go on", [long])
     from train_jobs.answering.quote import answer
 
-    said = answer("words that go on", found, AnswerSection(min_confidence=0))
+    said = answer("words that go on", searched, AnswerSection(min_confidence=0))
     assert "…" in said.text
-    assert led_with(said, found) == long.text
+    assert led_with(said, searched) == long.text
 
 
 def test_an_empty_search_has_an_empty_baseline() -> None:
-    from data_jobs.retrieval.results import Retrieval
-
     assert first_sentence(Retrieval(QUESTION)) == ""
 
 
 def test_a_thinned_row_keeps_evidence_and_label_and_some_words_of_its_question() -> None:
-    row = maker().answerable(GOLD, retrieval(QUESTION, COPYING), "train")
+    row = maker().answerable(GOLD, found(), "train")
     assert row is not None
     picker = random.Random(1)
     for _ in range(20):

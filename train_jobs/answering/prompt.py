@@ -56,10 +56,16 @@ _POINT = re.compile(r"<\|s(\d+)\|>")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt's text, and the sentences it numbers (``<|s3|>`` is ``sentences[3]``)."""
+    """A prompt's text, and the sentences it numbers (``<|s3|>`` is ``sentences[3]``).
+
+    ``evidence`` is what the prompt says of each beside its words: bins of its own match and of its passage's, and
+    whether it opens its document; ``words``: how many words of each are shown.
+    """
 
     text: str
     sentences: tuple[ScoredSentence, ...]
+    evidence: tuple[tuple[int, int, bool], ...] = ()
+    words: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,22 +119,26 @@ def lay_out(
     odds = _log_odds(support(question, retrieval, section.min_confidence).probability)
     tail = f"{SUPPORT[_bin(odds, *SUPPORT_RANGE, SUPPORT)]}{ANSWER}"
     words = min(budget_tokens // TOKENS_PER_WORD, MAX_WORDS)
+    words = words if words >= MIN_WORDS else 0
     left = budget_tokens - count_tokens(head + PASSAGE) - count_tokens(tail)
-    shown: list[ScoredSentence] = []
+    shown: list[Candidate] = []
+    evidence: list[tuple[int, int, bool]] = []
     texts: list[str] = []
     table: list[str] = []
     for one in candidates(retrieval)[:MAX_SENTENCES]:
         name = SENTENCES[len(shown)]
-        entry = name + EVIDENCE[_bin(one.evidence, *EVIDENCE_RANGE, EVIDENCE)]
-        entry += MATCH[_bin(one.match, *MATCH_RANGE, MATCH)] + (FIRST if one.first else PASSAGE)
-        text = name + _plain(_shown(retrieval, one.sentence), words) if words >= MIN_WORDS else ""
+        said = (_bin(one.evidence, *EVIDENCE_RANGE, EVIDENCE), _bin(one.match, *MATCH_RANGE, MATCH), one.first)
+        entry = f"{name}{EVIDENCE[said[0]]}{MATCH[said[1]]}{FIRST if said[2] else PASSAGE}"
+        text = name + _plain(_shown(retrieval, one.sentence), words) if words else ""
         left -= count_tokens(entry) + count_tokens(text)
         if left < 0:
             break
-        shown.append(one.sentence)
+        shown.append(one)
+        evidence.append(said)
         texts.append(text)
         table.append(entry)
-    return Prompt("".join((head, *texts, PASSAGE, *reversed(table), tail)), tuple(shown))
+    text = "".join((head, *texts, PASSAGE, *reversed(table), tail))
+    return Prompt(text, tuple(one.sentence for one in shown), tuple(evidence), words)
 
 
 def read_points(text: str, prompt: Prompt | int) -> list[int] | None:
