@@ -21,7 +21,9 @@ def load_generator(folder: Path, threads: int, new_tokens: int = NEW_TOKENS) -> 
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the terminal has one of ours
     torch.set_num_threads(threads)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
