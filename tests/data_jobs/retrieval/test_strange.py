@@ -44,7 +44,7 @@ def test_names_of_something_else_are_strange_once() -> None:
 
 
 def test_a_long_question_of_gibberish_is_cut_short() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     found = strange(" ".join(f"qzx{chr(97 + i // 26 % 26)}{chr(97 + i % 26)}jwv" for i in range(5000)))
     assert 0 < len(found) <= MAX_LOOKED_AT
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

@@ -173,11 +173,11 @@ def test_answer_is_plain_json() -> None:
 def test_long_questions_cost_little(piece: str) -> None:
     question = (f"How do I copy {piece * 32_000}"[:32_000] + "!b") + " in x y"
     found = retrieval(question, COPYING)
-    began = time.perf_counter()
+    began = time.process_time()
     standalone_question([("user", COPY_QUESTION), ("user", question)])
     leans_on_before((piece * 200)[:190] + "'b")
     answer(question, found, SECTION)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 1.0  # of this process: others may be at work too; quadratic cost takes minutes
 
 
 WORDS = st.lists(
