@@ -44,6 +44,10 @@ class UnavailableError(PlinthError):
     """A collaborator (guard, retriever, tier) is down, overloaded or has not answered in time. Safe to retry."""
 
 
+class AbstainedError(UnavailableError):
+    """The tier that ``auto`` chose does not know, though the passages support an answer: another one is asked."""
+
+
 class DeadlineError(PlinthError):
     """The request took longer than ``serve.request_timeout_s``."""
 

@@ -24,7 +24,7 @@ from serve_apps.collaborators import (
     Sampling,
     TierClient,
 )
-from serve_apps.errors import UnavailableError, bad_request, model_not_found
+from serve_apps.errors import AbstainedError, UnavailableError, bad_request, model_not_found
 from serve_apps.exchange import Ask, Delta, Done, Event, Plan
 from serve_apps.guards.characters import visible
 from serve_apps.guards.window import OutputWindow, Placeholders
@@ -146,7 +146,8 @@ class Gateway:
     async def _speak_or_fall_back(
         self, plan: Plan, sampling: Sampling, record: RequestRecord
     ) -> AsyncGenerator[Event, None]:
-        """What ``auto`` chose may be down by now: before its first word, quote answers instead."""
+        """What ``auto`` chose may be down by now, or abstain where the passages do support an answer: before its first
+        word, quote answers instead."""
         silent = True
         try:
             async with aclosing(self._speak(plan, sampling, record)) as events:
@@ -154,16 +155,20 @@ class Gateway:
                     silent = False
                     yield event
             return
-        except UnavailableError:
-            chosen = plan.decision
-            if not silent or chosen.reason == "requested" or chosen.tier == QUOTE or QUOTE not in self._tiers:
+        except UnavailableError as error:
+            if not silent or not self._may_fall_back(plan):
                 raise
-        decision = RouteDecision(QUOTE, "fallback", chosen.considered)
+            why = "model_abstained" if isinstance(error, AbstainedError) else "fallback"
+        decision = RouteDecision(QUOTE, why, plan.decision.considered)
         record.tier, record.routed = decision.tier, decision.reason
         quoting = replace(plan, decision=decision, state=self._tiers[QUOTE].state)
         async with aclosing(self._speak(quoting, sampling, record)) as events:
             async for event in events:
                 yield event
+
+    def _may_fall_back(self, plan: Plan) -> bool:
+        chosen = plan.decision
+        return chosen.reason != "requested" and chosen.tier != QUOTE and QUOTE in self._tiers
 
     async def _speak(self, plan: Plan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Tier and guard(out): text is checked in growing windows and leaves through stop sequences and token limit."""
@@ -182,6 +187,8 @@ class Gateway:
                 if item is None:
                     raise UnavailableError(f"the tier {plan.decision.tier} broke off its answer")
                 if isinstance(item, Answer):
+                    if not item.grounded and not said and self._may_fall_back(plan):
+                        raise AbstainedError(f"the tier {plan.decision.tier} abstained")
                     answer = item
                     break
                 said, unchecked = said + item, unchecked + len(item)

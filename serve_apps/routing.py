@@ -37,8 +37,8 @@ class Features:
 class RouteDecision:
     """``reason`` is a closed set: ``requested`` (the client named the tier) | ``only_tier`` | ``unsupported`` (the
     passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
-    ``cheaper_as_good`` | ``less_loaded`` | ``fallback`` (the tier chosen was down). ``considered`` holds measured score
-    and wait of each candidate."""
+    ``cheaper_as_good`` | ``less_loaded`` | ``fallback`` (the tier chosen was down) |
+    ``model_abstained`` (it did not know). ``considered`` holds measured score and wait of each candidate."""
 
     tier: str
     reason: str

@@ -61,6 +61,15 @@ def test_quote_answers_for_a_tier_that_died_and_the_answer_says_so() -> None:
     assert ask(service, "small").status_code == 503  # asked for by name: nobody answers in its place
 
 
+def test_quote_answers_where_the_chosen_model_abstains() -> None:
+    service, tier = service_with(GOOD, deltas=(), citations=(), grounded=False)
+    plinth = ask(service, "auto").json()["plinth"]
+    assert (plinth["tier"], plinth["route"]["reason"], plinth["degraded"]) == ("quote", "model_abstained", False)
+    assert plinth["grounded"] is True
+    assert tier.questions == [QUESTION]
+    assert ask(service, "small").json()["plinth"]["grounded"] is False, "asked by name it may say that it does not know"
+
+
 def test_completions_of_a_model_continue_the_prompt_without_passages() -> None:
     service, tier = service_with(GOOD, deltas=("and so ", "on"))
     reply = service.client().post("/v1/completions", json={"model": "small", "prompt": "Once upon a time"}).json()
