@@ -8,7 +8,6 @@ here changes or removes an event.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import getpass
 import json
 import secrets
@@ -17,11 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from cluster.core.errors import UsageError
-from cluster.core.storage import Store, check_name, code_commit, storage_errors, utc_now
+from cluster.core.storage import Store, check_name, code_commit, utc_now
 
 EventName = Literal["registered", "candidate", "gate_passed", "gate_refused", "promoted", "rolled_back"]
 MOVES = ("promoted", "rolled_back")
@@ -83,15 +81,7 @@ def append(store: Store, name: str, past: Sequence[Event], event: EventName, ver
 @contextmanager
 def writing(store: Store, name: str) -> Iterator[None]:
     """One writer of a model's history at a time on this machine. On object stores the registry actor is that writer."""
-    if not store.local:
-        yield
-        return
-    folder = Path(store.path("models", check_name(name), "history"))
-    with storage_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / ".lock", "w")  # noqa: SIM115 (held for the block)
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with store.locked("models", check_name(name), "history"):
         yield
 
 

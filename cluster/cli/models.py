@@ -202,12 +202,16 @@ def _print_gate(version: Registered) -> None:
     if gate is None:
         console.print("\nNot judged by the gate: it answers by name only.\n")
         return
+    report = f", report {gate.gate['report']}" if gate.gate["report"] else ""
+    print_checks(f"Gate: {version.verdict} ({_minute(gate.at)}{report})", gate.gate["checks"])
+
+
+def print_checks(title: str, checks: list[dict[str, Any]]) -> None:
+    """A gate's checks as a table; what could not be measured is a dash."""
     rows = [
         ("[green]✓[/green]" if c["passed"] else "[red]✗[/red]", c["name"], _cell(c["value"]), _cell(c["threshold"]),
-         escape(c["reason"])) for c in gate.gate["checks"]
+         escape(c["reason"])) for c in checks
     ]  # fmt: skip
-    report = f", report {gate.gate['report']}" if gate.gate["report"] else ""
-    title = f"Gate: {version.verdict} ({_minute(gate.at)}{report})"
     print_table(title, ("", "check", "measured", "wanted", ""), rows, numeric=("measured", "wanted"))
 
 

@@ -9,7 +9,8 @@ import httpx
 
 from actors.registry import Registry
 from cluster.cli.ask import print_answer, stream_answer
-from cluster.cli.output import Stages, console, print_table
+from cluster.cli.models import print_checks
+from cluster.cli.output import Stages, console
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
@@ -77,14 +78,8 @@ def wait_until_live(base_url: str, model: Manifest, home: Home) -> None:
 def print_gate(name: str, gate: dict[str, Any]) -> None:
     """The gate's table, passed or refused."""
     verdict = "[green]passed[/green]" if gate["passed"] else "[red]refused[/red]"
-    rows = [
-        ("[green]✓[/green]" if check["passed"] else "[red]✗[/red]", check["name"], f"{check['value']:.3f}",
-         f"{check['threshold']:.3f}", check["reason"]) for check in gate["checks"]
-    ]  # fmt: skip
     console.print()
-    print_table(
-        f"Gate of {name}: {verdict}", ("", "check", "measured", "wanted", ""), rows, numeric=("measured", "wanted")
-    )
+    print_checks(f"Gate of {name}: {verdict}", gate["checks"])
     if not gate["passed"]:
         console.print(f"`{name}` answers only when asked for by name; `auto` stays with what passed.")
 

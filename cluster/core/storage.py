@@ -287,24 +287,24 @@ class Store:
     def remove_alias(self, kind: str, name: str, alias: str) -> None:
         """Make an alias point nowhere; without it nothing happens."""
         path = self.alias_path(kind, name, alias)
-        with self._lock(kind, name):
+        with self.locked(kind, name, "aliases"):
             if self.exists(path):
                 self.fs.rm(path)
 
     def _edit_alias(
         self, kind: str, name: str, alias: str, edit: Callable[[list[dict[str, str]]], list[dict[str, str]]]
     ) -> None:
-        with self._lock(kind, name):
+        with self.locked(kind, name, "aliases"):
             history = edit(self.alias_history(kind, name, alias))[-100:]
             self.write(self.alias_path(kind, name, alias), json.dumps({"history": history}, indent=1).encode())
 
     @contextmanager
-    def _lock(self, kind: str, name: str) -> Iterator[None]:
-        """Serialises alias moves of one artefact between processes of one machine (object stores: last writer wins)."""
+    def locked(self, *parts: str) -> Iterator[None]:
+        """Serialises writers of one folder between processes of one machine (object stores: last writer wins)."""
         if not self.local:
             yield
             return
-        folder = Path(self.path(kind, name, "aliases"))
+        folder = Path(self.path(*parts))
         with storage_errors(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
             handle = open(folder / ".lock", "w")  # noqa: SIM115 (held for the block)
