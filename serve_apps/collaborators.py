@@ -84,8 +84,7 @@ class TierState:
         model_version: of what it serves.
         knowledge_cutoff: empty when the tier knows nothing beyond the index.
         continues: it is a language model that can continue a plain prompt.
-        price_ms: mean milliseconds of one answer, measured by the gate (0: not measured).
-        quote_ms: what quote took on the same questions.
+        price_ms: mean milliseconds of one answer: what this gateway measured, before that the gate (0: nobody yet).
         bands: quality by support, measured by the gate on held-out documents.
         ongoing: answers this gateway waits for from it right now.
         capacity: answers it makes at once before they queue.
@@ -98,7 +97,6 @@ class TierState:
     knowledge_cutoff: str = ""
     continues: bool = False
     price_ms: float = 0.0
-    quote_ms: float = 0.0
     bands: tuple[Band, ...] = ()
     ongoing: int = 0
     capacity: int = 1

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RETRIES = 2
 REFRESH_S, STALE_S = 0.5, 2.0
 DEAD_AFTER_S = 3.0
+PRICE_MEMORY = 20  # answers
 Result = TypeVar("Result")
 
 
@@ -100,17 +101,54 @@ async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:
         response.cancel()
 
 
+class Price:
+    """Milliseconds of one answer with nothing else going on, as measured here: a mean that forgets slowly.
+
+    Answers given beside others are left out: they show the load, which the router counts by itself.
+    """
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._seen = 0
+
+    def add(self, ms: float) -> None:
+        self._seen = min(self._seen + 1, PRICE_MEMORY)
+        self.ms += (ms - self.ms) / self._seen
+
+
+class Counter:
+    """Counts the answers under way of one tier, and prices those that were alone."""
+
+    def __init__(self) -> None:
+        self.ongoing, self.price = 0, Price()
+        self._started = 0
+
+    async def through(self, response: Any, priced: bool = True) -> AsyncGenerator[str | Answer, None]:
+        began, alone = time.perf_counter(), self.ongoing == 0
+        self.ongoing += 1
+        self._started += 1
+        mine = self._started
+        try:
+            async with aclosing(_spoken(response)) as items:
+                async for item in items:
+                    yield item
+            if priced and alone and self._started == mine:
+                self.price.add((time.perf_counter() - began) * 1000)
+        finally:
+            self.ongoing -= 1
+
+
 class QuoteHandle:
     """``TierClient`` of the quote tier: always ready, and what every other tier is measured against."""
 
     def __init__(self, handle: DeploymentHandle, model_version: str) -> None:
         self._handle = handle.options(stream=True)
         self._state = TierState("quote", model_version=model_version)
-        self._ongoing = 0
+        self._counter = Counter()
 
     @property
     def state(self) -> TierState:
-        return replace(self._state, ongoing=self._ongoing)
+        return replace(self._state, ongoing=self._counter.ongoing, price_ms=self._counter.price.ms)
 
     async def refresh(self) -> None:
         """Nothing about it changes while it runs."""
@@ -118,13 +156,10 @@ class QuoteHandle:
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
-        self._ongoing += 1
-        try:
-            async with aclosing(_spoken(self._handle.stream.remote(question, retrieval, sampling))) as items:
-                async for item in items:
-                    yield item
-        finally:
-            self._ongoing -= 1
+        response = self._handle.stream.remote(question, retrieval, sampling)
+        async with aclosing(self._counter.through(response)) as items:
+            async for item in items:
+                yield item
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         raise UnavailableError("quote is no language model: it continues nothing")
@@ -139,11 +174,12 @@ class ModelHandle:
         self._state = TierState(name, ready=False, earned=False)
         self._asked_at = -math.inf
         self._asking: asyncio.Task[None] | None = None
-        self._ongoing = 0
+        self._counter = Counter()
 
     @property
     def state(self) -> TierState:
-        return replace(self._state, ongoing=self._ongoing)
+        price_ms = self._counter.price.ms or self._state.price_ms
+        return replace(self._state, ongoing=self._counter.ongoing, price_ms=price_ms)
 
     async def refresh(self) -> None:
         """At most one question in ``REFRESH_S``; waited for only after a silence, when what is known is old."""
@@ -168,20 +204,13 @@ class ModelHandle:
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
-        async with aclosing(self._counted(self._streams.stream.remote(question, retrieval, sampling))) as items:
+        response = self._streams.stream.remote(question, retrieval, sampling)
+        async with aclosing(self._counter.through(response)) as items:
             async for item in items:
                 yield item
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
-        async with aclosing(self._counted(self._streams.complete.remote(prompt, sampling))) as items:
+        response = self._streams.complete.remote(prompt, sampling)
+        async with aclosing(self._counter.through(response, priced=False)) as items:
             async for item in items:
                 yield item
-
-    async def _counted(self, response: Any) -> AsyncGenerator[str | Answer, None]:
-        self._ongoing += 1
-        try:
-            async with aclosing(_spoken(response)) as items:
-                async for item in items:
-                    yield item
-        finally:
-            self._ongoing -= 1

@@ -120,7 +120,6 @@ class ModelReplica:
             knowledge_cutoff=model.facts.get("knowledge_cutoff", ""),
             continues=True,
             price_ms=float(ms.get("model", 0.0)),
-            quote_ms=float(ms.get("quote", 0.0)),
             bands=tuple(
                 Band(b["low"], b["high"], b["n"], b["model"], b["quote"]) for b in report.get("bands", ()) if b["n"]
             ),

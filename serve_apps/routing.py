@@ -84,7 +84,7 @@ def _by_measure(candidates: dict[str, TierState], support: float) -> RouteDecisi
     prices = {name: candidates[name].price_ms for name in scores}
     if QUOTE in candidates:  # each gate measured quote beside its model on the same questions
         scores[QUOTE] = max((band.quote for band in bands.values() if band), default=0.0)
-        prices[QUOTE] = max(tier.quote_ms for tier in candidates.values())
+        prices[QUOTE] = candidates[QUOTE].price_ms
     waits = {name: prices[name] * rounds(candidates[name]) for name in scores}
     best = max(scores.values())
     good = [name for name in scores if scores[name] >= best - AS_GOOD]

@@ -80,8 +80,8 @@ def make_plan(
         stage="pretrain", run_id=key, store=store.uri, folder=folder, data=data,
         data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", shape=shape, pad=0,
         batch_tokens=section.batch_tokens, learning_rate=section.learning_rate, seed=section.seed,
-        steps=steps + WARM_UP_STEPS, budget_s=600.0, started_at=time.time(), checkpoint_s=section.checkpoint_s,
-        precision="fp32",
+        steps=steps + WARM_UP_STEPS, passes=0, budget_s=600.0, started_at=time.time(),
+        checkpoint_s=section.checkpoint_s, precision="fp32",
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ MAX_NORM = 1.0
 WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
 LOG_S = 0.5
+FEWEST_STEPS = 250  # before a limit of passes counts: what little data needs to be learnt at all
 STOPS: tuple[Ended, ...] = ("finished", "cancelled", "interrupted")
 
 
@@ -132,7 +133,8 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, plan.learning_rate)
         self.state = self._resume()
         self.network = group.wrap(self.model)
-        self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s))
+        most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
+        self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s), most)
         self.started = time.monotonic() - self.state.elapsed_s
         self.saved_at = self.logged_at = self.state.elapsed_s
         self.looked_at = 0.0

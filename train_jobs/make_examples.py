@@ -36,11 +36,14 @@ from train_jobs.synthetic_questions import Asked, Synonyms, Writer, summary_sent
 
 KIND = "examples"
 PARTS = 24
-ANSWERABLE, LEFT_OUT = 0.82, 0.12  # shares of the training rows; the rest is foreign
+ANSWERABLE, LEFT_OUT = 0.5, 0.4  # shares of the training rows; the rest is foreign
 # Most of the questions asked that are documents' own: for training as many as there are, since only they teach what
 # evidence people's own words leave; in the gate fewer, since on most of them nothing but the search decides.
 OWN = {"train": 0.6, "held_out": 0.35}
-THINNED = 2  # copies of a training row with fewer words in its question
+# Versions of a training row: one as asked, the others with fewer words in the question. An answerable row gives all of
+# them, another one of them: a model that sees as many unanswerable questions as answerable ones abstains on a quarter
+# of what it could answer, and fewer different ones teach it less.
+VERSIONS = 3
 SPARE = 1.6  # questions asked per row wanted: not every search finds its document
 HIDDEN = 3  # one in so many of a document's own questions is taken out of the index and asked
 POINT_TOKENS = 8  # left free in the context for what the model writes
@@ -197,7 +200,7 @@ def _spread(questions: Sequence[tuple[str, ...]], most: int) -> list[tuple[str, 
 
 
 def _chosen(rows: Sequence[Row], config: PlinthConfig) -> tuple[list[Row], list[Row]]:
-    """As many rows of each kind as wanted, those for training with their thinned copies; each split in random order."""
+    """As many rows of each kind as wanted, those for training in their versions; each split in random order."""
     picker = random.Random(config.train.seed)  # noqa: S311
     chosen = {}
     for split, amounts in wanted(config).items():
@@ -207,10 +210,15 @@ def _chosen(rows: Sequence[Row], config: PlinthConfig) -> tuple[list[Row], list[
             picker.shuffle(pool)
             kept += pool[:amount]
         if split == "train":
-            kept += [thinned(row, picker) for row in kept for _ in range(THINNED)]
+            kept = [version for row in kept for version in _versions(row, picker)]
         picker.shuffle(kept)
         chosen[split] = kept
     return chosen["train"], chosen["held_out"]
+
+
+def _versions(row: Row, picker: random.Random) -> list[Row]:
+    kinds = range(VERSIONS) if row.answerable else (picker.randrange(VERSIONS),)
+    return [thinned(row, picker) if kind else row for kind in kinds]
 
 
 def _report(rows: Sequence[Row]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Plan:
         batch_tokens: tokens of one step, all workers together.
         learning_rate: its peak.
         steps: number of steps; 0 means by the clock.
+        passes: by the clock, most passes over the data (0: no limit); ``loop.FEWEST_STEPS`` are taken in any case.
         budget_s: wall-clock seconds of the whole stage, from started_at (seconds since the epoch).
         checkpoint_s: seconds between checkpoints.
         precision: arithmetic; auto measures whether bf16 is faster here.
@@ -48,6 +49,7 @@ class Plan:
     learning_rate: float
     seed: int
     steps: int
+    passes: int
     budget_s: float
     started_at: float
     checkpoint_s: float

@@ -30,14 +30,18 @@ def train_seconds(budget_s: float, startup_s: float) -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a run trains: ``steps`` steps, or ``seconds`` of stepping when ``steps`` is 0."""
+    """How long a run trains: ``steps`` steps, or ``seconds`` of stepping when ``steps`` is 0, but then not more than
+    ``most`` steps (0: no limit)."""
 
     steps: int
     seconds: float
+    most: int = 0
 
     def progress(self, step: int, elapsed_s: float) -> float:
         """Finished share before the step (0-based) is done."""
-        return step / self.steps if self.steps else elapsed_s / self.seconds
+        if self.steps:
+            return step / self.steps
+        return max(elapsed_s / self.seconds, step / self.most if self.most else 0.0)
 
     def over(self, step: int, elapsed_s: float) -> bool:
-        return step >= self.steps if self.steps else elapsed_s >= self.seconds
+        return self.progress(step, elapsed_s) >= 1.0

@@ -51,7 +51,8 @@ def train(
     with stages.run("take the model live"):
         # A refused model leaves an earlier champion in its place.
         served = Registry(store).served(built.model.name)
-        wait_until_live(base_url, served.manifest if served else built.model, home)
+        live, auto = (served.manifest, served.champion) if served else (built.model, False)
+        wait_until_live(base_url, live, home, auto)
     if stages.show:
         print_gate(built.model.name, built.gate.to_dict())
         _show_one_answer(base_url, built.model.name)
@@ -61,13 +62,15 @@ def train(
     }  # fmt: skip
 
 
-def wait_until_live(base_url: str, model: Manifest, home: Home) -> None:
-    """Until the service serves this version of the model (replicas follow the registry)."""
+def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | None = None) -> None:
+    """Until the service serves this version of the model (replicas follow the registry), and with ``auto`` given, until
+    it knows whether ``auto`` may choose it."""
     deadline = time.monotonic() + LIVE_TIMEOUT_S
     while time.monotonic() < deadline:
         reply = httpx.get(f"{base_url}/v1/models", timeout=10, trust_env=False)
-        versions = {card["id"]: card.get("plinth", {}).get("version") for card in reply.json()["data"]}
-        if versions.get(model.name) == model.version:
+        cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
+        card = cards.get(model.name, {})
+        if card.get("version") == model.version and auto in (None, card.get("auto")):
             return
         time.sleep(0.2)
     raise EnvironmentFaultError(

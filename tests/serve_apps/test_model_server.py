@@ -233,14 +233,14 @@ def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: 
     version = publish(store, 1)
     staging = store.staging("gate-1")
     band = {"low": 0.0, "high": 1.01, "n": 50, "model": 0.7, "quote": 0.6}
-    report = {"ms": {"model": 12.0, "quote": 4.0}, "bands": [band]}
+    report = {"ms": {"model": 12.0}, "bands": [band]}
     store.write(f"{staging}/report.json", json.dumps(report).encode())
     gate = store.publish("gates", "tiny", staging, run_key="gate-1", inputs={"model": f"tiny@{version}"})
     store.move_alias("gates", "tiny", version, gate.version, "test")
     check = GateCheck("difference", 0.1, 0.0, True, "better")
     Registry(store).promote("tiny", version, GateResult(True, (check,), "passed"), f"tiny@{gate.version}")
     state = asyncio.run(started(config).state())
-    assert (state.earned, state.price_ms, state.quote_ms) == (True, 12.0, 4.0)
+    assert (state.earned, state.price_ms) == (True, 12.0)
     assert [(b.questions, b.model, b.quote) for b in state.bands] == [(50, 0.7, 0.6)]
 
 

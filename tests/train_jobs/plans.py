@@ -42,7 +42,7 @@ def make_plan(
         stage=stage, run_id=f"{stage}-{key}", store=store.uri, folder=folder, data=path,
         data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="",
         shape=Shape.of(section, TOKENIZER.get_vocab_size()), pad=0, batch_tokens=section.batch_tokens,
-        learning_rate=section.learning_rate, seed=section.seed, steps=section.steps, budget_s=60.0,
+        learning_rate=section.learning_rate, seed=section.seed, steps=section.steps, passes=0, budget_s=60.0,
         started_at=time.time(), checkpoint_s=section.checkpoint_s, precision="fp32",
     )  # fmt: skip
     return dataclasses.replace(plan, **changes)

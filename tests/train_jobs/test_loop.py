@@ -126,6 +126,16 @@ def test_by_the_clock_it_ends_in_time(store: Store) -> None:
     assert last(plan).state.step > 0
 
 
+def test_by_the_clock_a_limit_of_passes_ends_it_earlier(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_jobs import loop
+
+    monkeypatch.setattr(loop, "FEWEST_STEPS", 1)
+    plan = make_plan(store, stage="finetune", steps=0, passes=2, budget_s=60.0)
+    trainer = loop.Trainer(plan, loop.Group(), store)
+    trainer.train()
+    assert trainer.state.step == 2 * trainer.batches.steps_per_epoch
+
+
 def test_a_cancelled_run_keeps_a_checkpoint_and_can_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(store, steps=30)
     looked: Iterator[bool] = iter([False] * 4 + [True] * 100)

@@ -33,6 +33,15 @@ def test_by_the_clock_steps_do_not_matter() -> None:
     assert budget.over(0, elapsed_s=5.0)
 
 
+def test_by_the_clock_there_may_be_a_limit_of_steps_and_the_rate_follows_whatever_ends_first() -> None:
+    budget = Budget(steps=0, seconds=5.0, most=100)
+    assert budget.progress(50, elapsed_s=1.0) == 0.5
+    assert budget.progress(50, elapsed_s=4.0) == 0.8
+    assert not budget.over(99, elapsed_s=4.9)
+    assert budget.over(100, elapsed_s=1.0)
+    assert budget.over(5, elapsed_s=5.0)
+
+
 def test_start_up_is_part_of_the_budget_but_something_is_always_trained() -> None:
     assert train_seconds(60.0, startup_s=20.0) == 40.0 - FINISH_S
     assert train_seconds(60.0, startup_s=300.0) == MIN_SHARE * 60.0
