@@ -40,6 +40,8 @@ DOCUMENT_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "title", "text", "source", "source_name", "kind", "signature")]
     + [("aliases", pa.list_(pa.string())), ("part_of", pa.string()), ("references", pa.int64())]
     + [("questions", pa.list_(pa.string()))]
+    + [(name, pa.string()) for name in ("licence", "owner", "sensitivity", "language", "file_sha256")]
+    + [("span", pa.list_(pa.int64())), ("steps", pa.list_(pa.string()))]
 )
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "record", "reason", "detail")])
 DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("document", "source", "stage", "reason", "kept")])

@@ -67,6 +67,9 @@ def chunk(document: Document, count_tokens: Callable[[str], int], max_tokens: in
                 context=before,
                 kind=document.kind,
                 prior=prior(document),
+                licence=document.licence,
+                owner=document.owner,
+                sensitivity=document.sensitivity,
             )
         )
     return chunks

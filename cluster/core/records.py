@@ -42,6 +42,11 @@ class Document(_Record):
         part_of: id of the enclosing document (a method's class, a function's module), else empty.
         references: how many other parts of its source refer to it (modules that use a function): a static rank.
         questions: what people ask that this document answers. They are searched (document expansion), never quoted.
+        licence: SPDX identifier (or ``unknown``); owner: who answers for it; sensitivity: public | internal |
+            restricted. All three as its source declares them.
+        language: ISO 639-1 code, ``und`` where it cannot be told.
+        file_sha256: of the raw file it was read from; span: the bytes in that file that hold it, ``(0, size)`` for all.
+        steps: what was done to it on the way, in order (``decoded:latin-1``, ``redacted:EMAIL``).
     """
 
     id: str
@@ -55,10 +60,18 @@ class Document(_Record):
     part_of: str = ""
     references: int = 0
     questions: tuple[str, ...] = ()
+    licence: str = ""
+    owner: str = ""
+    sensitivity: str = ""
+    language: str = ""
+    file_sha256: str = ""
+    span: tuple[int, ...] = ()
+    steps: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
-        return cls(**{**row, **{name: tuple(row.get(name) or ()) for name in ("aliases", "questions")}})
+        lists = ("aliases", "questions", "span", "steps")
+        return cls(**{**row, **{name: tuple(row.get(name) or ()) for name in lists}})
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,9 @@ class Chunk(_Record):
     context: str = ""
     kind: str = "file"
     prior: float = 0.0
+    licence: str = ""
+    owner: str = ""
+    sensitivity: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,9 @@ class Passage(_Record):
     context: str = ""
     kind: str = "file"
     asked: float = 0.0
+    licence: str = ""
+    owner: str = ""
+    sensitivity: str = ""
 
 
 @dataclass(frozen=True)

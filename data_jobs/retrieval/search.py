@@ -180,6 +180,9 @@ def _passage(chunk: Chunk, score: float, dense: float, lexical: float, asked: fl
         context=chunk.context,
         kind=chunk.kind,
         asked=asked,
+        licence=chunk.licence,
+        owner=chunk.owner,
+        sensitivity=chunk.sensitivity,
     )
 
 

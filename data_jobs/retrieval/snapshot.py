@@ -24,7 +24,7 @@ from cluster.core.records import Chunk, Manifest
 from data_jobs.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 
-FORMAT = 2
+FORMAT = 3
 CHUNK, SENTENCE, QUESTION = 0, 1, 2
 DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
 
