@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from cluster.core.entry import add_common, leave, run_main
+from cluster.core.entry import add_common, leave, print_json, run_main
 from cluster.core.progress import Silent
 from data_jobs import commands
 
@@ -25,7 +24,7 @@ def main() -> int:
 
     def work() -> int:
         manifest = args.work(args, Silent())
-        print(json.dumps(commands.summary(manifest), indent=1))
+        print_json(commands.summary(manifest))
         return 0
 
     return run_main(work, as_json=args.json)

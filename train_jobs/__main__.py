@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 
-from cluster.core.entry import add_common, leave, run_main
+from cluster.core.entry import add_common, leave, print_json, run_main
 from cluster.core.progress import Silent
 from data_jobs.commands import summary
 from train_jobs import commands
@@ -31,7 +30,7 @@ def main() -> int:
 
     def work() -> int:
         manifest = args.work(args, Silent())
-        print(json.dumps(summary(manifest), indent=1))
+        print_json(summary(manifest))
         return 0
 
     return run_main(work, as_json=args.json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cluster.core.entry import print_json as print_json
+
 console = Console(highlight=False)
 STATE_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
-
-
-def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> None:

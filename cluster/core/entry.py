@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TextIO
 
 from cluster.core.config import PlinthConfig, configured, load_config
 from cluster.core.errors import ExitCode, PlinthError
 from cluster.core.home import Home
 from cluster.core.presets import PRESETS, preset
+
+_answers: TextIO | None = None  # the real stdout while a verb runs with --json
+
+
+def print_json(value: Any) -> None:
+    """Print the answer of a verb that was asked for JSON. Nothing else reaches stdout then (see ``run_main``)."""
+    print(json.dumps(value, indent=1, default=str, ensure_ascii=False), file=_answers or sys.stdout)
+
+
+@contextlib.contextmanager
+def _stdout_for_answers() -> Iterator[None]:
+    """What libraries print goes to stderr: Ray tells of dead workers on stdout, where a script expects JSON only."""
+    global _answers
+    before, _answers = _answers, sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _answers = before
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +57,12 @@ def config_from(args: argparse.Namespace, home: Home) -> PlinthConfig:
 def run_main(work: Callable[[], int], *, as_json: bool = False) -> int:
     """Run ``work`` and return its exit code, or that of the error it raised.
 
-    A PlinthError prints its message; any other exception is a bug: its traceback goes to ``logs/cli-error.log`` and the
-    terminal gets the file's name. KeyboardInterrupt gives 130.
+    With ``as_json`` only ``print_json`` writes to stdout. A PlinthError prints its message; any other exception is a
+    bug: its traceback goes to ``logs/cli-error.log`` and the terminal gets the file's name. KeyboardInterrupt gives 130.
     """
     try:
-        return work()
+        with _stdout_for_answers() if as_json else contextlib.nullcontext():
+            return work()
     except PlinthError as error:
         _say(error.message, error.exit_code, as_json, extras=error.extras)
         return int(error.exit_code)

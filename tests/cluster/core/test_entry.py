@@ -1,0 +1,41 @@
+"""Entry points: one line of error, an exit code, and with --json nothing but JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cluster.core.entry import print_json, run_main
+from cluster.core.errors import BadInputError
+
+
+def test_with_json_what_libraries_print_does_not_reach_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        print("(raylet) a worker died")
+        print_json({"done": True})
+        return 0
+
+    assert run_main(work, as_json=True) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"done": True}
+    assert "a worker died" in err
+
+
+def test_an_error_is_json_on_stdout_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        print("noise")
+        raise BadInputError("no such folder")
+
+    assert run_main(work, as_json=True) == 3
+    out, _ = capsys.readouterr()
+    assert json.loads(out)["error"] == {"message": "no such folder", "exit_code": 3, "kind": "bad_input"}
+
+
+def test_without_json_prints_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        print("a table")
+        return 0
+
+    assert run_main(work) == 0
+    assert capsys.readouterr().out == "a table\n"
