@@ -58,7 +58,7 @@ def run_main(work: Callable[[], int], *, as_json: bool = False) -> int:
     """Run ``work`` and return its exit code, or that of the error it raised.
 
     With ``as_json`` only ``print_json`` writes to stdout. A PlinthError prints its message; any other exception is a
-    bug: its traceback goes to ``logs/cli-error.log`` and the terminal gets the file's name. KeyboardInterrupt gives 130.
+    bug: its traceback goes to ``logs/cli-error.log``, the terminal gets the file's name. KeyboardInterrupt gives 130.
     """
     try:
         with _stdout_for_answers() if as_json else contextlib.nullcontext():
