@@ -67,3 +67,26 @@ def trimmed(text: str, start: int, end: int) -> Iterator[Span]:
         end -= 1
     if start < end:
         yield start, end
+
+
+def unreadable(text: str) -> float:
+    """Penalty for text that is no sentence: code, tables, markup, headings, fragments."""
+    words = text.split()
+    if not words:
+        return 1.0
+    letters = sum(word.strip("\"'“”‘’().,;:!?*_`").replace("-", "").isalpha() for word in words) / len(words)
+    penalty = 0.4 * max(0.0, 0.75 - letters) / 0.75
+    if len(words) < 4:
+        penalty += 0.1
+    if re.match(r"\s*(?:>>>|\.\. |\||#+ |```|<[a-z!/]|\{[{%])", text):
+        penalty += 0.4
+    if re.match(r"\s*[\w.]+\s*=\s|\s*[\w.]+\(.*\)\s*->", text):
+        penalty += 0.3  # a signature or an assignment
+    if re.search(r"\]\(|\]\[|<!--|https?://", text):
+        penalty += 0.05  # links read badly in the raw
+    ending = text.rstrip("\"')*_ \n")[-1:]
+    if ending == "?":
+        penalty += 0.2  # a question does not answer one
+    if ending == ":":
+        penalty += 0.08  # what it announces is not in it
+    return penalty

@@ -16,11 +16,11 @@ from cluster.core.config import AnswerSection
 from cluster.core.records import Answer, Document
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.sentences import sentences
+from data_jobs.synthetic_questions import Asked
 from train_jobs.answering.abstention import support
 from train_jobs.answering.prompt import QUESTION, Prompt, completion, lay_out
 from train_jobs.answering.quote import answer
 from train_jobs.evaluation.metrics import token_f1
-from train_jobs.synthetic_questions import Asked
 
 RIGHT = 0.6  # token F1 with the gold sentence from which another sentence answers just as well
 MAX_FAMILY = 0.2  # of the corpus: a larger tree is not one subject

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from train_jobs.answering.terms import text_stems
+from data_jobs.retrieval.wording import text_stems
 from train_jobs.splits import is_held_out
 
 LIST = Path(__file__).with_name("foreign_questions.txt")

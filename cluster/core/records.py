@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+CODE_KINDS = frozenset({"function", "class", "method", "module", "builtin"})  # kinds of Document that are code objects
+
 
 class _Record:
     """``to_dict``/``from_dict`` for flat frozen dataclasses; unknown keys are an error, not ignored."""

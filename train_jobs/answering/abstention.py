@@ -15,10 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand
 from data_jobs.retrieval.results import Retrieval
-from train_jobs.answering.select import CODE_KINDS
-from train_jobs.answering.terms import Term, is_stop_word, question_terms, text_stems
+from data_jobs.retrieval.wording import is_stop_word, text_stems
+from train_jobs.answering.terms import Term, question_terms
 
 MODEL = Path(__file__).with_name("support_model.json")
 # Counts say nothing new beyond this; without a bound, a very long question would outweigh all other evidence.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from train_jobs.answering.terms import is_stop_word
+from data_jobs.retrieval.wording import is_stop_word
 
 MAX_FOLLOW_UP_WORDS = 12
 MAX_FOLLOW_UP_CHARS = 200

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from cluster.core.config import AnswerSection
 from cluster.core.records import Answer, Citation, Passage
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.wording import text_stems
+from data_jobs.sentences import unreadable
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, cite, quotation
-from train_jobs.answering.select import WEIGHTS, Ranked, defines, is_code, ranked, unreadable, worth
-from train_jobs.answering.terms import question_terms, text_stems
+from train_jobs.answering.select import WEIGHTS, Ranked, defines, is_code, ranked, worth
+from train_jobs.answering.terms import question_terms
 
 UNKNOWN = "I do not know: the documents do not cover this."
 LEAD_WORDS = 26  # of the 60: leaves room for two alternatives with a few words each

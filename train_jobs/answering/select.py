@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.core.records import Passage
+from cluster.core.records import CODE_KINDS, Passage
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.sentences import unreadable
 from train_jobs.answering.terms import name_stems, question_terms
 
-CODE_KINDS = frozenset({"function", "class", "method", "module", "builtin"})
 _ASKS_WHAT = re.compile(
     r"\W*what(?:'s|\s+is|\s+are|\s+does)\s+(?:an?\s+|the\s+)?((?:[\w.-]+\s+){0,3}?[\w.-]+)(?:\s+(?:mean|for|do))?\s*\?*$",
     re.IGNORECASE,
@@ -86,29 +86,6 @@ def defines(question: str, sentence: str) -> bool:
     return bool(
         re.match(rf"\W*(?:an?\s|the\s)?\W*{thing}(?:e?s)?\W*\s(?:is|are|means|refers|represents?)\b", sentence.lower())
     )
-
-
-def unreadable(text: str) -> float:
-    """Penalty for text that is no sentence: code, tables, markup, headings, fragments."""
-    words = text.split()
-    if not words:
-        return 1.0
-    letters = sum(word.strip("\"'“”‘’().,;:!?*_`").replace("-", "").isalpha() for word in words) / len(words)
-    penalty = 0.4 * max(0.0, 0.75 - letters) / 0.75
-    if len(words) < 4:
-        penalty += 0.1
-    if re.match(r"\s*(?:>>>|\.\. |\||#+ |```|<[a-z!/]|\{[{%])", text):
-        penalty += 0.4
-    if re.match(r"\s*[\w.]+\s*=\s|\s*[\w.]+\(.*\)\s*->", text):
-        penalty += 0.3  # a signature or an assignment
-    if re.search(r"\]\(|\]\[|<!--|https?://", text):
-        penalty += 0.05  # links read badly in the raw
-    ending = text.rstrip("\"')*_ \n")[-1:]
-    if ending == "?":
-        penalty += 0.2  # a question does not answer one
-    if ending == ":":
-        penalty += 0.08  # what it announces is not in it
-    return penalty
 
 
 def _by_worth(sentences: Sequence[ScoredSentence], weights: Weights) -> list[ScoredSentence]:

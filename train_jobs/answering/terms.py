@@ -9,25 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier, stem, terms
+from data_jobs.retrieval.analysis import expand, fold, is_identifier, stem
+from data_jobs.retrieval.wording import is_stop_word
 
 # C++ and C# are names too: a letter, then signs.
 _TOKEN = re.compile(r"[A-Z](?:\+\+|#)(?!\w)|[^\W_]+(?:[._]+\w+|['’]\w+)*|__\w+__|_\w+")
 _SENTENCE_END = re.compile(r"[.!?:;\n][\"')\]]*\s+[\"'(\[]*$")
 MAX_TOKENS = 200
-
-# Words of phrasing beside the index's stop words: they say nothing about the topic of a question.
-_PHRASING = frozenset(
-    """actually again all already also although always another anything around away back become before best better
-    between both bring call called came come didn each either else enough etc even ever every everyone everything
-    exactly explain far few first gave goes gone good however instead itself keep know last least less long lot made
-    makes making many maybe mean means more most much must myself neither never new next no nobody none nor not
-    nothing now often oh okay once only onto other others otherwise own perhaps proper put quite rather really right
-    said same say see seem seems show simple simplest since somebody still sure take tidy together two under unless
-    until up upon usually via went whatever whenever whether whole within won work works yes yet yourself isn wasn
-    weren couldn wouldn shouldn hasn haven hadn aren ain let's needn mustn down off over than through three after
-    against along below above was""".split()  # noqa: SIM905
-)
 
 
 @dataclass(frozen=True)
@@ -46,12 +34,6 @@ class Term:
     identifier: bool = False
     proper: bool = False
     acronym: bool = False
-
-
-def is_stop_word(word: str) -> bool:
-    """Whether a word only carries a question's form."""
-    head = re.split("['’]", fold(word))[0]
-    return head in STOPWORDS or head in _PHRASING
 
 
 def question_terms(question: str) -> list[Term]:
@@ -99,8 +81,3 @@ def _term(token: str, capital: bool) -> Term | None:
 def name_stems(name: str) -> set[str]:
     """Stems of the words inside an identifier, without the whole: ``shutil.copyFileObj`` -> shutil, copi, file, obj."""
     return {part for part in expand(name) if part != fold(name)} or set(expand(name))
-
-
-def text_stems(text: str) -> set[str]:
-    """Stems of every content word of a text, parts of identifiers and whole identifiers included."""
-    return set(terms(text))

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from cluster.core.records import Document
-from train_jobs.answering.terms import text_stems
+from data_jobs.retrieval.wording import text_stems
+from data_jobs.synthetic_questions import MANNERS, Synonyms, Writer, base_verb, summary_sentence
 from train_jobs.foreign_questions import foreign_questions, load_fields
-from train_jobs.synthetic_questions import MANNERS, Synonyms, Writer, base_verb, summary_sentence
 
 CODE = Document(
     "shutil.copytree", "shutil.copytree(src, dst)", "Recursively copy a directory tree and return the destination.\n\n"
