@@ -49,7 +49,7 @@ class DataSection(Section):
     """Preparing a corpus (data_jobs)."""
 
     source: str = "pydocs"
-    """`pydocs` (the standard library's documentation on this machine) or a folder of .md .rst .txt .jsonl files."""
+    """`pydocs` (the standard library's documentation on this machine), a folder of files, or a name in `sources`."""
     name: str = ""
     """Name of the dataset; empty derives it from the source."""
     blocks: int = Field(32, ge=1, le=10_000)
@@ -58,8 +58,32 @@ class DataSection(Section):
     """Files above this size (MiB) are quarantined."""
     max_line_kb: int = Field(1024, ge=1)
     """Text files, and records of .jsonl files, with a line above this size (KiB) are quarantined."""
+    max_text_mb: int = Field(64, ge=1)
+    """Text a single file may hold (MiB), whatever it is packed in; what comes after it is quarantined."""
+    max_ratio: int = Field(100, ge=1)
+    """Bytes that may come out of each byte of a compressed file (zip, docx, pdf, parquet, warc.gz)."""
+    max_pages: int = Field(5_000, ge=1)
+    """PDF files with more pages are quarantined."""
+    max_rows: int = Field(2_000_000, ge=1)
+    """Rows read of one CSV, Parquet or JSON Lines file; more are quarantined as its rest."""
+    max_extract_s: float = Field(120.0, gt=0)
+    """Seconds that extracting one file may take; what is left of it then is quarantined."""
     min_words: int = Field(3, ge=0)
     """Documents with fewer words are filtered."""
+    quality: Literal["documentation", "web"] = "documentation"
+    """Which rules judge a text: loose ones for documentation, or the published ones (Gopher, C4, FineWeb) for web pages."""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes of the languages to keep; empty keeps all. Texts whose language cannot be told always stay."""
+    decontaminate: tuple[str, ...] = ()
+    """Evaluation sets (.jsonl or .txt) none of whose items may stand in the corpus."""
+    decontaminate_fields: tuple[str, ...] = ("question", "prompt", "text", "context", "answer")
+    """Fields of a .jsonl evaluation set whose texts are looked for."""
+    redact: tuple[
+        Literal["SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL"], ...
+    ] = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON")
+    """What is replaced by placeholders, in documents and in requests and answers alike."""
+    name_model: str = ""
+    """Folder of a token classification model (transformers) that finds names of persons; empty finds none."""
     near_duplicate_jaccard: float = Field(0.85, gt=0, le=1)
     """Word 5-shingle Jaccard similarity at and above which two documents are near duplicates."""
 

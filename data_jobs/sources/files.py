@@ -1,4 +1,4 @@
-"""A folder of .md .rst .txt .jsonl files as a source: what is in it, and how one file is read without trusting it.
+"""A folder of files as a source: what is in it, and how one file is read without trusting it.
 
 Listing looks at names and inodes only. Links are never followed: what one inside the folder points to is read under
 its own name, what one outside points to is not ours. Everything that is not read is named with a reason out of
@@ -10,35 +10,37 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
+import posixpath
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.core.errors import BadInputError
-from cluster.core.records import Quarantined
+from cluster.core.records import Quarantined, stable_hash
+from data_jobs.extractors.images import CAPTIONS, IMAGE_SUFFIXES
+from data_jobs.extractors.protocol import UnreadableFileError, has_control, printable
+from data_jobs.extractors.registry import RECORD_SUFFIXES, SUFFIXES
 
-SUFFIXES = (".md", ".rst", ".txt", ".jsonl")
 FILE_REASONS = (
     "unsupported_kind", "not_a_file", "symlink", "symlink_loop", "symlink_outside", "hidden", "bad_name", "unreadable",
-    "empty", "too_large", "changed", "utf16", "nul_bytes", "invalid_utf8", "long_line",
+    "empty", "too_large", "changed",
 )  # fmt: skip
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_RECORD_MARKS = tuple(f"{suffix}#" for suffix in RECORD_SUFFIXES)
 
 
 @dataclass(frozen=True)
 class FileItem:
-    """One file to read: path below the folder, size in bytes and sha256 of its content when it was listed."""
+    """One file to read: path below the folder, size in bytes and sha256 of its content when it was listed.
+
+    ``companion`` is a hash of what else its records depend on: of a picture, the captions; of captions, which pictures
+    there are. Empty for all others.
+    """
 
     path: str
     bytes: int
     sha256: str
-
-
-class UnreadableFileError(Exception):
-    """A file cannot be used; ``args`` are the reason and a detail. Never leaves this package."""
+    companion: str = ""
 
 
 def check_folder(source: str) -> Path:
@@ -72,13 +74,18 @@ def list_files(root: Path, max_bytes: int) -> tuple[list[FileItem], list[Quarant
                 raise UnreadableFileError(*problem)
             items.append(_item(root, path, max_bytes))
         except UnreadableFileError as error:
-            refused.append(Quarantined(shown(path), "", *error.args))
-    return items, refused
+            refused.append(Quarantined(printable(path), "", *error.args))
+    return _with_companions(items), refused
 
 
-def shown(path: str) -> str:
-    """A path that can be printed and stored: control characters and undecodable bytes are escaped."""
-    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), path)
+def _with_companions(items: list[FileItem]) -> list[FileItem]:
+    captions = {item.path: item for item in items if posixpath.basename(item.path).lower() == CAPTIONS}
+    pictures = [item.path for item in items if item.path.lower().endswith(IMAGE_SUFFIXES)]
+    if not captions and not pictures:
+        return items
+    all_captions = stable_hash(sorted((path, item.sha256) for path, item in captions.items()))
+    companions = dict.fromkeys(pictures, all_captions) | dict.fromkeys(captions, stable_hash(pictures))
+    return [replace(item, companion=companions.get(item.path, "")) for item in items]
 
 
 def _walk(root: Path, folder: Path) -> Iterator[tuple[str, tuple[str, str] | None]]:
@@ -99,10 +106,10 @@ def _walk(root: Path, folder: Path) -> Iterator[tuple[str, tuple[str, str] | Non
                 yield from _walk(root, Path(entry.path))
         elif not entry.is_file(follow_symlinks=False):
             yield path, ("not_a_file", "a pipe, socket or device")
-        elif _CONTROL.search(path):
+        elif has_control(path):
             yield path, ("bad_name", "the name has control characters or is not UTF-8")
-        elif ".jsonl#" in path.lower():
-            yield path, ("bad_name", "it would be taken for a record of a .jsonl file")
+        elif any(mark in path.lower() for mark in _RECORD_MARKS):
+            yield path, ("bad_name", "it would be taken for a record of another file")
         elif not path.lower().endswith(SUFFIXES):
             yield path, ("unsupported_kind", f"only {' '.join(SUFFIXES)} are read")
         else:
@@ -156,31 +163,24 @@ def read_bytes(root: Path, item: FileItem, max_bytes: int) -> bytes:
     """The whole file, if it still is what was listed.
 
     Raises:
-        UnreadableFileError: it changed, or it is UTF-16 or UTF-32 (by its byte order mark).
+        UnreadableFileError: it changed, is too large, or cannot be read.
     """
     data = b"".join(_blocks(root, item.path, max_bytes))
     if hashlib.sha256(data).hexdigest() != item.sha256:
         raise UnreadableFileError("changed", "it was written to while the job ran; run it again")
-    if data.startswith(_BOMS):
-        raise UnreadableFileError("utf16", "save it as UTF-8")
-    return data.removeprefix(b"\xef\xbb\xbf")
+    return data
 
 
-def decode(line: bytes, max_line_bytes: int) -> str:
-    """Strict UTF-8 text out of bytes whose lines all are short enough.
+def read_path(root: Path, path: str, max_bytes: int) -> bytes:
+    """Another file below the folder, by its path; links that lead out of it are not followed.
 
     Raises:
-        UnreadableFileError: a NUL byte, a line that is too long, invalid UTF-8; the detail says where.
+        UnreadableFileError: there is none that may be read.
     """
-    if (at := line.find(b"\0")) >= 0:
-        raise UnreadableFileError("nul_bytes", f"at byte {at}; not a text file, or UTF-16 without its mark")
-    start = 0
-    while len(line) - start > max_line_bytes:
-        end = line.find(b"\n", start, start + max_line_bytes + 1)
-        if end < 0:
-            raise UnreadableFileError("long_line", f"a line over {max_line_bytes} bytes at byte {start}")
-        start = end + 1
     try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UnreadableFileError("invalid_utf8", f"at byte {error.start}") from None
+        inside = (root / path).resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnreadableFileError("unreadable", str(error)[:100]) from None
+    if not inside:
+        raise UnreadableFileError("bad_name", "outside the folder")
+    return b"".join(_blocks(root, path, max_bytes))

@@ -19,7 +19,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Quarantined
 from cluster.core.storage import Store
 from data_jobs.blocks import Block, Cleaned, clean_block, find_duplicates, finish_block, finished_counts, split
-from data_jobs.extract import RECORD_REASONS, read_records, split_title
+from data_jobs.extract import EXTRACT_REASONS, read_records, split_title
 from data_jobs.report import check_balance, ledger
 from data_jobs.sources.files import FILE_REASONS, check_folder, list_files
 
@@ -40,8 +40,8 @@ def records(root: Path) -> list[Document | Quarantined]:
     ("name", "content", "reason"),
     [
         ("bad.txt", b"abc \xff\xfe def", "invalid_utf8"),
-        ("utf16.txt", "text".encode("utf-16"), "utf16"),
-        ("utf16.jsonl", '{"text": "a"}'.encode("utf-16"), "utf16"),
+        ("utf16.txt", b"\xff\xfea\0\0\xd8b\0", "invalid_utf16"),
+        ("utf16.jsonl", b"\xff\xfea\0\0\xd8b\0", "invalid_utf16"),
         ("utf16le.md", "text".encode("utf-16-le"), "nul_bytes"),
         ("nul.rst", b"a\0b", "nul_bytes"),
         ("line.txt", b"short\n" + b"x" * 20_000 + b"\n", "long_line"),
@@ -66,7 +66,7 @@ def test_what_is_not_worth_opening_is_quarantined_when_listed(tmp_path: Path) ->
     (root / "UPPER.TXT").write_text("text")
     (root / "empty.txt").touch()
     (root / "big.txt").write_bytes(b"x" * (LIMITS[0] + 1))
-    (root / "picture.png").write_bytes(b"\x89PNG")
+    (root / "sound.mp3").write_bytes(b"ID3")
     (root / "new\nline.txt").write_text("text")
     Path(os.fsdecode(os.fsencode(root) + b"/latin\xe9.txt")).write_text("text")
     (root / "r.jsonl#1.txt").write_text("text")
@@ -81,7 +81,7 @@ def test_what_is_not_worth_opening_is_quarantined_when_listed(tmp_path: Path) ->
         paths, refused = listed(root)
     assert paths == ["UPPER.TXT", "good.md"]
     assert refused == {
-        ".git": "hidden", "empty.txt": "empty", "big.txt": "too_large", "picture.png": "unsupported_kind",
+        ".git": "hidden", "empty.txt": "empty", "big.txt": "too_large", "sound.mp3": "unsupported_kind",
         "new\\nline.txt": "bad_name", "latin\\udce9.txt": "bad_name", "r.jsonl#1.txt": "bad_name",
         "pipe.txt": "not_a_file",
         "loop": "symlink_loop", "sub/up": "symlink_loop", "out.txt": "symlink_outside", "twin.md": "symlink",
@@ -138,7 +138,7 @@ def test_json_records_one_by_one(tmp_path: Path) -> None:
         "10": "bad_json",
         "14": "nul_bytes", "15": "long_line", "16": "bad_json",
     }  # fmt: skip
-    assert set(reasons.values()) <= set(RECORD_REASONS)
+    assert set(reasons.values()) <= set(EXTRACT_REASONS)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_hostile_folder_is_reported_file_by_file(cluster: Cluster, tmp_path: P
     (source / "good.md").write_text("# Good\n\nA document that is kept; write to ann@corp.io for more.")
     (source / "copy.txt").write_text("# Good\n\nA document that is kept; write to ann@corp.io for more.")
     (source / "latin.txt").write_bytes("für Größe".encode("latin-1"))
-    (source / "wide.txt").write_text("text", encoding="utf-16")
+    (source / "wide.txt").write_bytes(b"t\0e\0x\0t\0")
     (source / "huge.txt").write_bytes(b"x" * 50_000_000)
     (source / "new\nline.md").write_text("text")
     (source / "self").symlink_to("self")
@@ -161,7 +161,7 @@ def test_a_hostile_folder_is_reported_file_by_file(cluster: Cluster, tmp_path: P
     }  # fmt: skip
     report = load_report(store, manifest)
     assert {(q["source"], q["record"]): q["reason"] for q in report["quarantined"]} == {
-        ("latin.txt", ""): "invalid_utf8", ("wide.txt", ""): "utf16", ("huge.txt", ""): "too_large",
+        ("latin.txt", ""): "invalid_utf8", ("wide.txt", ""): "nul_bytes", ("huge.txt", ""): "too_large",
         ("new\\nline.md", ""): "bad_name", ("self", ""): "symlink_loop", ("r.jsonl", "2"): "text_not_string",
         ("r.jsonl", "4"): "bad_json",
     }  # fmt: skip

@@ -1,0 +1,123 @@
+"""Parquet: a record per row, one row group after the other; a damaged row group is left out, the others are read.
+
+pyarrow loads most bit flips without any error unless it is told to verify page checksums; files written without them
+can hide a flip, which the check of every value for valid UTF-8 only sometimes finds.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.records import Document, Quarantined
+from data_jobs.extractors.jsonl import record_fields
+from data_jobs.extractors.protocol import (
+    TEXT_FIELDS,
+    Budget,
+    Item,
+    Limits,
+    UnreadableFileError,
+    parsing,
+    record_name,
+)
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+_BATCH = 512
+_OTHERS = ("id", "title", "questions")
+
+
+class ParquetExtractor:
+    kind = "parquet"
+    suffixes = (".parquet",)
+
+    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+        file, column, columns = _opened(data, limits)
+        budget, used, row = Budget(limits, len(data)), set[str](), 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            span = _span(file, group)
+            done = row
+            try:
+                # A row group is one whole: none of its rows are used when a page of it is damaged.
+                found = list(_rows(file, group, columns, limits, budget))
+            except UnreadableFileError as error:
+                if error.args[0] != "damaged":
+                    raise
+                row = done + rows
+                yield item.refused(f"row_group {group}", "damaged", f"{rows} rows from row {done}: {error.args[1]}")
+                continue
+            for values in found:
+                row += 1
+                text = values.get(column)
+                if not isinstance(text, str):
+                    reason = "no_text" if text is None else "text_not_string"
+                    yield item.refused(f"row_group {group} row {row}", reason, f"{column} is {type(text).__name__}")
+                    continue
+                title, questions = record_fields(values, text)
+                name = record_name(values.get("id"), row, used)
+                yield item.record(name, str(row), title, text, questions=questions, span=span)
+
+
+def _opened(data: bytes, limits: Limits) -> tuple[ParquetFile, str, list[str]]:
+    """The file, its text column and the columns to read."""
+    with parsing("Parquet", *_errors()):
+        import pyarrow.parquet as pq
+
+        if data[:4] == b"PARE" or data[-4:] == b"PARE":
+            raise UnreadableFileError("encrypted", "its footer is encrypted")
+        plain = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        names, rows = plain.schema_arrow.names, plain.metadata.num_rows
+        column = next((field for field in TEXT_FIELDS if field in names), None)
+        if column is None:
+            raise UnreadableFileError("no_text", f"none of the columns {' '.join(TEXT_FIELDS)}")
+        if rows > limits.rows:
+            raise UnreadableFileError("too_many_rows", f"{rows} rows; the limit is {limits.rows}")
+        # As a dictionary a value repeated a million times is held once: what a bomb of this format is made of.
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=[column, "title"])
+        return file, column, [column, *(name for name in _OTHERS if name in names)]
+
+
+def _rows(
+    file: ParquetFile, group: int, columns: list[str], limits: Limits, budget: Budget
+) -> Iterator[dict[str, Any]]:
+    meta = file.metadata.row_group(group)
+    with parsing(f"row group {group}", *_errors()):
+        chunks = [meta.column(i) for i in range(meta.num_columns)]
+        wanted = [c for c in chunks if c.path_in_schema.split(".")[0] in columns]
+        if sum(c.total_uncompressed_size for c in wanted) > max(limits.text_bytes, limits.file_bytes):
+            raise UnreadableFileError("too_much_text", f"row group {group} unpacks to over {limits.text_bytes} bytes")
+        batches = file.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False)
+    seen = 0
+    while True:
+        with parsing(f"row group {group}", *_errors()):
+            batch = next(batches, None)
+            if batch is None:
+                break
+            batch.validate(full=True)  # Arrow stores invalid UTF-8 and hands it on otherwise
+        for index in range(batch.num_rows):
+            with parsing(f"row group {group}", *_errors()):
+                values = {name: batch.column(name)[index].as_py() for name in batch.schema.names}
+            for value in values.values():
+                budget.take(len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else 8)
+            seen += 1
+            yield values
+    if seen != meta.num_rows:
+        raise UnreadableFileError("damaged", f"{seen} rows found; the footer says {meta.num_rows}")
+
+
+def _span(file: ParquetFile, group: int) -> tuple[int, int]:
+    """The bytes that hold a row group."""
+    meta = file.metadata.row_group(group)
+    chunks = [meta.column(i) for i in range(meta.num_columns)]
+    starts = [c.dictionary_page_offset if c.has_dictionary_page else c.data_page_offset for c in chunks]
+    ends = [start + c.total_compressed_size for start, c in zip(starts, chunks, strict=True)]
+    return (int(min(starts)), int(max(ends))) if chunks else (0, 0)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    import pyarrow as pa
+
+    return (pa.ArrowException,)

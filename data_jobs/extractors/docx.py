@@ -1,0 +1,112 @@
+"""Word files: headings, paragraphs, lists and tables in reading order, as Markdown."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from cluster.core.records import Document, Quarantined
+from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, parsing
+
+_HEADING = re.compile(r"heading[ _-]?([1-9])\Z", re.I)
+_OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted Office files and of .doc
+
+
+class DocxExtractor:
+    kind = "docx"
+    suffixes = (".docx",)
+
+    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+        check_package(data, limits)
+        budget = Budget(limits, len(data))
+        with parsing("DOCX", zipfile.BadZipFile, *_errors()):
+            import docx
+
+            document = docx.Document(io.BytesIO(data))
+            title, parts = _title(document), []
+            for part in _parts(document, budget):
+                parts.append(part)
+        text = "\n\n".join(parts).strip()
+        if not text:
+            raise UnreadableFileError("no_text", "no paragraph or table with text")
+        heading = next((p.lstrip("# ") for p in parts if p.startswith("#")), "")
+        yield item.document(title or heading, text)
+
+
+def check_package(data: bytes, limits: Limits) -> None:
+    """Refuse a package that is no zip file, is encrypted, or unpacks to too much.
+
+    Sizes are the declared ones; zipfile never reads more of a member than it declares.
+
+    Raises:
+        UnreadableFileError: ``damaged``, ``encrypted``, ``bomb``, ``too_many_entries``.
+    """
+    if data.startswith(_OLE):
+        raise UnreadableFileError("encrypted", "an encrypted or old (.doc) Office file")
+    with parsing("zip", zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(data)) as package:
+        entries = package.infolist()
+    if len(entries) > limits.entries:
+        raise UnreadableFileError("too_many_entries", f"{len(entries)} parts; the limit is {limits.entries}")
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise UnreadableFileError("encrypted", "its parts are encrypted")
+    total = sum(entry.file_size for entry in entries)
+    for entry in entries:
+        if entry.file_size > max(1 << 20, entry.compress_size * limits.ratio):
+            raise UnreadableFileError("bomb", f"{entry.filename[:80]} unpacks to {entry.file_size} bytes")
+    if total > max(limits.text_bytes, limits.file_bytes) * 4:
+        raise UnreadableFileError("bomb", f"it unpacks to {total} bytes")
+
+
+def _title(document: Any) -> str:
+    title = document.core_properties.title or ""
+    # Word's own template leaves its name behind.
+    return title if title.strip().lower() not in ("", "word document", "untitled") else ""
+
+
+def _parts(document: Any, budget: Budget) -> Iterator[str]:
+    from docx.text.paragraph import Paragraph
+
+    names = {style.style_id: style.name or "" for style in document.styles}
+    for block in document.iter_inner_content():
+        text = _paragraph(block, names) if isinstance(block, Paragraph) else _table(block, budget)
+        if text.strip():
+            budget.take_text(text)
+            yield text
+
+
+def _paragraph(paragraph: Any, names: dict[str, str]) -> str:
+    text = paragraph.text
+    properties = paragraph._p.pPr  # looking up the style object is slow and done for every paragraph
+    style = names.get(properties.style if properties is not None and properties.style else "", "")
+    if not text.strip():
+        return ""
+    if style.lower() == "title":
+        return f"# {' '.join(text.split())}"
+    if heading := _HEADING.match(style):
+        return f"{'#' * min(6, int(heading[1]))} {' '.join(text.split())}"
+    if properties is not None and properties.numPr is not None:
+        return f"- {text}"
+    return str(text)
+
+
+def _table(table: Any, budget: Budget) -> str:
+    rows = []
+    for row in table.rows:
+        budget.check_time()
+        cells, last = [], None
+        for cell in row.cells:
+            if cell._tc is not last:  # a merged cell is listed once for each column it spans
+                cells.append(" ".join(cell.text.split()))
+            last = cell._tc
+        rows.append(" | ".join(cells))
+    return "\n".join(row for row in rows if row.strip(" |"))
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from docx.opc.exceptions import OpcError
+    from lxml.etree import LxmlError
+
+    return (OpcError, LxmlError)

@@ -1,0 +1,112 @@
+"""Text out of bytes whose encoding nobody declared: UTF-8 if it is, else what can be told with confidence, else not.
+
+A wrong guess is worse than a quarantined file: it puts words nobody wrote into a corpus. So guesses are limited to
+encodings in common use, need a text long enough to recognise a language by, and are recorded as a step.
+"""
+
+from __future__ import annotations
+
+from data_jobs.extractors.protocol import UnreadableFileError
+
+MIN_COHERENCE = 0.4  # of charset-normalizer: how much the letters are distributed as in a language it knows
+MAX_CHAOS = 0.1  # share of character sequences no language has
+MIN_WIDE_BYTES = 64  # of a multi-byte text without one error: long enough not to be chance
+_WIDE = ("gb18030", "big5", "cp949", "cp932", "euc_jp", "euc_jis_2004")
+_SINGLE = ("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "koi8_r")
+_SAMPLE = 64 << 10
+# A byte order mark is a declaration. UTF-32's starts like UTF-16's, so it is looked for first.
+_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+UTF8_MARK = b"\xef\xbb\xbf"
+
+
+def decode_file(data: bytes, max_line_bytes: int) -> tuple[str, tuple[str, ...]]:
+    """The text of a whole file and the steps taken to get it (none for UTF-8).
+
+    Raises:
+        UnreadableFileError: a NUL byte, a line that is too long, no encoding that can be told; the detail says where.
+    """
+    if (name := marked(data)) is not None:
+        try:
+            text = data.decode(name)
+        except UnicodeDecodeError as error:
+            raise UnreadableFileError("invalid_utf16", f"{name} by its mark, but not at byte {error.start}") from None
+        if (at := text.find("\0")) >= 0:
+            raise UnreadableFileError("nul_bytes", f"at character {at}")
+        check_lines(text.encode("utf-8", "surrogatepass"), max_line_bytes)
+        return text, (f"decoded:{name}",)
+    data = data.removeprefix(UTF8_MARK)
+    try:
+        return decode(data, max_line_bytes), ()
+    except UnreadableFileError as error:
+        name = guessed(data) if error.args[0] == "invalid_utf8" else None
+        if name is None:
+            raise
+    try:
+        return data.decode(name), (f"decoded:{name}",)
+    except UnicodeDecodeError as error:
+        raise UnreadableFileError("invalid_utf8", f"nor {name} at byte {error.start}") from None
+
+
+def marked(data: bytes) -> str | None:
+    """The encoding a byte order mark declares, None without one."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
+
+
+def decode(line: bytes, max_line_bytes: int) -> str:
+    """Strict UTF-8 text out of bytes whose lines all are short enough.
+
+    Raises:
+        UnreadableFileError: a NUL byte, a line that is too long, invalid UTF-8; the detail says where.
+    """
+    if (at := line.find(b"\0")) >= 0:
+        raise UnreadableFileError("nul_bytes", f"at byte {at}; not a text file, or UTF-16 without its mark")
+    check_lines(line, max_line_bytes)
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UnreadableFileError("invalid_utf8", f"at byte {error.start}") from None
+
+
+def check_lines(data: bytes, max_line_bytes: int) -> None:
+    start = 0
+    while len(data) - start > max_line_bytes:
+        end = data.find(b"\n", start, start + max_line_bytes + 1)
+        if end < 0:
+            raise UnreadableFileError("long_line", f"a line over {max_line_bytes} bytes at byte {start}")
+        start = end + 1
+
+
+def guessed(data: bytes) -> str | None:
+    """The encoding of text that is not UTF-8, None where it cannot be told.
+
+    Windows-1252 wins where it reads as well as the best guess; it is called latin-1 where it is that too.
+    """
+    from charset_normalizer import from_bytes
+
+    sample = _sample(data)
+    best = None
+    for found in from_bytes(sample, cp_isolation=[*_SINGLE, *_WIDE]):
+        wide = found.encoding in _WIDE
+        sure = sum(b >= 0x80 for b in sample) >= MIN_WIDE_BYTES if wide else found.coherence >= MIN_COHERENCE
+        if found.chaos > MAX_CHAOS or not sure:
+            continue
+        if best is None or (found.encoding == "cp1252" and found.coherence >= best.coherence - 0.01):
+            best = found
+    if best is None:
+        return None
+    plain = best.encoding == "cp1252" and not any(0x80 <= byte <= 0x9F for byte in data)
+    return "latin-1" if plain else str(best.encoding)
+
+
+def _sample(data: bytes) -> bytes:
+    """Lines with bytes beyond ASCII, 64 KiB of them: the others say nothing about the encoding."""
+    if len(data) <= _SAMPLE:
+        return data
+    taken, size = [], 0
+    for line in data.split(b"\n"):
+        if not line.isascii():
+            taken.append(line)
+            size += len(line) + 1
+            if size >= _SAMPLE:
+                break
+    return b"\n".join(taken)

@@ -1,0 +1,86 @@
+"""Web pages: the main text without navigation, scripts and styles (trafilatura), and the page's title."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from cluster.core.records import Document, Quarantined
+from data_jobs.extractors.encoding import decode_file
+from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, clean_title, parsing
+
+MAX_DEPTH = 400  # of open elements: deeper trees make parsers recurse, and no author writes them
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,4000}?(/?)>")
+_VOID_NAMES = "area base br col embed hr img input link meta param source track wbr"
+# An end tag of these is optional, so that counting them would find depth where there is none.
+_OPTIONAL_NAMES = "p li dt dd tr td th thead tbody tfoot option optgroup colgroup rt rp"
+_UNCOUNTED = frozenset(f"{_VOID_NAMES} {_OPTIONAL_NAMES}".split())
+_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.I)
+_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
+
+
+class HtmlExtractor:
+    kind = "html"
+    suffixes = (".html", ".htm", ".xhtml")
+
+    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+        page, steps = page_text(data, limits)
+        title, body = main_text(page, Budget(limits, len(data)))
+        yield item.document(title, body, steps=steps)
+
+
+def page_text(data: bytes, limits: Limits, declared: str = "") -> tuple[str, tuple[str, ...]]:
+    """A page's source as text: by its mark, as UTF-8, by what it or its server declares, by a guess; in this order.
+
+    Raises:
+        UnreadableFileError: it is none of them.
+    """
+    try:
+        data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError:
+        found = _CHARSET.search(data[:4096])
+        name = declared or (found[1].decode("ascii") if found else "")
+        if name and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            try:
+                text = data.decode(name)
+                return text, (f"decoded:{name.lower()}",)
+            except (LookupError, UnicodeError):  # a wrong declaration is none
+                pass
+    # A page may well be one long line.
+    return decode_file(data, max(limits.line_bytes, limits.file_bytes))
+
+
+def main_text(page: str, budget: Budget) -> tuple[str, str]:
+    """Title and main text of a page.
+
+    Raises:
+        UnreadableFileError: not a page (``damaged``), nested too deep, or without text (``no_text``).
+    """
+    _check_depth(page)
+    with parsing("HTML"):
+        from trafilatura import bare_extraction
+
+        found = bare_extraction(
+            page, output_format="python", include_comments=False, include_tables=True, include_formatting=True,
+            favor_recall=True, with_metadata=True, deduplicate=False,
+        )  # fmt: skip
+        page_found = None if found is None or isinstance(found, dict) else found
+        text = (page_found.text or "").strip() if page_found is not None else ""
+        title = (page_found.title or "") if page_found is not None else ""
+    budget.take_text(text)
+    if not text:
+        raise UnreadableFileError("no_text", "no main text: a page of navigation or scripts only, or not a page")
+    if not title and (heading := _TITLE.search(page)):
+        title = heading[1]
+    return clean_title(title), text
+
+
+def _check_depth(page: str) -> None:
+    depth = 0
+    for close, name, empty in _TAG.findall(page):
+        lowered = name.lower()
+        if lowered in _UNCOUNTED or empty:
+            continue
+        depth = max(0, depth - 1) if close else depth + 1
+        if depth > MAX_DEPTH:
+            raise UnreadableFileError("bomb", f"over {MAX_DEPTH} nested elements")
