@@ -1,40 +1,41 @@
 """The work on one block of a corpus, as plain functions from stored bytes to stored bytes (ray-free).
 
-A corpus is prepared in two passes over a fixed number of blocks, with one deduplication step between them::
+A corpus is prepared in two passes over blocks that follow from its files alone, with one step between them::
 
-    clean_block      items -> documents: read, extract, normalise, judge, sketch   <staging>/clean/00007.parquet
-    find_duplicates  all sketches -> who is dropped for whom                       <staging>/duplicates.json
-    finish_block     documents -> the kept ones, redacted                 <staging>/dataset/documents-00007.parquet
+    clean_block      items -> documents: read, extract, clean (see clean.py)     cache/clean/<name>/.../<key>.parquet
+    find_duplicates  all sketches -> who is dropped for whom, who was forgotten     <staging>/duplicates/00007.json
+    finish_block     documents -> the kept ones                          <staging>/dataset/documents-00007.parquet
 
 Each output is written atomically and depends on nothing but its inputs, so a block that is there is a block that is
-done, whoever made it and whenever.
+done, whoever made it and whenever. Cleaning is the work; its outcome is kept per file (``packs``), and what did not
+change is read back. Text is redacted before anything is stored: neither staging nor the cache holds what was found.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import posixpath
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.core.config import DataSection
-from cluster.core.records import Document, Dropped, Quarantined
+from cluster.core.errors import IntegrityError
+from cluster.core.records import Document, Dropped, Quarantined, stable_hash
 from cluster.core.storage import Store
-from data_jobs.dedup import Duplicate, Fingerprint, deduplicate, fingerprint
-from data_jobs.extract import clean_title, read_records
-from data_jobs.parquet import read_table
-from data_jobs.pii import redact
-from data_jobs.quality import count_words, judge
+from data_jobs import packs
+from data_jobs.clean import FORGOTTEN, clean_records, is_forgotten
+from data_jobs.dedup import Duplicate, Fingerprint, deduplicate
+from data_jobs.extract import limits_of, read_records
+from data_jobs.forget import Tombstones, read_tombstones
+from data_jobs.parquet import parquet_bytes, read_table
 from data_jobs.questions import clean_questions
 from data_jobs.sources.files import FileItem
-from data_jobs.text import normalise
 
 DOCUMENT_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "title", "text", "source", "source_name", "kind", "signature")]
@@ -46,15 +47,21 @@ DOCUMENT_SCHEMA = pa.schema(
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "record", "reason", "detail")])
 DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("document", "source", "stage", "reason", "kept")])
 _SKETCH_FIELDS = [("exact", pa.string()), ("group", pa.string()), ("minhash", pa.binary())]
-CLEAN_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, *_SKETCH_FIELDS])
+# What was counted while the text was at hand: its words, and the type of every piece of personal data taken out.
+_COUNT_FIELDS = [("words", pa.int64()), ("pii", pa.list_(pa.string()))]
+CLEAN_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, *_SKETCH_FIELDS, *_COUNT_FIELDS])
+# Blocks grow with the corpus up to this size, then there are more of them: a worker's memory stays the same.
+BLOCK_BYTES = 8 << 20
 T = TypeVar("T")
-# What a block leaves out travels in the file's metadata, so that one atomic write holds the whole outcome.
-_OUTCOME = b"plinth.outcome"
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of work: files to read below ``root``, or documents already extracted (``documents``)."""
+    """One block of work: files to read below ``root``, or documents already extracted (``documents``).
+
+    ``pack`` is where its outcome is kept (by default in ``staging``), ``reuse`` the packs of earlier runs that hold
+    some of its items.
+    """
 
     index: int
     store: str
@@ -64,6 +71,8 @@ class Block:
     root: str = ""
     files: tuple[FileItem, ...] = ()
     documents: tuple[Document, ...] = ()
+    pack: str = ""
+    reuse: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "section": self.section.model_dump()})
@@ -74,160 +83,215 @@ class Block:
         row["section"] = DataSection(**row["section"])
         row["files"] = tuple(FileItem(**f) for f in row["files"])
         row["documents"] = tuple(Document.from_dict(d) for d in row["documents"])
+        row["reuse"] = tuple(row["reuse"])
         return cls(**row)
 
     @property
     def clean_path(self) -> str:
-        return posixpath.join(self.staging, "clean", f"{self.index:05d}.parquet")
+        return self.pack or posixpath.join(self.staging, "clean", f"{self.index:05d}.parquet")
 
     @property
     def final_path(self) -> str:
         return posixpath.join(self.staging, "dataset", f"documents-{self.index:05d}.parquet")
 
+    @property
+    def duplicates_path(self) -> str:
+        return posixpath.join(self.staging, "duplicates", f"{self.index:05d}.json")
 
-def parquet_bytes(
-    rows: Sequence[dict[str, Any]], schema: pa.Schema, metadata: dict[bytes, bytes] | None = None
-) -> bytes:
-    """Rows as a Parquet file; the same rows give the same bytes."""
-    table = pa.Table.from_pylist(list(rows), schema=schema.with_metadata(metadata))
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    @property
+    def counts_path(self) -> str:
+        return posixpath.join(self.staging, "finished", f"{self.index:05d}.json")
+
+    def keys(self) -> list[str]:
+        """One key per item, in order: the same as long as path and content of a file (and what it goes with) are."""
+        return [stable_hash([f.path, f.sha256, f.companion], 40) for f in self.files] + [
+            stable_hash(d.to_dict(), 40) for d in self.documents
+        ]
 
 
 # -- first pass --------------------------------------------------------------------------------------------------------
 def clean_block(block: Block) -> dict[str, int]:
-    """Read, normalise, judge and sketch one block; stores the outcome and returns its counts."""
-    rows: list[dict[str, Any]] = []
-    dropped: list[Dropped] = []
-    quarantined: list[Quarantined] = []
-    for record in _records(block):
-        if isinstance(record, Quarantined):
-            quarantined.append(record)
-            continue
-        document = replace(
-            record,
-            title=clean_title(normalise(record.title)),
-            text=normalise(record.text),
-            questions=clean_questions(record.questions),
-        )
-        judgement = judge(document.text, block.section.min_words)
-        if not judgement.keep:
-            dropped.append(Dropped(document.id, document.source, "filtered", judgement.reason))
-            continue
-        sketch = fingerprint(document)
-        rows.append({**document.to_dict(), "exact": sketch.exact, "group": sketch.group, "minhash": sketch.minhash})
-    outcome = {"dropped": [d.to_dict() for d in dropped], "quarantined": [q.to_dict() for q in quarantined]}
-    data = parquet_bytes(rows, CLEAN_SCHEMA, {_OUTCOME: json.dumps(outcome).encode()})
-    Store(block.store).write(block.clean_path, data)
-    return {"items": len(block.files) or len(block.documents), "documents": len(rows)}
+    """Clean the items of one block that no earlier run did; stores the outcome and returns its counts."""
+    store = Store(block.store)
+    forgotten = read_tombstones(store)
+    keys = block.keys()
+    known = packs.pick(store, block.reuse, keys, CLEAN_SCHEMA)
+    writer = packs.Writer(CLEAN_SCHEMA)
+    for key, records in zip(keys, _records(block), strict=True):
+        if key in known:
+            writer.take_over(known[key])
+        else:
+            writer.add(key, clean_records(records, block.section, forgotten))
+    store.write(block.clean_path, writer.to_bytes())
+    return {"items": len(keys), "documents": writer.documents, "reused": len(known)}
 
 
-def _records(block: Block) -> Iterable[Document | Quarantined]:
-    limits = (block.section.max_file_mb << 20, block.section.max_line_kb << 10)
-    yield from block.documents
+def _records(block: Block) -> Iterator[Iterable[Document | Quarantined]]:
+    """The records of one item after the other; an item is read when its records are asked for."""
+    limits = limits_of(block.section)
     for file in block.files:
-        yield from read_records(Path(block.root), file, block.source_name, limits)
+        yield _traced(read_records(Path(block.root), file, block.source_name, limits), file)
+    for document in block.documents:
+        yield (document,)
+
+
+def _traced(records: Iterable[Document | Quarantined], file: FileItem) -> Iterator[Document | Quarantined]:
+    """Each document with the hash of the file it is from and, where nothing more exact is known, all of its bytes."""
+    for record in records:
+        if isinstance(record, Document):
+            yield replace(record, file_sha256=record.file_sha256 or file.sha256, span=record.span or (0, file.bytes))
+        else:
+            yield record
 
 
 # -- between the passes ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Cleaned:
-    """The outcome of the first pass without the texts' sketches."""
+    """The outcome of the first pass without texts and sketches."""
 
     kept: int
     duplicates: list[Duplicate]
-    sources: dict[str, str]
-    dropped: list[Dropped]
-    quarantined: list[Quarantined]
+    sources: dict[str, str] = field(repr=False)
+    dropped: list[Dropped] = field(repr=False)
+    quarantined: list[Quarantined] = field(repr=False)
 
     def left_out(self) -> list[Dropped]:
-        """Everything filtered or dropped as a duplicate, sorted by document."""
+        """Everything filtered, forgotten or dropped as a duplicate, sorted by document."""
         duplicates = [
             Dropped(d.dropped, self.sources[d.dropped], "duplicate", d.reason, d.kept) for d in self.duplicates
         ]
         return sorted([*self.dropped, *duplicates], key=lambda d: (d.document, d.source))
 
 
-def find_duplicates(store: Store, blocks: Sequence[Block]) -> Cleaned:
-    """Read all sketches, drop duplicates, and store who is dropped for whom for the second pass."""
+def find_duplicates(store: Store, blocks: Sequence[Block], forgotten: Tombstones | None = None) -> Cleaned:
+    """Read all sketches, leave out duplicates and what was forgotten, and store for each block who is left out.
+
+    Texts wait in a temporary file: they are looked at for candidates only, and a corpus need not fit into memory.
+    A pack that cannot be read is made again.
+    """
+    forgotten = read_tombstones(store) if forgotten is None else forgotten
     sketches: list[Fingerprint] = []
-    texts: dict[str, str] = {}
+    home: dict[str, int] = {}
     sources: dict[str, str] = {}
     asked: dict[str, list[str]] = {}
+    gone: dict[int, list[str]] = {block.index: [] for block in blocks}
     dropped: list[Dropped] = []
     quarantined: list[Quarantined] = []
+    with _Texts() as texts:
+        for block in blocks:
+            table, entries = cleaned_rows(store, block)
+            dropped += [Dropped.from_dict(row) for entry in entries for row in entry["dropped"]]
+            quarantined += [Quarantined.from_dict(row) for entry in entries for row in entry["quarantined"]]
+            for row in _without_more(table):
+                document = Document.from_dict({name: row[name] for name in DOCUMENT_SCHEMA.names})
+                if is_forgotten(document, forgotten):
+                    dropped.append(Dropped(document.id, document.source, "filtered", FORGOTTEN))
+                    gone[block.index].append(document.id)
+                    continue
+                texts.add(document.id, document.text)
+                home[document.id], sources[document.id] = block.index, document.source
+                if document.questions:
+                    asked[document.id] = list(document.questions)
+                rank = (-len(document.text), document.id.count("."), len(document.id), document.id)
+                sketches.append(Fingerprint(document.id, row["group"], row["exact"], row["minhash"], rank))
+        threshold = blocks[0].section.near_duplicate_jaccard if blocks else 1.0
+        duplicates = deduplicate(sketches, texts.read, threshold)
+    inherited: dict[int, list[dict[str, Any]]] = {block.index: [] for block in blocks}
+    for one in duplicates:
+        gone[home[one.dropped]].append(one.dropped)
+        inherited[home[one.kept]].append({**asdict(one), "questions": asked.get(one.dropped, [])})
     for block in blocks:
-        table = _read(store, block.clean_path)
-        outcome = json.loads(table.schema.metadata[_OUTCOME])
-        dropped += [Dropped.from_dict(row) for row in outcome["dropped"]]
-        quarantined += [Quarantined.from_dict(row) for row in outcome["quarantined"]]
-        columns = table.select(["id", "text", "source", "exact", "group", "minhash", "questions"]).to_pylist()
-        for row in columns:
-            texts[row["id"]], sources[row["id"]], asked[row["id"]] = row["text"], row["source"], row["questions"]
-            rank = (-len(row["text"]), row["id"].count("."), len(row["id"]), row["id"])
-            sketches.append(Fingerprint(row["id"], row["group"], row["exact"], row["minhash"], rank))
-    duplicates = deduplicate(sketches, texts.__getitem__, blocks[0].section.near_duplicate_jaccard) if blocks else []
-    if blocks:
-        body = json.dumps([{**asdict(d), "questions": asked[d.dropped]} for d in duplicates]).encode()
-        store.write(posixpath.join(blocks[0].staging, "duplicates.json"), body)
-    return Cleaned(len(sketches) - len(duplicates), duplicates, sources, dropped, quarantined)
+        body = {"gone": gone[block.index], "inherited": inherited[block.index]}
+        store.write(block.duplicates_path, json.dumps(body).encode())
+    left = {one.dropped: sources[one.dropped] for one in duplicates}
+    return Cleaned(len(sketches) - len(duplicates), duplicates, left, dropped, quarantined)
 
 
-def _read(store: Store, path: str) -> pa.Table:
-    return read_table(store.read(path))
+def cleaned_rows(store: Store, block: Block) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The outcome of a block's first pass; a damaged one is made again.
+
+    Raises:
+        IntegrityError: it cannot be read even then.
+    """
+    found = packs.read(store, block.clean_path)
+    if found is None:
+        clean_block(block)
+        found = packs.read(store, block.clean_path)
+    if found is None:
+        raise IntegrityError(f"{block.clean_path} cannot be read back after it was written: check the disk")
+    return found
+
+
+def read_rows(store: Store, path: str) -> list[dict[str, Any]]:
+    """The rows of a small file of a run; none where it was not written."""
+    rows: list[dict[str, Any]] = read_table(store.read(path)).to_pylist() if store.exists(path) else []
+    return rows
+
+
+def _without_more(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table, a few at a time as Python values."""
+    for batch in table.to_batches(max_chunksize=256):
+        yield from batch.to_pylist()
+
+
+class _Texts:
+    """Texts by id in a temporary file."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._where: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> _Texts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, name: str, text: str) -> None:
+        data = text.encode("utf-8", "surrogatepass")
+        self._where[name] = (self._file.tell(), len(data))
+        self._file.write(data)
+
+    def read(self, name: str) -> str:
+        at, size = self._where[name]
+        self._file.seek(at)
+        return self._file.read(size).decode("utf-8", "surrogatepass")
 
 
 # -- second pass -------------------------------------------------------------------------------------------------------
 def finish_block(block: Block) -> dict[str, Any]:
-    """Take out duplicates and personal data; stores the block's part of the dataset and returns its counts.
+    """Take out duplicates; stores the block's part of the dataset and returns its counts.
 
     Only code objects inherit the names of their duplicates: a file's path is where it is, not what it is called. The
     questions that a duplicate answers, the one that is kept answers too.
     """
     store = Store(block.store)
+    known = store.read_json(block.duplicates_path)
+    gone = set(known["gone"])
     asked: dict[str, list[str]] = {}
-    duplicates = []
-    for row in store.read_json(posixpath.join(block.staging, "duplicates.json")):
-        asked.setdefault(row["kept"], []).extend(row.pop("questions"))
-        duplicates.append(Duplicate(**row))
-    gone = {d.dropped for d in duplicates}
-    rows = [row for row in _read(store, block.clean_path).to_pylist() if row["id"] not in gone]
-    inherited: dict[str, set[str]] = {row["id"]: set() for row in rows if row["kind"] not in ("file", "record")}
-    for duplicate in duplicates:
-        if duplicate.kept in inherited:
-            inherited[duplicate.kept].add(duplicate.dropped)
+    names: dict[str, set[str]] = {}
+    for row in known["inherited"]:
+        asked.setdefault(row["kept"], []).extend(row["questions"])
+        names.setdefault(row["kept"], set()).add(row["dropped"])
     pii: Counter[str] = Counter()
     words, questions, documents = 0, 0, []
-    for row in rows:
-        text, found = redact(row["text"])
-        title, in_title = redact(row["title"])
-        redacted = [redact(question) for question in (*row["questions"], *asked.get(row["id"], ()))]
-        pii.update(finding.type for finding in (*found, *in_title, *(f for _, more in redacted for f in more)))
-        known = clean_questions(question for question, _ in redacted)
-        questions += len(known)
-        words += count_words(text)
-        aliases = sorted({*row["aliases"], *inherited.get(row["id"], ())})
-        changed = {"text": text, "title": title, "aliases": aliases, "questions": known}
-        documents.append({name: row[name] for name in DOCUMENT_SCHEMA.names} | changed)
+    for row in _without_more(cleaned_rows(store, block)[0]):
+        if row["id"] in gone:
+            continue
+        pii.update(row["pii"])
+        words += row["words"]
+        document = {name: row[name] for name in DOCUMENT_SCHEMA.names}
+        if row["id"] in asked:
+            document["questions"] = list(clean_questions((*row["questions"], *asked[row["id"]])))
+        if row["id"] in names and row["kind"] not in ("file", "record"):
+            document["aliases"] = sorted({*row["aliases"], *names[row["id"]]})
+        questions += len(document["questions"])
+        documents.append(document)
     if documents:
         store.write(block.final_path, parquet_bytes(documents, DOCUMENT_SCHEMA))
-    counts = {
-        "documents": len(documents),
-        "words": words,
-        "questions": questions,
-        "pii": dict(sorted(pii.items())),
-    }
-    store.write(_counts_path(block), json.dumps(counts).encode())
+    counts = {"documents": len(documents), "words": words, "questions": questions, "pii": dict(sorted(pii.items()))}
+    store.write(block.counts_path, json.dumps(counts).encode())
     return counts
-
-
-def _counts_path(block: Block) -> str:
-    return posixpath.join(block.staging, "finished", f"{block.index:05d}.json")
-
-
-def is_cleaned(store: Store, block: Block) -> bool:
-    return store.exists(block.clean_path)
 
 
 def finished_counts(store: Store, block: Block) -> dict[str, Any] | None:
@@ -235,9 +299,9 @@ def finished_counts(store: Store, block: Block) -> dict[str, Any] | None:
 
     A run that died while it published has the counts but no longer the file: that block is not finished.
     """
-    if not store.exists(_counts_path(block)):
+    if not store.exists(block.counts_path):
         return None
-    counts: dict[str, Any] = store.read_json(_counts_path(block))
+    counts: dict[str, Any] = store.read_json(block.counts_path)
     return counts if not counts["documents"] or store.exists(block.final_path) else None
 
 
@@ -250,3 +314,23 @@ def split(items: Sequence[T], sizes: Sequence[int], blocks: int) -> list[list[T]
         parts[min(len(parts) - 1, before * len(parts) // total)].append(item)
         before += size
     return [part for part in parts if part]
+
+
+def number_of_blocks(section: DataSection, sizes: Sequence[int]) -> int:
+    """Into how many blocks items of these sizes are cut. Depends on nothing else."""
+    return max(section.blocks, -(-sum(sizes) // BLOCK_BYTES))
+
+
+def with_packs(blocks: Sequence[Block], name: str, settings: str, store: Store) -> tuple[list[Block], int]:
+    """The blocks with the places of their outcomes and of those to read back, and how many items need no cleaning.
+
+    ``settings`` is the key of everything that decides what becomes of an item, but the item.
+    """
+    known = packs.index(store, name, settings)
+    made, reused = [], 0
+    for block in blocks:
+        keys = block.keys()
+        reused += sum(key in known for key in keys)
+        found = tuple(sorted({known[key] for key in keys if key in known}))
+        made.append(replace(block, pack=packs.path(store, name, settings, keys), reuse=found))
+    return made, reused

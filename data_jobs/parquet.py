@@ -1,4 +1,6 @@
-"""Reading Parquet files, in the one way that ends well.
+"""Reading and writing Parquet files, in the one way that ends well.
+
+Pages carry checksums, and they are checked: without them a flipped bit in a page loads as another value, silently.
 
 pyarrow 26 with its default thread pool aborts at interpreter exit ("terminate called without an active exception") in
 19 of 120 processes on a busy 4-core machine, after all work was done; single-threaded reads: 0 of 120.
@@ -9,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,8 +22,34 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> py
 
     Raises:
         pyarrow.ArrowInvalid: not a Parquet file.
+        OSError: a page does not match its checksum.
     """
     import pyarrow.parquet as pq
 
     where = io.BytesIO(source) if isinstance(source, bytes) else source
-    return pq.read_table(where, columns=list(columns) if columns else None, use_threads=False, pre_buffer=False)
+    return pq.read_table(
+        where,
+        columns=list(columns) if columns else None,
+        use_threads=False,
+        pre_buffer=False,
+        page_checksum_verification=True,
+    )
+
+
+def parquet_bytes(
+    rows: Sequence[dict[str, Any]], schema: pyarrow.Schema, metadata: dict[bytes, bytes] | None = None
+) -> bytes:
+    """Rows as a Parquet file; the same rows give the same bytes."""
+    import pyarrow as pa
+
+    return table_bytes(pa.Table.from_pylist(list(rows), schema=schema), metadata)
+
+
+def table_bytes(table: pyarrow.Table, metadata: dict[bytes, bytes] | None = None) -> bytes:
+    """A table as a Parquet file with page checksums and this metadata."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    whole = table.combine_chunks().replace_schema_metadata(metadata)
+    pq.write_table(whole, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()

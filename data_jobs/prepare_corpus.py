@@ -1,8 +1,9 @@
 """Prepare a corpus on Ray Data: arranges the two passes of ``blocks`` over the cluster and publishes the dataset.
 
-Every block's outcome is kept in the run's staging folder, so a killed run goes on where it stopped, and the result is
-the same bytes for any number of workers. A finished identical run is not run again at all. Workers read the source
-folder and the store by path: on several machines both must be on a shared filesystem.
+What cleaning made of each file is kept (``packs``): a killed run goes on where it stopped, and a later one over a
+folder that changed a little cleans what changed. The result is the same bytes either way and for any number of
+workers. A finished identical run is not run again at all. Workers read the source folder and the store by path: on
+several machines both must be on a shared filesystem.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import ray
 import ray.data
 from ray.exceptions import RayTaskError
 
+from cluster.core.code import modules_behind
 from cluster.core.config import DataSection, PlinthConfig
 from cluster.core.errors import BadInputError, PlinthError
 from cluster.core.progress import Progress
@@ -27,8 +29,9 @@ from cluster.core.records import Document, Manifest, Quarantined, stable_hash
 from cluster.core.storage import Store, check_name, source_hash
 from cluster.core.telemetry import log_event
 from data_jobs import blocks as work
-from data_jobs import report
-from data_jobs.blocks import Block, Cleaned
+from data_jobs import packs, report
+from data_jobs.blocks import Block
+from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.sources import files, pydocs
 from data_jobs.sources.asked import with_questions
 from data_jobs.sources.files import FileItem
@@ -36,9 +39,9 @@ from data_jobs.sources.symbols import ModuleScan
 
 KIND = "datasets"
 ALIAS = "latest"
-_MODULES = ("extract", "text", "questions", "quality", "dedup", "pii", "blocks", "report")
-_CODE = ("data_jobs/sources", *(f"data_jobs/{name}.py" for name in _MODULES))
 _LIBRARIES = ("ftfy", "rensa", "pyarrow")
+# What cleaning one record does not depend on, so that changing it cleans nothing again.
+_NOT_CLEANING = {"source", "name", "blocks", "near_duplicate_jaccard"}
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,29 @@ def prepare(config: PlinthConfig, store: Store, progress: Progress) -> Manifest:
         BadInputError: the source cannot be read at all, or no document is left of it.
         EnvironmentFaultError: the store cannot be written.
     """
-    section = config.data
-    source = _open_source(section, progress)
-    key = _run_key(section, source)
-    manifest = store.find_run(key)
-    if manifest is not None:
-        log_event("data", "dataset_reused", dataset=manifest.name, version=manifest.version, run_key=key)
-    else:
-        log_event("data", "prepare_started", dataset=source.name, source=section.source, run_key=key, files=source.seen)
-        manifest = _run(section, source, key, store, progress)
-        log_event("data", "dataset_published", dataset=manifest.name, version=manifest.version, counts=manifest.counts)
-    store.move_alias(KIND, manifest.name, ALIAS, manifest.version, why=f"prepared from {section.source}")
+    with store.job():
+        manifest = _prepare(config.data, store, progress)
+    store.move_alias(KIND, manifest.name, ALIAS, manifest.version, why=f"prepared from {config.data.source}")
     return manifest
+
+
+def _prepare(section: DataSection, store: Store, progress: Progress) -> Manifest:
+    source = _open_source(section, progress)
+    with store.locked(*packs.FOLDER, source.name):  # two runs over one dataset would clear away each other's packs
+        while True:
+            forgotten = read_tombstones(store)
+            key = _run_key(section, source, forgotten)
+            manifest = store.find_run(key)
+            if manifest is not None:
+                log_event("data", "dataset_reused", dataset=manifest.name, version=manifest.version, run_key=key)
+                return manifest
+            log_event("data", "prepare_started", dataset=source.name, source=section.source, run_key=key,
+                      files=source.seen)  # fmt: skip
+            manifest = _run(section, source, key, forgotten, store, progress)
+            if manifest is not None:
+                log_event("data", "dataset_published", dataset=manifest.name, version=manifest.version,
+                          counts=manifest.counts)  # fmt: skip
+                return manifest
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
@@ -97,56 +111,80 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "documents"
 
 
-def _run_key(section: DataSection, source: _Source) -> str:
+def _run_key(section: DataSection, source: _Source, forgotten: Tombstones) -> str:
     return stable_hash(
         {
-            "stage": "prepare", "source": source.version, "name": source.name,
-            "config": section.model_dump(exclude={"source", "name"}), "code": source_hash(*_CODE),
-            "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+            "stage": "prepare", "source": source.version, "name": source.name, "forgotten": forgotten.key,
+            "config": section.model_dump(exclude={"source", "name"}), "libraries": _libraries(),
+            "code": source_hash(*modules_behind("data_jobs/prepare_corpus.py", within="data_jobs")),
         }
     )  # fmt: skip
 
 
+def _clean_key(section: DataSection, source_name: str) -> str:
+    """Of everything that decides what becomes of one record, but the record."""
+    return stable_hash(
+        {
+            "config": section.model_dump(exclude=_NOT_CLEANING), "source_name": source_name, "libraries": _libraries(),
+            "code": source_hash(*modules_behind("data_jobs/blocks.py", within="data_jobs")),
+        }
+    )  # fmt: skip
+
+
+def _libraries() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
 # -- the run -----------------------------------------------------------------------------------------------------------
-def _run(section: DataSection, source: _Source, key: str, store: Store, progress: Progress) -> Manifest:
+def _run(
+    section: DataSection, source: _Source, key: str, forgotten: Tombstones, store: Store, progress: Progress
+) -> Manifest | None:
+    """The dataset of one run, or None where more was forgotten meanwhile: then it must be left out, too."""
     _quiet_ray_data()
     staging = store.staging(key)
+    dataset = posixpath.join(staging, "dataset")
+    settings = _clean_key(section, slug(source.name))
     blocks, refused, unplaced = _blocks(section, source, store, staging, progress)
+    blocks, reused = work.with_packs(blocks, source.name, settings, store)
     unit = "files" if source.files else "documents"
+    total = sum(_size(block) for block in blocks)
     todo = [block for block in blocks if not store.exists(block.clean_path)]
     log_event("data", "blocks_planned", run_key=key, blocks=len(blocks), done=len(blocks) - len(todo))
-    progress.stage("clean", sum(_size(block) for block in blocks), unit)
-    progress.advance(sum(_size(block) for block in blocks) - sum(_size(block) for block in todo))
+    progress.stage("clean", total, unit)
+    progress.advance(total - sum(_size(block) for block in todo))
     for row in _over_blocks(todo, _clean):
         progress.advance(row["items"])
+        progress.counts(processed=total - reused, reused=reused)
     progress.stage("deduplicate")
-    cleaned = work.find_duplicates(store, blocks)
-    counts = _finish(blocks, cleaned, store, progress)
-    quarantined = [*refused, *cleaned.quarantined]
-    dropped = cleaned.left_out()
-    books = report.ledger(
-        files_seen=source.seen, kept=sum(c["documents"] for c in counts), dropped=dropped, quarantined=quarantined,
-        pii=_summed(c["pii"] for c in counts), words=sum(c["words"] for c in counts),
-        questions=sum(c["questions"] for c in counts), questions_unplaced=unplaced,
-    )  # fmt: skip
+    books = _one_task(
+        _find_duplicates, store.uri, dataset, [b.to_json() for b in blocks], forgotten, refused, source.seen
+    )
+    counts = _finish(blocks, books["kept"], store, progress)
+    books |= {
+        "kept": sum(c["documents"] for c in counts), "words": sum(c["words"] for c in counts),
+        "questions": sum(c["questions"] for c in counts), "questions_unplaced": unplaced,
+        "pii": dict(sorted(_summed(c["pii"] for c in counts).items())),
+    }  # fmt: skip
     report.check_balance(books)
     progress.counts(**{name: books[name] for name in ("kept", "duplicates", "filtered", "quarantined")})
     if not books["kept"]:
+        quarantined = work.read_rows(store, posixpath.join(dataset, report.QUARANTINE))
         store.fs.rm(staging, recursive=True)
         log_event("data", "nothing_kept", source=section.source, counts=books)
         raise _nothing_kept(section.source, books, quarantined)
-    dataset = posixpath.join(staging, "dataset")
-    for name, data in (
-        (report.QUARANTINE, work.parquet_bytes([q.to_dict() for q in quarantined], work.QUARANTINE_SCHEMA)),
-        (report.DROPPED, work.parquet_bytes([d.to_dict() for d in dropped], work.DROPPED_SCHEMA)),
-        (report.REPORT, json.dumps(books, indent=1, sort_keys=True).encode()),
-    ):
-        store.write(posixpath.join(dataset, name), data)
+    if read_tombstones(store).key != forgotten.key:
+        log_event("data", "forgotten_meanwhile", run_key=key)
+        store.fs.rm(staging, recursive=True)
+        return None
+    store.write(posixpath.join(dataset, report.REPORT), json.dumps(books, indent=1, sort_keys=True).encode())
+    did = {f"{unit}_processed": total - reused, f"{unit}_reused": reused}
     manifest = store.publish(
         KIND, source.name, dataset, run_key=key, inputs={"source": section.source, "content": source.version},
-        config=section.model_dump(), counts=books,
+        config=section.model_dump() | {"code": source_hash(*modules_behind("data_jobs/blocks.py", "data_jobs"))},
+        counts=books | did,
     )  # fmt: skip
     store.fs.rm(staging, recursive=True)
+    packs.keep_only(store, source.name, settings, [block.clean_path for block in blocks])
     return manifest
 
 
@@ -155,18 +193,18 @@ def _blocks(
 ) -> tuple[list[Block], list[Quarantined], int]:
     """The blocks of the run, what could not be read before there were any, and questions without a document."""
     if source.files or source.root:
-        parts = work.split(source.files, [file.bytes for file in source.files], section.blocks)
+        sizes = [file.bytes for file in source.files]
         made = [
             Block(index, store.uri, staging, section, slug(source.name), source.root, files=tuple(part))
-            for index, part in enumerate(parts)
+            for index, part in enumerate(work.split(source.files, sizes, work.number_of_blocks(section, sizes)))
         ]
         return made, source.refused, 0
     found, refused = _read_pydocs(progress)
     documents, unplaced = with_questions(found)
-    pieces = work.split(documents, [len(d.text) for d in documents], section.blocks)
+    sizes = [len(d.text) for d in documents]
     made = [
         Block(index, store.uri, staging, section, pydocs.SOURCE_NAME, documents=tuple(piece))
-        for index, piece in enumerate(pieces)
+        for index, piece in enumerate(work.split(documents, sizes, work.number_of_blocks(section, sizes)))
     ]
     return made, refused, unplaced
 
@@ -188,9 +226,9 @@ def _read_pydocs(progress: Progress) -> tuple[list[Document], list[Quarantined]]
     return pydocs.merge(scans), sorted(refused, key=lambda q: q.source)
 
 
-def _finish(blocks: Sequence[Block], cleaned: Cleaned, store: Store, progress: Progress) -> list[dict[str, Any]]:
+def _finish(blocks: Sequence[Block], kept: int, store: Store, progress: Progress) -> list[dict[str, Any]]:
     done = {block.index: work.finished_counts(store, block) for block in blocks}
-    progress.stage("redact and write", cleaned.kept, "documents")
+    progress.stage("write", kept, "documents")
     progress.advance(sum(counts["documents"] for counts in done.values() if counts))
     for row in _over_blocks([block for block in blocks if not done[block.index]], _finish_one):
         progress.advance(row["documents"])
@@ -210,12 +248,12 @@ def _summed(counts: Iterator[dict[str, int]]) -> dict[str, int]:
     return total
 
 
-def _nothing_kept(source: str, books: dict[str, Any], quarantined: Sequence[Quarantined]) -> BadInputError:
+def _nothing_kept(source: str, books: dict[str, Any], quarantined: Sequence[dict[str, Any]]) -> BadInputError:
     reasons = ", ".join(f"{name} {number}" for name, number in books["reasons"].items()) or "it is empty"
     return BadInputError(
         f"no document is left of {source}: {books['files_seen']} files seen, {books['files_quarantined']} quarantined, "
         f"{books['filtered']} records filtered ({reasons})",
-        counts=books, quarantined=[q.to_dict() for q in quarantined[:1000]],
+        counts=books, quarantined=list(quarantined[:1000]),
     )  # fmt: skip
 
 
@@ -228,6 +266,45 @@ def _finish_one(row: dict[str, Any]) -> dict[str, Any]:
     block = Block.from_json(row["block"])
     counts = work.finish_block(block)
     return {**counts, "index": block.index, "pii": json.dumps(counts["pii"])}
+
+
+def _find_duplicates(
+    uri: str,
+    folder: str,
+    blocks: Sequence[str],
+    forgotten: Tombstones,
+    refused: Sequence[Quarantined],
+    files_seen: int,
+) -> dict[str, Any]:
+    """The step between the passes, on a worker: nothing of the corpus comes to the driver but its books."""
+    store, made = Store(uri), [Block.from_json(text) for text in blocks]
+    cleaned = work.find_duplicates(store, made, forgotten)
+    dropped, quarantined = cleaned.left_out(), [*refused, *cleaned.quarantined]
+    for name, rows, schema in (
+        (report.QUARANTINE, quarantined, work.QUARANTINE_SCHEMA),
+        (report.DROPPED, dropped, work.DROPPED_SCHEMA),
+    ):
+        store.write(posixpath.join(folder, name), work.parquet_bytes([row.to_dict() for row in rows], schema))
+    return report.ledger(
+        files_seen=files_seen, kept=cleaned.kept, dropped=dropped, quarantined=quarantined, pii={}, words=0
+    )
+
+
+def _one_task(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Run ``function`` once on the cluster. Raises PlinthError as it raised it."""
+    try:
+        found: dict[str, Any] = ray.get(ray.remote(function).options(num_cpus=1).remote(*arguments))
+    except RayTaskError as error:
+        raise _cause(error) from None
+    return found
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """The error of ours that a task raised, without Ray's wrapping; else Ray's."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PlinthError):
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return cause or error
 
 
 def _over_blocks(
@@ -246,12 +323,7 @@ def _over_blocks(
     try:
         yield from rows.map(function).iter_rows()
     except RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, PlinthError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
+        raise _cause(error) from None
 
 
 def _quiet_ray_data() -> None:

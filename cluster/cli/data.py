@@ -34,6 +34,7 @@ def print_dataset(dataset: Manifest) -> None:
     rows = [(name, f"{counts[name]:,}") for name in ("records_in", "kept", "duplicates", "filtered", "quarantined")]
     rows += [(name, f"{counts[name]:,}") for name in ("files_seen", "files_read", "files_quarantined")]
     rows += [(name, f"{counts[name]:,}") for name in ("questions", "questions_unplaced") if counts.get(name)]
+    rows += [(name, f"{count:,}") for name, count in counts.items() if name.endswith(("_processed", "_reused"))]
     print_table("", ("records", "count"), rows, numeric=("count",))
     if counts.get("reasons"):
         reasons = sorted(counts["reasons"].items(), key=lambda item: -item[1])

@@ -299,6 +299,37 @@ class Store:
             self.write(self.alias_path(kind, name, alias), json.dumps({"history": history}, indent=1).encode())
 
     @contextmanager
+    def job(self) -> Iterator[None]:
+        """Tells ``collecting`` that work is in progress: what it has staged or is about to refer to must stay."""
+        with self._flock(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keeps jobs from starting while unreferenced artefacts are removed (object stores: nothing is kept out).
+
+        Raises:
+            EnvironmentFaultError: a job is running on this machine.
+        """
+        try:
+            with self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield
+        except BlockingIOError:
+            raise EnvironmentFaultError("a job is writing to the store: wait until it is done, then collect") from None
+
+    @contextmanager
+    def _flock(self, how: int) -> Iterator[None]:
+        if not self.local:
+            yield
+            return
+        with storage_errors(self.root):
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+            handle = open(self.path(".jobs.lock"), "w")  # noqa: SIM115 (held for the block)
+        with handle:
+            fcntl.flock(handle, how)
+            yield
+
+    @contextmanager
     def locked(self, *parts: str) -> Iterator[None]:
         """Serialises writers of one folder between processes of one machine (object stores: last writer wins)."""
         if not self.local:

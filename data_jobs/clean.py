@@ -1,0 +1,71 @@
+"""From one extracted record to a document worth keeping: normalise, judge, redact, sketch; a pure function of it.
+
+Each step is one line in ``clean_records``. What a record is left out for becomes its reason in the books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cluster.core.config import DataSection
+from cluster.core.records import Document, Dropped, Quarantined
+from data_jobs.dedup import fingerprint
+from data_jobs.extract import clean_title
+from data_jobs.forget import Tombstones, text_sha256
+from data_jobs.packs import Outcome
+from data_jobs.pii import redact
+from data_jobs.quality import count_words, judge
+from data_jobs.questions import clean_questions
+from data_jobs.text import normalise
+
+FORGOTTEN = "forgotten"
+
+
+def clean_records(records: Iterable[Document | Quarantined], section: DataSection, forgotten: Tombstones) -> Outcome:
+    """What becomes of the records of one item; depends on nothing but them, the settings and what was forgotten."""
+    outcome = Outcome()
+    for record in records:
+        if isinstance(record, Quarantined):
+            outcome.quarantined.append(record)
+            continue
+        document = normalised(record)
+        judgement = judge(document.text, section.min_words)
+        if not judgement.keep:
+            outcome.dropped.append(Dropped(document.id, document.source, "filtered", judgement.reason))
+            continue
+        document, found = redacted(document)
+        if is_forgotten(document, forgotten):
+            outcome.dropped.append(Dropped(document.id, document.source, "filtered", FORGOTTEN))
+            continue
+        sketch = fingerprint(document)
+        extra = {"exact": sketch.exact, "group": sketch.group, "minhash": sketch.minhash}
+        outcome.rows.append({**document.to_dict(), **extra, "words": count_words(document.text), "pii": found})
+    return outcome
+
+
+def normalised(record: Document) -> Document:
+    """The document with title, text and questions in their stored form."""
+    title, text = clean_title(normalise(record.title)), normalise(record.text)
+    steps = (*record.steps, "normalised") if text != record.text else record.steps
+    return replace(record, title=title, text=text, questions=clean_questions(record.questions), steps=steps)
+
+
+def redacted(document: Document) -> tuple[Document, list[str]]:
+    """The document without personal data, and the type of each piece taken out of title, text and questions."""
+    text, found = redact(document.text)
+    title, in_title = redact(document.title)
+    asked = [redact(question) for question in document.questions]
+    types = [finding.type for finding in (*found, *in_title, *(f for _, more in asked for f in more))]
+    steps = (*document.steps, *(f"redacted:{kind}" for kind in sorted(set(types))))
+    questions = clean_questions(question for question, _ in asked)
+    return replace(document, text=text, title=title, questions=questions, steps=steps), types
+
+
+def is_forgotten(document: Document, forgotten: Tombstones) -> bool:
+    if not forgotten:
+        return False
+    whole_file = document.file_sha256 if document.kind == "file" and document.span[:1] == (0,) else ""
+    return forgotten.covers(document.id, document.source_name, document.source) or forgotten.covers_content(
+        text_sha256(document.text), whole_file
+    )
