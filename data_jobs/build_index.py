@@ -24,9 +24,12 @@ from cluster.core.progress import Progress
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from data_jobs.dataset import read_documents
+from data_jobs.forget import read_tombstones
 from data_jobs.index_blocks import Block, cut, embed, with_enclosing
 from data_jobs.retrieval.model_files import ModelFiles, find_model
-from data_jobs.retrieval.snapshot import FORMAT, Unit, write_snapshot
+from data_jobs.retrieval.segments import FORMAT, KnownVectors, Unit
+from data_jobs.retrieval.snapshot import write_snapshot
+from data_jobs.update_index import known_vectors
 
 BLOCK_DOCUMENTS = 96
 WORKER_CPUS = 0.9  # a whole core each, and room for one task beside them
@@ -36,7 +39,8 @@ SOURCES = ("data_jobs/chunks.py", "data_jobs/sentences.py", "data_jobs/index_blo
 def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progress) -> Manifest:
     """Build and publish the index of a dataset; ray must be connected. Does not move the ``live`` alias.
 
-    An identical earlier build (same dataset version, embedder, chunker settings and code) is returned as it is.
+    An identical earlier build (same dataset version, embedder, chunker settings and code) is returned as it is. Texts
+    that the live or the newest version of this index holds are not embedded again. What was forgotten stays out.
 
     Raises:
         BadInputError: the dataset holds no document.
@@ -52,11 +56,17 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
         "chunk_tokens": section.chunk_tokens,
         "format": FORMAT,
     }
+    forgotten = read_tombstones(store)
+    if forgotten:
+        settings["forgotten"] = forgotten.key
     inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
     run_key = stable_hash({"kind": "indexes", "inputs": inputs, "config": settings, "code": source_hash(*SOURCES)})
     if found := store.find_run(run_key):
         return found
-    blocks = _blocks(read_documents(store, dataset))
+    documents_left = [d for d in read_documents(store, dataset) if not forgotten.covers(d.id, d.source_name, d.source)]
+    if not documents_left:
+        raise BadInputError(f"every document of {dataset.name}@{dataset.version} was forgotten: nothing to index")
+    blocks = _blocks(documents_left)
     staging = store.staging(f"{run_key}-blocks")
     chunks = _run_blocks(section, store, staging, blocks, progress)
     progress.stage("write index", None)
@@ -84,6 +94,7 @@ class EmbedWorker:
         self.store = Store(store_uri)
         self.files = find_model(section)
         self.embedder: Any = None
+        self.known: KnownVectors | None = None
 
     def ready(self) -> None:
         """Answered once the actor runs."""
@@ -98,7 +109,8 @@ class EmbedWorker:
             from data_jobs.retrieval.embedder import load_embedder
 
             self.embedder = load_embedder(self.section, threads=1)
-        block = embed(cut(documents, self.files, self.section), self.embedder, self.section.batch_size)
+            self.known = known_vectors(self.store, self.section.name, self.files.fingerprint)
+        block = embed(cut(documents, self.files, self.section), self.embedder, self.section.batch_size, self.known)
         self.store.write(path, block.to_bytes())
         return len(block.chunks)
 
@@ -217,6 +229,6 @@ def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFi
         folder = Path(scratch)
         texts = (chunks, aliases, questions)
         write_snapshot(folder, *texts, units, np.concatenate(vectors), files.identity, files.fingerprint)
-        for path in sorted(folder.iterdir()):
-            store.write(posixpath.join(output, path.name), path.read_bytes())
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            store.write(posixpath.join(output, path.relative_to(folder).as_posix()), path.read_bytes())
     return output

@@ -19,7 +19,7 @@ from cluster.core.records import Chunk, Document
 from data_jobs.chunks import chunk, embedded_text
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
-from data_jobs.retrieval.snapshot import CHUNK, QUESTION, SENTENCE, Unit
+from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE, KnownVectors, Unit
 from data_jobs.sentences import sentences
 
 UNIT_COLUMNS = 4
@@ -96,10 +96,16 @@ def cut(
     return [(d, c) for d, about in documents for c in chunk(d, files.count_tokens, limit, about)]
 
 
-def embed(pairs: Sequence[tuple[Document, Chunk]], embedder: Embedder, batch_size: int) -> Block:
+def embed(
+    pairs: Sequence[tuple[Document, Chunk]],
+    embedder: Embedder,
+    batch_size: int,
+    known: KnownVectors | None = None,
+) -> Block:
     """Embed every chunk (context and text), every sentence of the chunks and every question that a document answers;
     questions belong to its first chunk.
 
+    Texts that ``known`` holds (vectors of the same embedder) are not embedded again.
     Sentence vectors are made here because at query time they would cost a forward pass over every returned passage.
     """
     units: list[Unit] = []
@@ -115,11 +121,20 @@ def embed(pairs: Sequence[tuple[Document, Chunk]], embedder: Embedder, batch_siz
         questions.append(document.questions if first else ())
         units += [Unit(i, QUESTION, n, n + 1) for n in range(len(questions[i]))]
         texts += questions[i]
-    vectors = embedder.encode(texts, batch_size)
+    vectors = np.zeros((len(texts), embedder.dim), np.float16)
+    new = []
+    for i, text in enumerate(texts):
+        found = known.find(text) if known else None
+        if found is None:
+            new.append(i)
+        else:
+            vectors[i] = found
+    if new:
+        vectors[new] = embedder.encode([texts[i] for i in new], batch_size).astype(np.float16)
     return Block(
         tuple(c for _, c in pairs),
         tuple(d.aliases for d, _ in pairs),
         tuple(questions),
         tuple(units),
-        vectors.astype(np.float16),
+        vectors,
     )

@@ -308,7 +308,7 @@ def without_hidden_questions(snapshot: Any) -> Any:
                ("unit_chunk", "unit_kind", "unit_start", "unit_end", "vectors")}  # fmt: skip
     known = [tuple(q for q in own if q not in gone) for own, gone in zip(snapshot.questions, hidden, strict=True)]
     dense = {kind: stored for kind, stored in snapshot.dense.items() if kind != QUESTION}
-    return replace(snapshot, questions=known, dense=dense, **columns)
+    return replace(snapshot, questions=known, dense=dense, segments=(), **columns)
 
 
 def _over_parts(work: Work, parts: Sequence[Part]) -> Iterator[tuple[Part, list[Row]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ class DenseIndex:
     """Inner-product search over L2-normalised vectors, so scores are cosines.
 
     Args:
-        vectors: float32 [rows, dim]; above ``EXACT_UP_TO`` rows they are clustered into inverted lists, which takes
+        vectors: float [rows, dim]; above ``EXACT_UP_TO`` rows they are clustered into inverted lists, which takes
             about 10 s per 100,000 rows: save the result with the snapshot and ``load`` it.
     """
 
@@ -25,13 +26,14 @@ class DenseIndex:
 
         faiss.omp_set_num_threads(1)  # single queries are as fast or faster on one thread
         rows, dim = vectors.shape
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.index: Any = faiss.IndexFlatIP(dim)
         if is_large(rows):
             lists = max(1, min(int(4 * rows**0.5), rows // TRAINING_PER_LIST))
             self.index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
             sample = np.ascontiguousarray(vectors[:: max(1, rows // (lists * TRAINING_PER_LIST))])
             self.index.train(sample)
-        self.index.add(np.ascontiguousarray(vectors))
+        self.index.add(vectors)
         self._widen()
 
     @classmethod
@@ -59,11 +61,57 @@ class DenseIndex:
     def __len__(self) -> int:
         return int(self.index.ntotal)
 
-    def search(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and cosines of the ``k`` nearest, best first (fewer where there are fewer)."""
-        scores, rows = self.index.search(vector.reshape(1, -1), min(k, len(self)))
+    def search(self, vector: np.ndarray, k: int, only: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and cosines of the ``k`` nearest, best first (fewer where there are fewer).
+
+        Args:
+            only: a FAISS selector of the rows that may be found; all without it.
+        """
+        parameters: Any = None
+        if only is not None:
+            import faiss
+
+            if hasattr(self.index, "nprobe"):
+                parameters = faiss.SearchParametersIVF(sel=only, nprobe=self.index.nprobe)
+            else:
+                parameters = faiss.SearchParameters(sel=only)
+        scores, rows = self.index.search(vector.reshape(1, -1), min(k, len(self)), params=parameters)
         found = rows[0] >= 0
         return rows[0][found], scores[0][found]
+
+
+class PatchedDense:
+    """A stored index of which some rows are gone, and vectors beside it that are searched exactly; nothing is rebuilt.
+
+    Args:
+        base: the stored index; it is shared, never changed.
+        places: int [rows of base]: the row of the whole that each has now, -1 where it is gone.
+        extra: float [more rows, dim], the vectors beside it; extra_places: their rows of the whole.
+    """
+
+    def __init__(self, base: DenseIndex, places: np.ndarray, extra: np.ndarray, extra_places: np.ndarray) -> None:
+        faiss: Any = importlib.import_module("faiss")  # its type hints are those of the C++ behind it
+        self._base, self._places, self._extra_places = base, places, extra_places
+        alive = places >= 0
+        self._bits = np.packbits(alive, bitorder="little")  # kept: the selector only points to it
+        self._only = None if alive.all() else faiss.IDSelectorBitmap(self._bits)
+        self._extra = faiss.IndexFlatIP(extra.shape[1])
+        self._extra.add(np.ascontiguousarray(extra, dtype=np.float32))
+        self._length = int(alive.sum()) + len(extra)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def search(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As ``DenseIndex.search``."""
+        rows, scores = self._base.search(vector, k, self._only)
+        rows = self._places[rows]
+        if self._extra.ntotal:
+            more, found = self._extra.search(vector.reshape(1, -1), min(k, self._extra.ntotal))
+            rows = np.concatenate([rows, self._extra_places[found[0]]])
+            scores = np.concatenate([scores, more[0]])
+        order = np.argsort(-scores, kind="stable")[:k]
+        return rows[order], scores[order]
 
 
 def is_large(rows: int) -> bool:

@@ -31,56 +31,102 @@ class Field:
     b: float = B
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Terms of some rows, counted once: the slow part of an index, which a segment keeps between versions.
+
+    Attributes:
+        rows: number of rows.
+        words: the distinct terms.
+        fields: per field ``(term, row, count)`` of its postings, int32 each: ``term`` is a place in ``words``.
+        lengths: per field the number of terms of every row, int32 [rows].
+    """
+
+    rows: int
+    words: tuple[str, ...]
+    fields: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
+    lengths: tuple[np.ndarray, ...]
+
+
+def count(texts: Sequence[Sequence[str]]) -> Counted:
+    """Count the terms of rows given as one text per field (equal lengths)."""
+    places: dict[str, int] = {}
+    fields, lengths = [], []
+    for column in texts:
+        ids: list[int] = []
+        rows: list[int] = []
+        counts: list[int] = []
+        sizes = []
+        for row, text in enumerate(column):
+            found = Counter(terms(text))
+            sizes.append(found.total())
+            ids += [places.setdefault(term, len(places)) for term in found]
+            rows += [row] * len(found)
+            counts += found.values()
+        fields.append((np.array(ids, np.int32), np.array(rows, np.int32), np.array(counts, np.int32)))
+        lengths.append(np.array(sizes, np.int32))
+    return Counted(len(texts[0]) if texts else 0, tuple(places), tuple(fields), tuple(lengths))
+
+
 class Bm25:
     """A fielded BM25 index in memory.
 
     Args:
         fields: the searched fields.
-        texts: per field, the text of every row (equal lengths).
+        parts: counted rows (``count``), and which of each part's rows count (all where None). Statistics are those of
+            the rows that count, of all parts together: the same as if they had been counted at once.
     """
 
-    def __init__(self, fields: Sequence[Field], texts: Sequence[Sequence[str]]) -> None:
-        self.rows = len(texts[0]) if texts else 0
-        self.vocabulary: dict[str, int] = {}
-        counted = [[Counter(terms(text)) for text in column] for column in texts]
-        self._frequencies(counted)
-        self._postings(fields, counted)
+    def __init__(self, fields: Sequence[Field], parts: Sequence[tuple[Counted, np.ndarray | None]]) -> None:
+        self.rows = 0
+        joined: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in fields]
+        lengths: list[list[np.ndarray]] = [[] for _ in fields]
+        places: dict[str, int] = {}
+        for counted, kept in parts:
+            where = np.fromiter((places.setdefault(w, len(places)) for w in counted.words), np.int64)
+            at = np.arange(counted.rows) if kept is None else np.cumsum(kept) - 1
+            for number, (ids, rows, counts) in enumerate(counted.fields):
+                alive = slice(None) if kept is None else kept[rows]
+                joined[number].append((where[ids[alive]], at[rows[alive]] + self.rows, counts[alive]))
+                lengths[number].append(counted.lengths[number] if kept is None else counted.lengths[number][kept])
+            self.rows += counted.rows if kept is None else int(kept.sum())
+        self._postings(fields, joined, lengths, places)
 
-    def _frequencies(self, counted: list[list[Counter[str]]]) -> None:
-        frequency: Counter[str] = Counter()
-        for row in zip(*counted, strict=True):
-            frequency.update(set().union(*row))
-        self.vocabulary = {term: i for i, term in enumerate(frequency)}
-        counts = np.fromiter(frequency.values(), dtype=np.float64, count=len(frequency))
-        self.idf = np.log1p((self.rows - counts + 0.5) / (counts + 0.5)).astype(np.float32)
-
-    def _postings(self, fields: Sequence[Field], counted: list[list[Counter[str]]]) -> None:
-        ids: list[int] = []
-        rows: list[int] = []
-        impacts: list[float] = []
-        for field, column in zip(fields, counted, strict=True):
-            lengths = [sum(counts.values()) for counts in column]
-            average = sum(lengths) / max(1, len(lengths)) or 1.0
-            for row, counts in enumerate(column):
-                norm = K1 * (1 - field.b + field.b * lengths[row] / average)
-                for term, count in counts.items():
-                    ids.append(self.vocabulary[term])
-                    rows.append(row)
-                    impacts.append(field.weight * count * (K1 + 1) / (count + norm))
-        keys = np.asarray(ids, dtype=np.int64) * max(1, self.rows) + np.asarray(rows, dtype=np.int64)
-        order = np.argsort(keys, kind="stable")
+    def _postings(
+        self,
+        fields: Sequence[Field],
+        joined: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]],
+        lengths: list[list[np.ndarray]],
+        places: dict[str, int],
+    ) -> None:
+        keys, impacts = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for field, parts, sizes in zip(fields, joined, lengths, strict=True):
+            if not parts:
+                continue
+            ids, rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+            length = np.concatenate(sizes).astype(np.float64)
+            norm = K1 * (1 - field.b + field.b * length / ((float(length.mean()) if len(length) else 0.0) or 1.0))
+            impacts.append((field.weight * counts * (K1 + 1) / (counts + norm[rows])).astype(np.float32))
+            keys.append(ids * max(1, self.rows) + rows)
+        key, impact = np.concatenate(keys), np.concatenate(impacts)
+        order = np.argsort(key, kind="stable")
         # One posting per term and row: the fields' impacts are summed here, not at query time.
-        keys, first = np.unique(keys[order], return_index=True)
-        summed = np.add.reduceat(np.asarray(impacts, dtype=np.float32)[order], first) if len(first) else np.empty(0)
-        term_of = keys // max(1, self.rows)
-        self._rows = (keys % max(1, self.rows)).astype(np.int32)
-        self._impacts = (summed * self.idf[term_of]).astype(np.float32)
-        self._starts = np.searchsorted(term_of, np.arange(len(self.vocabulary) + 1))
+        key, first = np.unique(key[order], return_index=True)
+        summed = np.add.reduceat(impact[order], first) if len(first) else np.empty(0, np.float32)
+        term_of = key // max(1, self.rows)
+        frequency = np.bincount(term_of, minlength=len(places))
+        alive = frequency > 0
+        # A term that stood only in rows that do not count is unknown.
+        self.vocabulary = {term: place for place, term in enumerate(compress(places, alive))}
+        self.idf = np.log1p((self.rows - frequency[alive] + 0.5) / (frequency[alive] + 0.5)).astype(np.float32)
+        self._rows = (key % max(1, self.rows)).astype(np.int32)
+        self._starts = np.concatenate(([0], np.cumsum(frequency[alive])))
+        self._impacts = (summed * np.repeat(self.idf, frequency[alive])).astype(np.float32)
 
-    def without(self, rows: Sequence[int]) -> Bm25:
+    def without(self, rows: Sequence[int] | np.ndarray) -> Bm25:
         """This index as if ``rows`` held nothing: a term that stood only there is unknown, others keep their idf."""
         gone = np.zeros(self.rows, dtype=bool)
-        gone[list(rows)] = True
+        gone[np.asarray(rows, dtype=np.int64)] = True
         kept = ~gone[self._rows]
         left = np.add.reduceat(kept.astype(np.int64), self._starts[:-1]) if len(kept) else np.empty(0, np.int64)
         alive = left > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,14 +15,16 @@ from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, static
-from data_jobs.retrieval.lexical import Bm25, Field
+from data_jobs.retrieval.lexical import Bm25, Counted, Field, count
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from data_jobs.retrieval.snapshot import CHUNK, QUESTION, SENTENCE, Snapshot
+from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
+from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus
 
 FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0), Field("questions", 1.0, 0.4))
 BACKGROUND_ROWS = 2048
+MAX_LOOKED_PAST = 2000
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -40,20 +42,35 @@ class Searcher:
         self.embedder = embedder
         self.section = section
         chunks = snapshot.chunks
-        asked = ["\n".join(questions) for questions in snapshot.questions]
-        self.lexical = Bm25(FIELDS, [[c.context for c in chunks], [c.text for c in chunks], asked])
+        self.lexical = Bm25(FIELDS, _counted(snapshot))
+        self._seen = self.lexical
+        self._hidden = np.empty(0, dtype=np.int64)
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
         self._asked = _Asked(snapshot)
         self._rank = _static_ranks(snapshot)
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
-        self._background = np.ascontiguousarray(vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)])
-        self._sentences_of = _grouped(snapshot)
+        sample = vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)]
+        self._background = np.ascontiguousarray(sample, dtype=np.float32)
+        self._sentences = np.flatnonzero(snapshot.unit_kind == SENTENCE)
+        self._sentences = self._sentences[np.argsort(snapshot.unit_chunk[self._sentences], kind="stable")]
+        self._sentence_starts = np.searchsorted(
+            snapshot.unit_chunk[self._sentences], np.arange(len(chunks) + 1), side="left"
+        )
         self._rows_of: dict[str, list[int]] = {}
         for row, chunk in enumerate(chunks):
             self._rows_of.setdefault(chunk.document, []).append(row)
         self._thesaurus = load_thesaurus(section.synonyms)
+
+    def hide(self, documents: Collection[str]) -> None:
+        """Leave documents (ids) out of every search from now on, as if they were not in the index (forgetting).
+
+        Replaces what was hidden before. One assignment at the end, so that a search in another thread sees the old
+        set or the new one.
+        """
+        rows = np.array(sorted(row for name in documents for row in self._rows_of.get(name, ())), dtype=np.int64)
+        self._seen, self._hidden = (self.lexical.without(rows) if len(rows) else self.lexical), rows
 
     def search(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
         """Find the passages that best answer ``question``: at most ``k`` (default ``section.passages``).
@@ -67,23 +84,26 @@ class Searcher:
         with _timed(timings, "embed"):
             vector = self.embedder.encode([question], kind="query")[0]
         with _timed(timings, "lexical"):
-            hidden = [row for document in without for row in self._rows_of.get(document, ())]
-            index = self.lexical.without(hidden) if hidden else self.lexical
+            index, hidden = self._seen, self._hidden
+            if own := [row for document in without for row in self._rows_of.get(document, ())]:
+                index, hidden = index.without(own), np.union1d(hidden, own)
             terms = question_terms(question, index)
             related = self._thesaurus.related(index_terms(question))
             mass = max(terms.mass, 1e-6)
             said = index.scores(terms.weighted) / mass
             lexical = said + index.scores({t: w for t, w in related.items() if t not in terms.weighted}) / mass
         with _timed(timings, "dense"):
-            rows, _ = self.dense.search(vector, self.section.candidates)
-            rows = np.union1d(rows, self._asked.search(vector, self.section.candidates))
+            # What is hidden may be what is nearest: look far enough to find as many others.
+            wanted = self.section.candidates + min(len(hidden), MAX_LOOKED_PAST)
+            rows, _ = self.dense.search(vector, wanted)
+            rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
             rows = np.setdiff1d(np.union1d(rows, _best(lexical, self.section.candidates)), hidden)
-            cosines = self.snapshot.vectors[self._chunk_units[rows]] @ vector
+            cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
-            passages = self._passages(rows, (cosines, lexical[rows], asked), k or self.section.passages)
+            passages, places = self._passages(rows, (cosines, lexical[rows], asked), k or self.section.passages)
         with _timed(timings, "sentences"):
-            scored = self._scored_sentences(passages, vector, terms)
+            scored = self._scored_sentences(passages, places, vector, terms)
         with _timed(timings, "features"):
             top_sentence = max((s.dense for s in scored), default=0.0)
             strange = strange_words(question, index.vocabulary, self.embedder.count_tokens)
@@ -104,26 +124,27 @@ class Searcher:
             question, passages, sentences, found or {}, self.snapshot.version, self.snapshot.as_of, timings
         )
 
-    def _passages(self, rows: np.ndarray, evidence: Evidence, k: int) -> list[Passage]:
-        """The ``k`` best of the candidate ``rows``; ``evidence``: their cosines, BM25 and question cosines."""
+    def _passages(self, rows: np.ndarray, evidence: Evidence, k: int) -> tuple[list[Passage], list[int]]:
+        """The ``k`` best of the candidate ``rows``, and their rows; ``evidence``: cosines, BM25, question cosines."""
         scores = fused(*evidence, self._rank[rows])
         order = np.argsort(-scores, kind="stable")
         at = {int(rows[i]): int(i) for i in order}
         kept = diverse(list(at), self.snapshot.chunks, k)
-        return [
+        made = [
             _passage(self.snapshot.chunks[row], float(scores[at[row]]), *(float(part[at[row]]) for part in evidence))
             for row in kept
         ]
+        return made, kept
 
     def _scored_sentences(
-        self, passages: list[Passage], vector: np.ndarray, terms: QuestionTerms
+        self, passages: list[Passage], rows: list[int], vector: np.ndarray, terms: QuestionTerms
     ) -> list[ScoredSentence]:
         scored = []
-        for i, passage in enumerate(passages):
-            units = self._sentences_of.get(passage.chunk, ())
+        for i, (passage, row) in enumerate(zip(passages, rows, strict=True)):
+            units = self._sentences[self._sentence_starts[row] : self._sentence_starts[row + 1]]
             if not len(units):
                 continue
-            cosines = self.snapshot.vectors[units] @ vector
+            cosines = _cosines(self.snapshot.vectors, units, vector)
             for unit, cosine in zip(units, cosines, strict=True):
                 start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
                 text = passage.text[start - passage.start : end - passage.start]
@@ -161,7 +182,7 @@ class _Asked:
         wanted = np.zeros(self._chunks, dtype=bool)
         wanted[rows] = True
         mine = np.flatnonzero(wanted[self._chunk])
-        np.maximum.at(best, self._chunk[mine], self._vectors[mine] @ vector)
+        np.maximum.at(best, self._chunk[mine], _cosines(self._vectors, mine, vector))
         return best[rows]
 
 
@@ -192,13 +213,23 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
     return rows[scores[rows] > 0]
 
 
-def _grouped(snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """Sentence units per chunk id, in text order."""
-    units = np.flatnonzero(snapshot.unit_kind == SENTENCE)
-    groups: dict[str, list[int]] = {}
-    for unit in units:
-        groups.setdefault(snapshot.chunks[int(snapshot.unit_chunk[unit])].id, []).append(int(unit))
-    return {chunk: np.asarray(rows) for chunk, rows in groups.items()}
+def _cosines(vectors: np.ndarray, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Of a float32 vector and some rows, float32; stored vectors are half as long."""
+    return np.asarray(vectors[rows].astype(np.float32) @ vector)
+
+
+def _counted(snapshot: Snapshot) -> list[tuple[Counted, np.ndarray | None]]:
+    """The lexical counts of each segment, made where no earlier version left them; of the whole without segments."""
+    if not snapshot.segments:
+        return [(_count(snapshot.chunks, snapshot.questions), None)]
+    for segment, _ in snapshot.segments:
+        if segment.counted is None:
+            segment.counted = _count(segment.chunks, segment.questions)
+    return [(segment.counted, None if kept.all() else kept) for segment, kept in snapshot.segments]
+
+
+def _count(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]]) -> Counted:
+    return count([[c.context for c in chunks], [c.text for c in chunks], ["\n".join(own) for own in questions]])
 
 
 @contextmanager

@@ -1,17 +1,12 @@
-"""An index on disk: the chunks, what was embedded, and the vectors; loaded whole into memory for searching.
+"""An index version in memory: its segments as one list of chunks and vectors, deleted documents left out.
 
-Files: ``chunks.parquet`` (one row per chunk, with its document's aliases and, in a document's first chunk, the
-questions it answers), ``units.parquet`` (what each vector embeds: a chunk, a sentence or a question of it),
-``vectors.npy`` (float16 [units, dim], L2-normalised), ``meta.json`` (format and embedder), and where there are many
-chunks or questions ``dense.faiss`` and ``dense_questions.faiss``. They hold no times, hosts or random ids, so equal
-inputs give equal bytes and thus an equal version. The lexical index is rebuilt from the chunks at load: that takes
-about a second for 10,000 chunks and leaves no second copy to keep consistent.
+What is loaded equals a rebuilt index of the same documents but for the order of its rows, so searching knows nothing of
+segments. Segments that an earlier version had too are not read again. The lexical index is made from the chunks at
+load: that takes about a second for 10,000 chunks and leaves no second copy to keep consistent.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,25 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from cluster.core.errors import IncompatibleError, IntegrityError
+from cluster.core.errors import IncompatibleError
 from cluster.core.records import Chunk, Manifest
-from data_jobs.parquet import read_table
-from data_jobs.retrieval.dense import DenseIndex, is_large
+from data_jobs.retrieval.dense import DenseIndex, PatchedDense
+from data_jobs.retrieval.segments import (
+    CHUNK,
+    DENSE_FILES,
+    FORMAT,
+    QUESTION,
+    SENTENCE,
+    Meta,
+    Segment,
+    Unit,
+    write_segment,
+)
 
-FORMAT = 3
-CHUNK, SENTENCE, QUESTION = 0, 1, 2
-DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One embedded text: ``kind`` CHUNK (context and text), SENTENCE or QUESTION; offsets are in the document's text,
-    of a QUESTION ``[n, n + 1)`` for the chunk's n-th."""
-
-    chunk: int
-    kind: int
-    start: int
-    end: int
+__all__ = ["CHUNK", "FORMAT", "QUESTION", "SENTENCE", "Snapshot", "Unit", "write_snapshot"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +41,11 @@ class Snapshot:
         aliases: per chunk, other accepted names of its document.
         questions: per chunk, the questions its document answers (of its first chunk; empty for the others).
         unit_chunk, unit_kind, unit_start, unit_end: the units' columns, int32 [units].
-        vectors: float32 [units, dim], L2-normalised.
+        vectors: float16 or float32 [units, dim], L2-normalised.
         version, as_of: manifest version and creation time.
-        meta: the content of meta.json.
+        meta: embedder and segments.
         dense: by kind of unit, the stored index over its vectors, where there are too many to index at load.
+        segments: what was loaded, and per segment which of its chunks count (bool [chunks]).
     """
 
     chunks: list[Chunk]
@@ -65,47 +58,86 @@ class Snapshot:
     vectors: np.ndarray
     version: str = ""
     as_of: str = ""
-    meta: dict[str, Any] = field(default_factory=dict)
-    dense: dict[int, DenseIndex] = field(default_factory=dict)
+    meta: Meta | None = None
+    dense: dict[int, DenseIndex | PatchedDense] = field(default_factory=dict)
+    segments: tuple[tuple[Segment, np.ndarray], ...] = ()
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, embedder_fingerprint: str) -> Snapshot:
+    def load(
+        cls, folder: Path, manifest: Manifest, embedder_fingerprint: str, earlier: Snapshot | None = None
+    ) -> Snapshot:
         """Load a verified folder (``Store.fetch``).
+
+        Args:
+            earlier: a version loaded before, whose segments are used again where this one has them too.
 
         Raises:
             IncompatibleError: built with another embedder, or by another format of this program.
             IntegrityError: files that contradict each other.
         """
-        meta = json.loads((folder / "meta.json").read_text())
-        if meta["format"] != FORMAT:
+        meta = Meta.read(folder, manifest.version)
+        if meta.fingerprint != embedder_fingerprint:
             raise IncompatibleError(
-                f"index {manifest.version} has format {meta['format']}, this program reads {FORMAT}"
-            )
-        if meta["fingerprint"] != embedder_fingerprint:
-            raise IncompatibleError(
-                f"index {manifest.name}@{manifest.version} was built with the embedder {meta['embedder'].get('name')} "
-                f"({meta['fingerprint']}), the loaded one is {embedder_fingerprint}: rebuild the index or set "
+                f"index {manifest.name}@{manifest.version} was built with the embedder {meta.embedder.get('name')} "
+                f"({meta.fingerprint}), the loaded one is {embedder_fingerprint}: rebuild the index or set "
                 "index.embedder to the one it was built with",
                 index=manifest.version,
             )
+        held = {segment.id: segment for segment, _ in earlier.segments} if earlier else {}
+        parts = []
+        for ref in meta.segments:
+            segment = held.get(ref.id) or Segment.load(folder / ref.id)
+            gone = set(ref.gone)
+            parts.append((segment, np.array([c.document not in gone for c in segment.chunks], dtype=bool)))
+        return _merged(parts, manifest, meta)
 
-        table = read_table(folder / "chunks.parquet")
-        aliases, questions = (
-            [tuple(values) for values in table.column(name).to_pylist()] for name in ("aliases", "questions")
-        )
-        chunks = [Chunk(**row) for row in table.drop_columns(["aliases", "questions"]).to_pylist()]
-        units = read_table(folder / "units.parquet")
-        columns = [units.column(name).to_numpy().astype(np.int32) for name in ("chunk", "kind", "start", "end")]
-        vectors = np.load(folder / "vectors.npy", allow_pickle=False).astype(np.float32)
-        if len(vectors) != len(columns[0]) or (len(vectors) and columns[0].max() >= len(chunks)):
-            raise IntegrityError(f"index {manifest.version}: {len(vectors)} vectors do not fit its units and chunks")
-        chunk, kind, start, end = columns
-        dense = {of: DenseIndex.load(folder / name) for of, name in DENSE_FILES.items() if (folder / name).exists()}
-        for of, stored in dense.items():
-            if len(stored) != int((kind == of).sum()):
-                raise IntegrityError(f"index {manifest.version}: {DENSE_FILES[of]} does not fit its units")
-        version, as_of = manifest.version, manifest.created_at
-        return cls(chunks, aliases, questions, chunk, kind, start, end, vectors, version, as_of, meta, dense)
+
+def _merged(parts: Sequence[tuple[Segment, np.ndarray]], manifest: Manifest, meta: Meta) -> Snapshot:
+    chunks: list[Chunk] = []
+    aliases: list[tuple[str, ...]] = []
+    questions: list[tuple[str, ...]] = []
+    units, vectors, kept_units = [np.empty((4, 0), np.int32)], [np.empty((0, meta.dim), np.float16)], []
+    for segment, kept in parts:
+        places = (np.cumsum(kept) - 1 + len(chunks)).astype(np.int32)
+        alive = kept[segment.units[0]] if segment.units.size else np.empty(0, bool)
+        columns = segment.units if alive.all() else segment.units[:, alive]
+        units.append(np.concatenate([places[columns[:1]], columns[1:]]))
+        vectors.append(segment.vectors if alive.all() else segment.vectors[alive])
+        kept_units.append(alive)
+        rows = range(len(segment.chunks)) if kept.all() else np.flatnonzero(kept).tolist()
+        chunks += [segment.chunks[row] for row in rows]
+        aliases += [segment.aliases[row] for row in rows]
+        questions += [segment.questions[row] for row in rows]
+    chunk, kind, start, end = np.concatenate(units, axis=1)
+    every = vectors[1] if len(vectors) == 2 else np.concatenate(vectors)
+    dense = {of: made for of in DENSE_FILES if (made := _dense(parts, kept_units, of)) is not None}
+    about = (manifest.version, manifest.created_at, meta, dense, tuple(parts))
+    return Snapshot(chunks, aliases, questions, chunk, kind, start, end, every, *about)
+
+
+def _dense(
+    parts: Sequence[tuple[Segment, np.ndarray]], kept_units: Sequence[np.ndarray], kind: int
+) -> DenseIndex | PatchedDense | None:
+    """The stored index of the largest segment that has one, patched by what was deleted from it and added beside it."""
+    stored = [i for i, (segment, _) in enumerate(parts) if kind in segment.dense]
+    if not stored:
+        return None
+    base = max(stored, key=lambda i: len(parts[i][0].dense[kind]))
+    of_kind = [segment.units[1] == kind for segment, _ in parts]
+    alive = [kept[mine] for kept, mine in zip(kept_units, of_kind, strict=True)]
+    if len(parts) == 1 and alive[0].all():
+        return parts[0][0].dense[kind]
+    first = np.cumsum([0, *(int(kept.sum()) for kept in alive)])
+    beside = [i for i in range(len(parts)) if i != base]
+    extra = [parts[i][0].vectors[of_kind[i]][alive[i]] for i in beside]
+    places = [np.arange(first[i], first[i + 1]) for i in beside]
+    dim = parts[base][0].vectors.shape[1]
+    return PatchedDense(
+        parts[base][0].dense[kind],
+        np.where(alive[base], np.cumsum(alive[base]) - 1 + first[base], -1),
+        np.concatenate(extra) if extra else np.empty((0, dim), np.float16),
+        np.concatenate(places) if places else np.empty(0, np.int64),
+    )
 
 
 def write_snapshot(
@@ -118,7 +150,7 @@ def write_snapshot(
     identity: dict[str, Any],
     fingerprint: str,
 ) -> None:
-    """Write an index's files into ``folder`` (staging; ``Store.publish`` makes it an artefact).
+    """Write an index of one segment into ``folder`` (staging; ``Store.publish`` makes it an artefact).
 
     Args:
         folder: an existing local folder.
@@ -127,29 +159,5 @@ def write_snapshot(
         vectors: float [units, dim], L2-normalised.
         identity, fingerprint: of the embedder.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if len(units) != len(vectors) or not len(chunks) == len(aliases) == len(questions):
-        raise IntegrityError(f"{len(units)} units with {len(vectors)} vectors, {len(chunks)} chunks: counts differ")
-    names = list(Chunk.__dataclass_fields__)
-    types = {"start": pa.int64(), "end": pa.int64(), "prior": pa.float64()}
-    columns: dict[str, Any] = {
-        name: pa.array([getattr(c, name) for c in chunks], types.get(name, pa.string())) for name in names
-    }
-    for name, lists in (("aliases", aliases), ("questions", questions)):
-        columns[name] = pa.array([list(values) for values in lists], pa.list_(pa.string()))
-    pq.write_table(pa.table(columns), folder / "chunks.parquet", compression="zstd")
-    parts = {
-        name: pa.array([getattr(u, name) for u in units], pa.int32()) for name in ("chunk", "kind", "start", "end")
-    }
-    pq.write_table(pa.table(parts), folder / "units.parquet", compression="zstd")
-    np.save(folder / "vectors.npy", np.asarray(vectors, dtype=np.float16), allow_pickle=False)
-    for kind, file in DENSE_FILES.items():
-        rows = [i for i, unit in enumerate(units) if unit.kind == kind]
-        if is_large(len(rows)):
-            DenseIndex(np.asarray(vectors)[rows].astype(np.float32)).save(folder / file)
-    meta = {"format": FORMAT, "embedder": identity, "fingerprint": fingerprint, "dim": int(np.shape(vectors)[1])}
-    temporary = folder / "meta.json.tmp"
-    temporary.write_text(json.dumps(meta, indent=1, sort_keys=True))
-    os.replace(temporary, folder / "meta.json")
+    ref = write_segment(folder, chunks, aliases, questions, units, vectors)
+    Meta(identity, fingerprint, int(np.shape(vectors)[1]), (ref,)).write(folder)

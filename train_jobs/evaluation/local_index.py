@@ -27,6 +27,7 @@ class RememberingEmbedder:
 
     def __init__(self, inner: Embedder, cache: Path, name: str) -> None:
         self.inner = inner
+        self.dim = inner.dim
         self.path = cache / f"{name}-{inner.fingerprint}.npz"
         self.vectors: dict[str, np.ndarray] = {}
         if self.path.exists():

@@ -8,11 +8,11 @@ import pytest
 
 from data_jobs.retrieval.analysis import expand, is_identifier, joined, terms, words
 from data_jobs.retrieval.features import question_terms
-from data_jobs.retrieval.lexical import K1, B, Bm25, Field
+from data_jobs.retrieval.lexical import K1, B, Bm25, Field, count
 
 
 def index(*texts: str) -> Bm25:
-    return Bm25((Field("text", 1.0),), [texts])
+    return Bm25((Field("text", 1.0),), [(count([texts]), None)])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,8 @@ def test_scores_follow_the_formula() -> None:
 
 
 def test_fields_add_up_with_their_weights() -> None:
-    both = Bm25((Field("title", 2.0, 0.0), Field("text", 1.0, 0.0)), [["apple", "pear"], ["apple", "apple"]])
+    counted = count([["apple", "pear"], ["apple", "apple"]])
+    both = Bm25((Field("title", 2.0, 0.0), Field("text", 1.0, 0.0)), [(counted, None)])
     only_text, both_fields = both.scores({"appl": 1.0})[[1, 0]]
     assert both_fields == pytest.approx(3 * only_text, rel=1e-5)
 

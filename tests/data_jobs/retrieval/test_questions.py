@@ -116,7 +116,7 @@ def test_many_questions_are_stored_clustered_and_found(
         for at, topic in enumerate(topics)
     ]  # fmt: skip
     store, manifest = publish(documents)
-    assert {"dense_questions.faiss"} == {f.path for f in manifest.files if f.path.endswith(".faiss")}
+    assert {"dense_questions.faiss"} == {Path(f.path).name for f in manifest.files if f.path.endswith(".faiss")}
     snapshot = Snapshot.load(store.fetch(manifest, tmp_path), manifest, embedder.fingerprint)
     found = Searcher(snapshot, embedder, RetrievalSection(candidates=5)).search("reading on violins, part 3")
     assert found.passages[0].document == "violins.md"

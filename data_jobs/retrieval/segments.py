@@ -1,0 +1,231 @@
+"""Segments: the immutable parts an index version is made of.
+
+A segment is a folder named by the hash of its files: ``chunks.parquet`` (one row per chunk, with its document's aliases
+and, in a document's first chunk, the questions it answers), ``units.parquet`` (what each vector embeds: a chunk, a
+sentence or a question of it), ``vectors.npy`` (float16 [units, dim], L2-normalised), ``keys.npy`` (hashes of the
+embedded texts, so that a later build embeds only what is new), and where there are many chunks or questions
+``dense.faiss`` and ``dense_questions.faiss``. They hold no times, hosts or random ids: equal inputs give equal bytes.
+
+``meta.json`` of a version lists its segments in order, each with the documents that no longer count in it because they
+were deleted or stand, newer, in a later segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.core.errors import IncompatibleError, IntegrityError
+from cluster.core.records import Chunk
+from data_jobs.chunks import embedded_text
+from data_jobs.parquet import read_table
+from data_jobs.retrieval.dense import DenseIndex, is_large
+
+FORMAT = 4
+CHUNK, SENTENCE, QUESTION = 0, 1, 2
+DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
+META = "meta.json"
+KEY_BYTES = 16
+_COLUMNS = ("chunk", "kind", "start", "end")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One embedded text: ``kind`` CHUNK (context and text), SENTENCE or QUESTION; offsets are in the document's text,
+    of a QUESTION ``[n, n + 1)`` for the chunk's n-th."""
+
+    chunk: int
+    kind: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class SegmentRef:
+    """A segment as a version uses it.
+
+    Attributes:
+        id: hash of its files, and the name of its folder.
+        chunks, documents: what it holds, ``gone`` included.
+        gone: ids of its documents that do not count (any more), sorted.
+    """
+
+    id: str
+    chunks: int
+    documents: int
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What ``meta.json`` says: which embedder, and which segments in which order."""
+
+    embedder: dict[str, Any]
+    fingerprint: str
+    dim: int
+    segments: tuple[SegmentRef, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        rows = [{**vars(ref), "gone": list(ref.gone)} for ref in self.segments]
+        body = {"format": FORMAT, **vars(self), "segments": rows}
+        temporary = folder / f"{META}.tmp"
+        temporary.write_text(json.dumps(body, indent=1, sort_keys=True))
+        os.replace(temporary, folder / META)
+
+    @classmethod
+    def read(cls, folder: Path, version: str) -> Meta:
+        """Raises IncompatibleError where another format wrote it."""
+        body = json.loads((folder / META).read_text())
+        if body.pop("format") != FORMAT:
+            raise IncompatibleError(f"index {version} has another format than {FORMAT}, which this program reads")
+        refs = tuple(SegmentRef(**{**row, "gone": tuple(row["gone"])}) for row in body.pop("segments"))
+        return cls(**body, segments=refs)
+
+
+@dataclass
+class Segment:
+    """A loaded segment.
+
+    Attributes:
+        chunks, aliases, questions: every chunk, the aliases of its document and its questions, same lengths.
+        units: int32 [4, units]: chunk (a row of this segment), kind, start, end.
+        vectors: float16 [units, dim].
+        keys: uint8 [units, KEY_BYTES], hashes of the embedded texts.
+        dense: by kind of unit, the stored index over its vectors.
+        counted: the lexical index's counts of this segment, kept by who makes them (``lexical.count``).
+    """
+
+    id: str
+    chunks: list[Chunk]
+    aliases: list[tuple[str, ...]]
+    questions: list[tuple[str, ...]]
+    units: np.ndarray
+    vectors: np.ndarray
+    keys: np.ndarray
+    dense: dict[int, DenseIndex] = field(default_factory=dict)
+    counted: Any = None
+
+    @classmethod
+    def load(cls, folder: Path) -> Segment:
+        """Read a segment whose bytes were verified.
+
+        Raises:
+            IntegrityError: files that contradict each other.
+        """
+        table = read_table(folder / "chunks.parquet")
+        aliases, questions = (
+            [tuple(values) for values in table.column(name).to_pylist()] for name in ("aliases", "questions")
+        )
+        chunks = [Chunk(**row) for row in table.drop_columns(["aliases", "questions"]).to_pylist()]
+        rows = read_table(folder / "units.parquet")
+        units = np.stack([rows.column(name).to_numpy().astype(np.int32) for name in _COLUMNS])
+        vectors = np.load(folder / "vectors.npy", allow_pickle=False)
+        keys = np.load(folder / "keys.npy", allow_pickle=False)
+        if not len(vectors) == len(keys) == units.shape[1] or (len(vectors) and units[0].max() >= len(chunks)):
+            raise IntegrityError(f"segment {folder.name}: {len(vectors)} vectors do not fit its units and chunks")
+        dense = {of: DenseIndex.load(folder / name) for of, name in DENSE_FILES.items() if (folder / name).exists()}
+        for of, stored in dense.items():
+            if len(stored) != int((units[1] == of).sum()):
+                raise IntegrityError(f"segment {folder.name}: {DENSE_FILES[of]} does not fit its units")
+        return cls(folder.name, chunks, aliases, questions, units, vectors, keys, dense)
+
+
+def unit_texts(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]], units: Sequence[Unit]) -> Iterator[str]:
+    """The text that each unit embeds, in their order."""
+    for unit in units:
+        chunk = chunks[unit.chunk]
+        if unit.kind == CHUNK:
+            yield embedded_text(chunk)
+        elif unit.kind == SENTENCE:
+            yield chunk.text[unit.start - chunk.start : unit.end - chunk.start]
+        else:
+            yield questions[unit.chunk][unit.start]
+
+
+def text_key(text: str) -> bytes:
+    """What an embedded text is found by again: KEY_BYTES of its sha256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
+
+
+def write_segment(
+    folder: Path,
+    chunks: Sequence[Chunk],
+    aliases: Sequence[Sequence[str]],
+    questions: Sequence[Sequence[str]],
+    units: Sequence[Unit],
+    vectors: np.ndarray,
+    gone: Sequence[str] = (),
+) -> SegmentRef:
+    """Write one segment as a folder of its own below ``folder``; see ``snapshot.write_snapshot`` for the arguments."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if len(units) != len(vectors) or not len(chunks) == len(aliases) == len(questions):
+        raise IntegrityError(f"{len(units)} units with {len(vectors)} vectors, {len(chunks)} chunks: counts differ")
+    into = folder / "segment.new"
+    into.mkdir()
+    types = {"start": pa.int64(), "end": pa.int64(), "prior": pa.float64()}
+    columns: dict[str, Any] = {
+        name: pa.array([getattr(c, name) for c in chunks], types.get(name, pa.string()))
+        for name in Chunk.__dataclass_fields__
+    }
+    for name, lists in (("aliases", aliases), ("questions", questions)):
+        columns[name] = pa.array([list(values) for values in lists], pa.list_(pa.string()))
+    pq.write_table(pa.table(columns), into / "chunks.parquet", compression="zstd")
+    parts = {name: pa.array([getattr(u, name) for u in units], pa.int32()) for name in _COLUMNS}
+    pq.write_table(pa.table(parts), into / "units.parquet", compression="zstd")
+    np.save(into / "vectors.npy", np.asarray(vectors, dtype=np.float16), allow_pickle=False)
+    keys = b"".join(map(text_key, unit_texts(chunks, questions, units)))
+    np.save(into / "keys.npy", np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES), allow_pickle=False)
+    for kind, file in DENSE_FILES.items():
+        rows = [i for i, unit in enumerate(units) if unit.kind == kind]
+        if is_large(len(rows)):
+            DenseIndex(np.asarray(vectors)[rows]).save(into / file)
+    digest = hashlib.sha256()
+    for path in sorted(into.iterdir()):
+        with path.open("rb") as handle:
+            digest.update(f"{path.name}\0{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
+    name = digest.hexdigest()[:12]
+    os.rename(into, folder / name)
+    documents = len({c.document for c in chunks})
+    return SegmentRef(name, len(chunks), documents, tuple(sorted(gone)))
+
+
+class KnownVectors:
+    """Vectors of earlier versions by the text they embed; only for the same embedder (compare fingerprints)."""
+
+    def __init__(self, keys: Sequence[np.ndarray], vectors: Sequence[np.ndarray]) -> None:
+        joined = np.concatenate(keys).view(np.uint64).reshape(-1, 2) if keys else np.empty((0, 2), np.uint64)
+        order = np.argsort(joined[:, 0], kind="stable")
+        self._first, self._second = joined[order, 0], joined[order, 1]
+        self._at = order
+        self._starts = np.cumsum([0, *(len(part) for part in vectors)])
+        self._vectors = list(vectors)
+
+    @classmethod
+    def read(cls, folders: Sequence[Path]) -> KnownVectors:
+        """Of verified segment folders; the vectors stay on disk until asked for."""
+        keys = [np.load(folder / "keys.npy", allow_pickle=False) for folder in folders]
+        return cls(keys, [np.load(f / "vectors.npy", mmap_mode="r", allow_pickle=False) for f in folders])
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def find(self, text: str) -> np.ndarray | None:
+        """The float16 vector of a text, or None."""
+        first, second = np.frombuffer(text_key(text), np.uint64)
+        at = int(np.searchsorted(self._first, first))
+        while at < len(self._first) and self._first[at] == first:
+            if self._second[at] == second:
+                row = int(self._at[at])
+                part = int(np.searchsorted(self._starts, row, side="right")) - 1
+                return np.asarray(self._vectors[part][row - self._starts[part]])
+            at += 1
+        return None
