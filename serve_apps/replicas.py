@@ -33,13 +33,13 @@ class GuardReplica:
     """Checks what comes in and what goes out. Stateless."""
 
     def __init__(self, config: PlinthConfig) -> None:
-        self._section = config.serve
+        self._section, self._types = config.serve, config.data.redact
 
     async def check_input(self, texts: list[str]) -> list[InputCheck]:
-        return check_input(texts, self._section)
+        return check_input(texts, self._section, self._types)
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
-        return check_output(texts)
+        return check_output(texts, self._types)
 
 
 class RetrieverReplica:

@@ -71,7 +71,7 @@ class DataSection(Section):
     min_words: int = Field(3, ge=0)
     """Documents with fewer words are filtered."""
     quality: Literal["documentation", "web"] = "documentation"
-    """Which rules judge a text: loose ones for documentation, or the published ones (Gopher, C4, FineWeb) for web pages."""
+    """Rules that judge a text: loose ones for documentation, or the published ones (Gopher, C4, FineWeb) for web pages."""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes of the languages to keep; empty keeps all. Texts whose language cannot be told always stay."""
     decontaminate: tuple[str, ...] = ()

@@ -13,10 +13,11 @@ Policy, each rule with its action:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cluster.core.config import ServeSection
 from cluster.core.records import Verdict
+from data_jobs.pii import DEFAULT_TYPES
 from serve_apps.collaborators import InputCheck
 from serve_apps.guards.characters import encodable, has_control, visible
 from serve_apps.guards.personal import personal_spans, rule
@@ -25,13 +26,15 @@ from serve_apps.guards.window import Placeholders
 STAGE = "guard_in"
 
 
-def check_input(texts: Sequence[str], section: ServeSection) -> list[InputCheck]:
+def check_input(
+    texts: Sequence[str], section: ServeSection, types: Collection[str] = DEFAULT_TYPES
+) -> list[InputCheck]:
     """Check the texts of one request, in order."""
     placeholders = Placeholders()
-    return [_check(text, section, placeholders) for text in texts]
+    return [_check(text, section, types, placeholders) for text in texts]
 
 
-def _check(text: str, section: ServeSection, placeholders: Placeholders) -> InputCheck:
+def _check(text: str, section: ServeSection, types: Collection[str], placeholders: Placeholders) -> InputCheck:
     if not encodable(text):
         return _blocked("encoding", "the text holds a NUL or half a surrogate pair")
     if len(text) > section.max_prompt_chars:
@@ -42,7 +45,7 @@ def _check(text: str, section: ServeSection, placeholders: Placeholders) -> Inpu
         verdicts.append(Verdict(STAGE, "redact", "control_characters", "control characters were removed"))
     elif seen != text:
         verdicts.append(Verdict(STAGE, "redact", "invisible_characters", "invisible characters were removed"))
-    spans = personal_spans(seen)
+    spans = personal_spans(seen, types)
     for name, kind in sorted({(rule(span), span.type) for span in spans}):
         verdicts.append(Verdict(STAGE, "redact", name, f"personal data was replaced by <{kind}_n>"))
     return InputCheck(placeholders.redact(seen, spans), tuple(verdicts))

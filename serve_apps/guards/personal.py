@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from data_jobs.pii import MAX_ENTITY_CHARS, find
+from collections.abc import Collection
+
+from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, find
 from serve_apps.collaborators import Span
 from serve_apps.guards.characters import folded
 
 LONGEST = MAX_ENTITY_CHARS
 
 
-def personal_spans(text: str) -> tuple[Span, ...]:
-    """PII in ``text``, sorted, not overlapping, at most LONGEST characters each."""
+def personal_spans(text: str, types: Collection[str] = DEFAULT_TYPES) -> tuple[Span, ...]:
+    """PII of these types in ``text``, sorted, not overlapping, at most LONGEST characters each."""
     form, places = folded(text)
-    found = find(form)
+    found = find(form, types)
     if places is None:
         return tuple(Span(f.type, f.start, f.end) for f in found)
     spans: list[Span] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.conftest import needs
 SYNTH = Path(__file__).parents[2].parent / "shared/data/pii_presidio_synth/synth_v2.jsonl"
 GOLD = {
     "PHONE_NUMBER": "PHONE", "CREDIT_CARD": "CARD", "US_SSN": "SSN", "IBAN_CODE": "IBAN", "IP_ADDRESS": "IP",
-    "EMAIL_ADDRESS": "EMAIL",
+    "EMAIL_ADDRESS": "EMAIL", "US_DRIVER_LICENSE": "NATIONAL_ID", "STREET_ADDRESS": "ADDRESS",
 }  # fmt: skip
 KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA7bq\n" * 40 + "-----END RSA PRIVATE KEY-----"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
@@ -195,6 +196,72 @@ def test_hostile_text_costs_linear_time(unit: str) -> None:
         return min(times)
 
     assert cost(100_000) < 0.05 or cost(100_000) < 50 * cost(10_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("PHONE", "(99) 645-7911"), ("PHONE", "60-56-85-91"), ("PHONE", "21 284 698 2548"), ("PHONE", "432 03 163"),
+        ("NATIONAL_ID", "12345678Z"), ("NATIONAL_ID", "X1234567L"), ("NATIONAL_ID", "529.982.247-25"),
+        ("NATIONAL_ID", "756.9217.0769.85"), ("NATIONAL_ID", "85.07.30-033.28"), ("NATIONAL_ID", "184127645108946"),
+        ("NATIONAL_ID", "811218-9876"), ("NATIONAL_ID", "131052-308T"), ("NATIONAL_ID", "AB 12 34 56 C"),
+        ("NATIONAL_ID", "RSSMRA85T10A562S"), ("NATIONAL_ID", "2341 2341 2346"),
+        ("ADDRESS", "221B Baker Street"), ("ADDRESS", "1600 Pennsylvania Avenue, Washington, DC 20500"),
+        ("ADDRESS", "Hauptstraße 12"), ("ADDRESS", "35 rue des Lilas"), ("ADDRESS", "Calle Mayor 5"),
+        ("ADDRESS", "Storgatan 5"), ("ADDRESS", "P.O. Box 1234"), ("ADDRESS", "PSC 1234, Box 567\nAPO AE 09012"),
+    ],
+)  # fmt: skip
+def test_more_types_are_found_whole(kind: str, value: str) -> None:
+    assert redact(f"As discussed, {value} is what I have; thanks.")[0] == (
+        f"As discussed, <{kind}_1> is what I have; thanks."
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "kind"),
+    [
+        ("please call me tomorrow: ", "PHONE"), ("my number is ", "PHONE"), ("the message went to ", "PHONE"),
+        ("my account at the phone company is account ", None), ("order ", None), ("", None), ("in total ", None),
+    ],
+)  # fmt: skip
+def test_plain_groups_of_digits_are_phones_where_a_word_says_so(before: str, kind: str | None) -> None:
+    found = [f.type for f in find(f"So {before}467 3395 as I said")]
+    assert found == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize(
+    "value", ["12345678A", "529.982.247-26", "756.9217.0769.84", "184127645108945", "131052-308U", "RSSMRA85T10A562T"]
+)
+def test_national_ids_with_a_wrong_check_digit_are_none(value: str) -> None:
+    assert not [f for f in find(f"As discussed, {value} is it") if f.type == "NATIONAL_ID"]
+
+
+def test_ids_that_are_named() -> None:
+    assert redact("passport number: X1234567, driver's license F162823540116")[0] == (
+        "passport number: <NATIONAL_ID_1>, driver's license <NATIONAL_ID_2>"
+    )
+
+
+def test_urls_are_found_only_when_asked_for() -> None:
+    text = "see https://www.python.org/dev/(x), www.acme.io. and acme.co.uk; not os.name or setup.py"
+    assert find(text) == []
+    urls = [text[f.start : f.end] for f in find(text, ["URL"])]
+    assert urls == ["https://www.python.org/dev/(x)", "www.acme.io", "acme.co.uk"]
+
+
+def test_a_type_that_is_not_asked_for_is_not_taken_for_another() -> None:
+    text = "card 4111 1111 1111 1111, mail ann@corp.io"
+    assert [f.type for f in find(text)] == ["CARD", "EMAIL"]
+    assert [f.type for f in find(text, ["PHONE", "EMAIL"])] == ["EMAIL"]
+
+
+def test_names_come_from_a_finder_and_never_inside_something_else() -> None:
+    class Names:
+        def spans(self, text: str) -> list[tuple[int, int]]:
+            return [(m.start(), m.end()) for m in re.finditer("[Aa]nn", text)]
+
+    assert redact("Ann is ann@corp.io", names=Names())[0] == "<PERSON_1> is <EMAIL_1>"
+    assert redact("Ann is ann@corp.io", ["EMAIL"], Names())[0] == "Ann is <EMAIL_1>"
 
 
 def test_precision_and_recall_on_synthetic_sentences() -> None:

@@ -1,0 +1,106 @@
+"""Postal addresses by how streets are written: a number and a street word, in the order and language of the country.
+
+What stands behind a street (flat, city, state, postal code, country) belongs to it as far as its shape tells. Places
+without a street word (``Ombù 9091``) need a model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+MAX_ADDRESS_CHARS = 128
+_EXTENT = 80  # how far behind a street the rest of its address may reach
+_NAME = r"[^\W\d_a-z][\w'’.-]{0,24}"  # a word with a capital
+_STREETS = (
+    "Street", "St", "Avenue", "Ave", "Road", "Rd", "Boulevard", "Blvd", "Lane", "Ln", "Drive", "Dr", "Court", "Ct",
+    "Terrace", "Parkway", "Pkwy", "Highway", "Hwy", "Crescent", "Cres", "Circle", "Close", "Square", "Plaza", "Way",
+    "Grove", "Mews", "Gardens", "Esplanade", "Place", "Trail", "Creek", "Crossroad", "Expressway", "Turnpike",
+)  # fmt: skip
+# 12 Main Street, 370 3911 Fourth Avenue, 8-10 N. King's Rd.
+_NUMBER_FIRST = re.compile(
+    rf"(?<![\w.,:/-])(?:\d{{1,6}} )?\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}})?,?"
+    rf" (?:(?:{_NAME}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}?"
+    rf"(?:{'|'.join(_STREETS)})(?![\w-])\.?"
+)
+_WORDS_FIRST = (
+    "rue", "avenue", "boulevard", "chemin", "allée", "quai", "impasse", "via", "viale", "piazza", "corso", "vicolo",
+    "calle", "avenida", "avda", "paseo", "rua", "rúa", "travessa", "ulica", "улица", "проспект", "οδός", "λεωφόρος",
+)  # fmt: skip
+# rue de la Paix 12, Calle Mayor 5, ul. Miła 53, C/ Señores Curas 88, 35 rue des Lilas
+_STREET_FIRST = re.compile(
+    rf"(?<![\w./-])(?:(?:\d{{1,6}} )?\d{{1,5}},? )?(?:(?:{'|'.join(_WORDS_FIRST)}|av)\b\.?|(?:ul|ул|al)\.|C/)"
+    r" (?:(?!the\b|an?\b)[^\W\d_][\w'’.-]{0,24},? ){1,5}(?:n[º°o]\.? ?)?\d{1,5}[A-Za-z]?(?!\w)", re.I,
+)  # fmt: skip
+_NUMBER_THEN_STREET = re.compile(
+    rf"(?<![\w.,:/-])(?:\d{{1,6}} )?\d{{1,5}},? (?:bis |ter )?(?i:{'|'.join(_WORDS_FIRST[:14])}|av)\b\.?"
+    rf" (?:(?:des?|du|d'|de la|del|la|le|les|of|y|da|do|dos) ?){{0,2}}{_NAME}(?: (?:{_NAME}|de|des|du)){{0,2}}"
+)
+# Hauptstraße 12, Storgatan 5, Sludevej 13, Hämeenkatu 4: found from the ending, the word before it is walked back.
+_ENDINGS = (
+    "straße", "strasse", "str.", "weg", "platz", "gasse", "allee", "gatan", "vägen", "gata", "veien", "vegen", "vei",
+    "vej", "gade", "katu", "tie", "straat", "laan", "plein", "gracht", "kade", " utca", " u.", " tér", " út", " tee",
+    " tänav", "torget", "stien", "stræde",
+)  # fmt: skip
+_COMPOUND = re.compile(rf"(?<=[\w])(?:{'|'.join(map(re.escape, _ENDINGS))}) \d{{1,4}}(?: ?[a-zA-Z])?(?![\w]|\.\d)")
+_BOXES = re.compile(
+    r"\b(?:(?:\d{1,6} )?P\.? ?O\.? ?Box|Postbox|Postboks|Postfach|Apartado|Casella Postale) \d{1,6}(?!\w)"
+    r"|\b(?:PSC|Unit) \d{1,6},? Box \d{1,6}(?:\s{1,2}[AFD]PO A[AEP] \d{5})?"
+    r"|\b[AFD]PO A[AEP] \d{5}(?!\w)"
+    r"|\b(?:Apt|Apartment|Suite|Ste)\.? #?\d{1,5}[A-Z]?(?!\w)"
+    , re.I,
+)  # fmt: skip
+_BOX_WORDS = ("box", "postboks", "postfach", "apartado", "casella", "po a", "apt", "apartment", "suite", "ste")
+_FLAT = re.compile(r"[,\s]{1,3}(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|#)\.? ?#?\w{1,5}(?!\w)", re.I)
+_PLACE = re.compile(r"[,\s]{1,4}([^\W\d_][^\W\d_.'’()/-]{0,24}[.'’)/-]?)(?![\w@])")
+_CODE = re.compile(
+    r"[,\s]{1,4}(?:[A-Z]{1,2}-)?(?:\d{4,6}(?:-\d{3,4})?|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2})(?![\w@-]|[.,]\d)"
+)
+
+
+def addresses_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of postal addresses, at most MAX_ADDRESS_CHARS each; they may overlap."""
+    lowered = text.lower()
+    if any(word in text for word in _STREETS):
+        yield from (_whole(text, *match.span()) for match in _NUMBER_FIRST.finditer(text))
+    if any(word in lowered for word in (*_WORDS_FIRST, "ul.", "ул.", "al.", "c/", "av ", "av.")):
+        for pattern in (_STREET_FIRST, _NUMBER_THEN_STREET):
+            yield from (_whole(text, *match.span()) for match in pattern.finditer(text))
+    if any(ending in text for ending in _ENDINGS):
+        for match in _COMPOUND.finditer(text):
+            start = _word_start(text, match.start())
+            if text[start].isupper():
+                yield _whole(text, _numbers_before(text, start), match.end())
+    if any(word in lowered for word in _BOX_WORDS):
+        yield from (_whole(text, *match.span()) for match in _BOXES.finditer(text))
+
+
+def _word_start(text: str, at: int) -> int:
+    low = max(0, at - 24)
+    while at > low and (text[at - 1].isalpha() or text[at - 1] in "-."):
+        at -= 1
+    return at
+
+
+_BEFORE = re.compile(r"(?<![\w.,:/-])\d{1,6} (?:\d{1,6} )?\Z")
+
+
+def _numbers_before(text: str, start: int) -> int:
+    found = _BEFORE.search(text, max(0, start - 14), start)
+    return found.start() if found else start
+
+
+def _whole(text: str, start: int, end: int) -> tuple[int, int]:
+    """The street with its flat, and with places and a postal code as far as a code follows within a few words."""
+    limit = min(start + MAX_ADDRESS_CHARS, end + _EXTENT)
+    flat = _FLAT.match(text, end, limit)
+    end = at = flat.end() if flat else end
+    for _ in range(8):
+        code = _CODE.match(text, at, limit)
+        if code:
+            return start, code.end()
+        place = _PLACE.match(text, at, limit)
+        if not place or not (place[1][0].isupper() or "\n" in place[0] or place[1] in ("de", "of", "la", "sur", "am")):
+            break
+        at = place.end()
+    return start, min(end, limit)

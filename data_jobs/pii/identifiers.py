@@ -1,0 +1,181 @@
+"""Numbers that name a person or an account: payment cards, IBANs, social security and other national ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+_CARD = re.compile(r"(?<![\w.])(?<!\d[ -])\d(?:[ -]?\d){11,18}(?![ -]?\d)(?!\w)")
+# ISO/IEC 7812 prefixes in use; a random number passes Luhn one time in ten, so the prefix matters.
+_CARD_PREFIX = re.compile(r"4|5[0-8]|6|3[0-9]|2[1-7]|1800")
+_SSN = re.compile(r"(?<![\w-])(?!000|666)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
+_SSN_NAMED = re.compile(r"(?:\bssn|social security)\D{1,24}(\d{9})(?!\w)", re.I)
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}", re.I)
+# Country and length of its IBANs (SWIFT's IBAN registry).
+_IBAN_REGISTRY = """
+AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24
+FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21
+LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22
+RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20
+"""
+_IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
+
+
+def cards_in(text: str) -> Iterator[tuple[int, int]]:
+    for match in _CARD.finditer(text):
+        digits = [int(c) for c in match[0] if c.isdigit()]
+        if _CARD_PREFIX.match(match[0].replace(" ", "").replace("-", "")) and luhn(digits) and any(digits):
+            yield match.span()
+
+
+def ssns_in(text: str) -> Iterator[tuple[int, int]]:
+    yield from (match.span() for match in _SSN.finditer(text))
+    lowered = text.lower()
+    if "ssn" in lowered or "social security" in lowered:
+        yield from (match.span(1) for match in _SSN_NAMED.finditer(text))
+
+
+def ibans_in(text: str) -> Iterator[tuple[int, int]]:
+    for match in _IBAN.finditer(text):
+        length = _IBAN_LENGTHS.get(match[0][:2].upper(), 0)
+        end, seen = match.start(), 0
+        while end < match.end() and seen < length:  # the words after it are made of the same characters
+            seen += text[end] != " "
+            end += 1
+        value = text[match.start() : end].replace(" ", "")
+        if length and seen == length and not text[end : end + 1].isalnum() and value.isascii():
+            rearranged = value[4:] + value[:4]
+            if int("".join(str(int(c, 36)) for c in rearranged)) % 97 == 1:
+                yield match.start(), end
+
+
+# -- national ids ------------------------------------------------------------------------------------------------------
+# Each alternative is a group; its number picks the check. The first character decides quickly where none can start.
+_NATIONAL_ID = re.compile(
+    r"(?<![\w.+-])(?:(?=\d\d[\d.]|[12] \d\d )(?:"
+    r"(\d{8}-?[A-Z])"  # 1 Spain, DNI
+    r"|(\d{3}\.\d{3}\.\d{3}-\d{2})"  # 2 Brazil, CPF
+    r"|([2-9]\d{3}([ -])\d{4}\4\d{4})"  # 3 India, Aadhaar
+    r"|(756\.\d{4}\.\d{4}\.\d{2})"  # 5 Switzerland, AHV
+    r"|(\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2})"  # 6 Belgium, national register
+    r"|([12] \d{2} \d{2} \d{2} \d{3} \d{3} \d{2}|[12]\d{14})"  # 7 France, NIR
+    r"|((?:19|20)?\d{6}[-+]\d{4})"  # 8 Sweden, personnummer
+    r"|(\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y])"  # 9 Finland, henkilötunnus
+    r")|(?=[A-Z])(?:"
+    r"([A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D])"  # 10 United Kingdom, National Insurance
+    r"|([XYZ]\d{7}-?[A-Z])"  # 11 Spain, NIE
+    r"|([A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z])"  # 12 Italy, codice fiscale
+    r"))(?![\w-]|\.\d)"
+)
+_NAMED_ID_WORDS = (
+    "passport", "licen", "social insurance", "national i", "identity card", "tax id", "taxpayer", "pesel", "bsn",
+    "steuer-id", "tax file", "personnummer", "fodselsnummer", "cpr", "nhs number", "medicare",
+)  # fmt: skip
+_NAMED_ID = re.compile(
+    r"\b(?:passport|driv(?:er'?s?|ing) licen[cs]e|social insurance|national (?:id|identity|insurance)(?: card)?"
+    r"|identity card|tax id|taxpayer id(?:entification)?|pesel|bsn|steuer-id|tax file|personnummer|fodselsnummer|cpr"
+    r"|nhs|medicare)\b(?: (?:number|no\.?|nr\.?|card|code|id))?(?:[ :#=-]{1,4}(?:is|was|of)?[ :]{0,2}){0,1}"
+    r"([A-Z]{0,2}\d(?:[ -]?[0-9A-Z]){5,14})(?!\w)", re.I,
+)  # fmt: skip
+_DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
+_HETU_LETTERS = "0123456789ABCDEFHJKLMNPRSTUVWXY"
+_VERHOEFF_TIMES = (
+    "0123456789", "1234067895", "2340178956", "3401289567", "4012395678", "5987604321", "6598710432", "7659821043",
+    "8765932104", "9876543210",
+)  # fmt: skip
+_VERHOEFF_TURN = (
+    "0123456789", "1576283094", "5803796142", "8916043527", "9453126870", "4286573901", "2793806415", "7046913258",
+)  # fmt: skip
+# Codice fiscale: what a character at an odd place (counted from 1) is worth.
+_FISCAL_ODD = dict(
+    zip(
+        "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16,
+         10, 22, 25, 24, 23],
+        strict=True,
+    )
+)  # fmt: skip
+
+
+def national_ids_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of national ids whose check digits are right, and of ids that are named (``passport number ...``)."""
+    for match in _NATIONAL_ID.finditer(text):
+        if match.lastindex and _CHECKS[match.lastindex](match[0]):
+            yield match.span()
+    lowered = text.lower()
+    if any(word in lowered for word in _NAMED_ID_WORDS):
+        yield from (m.span(1) for m in _NAMED_ID.finditer(text) if sum(c.isdigit() for c in m[1]) >= 5)
+
+
+def _digits(value: str) -> list[int]:
+    return [int(c) for c in value if c.isdigit()]
+
+
+def luhn(digits: list[int]) -> bool:
+    """ISO/IEC 7812-1, annex B."""
+    return sum(d if i % 2 == 0 else d * 2 - 9 * (d > 4) for i, d in enumerate(reversed(digits))) % 10 == 0
+
+
+def _dni(value: str) -> bool:
+    number = value[:-1].rstrip("-").translate(str.maketrans("XYZ", "012"))
+    return _DNI_LETTERS[int(number) % 23] == value[-1]
+
+
+def _cpf(value: str) -> bool:
+    digits = _digits(value)
+
+    def check(size: int) -> int:
+        rest = sum(d * (size + 1 - i) for i, d in enumerate(digits[:size])) * 10 % 11
+        return rest % 10
+
+    return len(set(digits)) > 1 and check(9) == digits[9] and check(10) == digits[10]
+
+
+def _aadhaar(value: str) -> bool:
+    state = 0
+    for place, digit in enumerate(reversed(_digits(value))):
+        state = int(_VERHOEFF_TIMES[state][int(_VERHOEFF_TURN[place % 8][digit])])
+    return state == 0
+
+
+def _ahv(value: str) -> bool:
+    return sum(d * (3 if i % 2 else 1) for i, d in enumerate(_digits(value))) % 10 == 0
+
+
+def _belgian(value: str) -> bool:
+    digits = "".join(c for c in value if c.isdigit())
+    return int(digits[9:]) in (97 - int(digits[:9]) % 97, 97 - int("2" + digits[:9]) % 97)
+
+
+def _nir(value: str) -> bool:
+    digits = value.replace(" ", "")
+    return int(digits[13:]) == 97 - int(digits[:13]) % 97
+
+
+def _is_date(month: int, day: int) -> bool:
+    return 1 <= month <= 12 and 1 <= day <= 31
+
+
+def _personnummer(value: str) -> bool:
+    digits = _digits(value)[-10:]
+    return _is_date(digits[2] * 10 + digits[3], digits[4] * 10 + digits[5]) and luhn(digits)
+
+
+def _hetu(value: str) -> bool:
+    right = _HETU_LETTERS[int(value[:6] + value[7:10]) % 31] == value[10]
+    return right and _is_date(int(value[2:4]), int(value[:2]))
+
+
+def _nino(value: str) -> bool:
+    return value[:2] not in ("BG", "GB", "NK", "KN", "TN", "NT", "ZZ")
+
+
+def _fiscal(value: str) -> bool:
+    even = sum(int(c) if c.isdigit() else ord(c) - 65 for c in value[1:15:2])
+    return chr(65 + (even + sum(_FISCAL_ODD[c] for c in value[0:15:2])) % 26) == value[15]
+
+
+_CHECKS: dict[int, Callable[[str], bool]] = {
+    1: _dni, 2: _cpf, 3: _aadhaar, 5: _ahv, 6: _belgian, 7: _nir, 8: _personnummer, 9: _hetu, 10: _nino, 11: _dni,
+    12: _fiscal,
+}  # fmt: skip

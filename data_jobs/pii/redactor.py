@@ -1,0 +1,180 @@
+"""What the rules find, in order of trust, and its replacement by placeholders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from data_jobs.pii.addresses import addresses_in
+from data_jobs.pii.credentials import secrets_in
+from data_jobs.pii.identifiers import cards_in, ibans_in, national_ids_in, ssns_in
+from data_jobs.pii.internet import emails_in, ips_in, urls_in
+from data_jobs.pii.phones import phones_in
+
+MAX_ENTITY_CHARS = 128
+_LEFT = 64  # how far a rule looks to the left of what it finds
+MAX_LOOKS = 8  # two do for anything seen; a bound for text made to hide more
+# In order of trust: where two rules claim the same characters the earlier one has them.
+TYPES = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL")
+DEFAULT_TYPES = tuple(kind for kind in TYPES if kind != "URL")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``text[start:end]`` is of ``type`` (one of ``TYPES``)."""
+
+    type: str
+    start: int
+    end: int
+
+
+class NameFinder(Protocol):
+    """Finds names of persons (``data_jobs.pii.names.NameModel``)."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]: ...
+
+
+def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | None = None) -> list[Finding]:
+    """Everything in ``text`` that should not be in it: sorted, not overlapping, each at most MAX_ENTITY_CHARS long.
+
+    Looks again with what was found covered: two addresses glued together hide each other.
+
+    Args:
+        types: those to report, out of ``TYPES``. A less trusted one never takes what a more trusted one claims, be
+            that reported or not.
+        names: finds ``PERSON``; without it no name is found.
+    """
+    rules = [rule for rule in _RULES if _needed(rule[0], types)]
+    spans, rest = _all_spans(text, rules)
+    if names is not None and "PERSON" in types:
+        spans += [
+            (start, end, "PERSON") for start, end in names.spans(text) if start < end and "<" not in rest[start:end]
+        ]
+    return [
+        Finding(kind, piece, min(piece + MAX_ENTITY_CHARS, end))
+        for start, end, kind in sorted(spans)
+        if kind in types
+        for piece in range(start, end, MAX_ENTITY_CHARS)
+    ]
+
+
+def _all_spans(text: str, rules: list[Rule]) -> tuple[list[Span], str]:
+    """What the rules find in repeated looks, and the text with it covered.
+
+    The first look is at everything, the others at the surroundings of what may hide something.
+    """
+    spans: list[Span] = []
+    windows = [(0, len(text))]
+    for _ in range(MAX_LOOKS):
+        fresh: list[Span] = []
+        cut = False
+        for begin, end in windows:
+            left, right = begin + _LEFT * (begin > 0), end - 8 * (end < len(text))
+            for at, to, kind in _look(text[begin:end], rules):
+                if left <= at + begin and to + begin <= right:
+                    fresh.append((at + begin, to + begin, kind))
+                else:
+                    cut = True
+        spans += fresh
+        windows = [(0, len(text))] if cut else _windows(text, fresh)
+        text = _covered(text, fresh)
+        if not windows:
+            break
+    return spans, text
+
+
+def _windows(text: str, spans: list[Span]) -> list[tuple[int, int]]:
+    """Where to look again: around findings that stand so close to something that it may be a finding too."""
+    windows: list[tuple[int, int]] = []
+    reach = MAX_ENTITY_CHARS + _LEFT + 8
+    for start, end, _ in sorted(spans):
+        if _is_glued(text, start, end):
+            begin, end = max(0, start - reach), min(len(text), end + reach)
+            if windows and begin <= windows[-1][1]:
+                windows[-1] = (windows[-1][0], end)
+            else:
+                windows.append((begin, end))
+    return windows
+
+
+def _needed(kind: str, types: Collection[str]) -> bool:
+    """Rules before the last one asked for run even if they are not reported: they say what is not of its type."""
+    return any(TYPES.index(kind) <= TYPES.index(wanted) for wanted in types)
+
+
+def _covered(text: str, spans: list[Span]) -> str:
+    parts, at = [], 0
+    for start, end, _ in sorted(spans):
+        parts += [text[at:start], "<" * (end - start)]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _look(text: str, rules: list[Rule]) -> list[Span]:
+    """Spans that the rules claim; where two claim the same characters the earlier rule has them."""
+    taken: list[Span] = []
+    covered = bytearray(len(text))
+    for kind, needs, rule in rules:
+        if needs(text):
+            for start, end in rule(text):
+                if covered.find(1, start, end) < 0:
+                    taken.append((start, end, kind))
+                    covered[start:end] = b"\x01" * (end - start)
+    return taken
+
+
+def _is_glued(text: str, start: int, end: int) -> bool:
+    """Whether something stands so close to a finding that it may have kept another rule from seeing it."""
+    near = text[max(0, start - 2) : start] + " " + text[end : end + 2]
+    return not near.isspace() and _TELLING(near) is not None
+
+
+def redact(
+    text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | None = None
+) -> tuple[str, list[Finding]]:
+    """``text`` with typed placeholders (``<EMAIL_1>``: the same value has the same number), and what was found.
+
+    The findings' offsets are those in the given text. Nothing is left in the result that the rules would report.
+    """
+    findings = find(text, types, names)
+    numbers: dict[str, dict[str, int]] = {kind: {} for kind in TYPES}
+    parts, at = [], 0
+    for kind, start, end in _joined(findings):
+        number = numbers[kind].setdefault(text[start:end], len(numbers[kind]) + 1)
+        parts += [text[at:start], f"<{kind}_{number}>"]
+        at = end
+    return "".join([*parts, text[at:]]), findings
+
+
+def _joined(findings: list[Finding]) -> Iterator[tuple[str, int, int]]:
+    """Findings with the touching pieces of a long one put together again."""
+    index = 0
+    while index < len(findings):
+        first = findings[index]
+        end = first.end
+        index += 1
+        while index < len(findings) and findings[index].start == end and findings[index].type == first.type:
+            end = findings[index].end
+            index += 1
+        yield first.type, first.start, end
+
+
+Span = tuple[int, int, str]
+Rule = tuple[str, Callable[[str], object], Callable[[str], Iterator[tuple[int, int]]]]
+_TELLING = re.compile(r"[^\W_]|[_@+/-]").search
+# Most texts hold no run of digits long enough for a number: one cheap look saves the rules.
+_DIGITS_AND_SEPARATORS = re.compile(r"\d[\d ().-]{5}").search
+_RULES: tuple[Rule, ...] = (
+    ("SECRET", lambda text: True, secrets_in),
+    ("EMAIL", lambda text: "@" in text, emails_in),
+    ("IBAN", re.compile(r"(?<!\w)[A-Za-z]{2}\d\d").search, ibans_in),
+    ("CARD", _DIGITS_AND_SEPARATORS, cards_in),
+    ("SSN", _DIGITS_AND_SEPARATORS, ssns_in),
+    ("NATIONAL_ID", re.compile(r"\d[\d ]{2,4}").search, national_ids_in),
+    ("IP", re.compile(r"\d\.\d{1,3}\.|[0-9A-Fa-f]:[0-9A-Fa-f:]").search, ips_in),
+    ("PHONE", _DIGITS_AND_SEPARATORS, phones_in),
+    ("ADDRESS", re.compile(r"\d").search, addresses_in),
+    ("URL", lambda text: "." in text or "://" in text, urls_in),
+)
