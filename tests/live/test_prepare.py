@@ -111,12 +111,12 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: list(store.glob("staging/*/clean/*.parquet")), what="a finished block")
+        eventually(lambda: list(store.glob("cache/clean/*/*/*.parquet")), what="a finished block")
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     assert not list(store.glob("datasets/*/*/manifest.json"))
-    staged = len(list(store.glob("staging/*/clean/*.parquet")))
+    staged = len(list(store.glob("cache/clean/*/*/*.parquet")))
     assert 0 < staged < BLOCKS
 
     resumed = cluster.prepare(store, library, BLOCKS)
@@ -128,6 +128,26 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
     assert not list(store.glob("staging/*"))
     assert manifest.files == uninterrupted.files
     assert manifest.run_key == uninterrupted.run_key
+
+
+def test_one_changed_file_of_a_thousand_is_cleaned_alone(cluster: Cluster, tmp_path: Path) -> None:
+    source, other = tmp_path / "notes", tmp_path / "elsewhere" / "notes"
+    for folder in (source, other):
+        folder.mkdir(parents=True)
+        for number in range(1000):
+            dice = random.Random(number)
+            (folder / f"note{number:03}.txt").write_text(" ".join(dice.choices(WORDS, k=60)) + f" note{number}")
+    assert cluster.prepare(tmp_path / "store", source).returncode == 0
+    for folder in (source, other):
+        (folder / "note500.txt").write_text("These are quite other words than there were before in this file.")
+    again = cluster.prepare(tmp_path / "store", source)
+    assert again.returncode == 0, again.stderr
+    counts = json.loads(again.stdout)["counts"]
+    assert (counts["files_processed"], counts["files_reused"]) == (1, 999)
+
+    scratch = cluster.prepare(tmp_path / "fresh", other)
+    assert scratch.returncode == 0, scratch.stderr
+    assert json.loads(scratch.stdout)["version"] == json.loads(again.stdout)["version"]
 
 
 @pytest.mark.slow
