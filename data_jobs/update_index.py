@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,7 @@ def update(
         IncompatibleError: ``before`` was built with another embedder or format.
         IntegrityError: its files are damaged.
     """
-    name = name or section.name
+    began, name = time.monotonic(), name or section.name
     folder = _folder(store, before)
     meta = _meta(before, folder, embedder)
     held = [Segment.load(folder / ref.id) for ref in meta.segments] if folder else []
@@ -75,7 +76,7 @@ def update(
     refs = [ref for ref in refs if len(ref.gone) < ref.documents]
     if before is not None and tuple(refs) == meta.segments and not block.chunks:
         return before
-    return _publish(store, name, replace(meta, segments=tuple(refs)), folder, block, before, inputs)
+    return _publish(store, name, replace(meta, segments=tuple(refs)), folder, block, before, inputs, began)
 
 
 def needs_compaction(store: Store, index: Manifest) -> bool:
@@ -90,13 +91,13 @@ def needs_compaction(store: Store, index: Manifest) -> bool:
 
 def compact(store: Store, index: Manifest) -> Manifest:
     """The same index in one segment, with the same search results. Embeds nothing."""
-    folder = _folder(store, index)
+    began, folder = time.monotonic(), _folder(store, index)
     meta = Meta.read(folder, index.version) if folder else None
     if folder is None or meta is None:
         return index
     parts = [_alive(Segment.load(folder / ref.id), ref) for ref in meta.segments]
     block = _joined(parts, meta.dim)
-    return _publish(store, index.name, replace(meta, segments=()), None, block, index, dict(index.inputs))
+    return _publish(store, index.name, replace(meta, segments=()), None, block, index, {}, began)
 
 
 def indexed_documents(store: Store, index: Manifest) -> dict[str, int]:
@@ -228,6 +229,7 @@ def _publish(
     block: Block,
     before: Manifest | None,
     inputs: dict[str, str],
+    began: float,
 ) -> Manifest:
     with TemporaryDirectory() as scratch:
         local = Path(scratch)
@@ -250,8 +252,10 @@ def _publish(
             store.write(posixpath.join(staging, path.relative_to(local).as_posix()), path.read_bytes())
     gone = {ref.id: set(ref.gone) for ref in live}
     counts = _counts(live, gone, folder, block, added)
+    counts["seconds"] = round(time.monotonic() - began, 3)
     config = {"embedder": meta.embedder, "fingerprint": meta.fingerprint, "segments": len(live)}
-    made_from = {**inputs, **({"previous": f"{before.name}@{before.version}"} if before else {})}
+    earlier = {**before.inputs, "previous": f"{before.name}@{before.version}"} if before else {}
+    made_from = {**earlier, **inputs}
     return store.publish(KIND, name, staging, run_key=run_key, inputs=made_from, config=config, counts=counts)
 
 

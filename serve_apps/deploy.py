@@ -87,7 +87,7 @@ class Guard(GuardReplica):
 class Retriever(RetrieverReplica):
     def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback(config)
-        super().__init__(config)
+        super().__init__(config, RayRecorder())
         report_start("retriever", code)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ class Live(Generic[ThingT]):
         version: the version that should be served now, or None; asked at every refresh.
         load: makes the thing from a verified folder; may raise PlinthError to refuse it.
         cache: local folder for copies of remote artefacts.
+        earlier: versions to fall back to, newest last, while nothing serves and the wanted one is refused.
         retire: told of a thing that is served no more (in the loading thread).
     """
 
@@ -54,9 +55,11 @@ class Live(Generic[ThingT]):
         load: Callable[[Path, Manifest], ThingT],
         cache: Path,
         retire: Callable[[ThingT], None] | None = None,
+        earlier: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self._component, self._store, self._kind, self._name = component, store, kind, name
         self._version, self._load, self._cache, self._retire = version, load, cache, retire
+        self._earlier = earlier
         self._refused: tuple[str, float] = ("", 0.0)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"load-{kind}")
         self._follower: asyncio.Task[None] | None = None
@@ -74,11 +77,20 @@ class Live(Generic[ThingT]):
         refused, at = self._refused
         if version == refused and time.monotonic() - at < RETRY_REFUSED_S:
             return False
+        if self._swapped(version):
+            return True
+        self._refused = (version, time.monotonic())
+        if self.current is None and self._earlier is not None:
+            others = [earlier for earlier in reversed(self._earlier()) if earlier != version]
+            return any(self._swapped(earlier) for earlier in dict.fromkeys(others))
+        return False
+
+    def _swapped(self, version: str) -> bool:
+        """Load a version and serve it; False, and a line in the log, where it is refused."""
         try:
             manifest = self._store.manifest(self._kind, self._name, version)
             loaded = Loaded(manifest, self._load(self._store.fetch(manifest, self._cache), manifest))
         except (PlinthError, OSError) as error:
-            self._refused = (version, time.monotonic())
             serving = self.current.manifest.version if self.current else "none"
             log_event(
                 self._component, "refused", artefact=f"{self._kind}/{self._name}", version=version, serving=serving,

@@ -17,10 +17,12 @@ from cluster.core.home import Home
 from cluster.core.records import Answer, Manifest
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from serve_apps.collaborators import InputCheck, OutputCheck, Sampling
+from serve_apps.collaborators import InputCheck, OutputCheck, Recorder, Sampling
 from serve_apps.errors import UnavailableError
+from serve_apps.forgotten import Forgotten
 from serve_apps.guards.input import check_input
 from serve_apps.guards.output import check_output
+from serve_apps.index_metrics import IndexMetrics
 from serve_apps.live import Live, Loaded
 from train_jobs.answering.quote import answer
 
@@ -45,7 +47,7 @@ class GuardReplica:
 class RetrieverReplica:
     """Holds the embedder and the live index; follows the `live` alias in the background."""
 
-    def __init__(self, config: PlinthConfig) -> None:
+    def __init__(self, config: PlinthConfig, recorder: Recorder | None = None) -> None:
         from data_jobs.retrieval.embedder import load_embedder
 
         home = Home.from_env()
@@ -54,18 +56,28 @@ class RetrieverReplica:
         # One thread: the embedder is not thread-safe, and torch spreads one query over its own threads.
         self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
         store, name = Store(home.store_uri), config.index.name
+        alias = ("indexes", name, "live")
         self._live: Live[Searcher] = Live(
             "retriever", store, "indexes", name, lambda: store.alias("indexes", name, "live"), self._load,
-            home.root / "cache",
+            home.root / "cache", earlier=lambda: [move["version"] for move in store.alias_history(*alias)],
         )  # fmt: skip
+        self._forgotten = Forgotten("retriever", store, self._serving)
+        self._metrics = IndexMetrics(recorder) if recorder else None
+        self._forgotten.refresh()
         self._live.refresh()
 
     def _load(self, folder: Path, manifest: Manifest) -> Searcher:
         from data_jobs.retrieval.search import Searcher
         from data_jobs.retrieval.snapshot import Snapshot
 
-        snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint)
-        return Searcher(snapshot, self._embedder, self._config.retrieval)
+        before = self._serving()
+        snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint, before.snapshot if before else None)
+        searcher = Searcher(snapshot, self._embedder, self._config.retrieval)
+        self._forgotten.hide_in(searcher)
+        return searcher
+
+    def _serving(self) -> Searcher | None:
+        return self._live.current.thing if self._live.current else None
 
     async def search(self, question: str, k: int | None = None) -> Retrieval:
         """Passages for a question from the live index.
@@ -73,8 +85,11 @@ class RetrieverReplica:
         Raises:
             UnavailableError: no index is live yet.
         """
-        searcher = self._current().thing
-        return await asyncio.get_running_loop().run_in_executor(self._work, searcher.search, question, k)
+        loaded = self._current()
+        found = await asyncio.get_running_loop().run_in_executor(self._work, loaded.thing.search, question, k)
+        if self._metrics is not None:
+            self._metrics.searched(found, loaded.manifest)
+        return found
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         vectors = await asyncio.get_running_loop().run_in_executor(self._work, self._embedder.encode, texts)
@@ -95,8 +110,11 @@ class RetrieverReplica:
         self.follow()
 
     def follow(self) -> None:
-        """Start following the `live` alias, once."""
+        """Start following the `live` alias and the list of forgotten documents, once."""
         self._live.follow(self._config.retrieval.refresh_s)
+        self._forgotten.follow()
+        if self._metrics is not None and self._live.current is not None:
+            self._metrics.serving(self._live.current.manifest)
 
     def _current(self) -> Loaded[Searcher]:
         if self._live.current is None:

@@ -42,6 +42,12 @@ METRICS: dict[str, Metric] = {
         Metric("plinth_request_ms", "histogram", "Whole request in milliseconds.", ("route",), LATENCY_MS),
         Metric("plinth_stage_ms", "histogram", "One stage of a request in milliseconds.", ("stage",), LATENCY_MS),
         Metric("plinth_verdicts_total", "counter", "Guard verdicts.", ("stage", "action", "rule")),
+        Metric("plinth_retrieval_ms", "histogram", "One search, embedding the question included.", (), LATENCY_MS),
+        Metric("plinth_retrievals_total", "counter", "Searches by what they found: hit, weak, empty.", ("outcome",)),
+        Metric("plinth_index_age_seconds", "gauge", "Seconds since the serving index version was published."),
+        Metric("plinth_index_build_seconds", "gauge", "Seconds that building or updating the serving index took."),
+        Metric("plinth_index_documents", "gauge", "Documents of the serving index."),
+        Metric("plinth_index_chunks", "gauge", "Chunks of the serving index."),
         Metric("plinth_answers_total", "counter", "Answers by tier and grounding.", ("tier", "grounded", "reason")),
     )
 }

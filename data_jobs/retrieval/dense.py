@@ -69,8 +69,7 @@ class DenseIndex:
         """
         parameters: Any = None
         if only is not None:
-            import faiss
-
+            faiss: Any = importlib.import_module("faiss")  # its type hints are those of the C++ behind it
             if hasattr(self.index, "nprobe"):
                 parameters = faiss.SearchParametersIVF(sel=only, nprobe=self.index.nprobe)
             else:
@@ -90,7 +89,7 @@ class PatchedDense:
     """
 
     def __init__(self, base: DenseIndex, places: np.ndarray, extra: np.ndarray, extra_places: np.ndarray) -> None:
-        faiss: Any = importlib.import_module("faiss")  # its type hints are those of the C++ behind it
+        faiss: Any = importlib.import_module("faiss")
         self._base, self._places, self._extra_places = base, places, extra_places
         alive = places >= 0
         self._bits = np.packbits(alive, bitorder="little")  # kept: the selector only points to it

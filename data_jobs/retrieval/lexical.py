@@ -68,6 +68,39 @@ def count(texts: Sequence[Sequence[str]]) -> Counted:
     return Counted(len(texts[0]) if texts else 0, tuple(places), tuple(fields), tuple(lengths))
 
 
+def merged(parts: Sequence[tuple[Counted, np.ndarray | None]], groups: np.ndarray) -> Counted:
+    """Rows added up by group: the counts of whole documents out of those of their chunks.
+
+    Args:
+        parts: counted rows, and which of each part's rows count.
+        groups: int [rows that count], the group of each, ``0 .. n - 1``.
+    """
+    places: dict[str, int] = {}
+    fields: list[list[np.ndarray]] = [[] for _ in (parts[0][0].fields if parts else ())]
+    lengths: list[list[np.ndarray]] = [[] for _ in fields]
+    size, before = int(groups.max()) + 1 if len(groups) else 0, 0
+    for counted, kept in parts:
+        where = np.fromiter((places.setdefault(w, len(places)) for w in counted.words), np.int64)
+        at = np.arange(counted.rows) if kept is None else np.cumsum(kept) - 1
+        for number, (ids, rows, counts) in enumerate(counted.fields):
+            alive = slice(None) if kept is None else kept[rows]
+            fields[number].append(
+                np.stack([where[ids[alive]] * size + groups[at[rows[alive]] + before], counts[alive]])
+            )
+            lengths[number].append(counted.lengths[number] if kept is None else counted.lengths[number][kept])
+        before += counted.rows if kept is None else int(kept.sum())
+    summed = []
+    for columns in fields:
+        keys, counts = np.concatenate(columns, axis=1)
+        key, inverse = np.unique(keys, return_inverse=True)
+        total = np.bincount(inverse, weights=counts, minlength=len(key)).astype(np.int32)
+        summed.append(((key // max(1, size)).astype(np.int32), (key % max(1, size)).astype(np.int32), total))
+    sizes = tuple(
+        np.bincount(groups, weights=np.concatenate(length), minlength=size).astype(np.int32) for length in lengths
+    )
+    return Counted(size, tuple(places), tuple(summed), sizes)
+
+
 class Bm25:
     """A fielded BM25 index in memory.
 

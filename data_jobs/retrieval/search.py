@@ -15,7 +15,7 @@ from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, static
-from data_jobs.retrieval.lexical import Bm25, Counted, Field, count
+from data_jobs.retrieval.lexical import Bm25, Counted, Field, count, merged
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
@@ -25,6 +25,9 @@ from data_jobs.retrieval.synonyms import load_thesaurus
 FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0), Field("questions", 1.0, 0.4))
 BACKGROUND_ROWS = 2048
 MAX_LOOKED_PAST = 2000
+# BM25 of the whole document beside that of the chunk: what a question is about is said all over a document. Chosen on
+# the training half of SciFact (nDCG@10 of BM25 alone 0.693 without, 0.715 with it).
+WHOLE_WEIGHT = 0.5
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -42,9 +45,16 @@ class Searcher:
         self.embedder = embedder
         self.section = section
         chunks = snapshot.chunks
-        self.lexical = Bm25(FIELDS, _counted(snapshot))
-        self._seen = self.lexical
-        self._hidden = np.empty(0, dtype=np.int64)
+        counted = _counted(snapshot)
+        self.lexical = Bm25(FIELDS, counted)
+        names: dict[str, int] = {}
+        self._document_of = np.array([names.setdefault(c.document, len(names)) for c in chunks], dtype=np.int64)
+        self._documents = self.lexical
+        if len(names) < len(chunks):
+            self._documents = Bm25(FIELDS, [(merged(counted, self._document_of), None)])
+        else:
+            self._document_of = np.arange(len(chunks))
+        self._mask = (self.lexical, np.empty(0, dtype=np.int64))
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
@@ -70,7 +80,7 @@ class Searcher:
         set or the new one.
         """
         rows = np.array(sorted(row for name in documents for row in self._rows_of.get(name, ())), dtype=np.int64)
-        self._seen, self._hidden = (self.lexical.without(rows) if len(rows) else self.lexical), rows
+        self._mask = (self.lexical.without(rows) if len(rows) else self.lexical, rows)
 
     def search(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
         """Find the passages that best answer ``question``: at most ``k`` (default ``section.passages``).
@@ -84,14 +94,18 @@ class Searcher:
         with _timed(timings, "embed"):
             vector = self.embedder.encode([question], kind="query")[0]
         with _timed(timings, "lexical"):
-            index, hidden = self._seen, self._hidden
+            index, hidden = self._mask
             if own := [row for document in without for row in self._rows_of.get(document, ())]:
                 index, hidden = index.without(own), np.union1d(hidden, own)
             terms = question_terms(question, index)
             related = self._thesaurus.related(index_terms(question))
             mass = max(terms.mass, 1e-6)
+            synonyms = {t: w for t, w in related.items() if t not in terms.weighted}
             said = index.scores(terms.weighted) / mass
-            lexical = said + index.scores({t: w for t, w in related.items() if t not in terms.weighted}) / mass
+            whole = self._documents.scores({**terms.weighted, **synonyms})[self._document_of] / mass
+            part = said + index.scores(synonyms) / mass
+            lexical = (1 - WHOLE_WEIGHT) * part + WHOLE_WEIGHT * whole
+            lexical[hidden] = 0
         with _timed(timings, "dense"):
             # What is hidden may be what is nearest: look far enough to find as many others.
             wanted = self.section.candidates + min(len(hidden), MAX_LOOKED_PAST)

@@ -1,0 +1,78 @@
+"""Forgotten documents in a running retriever: the store's tombstones, polled, become a mask over the live index.
+
+Polled in a thread of its own, so that loading a large index does not delay it. A list of tombstones that cannot be
+read, or was tampered with, changes nothing that is known: what was forgotten stays so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from cluster.core.errors import PlinthError
+from cluster.core.storage import Store
+from cluster.core.telemetry import log_event
+from data_jobs.forget import Tombstones, read_tombstones
+
+if TYPE_CHECKING:
+    from data_jobs.retrieval.search import Searcher
+
+POLL_S = 0.5
+
+
+class Forgotten:
+    """Keeps what is forgotten out of a searcher.
+
+    Args:
+        component: whose log tells of it.
+        store: where tombstones are.
+        current: the searcher that serves now, or None.
+    """
+
+    def __init__(self, component: str, store: Store, current: Callable[[], Searcher | None]) -> None:
+        self._component, self._store, self._current = component, store, current
+        self._known = Tombstones()
+        self._applied: tuple[int, Searcher] | None = None
+        self._problem = ""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forgotten")
+        self._follower: asyncio.Task[None] | None = None
+
+    def refresh(self) -> None:
+        """Read new tombstones and hide what they cover in the serving index. Blocking; never raises for a bad list."""
+        self._read()
+        searcher = self._current()
+        if searcher is not None and self._applied != (self._known.generation, searcher):
+            self.hide_in(searcher)
+
+    def hide_in(self, searcher: Searcher) -> None:
+        """Hide in a searcher what is known to be forgotten: also called before it goes live."""
+        known = self._known
+        documents = {chunk.document: chunk.source for chunk in searcher.snapshot.chunks} if known else {}
+        covered = [name for name, source in documents.items() if known.covers(name, "", source)]
+        searcher.hide(covered)
+        self._applied = (known.generation, searcher)
+        if known:
+            log_event(self._component, "forgotten", tombstones=known.generation, documents_hidden=len(covered),
+                      index_version=searcher.snapshot.version)  # fmt: skip
+
+    def _read(self) -> None:
+        try:
+            self._known = read_tombstones(self._store, self._known)
+            self._problem = ""
+        except (PlinthError, OSError) as error:
+            if str(error) != self._problem:
+                log_event(self._component, "tombstones_unreadable", error=str(error), known=self._known.generation)
+            self._problem = str(error)
+
+    def follow(self) -> None:
+        """Refresh every POLL_S from now on, once however often it is called; needs the running loop."""
+        if self._follower is None or self._follower.done():
+            self._follower = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.run_in_executor(self._thread, self.refresh)
+            await asyncio.sleep(POLL_S)

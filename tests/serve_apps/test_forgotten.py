@@ -1,0 +1,147 @@
+"""Forgetting in a running retriever: at once, without a restart, whichever index is live; damage changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.core.config import IndexSection, PlinthConfig, RetrievalSection
+from cluster.core.records import Document, Manifest
+from cluster.core.storage import Store
+from data_jobs.forget import Where, add_tombstone
+from data_jobs.retrieval.model_files import find_model
+from data_jobs.update_index import update
+from serve_apps.replicas import RetrieverReplica
+from tests.data_jobs.hash_embedder import HashEmbedder
+
+SECTION = IndexSection()
+NOTES = [
+    Document("cat.md", "Cats", "A cat sleeps on the warm roof all day.", "cat.md"),
+    Document("dog.md", "Dogs", "A dog barks at the cat on the roof.", "dog.md"),
+    Document("fish.md", "Fish", "A fish swims in the cold pond.", "fish.md"),
+]
+
+
+class Records:
+    """A recorder that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], float] = {}
+
+    def record(self, metric: str, value: float, labels: dict[str, str]) -> None:
+        key = (metric, ",".join(labels.values()))
+        self.values[key] = self.values.get(key, 0) + value if metric.endswith("_total") else value
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    return Store(str(home / "store"))
+
+
+@pytest.fixture
+def embedder(monkeypatch: pytest.MonkeyPatch) -> HashEmbedder:
+    made = HashEmbedder(find_model(SECTION).identity)
+    monkeypatch.setattr("data_jobs.retrieval.embedder.load_embedder", lambda *_, **__: made)
+    return made
+
+
+def published(
+    store: Store, embedder: HashEmbedder, documents: list[Document], before: Manifest | None = None
+) -> Manifest:
+    index = update(store, SECTION, before, documents, (), embedder, inputs={})
+    store.move_alias("indexes", "main", "live", index.version, "test")
+    return index
+
+
+def config() -> PlinthConfig:
+    return PlinthConfig(retrieval=RetrievalSection(refresh_s=0.05))
+
+
+async def found(replica: RetrieverReplica, question: str = "cat on the roof") -> set[str]:
+    return {p.document for p in (await replica.search(question)).passages}
+
+
+async def until(replica: RetrieverReplica, wanted: set[str], seconds: float) -> float:
+    began = time.monotonic()
+    while (now := await found(replica)) != wanted:
+        assert time.monotonic() - began < seconds, f"still {now}"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+def test_a_forgotten_document_is_gone_within_two_seconds(store: Store, embedder: HashEmbedder) -> None:
+    published(store, embedder, NOTES)
+
+    async def scenario() -> None:
+        replica = RetrieverReplica(config())
+        replica.follow()
+        assert await found(replica) == {"cat.md", "dog.md", "fish.md"}
+        add_tombstone(store, document="cat.md")
+        await until(replica, {"dog.md", "fish.md"}, 2)
+        add_tombstone(store, where=Where.parse("source=dog.md"))
+        await until(replica, {"fish.md"}, 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_new_index_that_still_holds_it_is_masked_before_it_serves(store: Store, embedder: HashEmbedder) -> None:
+    first = published(store, embedder, NOTES[:2])
+    add_tombstone(store, document="cat.md")
+
+    async def scenario() -> None:
+        replica = RetrieverReplica(config())
+        assert await found(replica) == {"dog.md"}
+        replica.follow()
+        published(store, embedder, NOTES[2:], first)
+        deadline = time.monotonic() + 5
+        seen: set[str] = set()
+        while "fish.md" not in seen:
+            assert time.monotonic() < deadline
+            seen = await found(replica)
+            assert "cat.md" not in seen
+            await asyncio.sleep(0.005)
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_list_of_tombstones_reveals_nothing(store: Store, embedder: HashEmbedder) -> None:
+    published(store, embedder, NOTES)
+    add_tombstone(store, document="cat.md")
+    replica = RetrieverReplica(config())
+    path = Path(store.path("forgotten", "tombstones", "00000001.json"))
+    path.unlink()
+    replica._forgotten.refresh()
+    assert asyncio.run(found(replica)) == {"dog.md", "fish.md"}
+
+
+def test_a_damaged_new_version_is_refused_and_at_a_restart_the_last_good_one_serves(
+    store: Store, embedder: HashEmbedder
+) -> None:
+    first = published(store, embedder, NOTES[:2])
+    replica = RetrieverReplica(config())
+    second = published(store, embedder, NOTES[2:], first)
+    newest = max((p for p in Path(store.artefact(second)).iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    assert not (Path(store.artefact(first)) / newest.name).exists()
+    damaged = newest / "vectors.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x01")
+    assert not replica._live.refresh()
+    assert asyncio.run(found(replica)) == {"cat.md", "dog.md"}
+    again = RetrieverReplica(config())
+    assert asyncio.run(again.info())["index_version"] == first.version
+
+
+def test_it_reports_age_size_and_hits(store: Store, embedder: HashEmbedder) -> None:
+    index = published(store, embedder, NOTES)
+    records = Records()
+    replica = RetrieverReplica(config(), records)
+    asyncio.run(found(replica))
+    asyncio.run(found(replica, "   "))
+    assert records.values["plinth_retrievals_total", "hit"] == 1
+    assert records.values["plinth_retrievals_total", "empty"] == 1
+    assert records.values["plinth_index_documents", ""] == 3
+    assert records.values["plinth_index_build_seconds", ""] == index.counts["seconds"]
+    assert 0 <= records.values["plinth_index_age_seconds", ""] < 60
+    assert records.values["plinth_retrieval_ms", ""] >= 0
