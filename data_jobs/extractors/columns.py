@@ -73,10 +73,15 @@ def _opened(data: bytes, limits: Limits) -> tuple[ParquetFile, str, list[str]]:
         column = next((field for field in TEXT_FIELDS if field in names), None)
         if column is None:
             raise UnreadableFileError("no_text", f"none of the columns {' '.join(TEXT_FIELDS)}")
+        if not rows:
+            raise UnreadableFileError("empty", "no rows")
         if rows > limits.rows:
             raise UnreadableFileError("too_many_rows", f"{rows} rows; the limit is {limits.rows}")
         # As a dictionary a value repeated a million times is held once: what a bomb of this format is made of.
-        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=[column, "title"])
+        texts = [
+            name for name in (column, "title") if name in names and str(plain.schema_arrow.field(name).type) == "string"
+        ]
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=texts)
         return file, column, [column, *(name for name in _OTHERS if name in names)]
 
 

@@ -11,7 +11,12 @@ from typing import Any
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, parsing
 
-_HEADING = re.compile(r"heading[ _-]?([1-9])\Z", re.I)
+# Word's own names, and those of publishers' templates (HeadA, HeadB, ChapterTitle).
+_HEADING = re.compile(r"head(?:ing)?[ _-]?([1-9a-e])\Z", re.I)
+_TITLES = re.compile(r"(?:chapter|document)?[ _-]?title\Z", re.I)
+_CODE = re.compile(
+    r"(?:source[ _-]?)?code(?:[ _-]?(?:block|wide|single|[a-z]))?\Z|html preformatted\Z|plain text\Z", re.I
+)
 _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted Office files and of .doc
 
 
@@ -70,23 +75,38 @@ def _parts(document: Any, budget: Budget) -> Iterator[str]:
     from docx.text.paragraph import Paragraph
 
     names = {style.style_id: style.name or "" for style in document.styles}
+    code: list[str] = []
     for block in document.iter_inner_content():
-        text = _paragraph(block, names) if isinstance(block, Paragraph) else _table(block, budget)
+        style = _style(block, names) if isinstance(block, Paragraph) else ""
+        if _CODE.match(style):
+            budget.take_text(block.text)
+            code.append(block.text)
+            continue
+        if code:  # a line of code is a paragraph of its own in Word
+            yield "\n".join(("```", *code, "```"))
+            code = []
+        text = _paragraph(block, style) if isinstance(block, Paragraph) else _table(block, budget)
         if text.strip():
             budget.take_text(text)
             yield text
+    if code:
+        yield "\n".join(("```", *code, "```"))
 
 
-def _paragraph(paragraph: Any, names: dict[str, str]) -> str:
-    text = paragraph.text
+def _style(paragraph: Any, names: dict[str, str]) -> str:
     properties = paragraph._p.pPr  # looking up the style object is slow and done for every paragraph
-    style = names.get(properties.style if properties is not None and properties.style else "", "")
+    return names.get(properties.style if properties is not None and properties.style else "", "")
+
+
+def _paragraph(paragraph: Any, style: str) -> str:
+    text, properties = paragraph.text, paragraph._p.pPr
     if not text.strip():
         return ""
-    if style.lower() == "title":
+    if _TITLES.match(style):
         return f"# {' '.join(text.split())}"
     if heading := _HEADING.match(style):
-        return f"{'#' * min(6, int(heading[1]))} {' '.join(text.split())}"
+        level = int(heading[1]) if heading[1].isdigit() else "abcde".index(heading[1].lower()) + 2
+        return f"{'#' * min(6, level)} {' '.join(text.split())}"
     if properties is not None and properties.numPr is not None:
         return f"- {text}"
     return str(text)

@@ -6,16 +6,21 @@ encodings in common use, need a text long enough to recognise a language by, and
 
 from __future__ import annotations
 
+import re
+
 from data_jobs.extractors.protocol import UnreadableFileError
 
 MIN_COHERENCE = 0.4  # of charset-normalizer: how much the letters are distributed as in a language it knows
 MAX_CHAOS = 0.1  # share of character sequences no language has
+MIN_BYTES = 3  # beyond ASCII: fewer are as likely a damaged byte as a letter
 MIN_WIDE_BYTES = 64  # of a multi-byte text without one error: long enough not to be chance
 _WIDE = ("gb18030", "big5", "cp949", "cp932", "euc_jp", "euc_jis_2004")
 _SINGLE = ("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "koi8_r")
 _SAMPLE = 64 << 10
 # A byte order mark is a declaration. UTF-32's starts like UTF-16's, so it is looked for first.
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+# Three bytes or more, or two of Latin letters: gb18030 and the like form other pairs by chance.
+_UTF8_SEQUENCE = re.compile(rb"\xc3[\x80-\xbf](?=[\x00-\x7f])|[\xe0-\xef][\x80-\xbf]{2}(?=[\x00-\x7f])")
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -84,10 +89,13 @@ def guessed(data: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
     sample = _sample(data)
+    high = sum(byte >= 0x80 for byte in sample)
+    if high < MIN_BYTES or _UTF8_SEQUENCE.search(sample):
+        return None  # other encodings hardly ever form UTF-8's sequences: this is UTF-8 with damaged bytes
     best = None
     for found in from_bytes(sample, cp_isolation=[*_SINGLE, *_WIDE]):
         wide = found.encoding in _WIDE
-        sure = sum(b >= 0x80 for b in sample) >= MIN_WIDE_BYTES if wide else found.coherence >= MIN_COHERENCE
+        sure = high >= MIN_WIDE_BYTES if wide else found.coherence >= MIN_COHERENCE
         if found.chaos > MAX_CHAOS or not sure:
             continue
         if best is None or (found.encoding == "cp1252" and found.coherence >= best.coherence - 0.01):

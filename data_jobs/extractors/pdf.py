@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, parsing
 
 # A page without text that shows a picture is a scan; one that shows neither is blank.
+MAX_STREAM = 16 << 20  # bytes that one stream may unpack to: a page's drawing has no use for more
 _CHECK_EVERY = 2_000  # drawing operations between two looks at the clock
 
 
@@ -20,7 +22,7 @@ class PdfExtractor:
 
     def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
         budget = Budget(limits, len(data))
-        reader, title = _opened(data)
+        reader, title = _opened(data, limits)
         with parsing("page tree", *_errors()):
             count = len(reader.pages)
         if not count:
@@ -34,7 +36,7 @@ class PdfExtractor:
             try:
                 text, pictures = _page(reader, number, budget)
             except UnreadableFileError as error:
-                if error.args[0] != "damaged":
+                if error.args[0] not in ("damaged", "bomb"):
                     raise
                 found.append(item.refused(str(number), *error.args))
                 continue
@@ -51,10 +53,15 @@ class PdfExtractor:
         yield from found
 
 
-def _opened(data: bytes) -> tuple[Any, str]:
+def _opened(data: bytes, limits: Limits) -> tuple[Any, str]:
     import pypdf
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of every oddity on stderr
+    most = min(MAX_STREAM, limits.text_bytes)
+    pypdf.overwrite_configuration(
+        zlib_maximum_output_length=most, lzw_maximum_output_length=most, run_length_maximum_output_length=most,
+        array_based_stream_maximum_output_length=most, brotli_maximum_output_length=most,
+    )  # fmt: skip
     if not data[:1024].lstrip().startswith(b"%PDF-"):
         raise UnreadableFileError("damaged", "not a PDF: it does not start with %PDF-")
     with parsing("PDF", *_errors()):
@@ -77,12 +84,22 @@ def _page(reader: Any, number: int, budget: Budget) -> tuple[str, bool]:
         if not seen % _CHECK_EVERY:
             budget.check_time()
 
-    with parsing(f"page {number}", *_errors()):
+    with parsing(f"page {number}", *_errors()), _bounded():
         page = reader.pages[number - 1]
         text = page.extract_text(visitor_operand_before=watch) or ""
         pictures = not text.strip() and _has_pictures(page)
     budget.take_text(text)
     return text, pictures
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    from pypdf.errors import LimitReachedError
+
+    try:
+        yield
+    except LimitReachedError as error:
+        raise UnreadableFileError("bomb", str(error)) from None
 
 
 def _has_pictures(page: Any) -> bool:
@@ -95,7 +112,7 @@ def _has_pictures(page: Any) -> bool:
 
 def _nothing(found: list[Document | Quarantined], count: int) -> UnreadableFileError:
     reasons = [f.reason for f in found if isinstance(f, Quarantined)]
-    for reason in ("damaged", "image_only"):
+    for reason in ("bomb", "damaged", "image_only"):
         if reason in reasons:
             first = next(f for f in found if isinstance(f, Quarantined) and f.reason == reason)
             return UnreadableFileError(reason, f"{reasons.count(reason)} of {count} pages: {first.detail}")

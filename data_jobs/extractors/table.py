@@ -38,7 +38,7 @@ class TableExtractor:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header: list[str] | None = None
         used: set[str] = set()
-        budget, rows = Budget(limits, len(data)), 0
+        budget = Budget(limits, len(data))
         while True:
             number, start = lines.number + 1, lines.offset
             try:
@@ -48,12 +48,14 @@ class TableExtractor:
             except csv.Error as error:
                 if header is None:
                     raise UnreadableFileError("no_header", str(error)) from None
+                lines.rows += 1
                 yield item.refused(str(number), "bad_row", f"lines {number}-{lines.number}: {error}")
                 continue
             if lines.bad is not None:
                 problem, lines.bad = lines.bad, None
                 if header is None:
                     raise UnreadableFileError(*problem)
+                lines.rows += 1
                 yield item.refused(str(number), *problem)
                 continue
             if not any(cell.strip() for cell in row):
@@ -61,8 +63,8 @@ class TableExtractor:
             if header is None:
                 header = _header(row)
                 continue
-            rows += 1
-            if rows > limits.rows:
+            lines.rows += 1
+            if lines.rows > limits.rows:
                 raise UnreadableFileError("too_many_rows", f"over {limits.rows} rows")
             if len(row) != len(header):
                 yield item.refused(str(number), "ragged_row", f"{len(row)} fields; the header has {len(header)}")
@@ -80,6 +82,8 @@ class TableExtractor:
             yield item.record(name, str(number), title, text, span=span, steps=lines.steps)
         if header is None:
             raise UnreadableFileError("no_header", "no line with text")
+        if not lines.rows:
+            raise UnreadableFileError("empty", "a header and no rows")
 
 
 class _Lines:
@@ -90,7 +94,7 @@ class _Lines:
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self.steps: tuple[str, ...] = ()
-        self.number = 0
+        self.number = self.rows = 0
         self.bad: tuple[str, str] | None = None
         self.limits = limits
         self.offset = len(UTF8_MARK) if data.startswith(UTF8_MARK) else 0

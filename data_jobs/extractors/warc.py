@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
@@ -31,16 +32,22 @@ class WarcExtractor:
         budget = Budget(limits, len(data))
         number, start, yielded = 0, 0, False
         for _ in range(MAX_RESTARTS):
-            where = start
+            where = start  # the end of the last record that was read
             try:
-                for record, where in _records(data, start, budget):
+                for record, span_of in _records(data, start, budget):
                     number += 1
                     if number > limits.entries:
                         raise UnreadableFileError("too_many_entries", f"over {limits.entries} records")
-                    found = _read(record, item, number, where, limits, budget)
+                    found = _read(record, item, number, limits, budget)
+                    span = span_of()
+                    where = span[1]
+                    if isinstance(found, Document) and not item.span:
+                        found = replace(found, span=span)
                     if found is not None:
                         yielded = True
                         yield found
+                if not yielded:
+                    raise UnreadableFileError("no_text", f"none of {number} records is a response")
                 return
             except UnreadableFileError as error:
                 if error.args[0] != "damaged":
@@ -56,29 +63,28 @@ class WarcExtractor:
         raise UnreadableFileError("damaged", f"over {MAX_RESTARTS} damaged records")
 
 
-def _records(data: bytes, start: int, budget: Budget) -> Iterator[tuple[Any, int]]:
-    """Records from byte ``start`` on, each with its own first byte."""
+def _records(data: bytes, start: int, budget: Budget) -> Iterator[tuple[Any, Callable[[], tuple[int, int]]]]:
+    """Records from byte ``start`` on, each with what tells its first and last byte once it was read."""
     with parsing("WARC", *_errors()):
         from warcio.archiveiterator import ArchiveIterator
 
         archive = ArchiveIterator(io.BytesIO(data[start:]), check_digests=True)
-    where = start
+
+    def span() -> tuple[int, int]:
+        with parsing("WARC", *_errors()):
+            first = start + archive.get_record_offset()
+            return first, first + archive.get_record_length()
+
     while True:
         budget.check_time()
-        try:
-            with parsing("WARC", *_errors()):
-                record = next(archive, None)
-                if record is None:
-                    return
-                where = start + archive.get_record_offset()
-        except UnreadableFileError as error:
-            raise UnreadableFileError(*error.args) from None
-        yield record, where
+        with parsing("WARC", *_errors()):
+            record = next(archive, None)
+        if record is None:
+            return
+        yield record, span
 
 
-def _read(
-    record: Any, item: Item, number: int, where: int, limits: Limits, budget: Budget
-) -> Document | Quarantined | None:
+def _read(record: Any, item: Item, number: int, limits: Limits, budget: Budget) -> Document | Quarantined | None:
     """One record: a document, a reason, or None for what is no response."""
     if record.rec_type not in ("response", "resource"):
         return None
@@ -108,7 +114,6 @@ def _read(
         return item.refused(name, str(error.args[0]), f"{url} {error.args[1] if len(error.args) > 1 else ''}")
     return item.record(
         name, str(number), title or url, text, source=url or f"{item.path}:{number}", steps=steps,
-        span=(where, item.size),
     )  # fmt: skip
 
 
@@ -120,6 +125,10 @@ def _body(record: Any, budget: Budget) -> bytes:
         while piece := stream.read(1 << 16):
             budget.take(len(piece))
             pieces.append(piece)
+        while piece := record.raw_stream.read(1 << 16):  # what follows the body's own end
+            budget.take(len(piece))
+        if getattr(record.raw_stream, "limit", 0) > 0:
+            raise UnreadableFileError("damaged", f"cut off: {record.raw_stream.limit} bytes are missing")
     return b"".join(pieces)
 
 

@@ -54,6 +54,7 @@ class ArchiveExtractor:
         budget = Budget(_unpacking(limits), len(data))
         entries = _zip_entries if item.path.lower().endswith(".zip") else _tar_entries
         seen: set[str] = set()
+        number = 0
         for number, entry in enumerate(entries(data, limits, budget), start=1):
             if number > limits.entries:
                 raise UnreadableFileError("too_many_entries", f"over {limits.entries} entries")
@@ -72,8 +73,8 @@ class ArchiveExtractor:
                 if error.args[0] in ("bomb", "too_much_text", "too_slow") and budget_is_spent(budget):
                     raise
                 yield item.refused(shown, str(error.args[0]), str(error.args[1]))
-        if not seen:
-            raise UnreadableFileError("empty", "no entry that could be read")
+        if not number:
+            raise UnreadableFileError("empty", "no entries")
 
     def _entry(self, entry: Entry, item: Item, limits: Limits, budget: Budget) -> Iterator[Document | Quarantined]:
         extractor = self.extractor_for(entry.name)
@@ -201,6 +202,11 @@ class _Capped(io.RawIOBase):
 
 def _tar_entries(data: bytes, limits: Limits, budget: Budget) -> Iterator[Entry]:
     packed = data.startswith(b"\x1f\x8b")
+    if packed:  # its checksum comes last: entries are handed out once the whole is known to be good
+        with parsing("gzip"), gzip.GzipFile(fileobj=io.BytesIO(data)) as whole:
+            check = Budget(budget.limits, len(data))
+            while piece := whole.read(_PIECE):
+                check.take(len(piece))
     raw: _Readable = gzip.GzipFile(fileobj=io.BytesIO(data)) if packed else io.BytesIO(data)
     with parsing("tar", tarfile.TarError):
         archive = tarfile.open(fileobj=_Capped(raw, budget), mode="r|")  # noqa: SIM115 (nothing to close but memory)
