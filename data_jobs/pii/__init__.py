@@ -11,7 +11,8 @@ versions (``1.2.3.4``, ``Chrome/114.0.0.0``), placeholders (``password=secret``,
 
 Every rule is linear in the text: quantifiers are bounded and a rule starts only where a run of its characters starts.
 A finding is at most ``MAX_ENTITY_CHARS`` long; what is longer (a private key) comes as findings that touch. A rule
-looks at most 64 characters to the left of a finding and 8 to the right.
+looks at most 64 characters to the left of a finding, and to the right no further than MAX_ENTITY_CHARS + 8 from its
+start: whoever checks a stream piece by piece must have seen that much behind a character before it may leave.
 """
 
 from data_jobs.pii.redactor import DEFAULT_TYPES, MAX_ENTITY_CHARS, TYPES, Finding, NameFinder, find, redact

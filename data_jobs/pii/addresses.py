@@ -24,16 +24,16 @@ _NUMBER_FIRST = re.compile(
     rf"(?:{'|'.join(_STREETS)})(?![\w-])\.?"
 )
 _WORDS_FIRST = (
-    "rue", "avenue", "boulevard", "chemin", "allée", "quai", "impasse", "via", "viale", "piazza", "corso", "vicolo",
+    "rue", "avenue", "boulevard", "chemin", "allée", "quai", "impasse", "viale", "piazza", "corso", "vicolo",
     "calle", "avenida", "avda", "paseo", "rua", "rúa", "travessa", "ulica", "улица", "проспект", "οδός", "λεωφόρος",
 )  # fmt: skip
 # rue de la Paix 12, Calle Mayor 5, ul. Miła 53, C/ Señores Curas 88, 35 rue des Lilas
 _STREET_FIRST = re.compile(
-    rf"(?<![\w./-])(?:(?:\d{{1,6}} )?\d{{1,5}},? )?(?:(?:{'|'.join(_WORDS_FIRST)}|av)\b\.?|(?:ul|ул|al)\.|C/)"
+    rf"(?<![\w./-])(?:(?:\d{{1,6}} )?\d{{1,5}},? )?(?:(?:{'|'.join(_WORDS_FIRST)}|av)\b\.?|(?:ul|ул)\.|C/|(?-i:Via))"
     r" (?:(?!the\b|an?\b)[^\W\d_][\w'’.-]{0,24},? ){1,5}(?:n[º°o]\.? ?)?\d{1,5}[A-Za-z]?(?!\w)", re.I,
 )  # fmt: skip
 _NUMBER_THEN_STREET = re.compile(
-    rf"(?<![\w.,:/-])(?:\d{{1,6}} )?\d{{1,5}},? (?:bis |ter )?(?i:{'|'.join(_WORDS_FIRST[:14])}|av)\b\.?"
+    rf"(?<![\w.,:/-])(?:\d{{1,6}} )?\d{{1,5}},? (?:bis |ter )?(?i:{'|'.join(_WORDS_FIRST[:13])}|av)\b\.?"
     rf" (?:(?:des?|du|d'|de la|del|la|le|les|of|y|da|do|dos) ?){{0,2}}{_NAME}(?: (?:{_NAME}|de|des|du)){{0,2}}"
 )
 # Hauptstraße 12, Storgatan 5, Sludevej 13, Hämeenkatu 4: found from the ending, the word before it is walked back.
@@ -63,7 +63,7 @@ def addresses_in(text: str) -> Iterator[tuple[int, int]]:
     lowered = text.lower()
     if any(word in text for word in _STREETS):
         yield from (_whole(text, *match.span()) for match in _NUMBER_FIRST.finditer(text))
-    if any(word in lowered for word in (*_WORDS_FIRST, "ul.", "ул.", "al.", "c/", "av ", "av.")):
+    if any(word in lowered for word in (*_WORDS_FIRST, "ul.", "ул.", "c/", "av ", "av.", "via ")):
         for pattern in (_STREET_FIRST, _NUMBER_THEN_STREET):
             yield from (_whole(text, *match.span()) for match in pattern.finditer(text))
     if any(ending in text for ending in _ENDINGS):

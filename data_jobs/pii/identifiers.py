@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-_CARD = re.compile(r"(?<![\w.])(?<!\d[ -])\d(?:[ -]?\d){11,18}(?![ -]?\d)(?!\w)")
+_CARD = re.compile(r"(?<![\w.-])(?<!\d[ -])\d(?:[ -]?\d){11,18}(?![ -]?\d)(?!\w)")
+_CARD_GROUPS = re.compile(r"\d+|(?:\d{4}[ -]){3,4}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{4,5}")
 # ISO/IEC 7812 prefixes in use; a random number passes Luhn one time in ten, so the prefix matters.
 _CARD_PREFIX = re.compile(r"4|5[0-8]|6|3[0-9]|2[1-7]|1800")
 _SSN = re.compile(r"(?<![\w-])(?!000|666)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
@@ -23,6 +24,8 @@ _IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
 
 def cards_in(text: str) -> Iterator[tuple[int, int]]:
     for match in _CARD.finditer(text):
+        if not _CARD_GROUPS.fullmatch(match[0]):
+            continue
         digits = [int(c) for c in match[0] if c.isdigit()]
         if _CARD_PREFIX.match(match[0].replace(" ", "").replace("-", "")) and luhn(digits) and any(digits):
             yield match.span()
@@ -62,7 +65,7 @@ _NATIONAL_ID = re.compile(
     r"|((?:19|20)?\d{6}[-+]\d{4})"  # 8 Sweden, personnummer
     r"|(\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y])"  # 9 Finland, henkilötunnus
     r")|(?=[A-Z])(?:"
-    r"([A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D])"  # 10 United Kingdom, National Insurance
+    r"([A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} \d{2} \d{2} ?[A-D])"  # 10 United Kingdom, National Insurance
     r"|([XYZ]\d{7}-?[A-Z])"  # 11 Spain, NIE
     r"|([A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z])"  # 12 Italy, codice fiscale
     r"))(?![\w-]|\.\d)"

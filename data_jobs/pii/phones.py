@@ -10,18 +10,18 @@ import re
 from collections.abc import Iterator
 
 _EXTENSION = r"(?: ?(?:x|ext\.? ?)\d{1,5})?"
-_INTERNATIONAL = re.compile(rf"(?<![\w+])(?:\+|00 ?(?=[1-9]))\d[\d ().-]{{6,22}}\d{_EXTENSION}(?!\w)")
+_INTERNATIONAL = re.compile(rf"(?<![\w+])(?:\+|(?<![.-])00 ?(?=[1-9]))\d[\d ().-]{{6,22}}\d{_EXTENSION}(?!\w)")
 _NORTH_AMERICAN = re.compile(
     r"(?<![\w.-])(?:(?:00)?1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}" + _EXTENSION + r"(?![\w-]|\.\d)"
 )
 _NATIONAL = re.compile(
-    r"(?<![\w./-])\(?0\d{1,4}\)?[ /-]\d{2,4}(?:[ -]?\d{2,4}){1,3}(?![\w/-]|\.\d| \d{1,4}[ -][\d<]| ?<)"
+    r"(?<![\w./-])\(?0(?!00)\d{1,4}\)?[ /-]\d{2,4}(?:[ -]?\d{2,4}){1,3}(?![\w/-]|\.\d| \d{1,4}[ -][\d<]| ?<)"
 )
 _DECIMAL = re.compile(r"\+?\d+\.\d*")
 # Groups as people write phone numbers; which of them count, _is_grouped_phone says.
 _GROUPED = re.compile(
     r"(?<![\w.,:/$€£#=)-])(?<![\d)][ (])(?:\(\d{2,4}\) ?\d{3,4}(?:[ -]\d{2,4}){1,2}"
-    r"|\d{2,4}([ .-])\d{2,4}(?:\1\d{2,6}){0,4})"
+    r"|\d{2,4}([ .-])\d{2,6}(?:\1\d{2,6}){0,4}|\d{7,11})"
     r"(?![\w/:€%°-]|[.,]\d| [\d(]| ?<)"
 )
 _NAMED_PHONE = re.compile(
@@ -35,13 +35,24 @@ _PHONE_WORDS = (
     "text me", "messages to", "contact", "number", "registered", "message",
 )  # fmt: skip
 CONTEXT_CHARS = 56  # how far before a number a word may stand that says what it is
+# The last of these before a number decides: the first group speaks of phoning, the second of something else.
 _CONTEXT = re.compile(
-    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|mobile|m[óo]vil|\bcell|\bfax|\bcall|\bdial|whatsapp|\bsms\b"
-    r"|\btext|message|contact|reach|hotline|landline|phone|registered|ring me|\bnumber (?:is|at)|(?:my|h(?:is|er)|your"
-    r"|their|our) number)"
-    r"|(account|card\b|order|invoice|isbn|issn|serial|ticket|passport|licen[cs]e|tracking|amount|balance|version|bytes"
-    r"|population|total|size|port\b|\bid\b|\bssn\b|zip|postal)"
+    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|mobile|m[óo]vil|\bhandy|\bcell(?: phone|:)|(?:my|his|her|your|our|their) cell\b|\bfax|\bcall|\bdial"
+    r"|whatsapp|\bsms\b|\btext(?: me|ed|ing)|messag|contact|\breach|hotline|landline|phone|voice ?mail|registered"
+    r"|\brings? |\brang\b|in touch|\bextension|\bnumber)"
+    r"|((?:account|card|order|invoice|isbn|issn|serial|ticket|passport|licen[cs]e|tracking|reference|version|model|part"
+    r"|case|member|policy|customer|product|item|flight|room|page|line|code|pin|id|tax|vat|ssn|zip|postal|random|prime"
+    r"|even|odd|real|integer|whole|large|natural|total)\b(?: (?:numbers?|no\b\.?|nr\b|id\b|code))?"
+    r"|amount|balance|bytes|population|limit|maximum|minimum|default|\bsize|\bport\b|numbers of|number of)"
 )
+
+
+# What may follow a number of nine digits that is no amount: the end of a clause or a small word, but no unit.
+_CLAUSE_GOES_ON = re.compile(
+    r"\s*(?:\Z|[.;:!?)\n\"']|,(?! ?\d)| ?(?:is|and|or|to|for|if|at|but|now|when|so|please|thanks|as|has|was|with|on)\b)"
+)
+
+_SENTENCE_END = re.compile(r"[<>\n\d]|[.!?](?=\s|\Z)")
 
 
 def phones_in(text: str) -> Iterator[tuple[int, int]]:
@@ -53,8 +64,19 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
         patterns.append((_NAMED_PHONE, 7, 20))
     yield from _of_shapes(text, patterns[:1])
     for match in _GROUPED.finditer(text):
-        if _is_grouped_phone(match[0], lowered, match.start() if named and len(lowered) == len(text) else 0):
-            yield match.span()
+        start, end = match.span()
+        sizes = [len(group) for group in re.findall(r"\d+", match[0])]
+        if not 7 <= sum(sizes) <= 13 or sizes == [3, 2, 4]:  # the latter: a social security number that is none
+            continue
+        if _has_phone_shape(match[0], sizes):
+            yield start, end
+        elif len(sizes) > 1 or named:
+            reach = CONTEXT_CHARS if len(sizes) > 1 else CONTEXT_CHARS // 2
+            speaks = _last_word(text[max(0, start - reach) : start].lower())
+            if named and not speaks:
+                speaks = _next_word(text[end : end + CONTEXT_CHARS].lower())
+            if speaks == "phone" or (not speaks and _is_nine_digits(text, start, end, sizes)):
+                yield start, end
     yield from _of_shapes(text, patterns[1:])
 
 
@@ -66,29 +88,41 @@ def _of_shapes(text: str, patterns: list[tuple[re.Pattern[str], int, int]]) -> I
                 yield match.span(group)
 
 
-def _is_grouped_phone(value: str, lowered: str, at: int) -> bool:
-    """Whether groups of digits are a phone number by their shape or, for plainer shapes, by a word before ``at``."""
-    sizes = [len(group) for group in re.findall(r"\d+", value)]
-    if not 7 <= sum(sizes) <= 13:
+def _has_phone_shape(value: str, sizes: list[int]) -> bool:
+    """Whether groups of digits can hardly be anything else: no amount (threes behind the first), date or version."""
+    if len(sizes) == 1 or _is_date(sizes):
         return False
-    if sizes == [3, 2, 4]:
-        return False  # a social security number that is none
-    dated = len(sizes) == 3 and (sizes[0] == 4 or sizes[2] == 4) and sum(sizes) == 8
     if value[0] == "(":
-        return not dated
-    separator = re.search(r"\D", value)
-    by_hyphen, by_dot = separator is not None and separator[0] == "-", separator is not None and separator[0] == "."
-    if len(sizes) in (4, 5) and set(sizes) == {2} and (by_hyphen or (by_dot and len(sizes) == 5)):
+        return True
+    separator = value[sizes[0]]
+    if len(sizes) in (4, 5) and set(sizes) == {2} and (separator == "-" or (separator == "." and len(sizes) == 5)):
         return True  # 60-56-85-91, 03.93.92.16.85
-    # Thousands come in threes behind the first group; years, times and sizes in groups of two and four.
-    mixed = len(sizes) >= 3 and {2, 3} <= set(sizes) and max(sizes) < 5
-    if mixed and not by_dot and sizes[1:] != [3] * (len(sizes) - 1):
-        return sum(sizes) >= 8
-    return bool(at) and not dated and not by_dot and _speaks_of_phones(lowered[max(0, at - CONTEXT_CHARS) : at])
+    mixed = len(sizes) >= 3 and {2, 3} <= set(sizes) and max(sizes) < 5 and sum(sizes) >= 8
+    return mixed and separator != "." and sizes[1:] != [3] * (len(sizes) - 1)
 
 
-def _speaks_of_phones(before: str) -> bool:
-    """The last telling word is one of phoning. What was covered or replaced (``<``, ``>``) is not looked past."""
+def _is_date(sizes: list[int]) -> bool:
+    return len(sizes) == 3 and (sizes[0] == 4 or sizes[2] == 4) and sum(sizes) == 8
+
+
+def _is_nine_digits(text: str, start: int, end: int, sizes: list[int]) -> bool:
+    """Eight or nine digits in threes (``699 956 915``) that are neither round, nor counted in a unit, nor in a list."""
+    value = text[start:end]
+    if sizes not in ([3, 3, 3], [2, 3, 3]) or "." in value or re.search(r"(?<!\d)000", value):
+        return False
+    return not re.search(r"\d[,;]? ?\Z", text[max(0, start - 3) : start]) and bool(
+        _CLAUSE_GOES_ON.match(text, end, end + 8)
+    )
+
+
+def _next_word(after: str) -> str:
+    """As below, of the words behind a number up to the end of its sentence."""
+    word = _CONTEXT.search(_SENTENCE_END.split(after, maxsplit=1)[0])
+    return "" if not word else "phone" if word[1] else "other"
+
+
+def _last_word(before: str) -> str:
+    """What the last telling word speaks of: ``phone``, ``other``, nothing. Not looked past: what is covered (``<``)."""
     before = before[max(before.rfind("<"), before.rfind(">")) + 1 :]
     words = list(_CONTEXT.finditer(before))
-    return bool(words) and words[-1][1] is not None
+    return "" if not words else "phone" if words[-1][1] else "other"

@@ -11,7 +11,7 @@ from data_jobs.pii.addresses import addresses_in
 from data_jobs.pii.credentials import secrets_in
 from data_jobs.pii.identifiers import cards_in, ibans_in, national_ids_in, ssns_in
 from data_jobs.pii.internet import emails_in, ips_in, urls_in
-from data_jobs.pii.phones import phones_in
+from data_jobs.pii.phones import CONTEXT_CHARS, phones_in
 
 MAX_ENTITY_CHARS = 128
 _LEFT = 64  # how far a rule looks to the left of what it finds
@@ -71,7 +71,7 @@ def _all_spans(text: str, rules: list[Rule]) -> tuple[list[Span], str]:
         fresh: list[Span] = []
         cut = False
         for begin, end in windows:
-            left, right = begin + _LEFT * (begin > 0), end - 8 * (end < len(text))
+            left, right = begin + _LEFT * (begin > 0), end - CONTEXT_CHARS * (end < len(text))
             for at, to, kind in _look(text[begin:end], rules):
                 if left <= at + begin and to + begin <= right:
                     fresh.append((at + begin, to + begin, kind))
@@ -88,7 +88,7 @@ def _all_spans(text: str, rules: list[Rule]) -> tuple[list[Span], str]:
 def _windows(text: str, spans: list[Span]) -> list[tuple[int, int]]:
     """Where to look again: around findings that stand so close to something that it may be a finding too."""
     windows: list[tuple[int, int]] = []
-    reach = MAX_ENTITY_CHARS + _LEFT + 8
+    reach = MAX_ENTITY_CHARS + _LEFT
     for start, end, _ in sorted(spans):
         if _is_glued(text, start, end):
             begin, end = max(0, start - reach), min(len(text), end + reach)
