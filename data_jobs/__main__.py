@@ -1,4 +1,4 @@
-"""``python -m data_jobs prepare|index``: the entry point of Ray jobs. Only parses and dispatches."""
+"""``python -m data_jobs prepare|index|synth``: the entry point of Ray jobs. Only parses and dispatches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def main() -> int:
     index = verbs.add_parser("index", help="build an index from a prepared dataset")
     commands.add_index_arguments(index)
     index.set_defaults(work=commands.run_index)
-    for verb in (prepare, index):
+    synth = verbs.add_parser("synth", help="make synthetic rows of a dataset")
+    commands.add_synth_arguments(synth)
+    synth.set_defaults(work=commands.run_synth)
+    for verb in (prepare, index, synth):
         add_common(verb)
     args = parser.parse_args()
 

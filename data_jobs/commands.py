@@ -25,6 +25,16 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-live", action="store_true", help="publish the index without serving it")
 
 
+def add_synth_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    parser.add_argument("--count", type=int, default=0, metavar="N", help="rows wanted (default: as the share allows)")
+    parser.add_argument(
+        "--share", type=float, default=0.5, metavar="CAP",
+        help="most of all rows, real and synthetic together, that may be synthetic (default 0.5)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="another seed makes other rows (default 0)")
+
+
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
     """The configuration with this job's own arguments applied; a relative folder is made absolute for the workers."""
     overrides = []
@@ -58,6 +68,17 @@ def run_index(args: argparse.Namespace, progress: Progress) -> Manifest:
     if not args.no_live:
         go_live(store, index, why="index build")
     return index
+
+
+def run_synth(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Make synthetic rows of a dataset on the running cluster."""
+    home = Home.from_env()
+    store = Store(home.store_uri)
+    dataset = find_dataset(store, args.dataset)
+    with connected(home):
+        from data_jobs.make_synthetic import synthesise
+
+        return synthesise(store, dataset, progress, args.count, args.share, args.seed)
 
 
 def find_dataset(store: Store, reference: str) -> Manifest:

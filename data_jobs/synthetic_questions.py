@@ -114,10 +114,13 @@ class Writer:
         weight: idf of an index term: rare words make the better keywords.
         synonyms: for replacing words.
         picker: chooses among what the rules allow; seed it for reproducible questions.
+        plain: keep the sentence's own words, none replaced or left out: for people to read rather than to train on.
     """
 
-    def __init__(self, weight: Callable[[str], float], synonyms: Synonyms, picker: random.Random) -> None:
-        self._weight, self._synonyms, self._picker = weight, synonyms, picker
+    def __init__(
+        self, weight: Callable[[str], float], synonyms: Synonyms, picker: random.Random, plain: bool = False
+    ) -> None:
+        self._weight, self._synonyms, self._picker, self._plain = weight, synonyms, picker, plain
 
     def questions(self, document: Document, most: int, own: Sequence[str] | None = None) -> list[Asked]:
         """Up to ``most`` different questions that the document answers, its own ones first; none where it holds no
@@ -126,7 +129,7 @@ class Writer:
         Args:
             own: which of the document's own questions to use (default: all).
         """
-        good = _good_sentences(document)
+        good = good_sentences(document)
         if not good:
             return []
         found: dict[str, Asked] = {}
@@ -222,6 +225,8 @@ class Writer:
     # -- words ----------------------------------------------------------------------------------------------------
     def _reworded(self, clause: str) -> str:
         """Some content words replaced by a synonym, some left out (never all)."""
+        if self._plain:
+            return clause
         kept = []
         for word in clause.split():
             if not is_stop_word(word):
@@ -250,11 +255,11 @@ def base_verb(word: str) -> str | None:
 
 def summary_sentence(document: Document) -> tuple[int, int] | None:
     """The span of the first sentence that reads as one: what answers "what is this", and a document's own questions."""
-    good = _good_sentences(document)
+    good = good_sentences(document)
     return good[0] if good else None
 
 
-def _good_sentences(document: Document) -> list[tuple[int, int]]:
+def good_sentences(document: Document) -> list[tuple[int, int]]:
     """Spans of sentences that a question can be made from, in order. Those of prose must stand on their own."""
     code = document.kind in CODE_KINDS
     found: list[tuple[int, int]] = []

@@ -21,6 +21,7 @@ RAY_MODULES = {
     "actors/spawn.py",
     "data_jobs/prepare_corpus.py",
     "data_jobs/build_index.py",
+    "data_jobs/make_synthetic.py",
     "train_jobs/fit.py",
     "train_jobs/gloo.py",
     "serve_apps/deploy.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cluster.cli import labels
+from cluster.cli import labels, synth
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
@@ -26,6 +26,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("dataset", nargs="?", default="", help="NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("-n", "--lines", type=int, default=50, help="most quarantined entries to list (default 50)")
     labels.register(group)
+    synth.register(group)
 
 
 def print_dataset(dataset: Manifest) -> None:

@@ -1,0 +1,35 @@
+"""plinth data synth: synthetic questions, answers, passages and paraphrases out of a dataset."""
+
+from __future__ import annotations
+
+from cluster.cli.jobs import job_verb
+from cluster.cli.output import console, print_table
+from cluster.cli.verbs import Commands
+from cluster.core.records import Manifest
+
+
+def register(group: Commands) -> None:
+    from data_jobs import commands as jobs
+
+    job_verb(
+        group, "synth", "data_jobs", "synth", jobs.add_synth_arguments, jobs.run_synth, print_synthetic,
+        "Make synthetic questions, answers with passages, and paraphrases out of a dataset.",
+        "Rules make them, no language model. Each row is tagged `synthetic` and names its document, span, rule and\n"
+        "seed; what the filters left out is counted by reason. More rows than --share allows beside the real\n"
+        "documents are refused (exit code 4); without --count as many are made as it allows.\n\n"
+        "Example: plinth data synth --dataset handbook --count 500 --share 0.3",
+    )  # fmt: skip
+
+
+def print_synthetic(made: Manifest) -> None:
+    counts = made.counts
+    console.print(f"[bold]{made.name}@{made.version}[/bold] (synthetic) of {made.inputs['dataset']}")
+    wanted = f"{counts['requested']:,} asked for" if counts["requested"] else "as many as allowed"
+    console.print(
+        f"{counts['kept']:,} rows of {counts['documents_used']:,} documents, {wanted}; share {counts['share']:.1%} of "
+        f"at most {counts['share_cap']:.0%} ({counts['allowed']:,} rows beside {counts['documents']:,} real "
+        f"documents); {counts['not_chosen']:,} more were good but not needed"
+    )
+    print_table("Made by", ("rule", "rows"), list(counts["rules"].items()), numeric=("rows",))
+    reasons = sorted(counts["reasons"].items(), key=lambda item: -item[1])
+    print_table(f"Left out of {counts['candidates']:,} candidates", ("filter", "rows"), reasons, numeric=("rows",))
