@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.core.records import Document
@@ -130,10 +130,31 @@ def deduplicate(
     return clusters.duplicates()
 
 
+def near_pairs(
+    fingerprints: Iterable[Fingerprint], text_of: Callable[[str], str], threshold: float
+) -> dict[tuple[str, str], float]:
+    """Every pair that hashing finds and its true similarity (at or above the threshold), exact duplicates included.
+
+    For measuring: ``deduplicate`` stops comparing two documents once they are in one cluster.
+    """
+    words = _words(text_of)
+    ordered = sorted(fingerprints, key=lambda f: f.rank)
+    similar = {pair: jaccard(words(pair[0]), words(pair[1])) for pair in set(_candidates(ordered, threshold))}
+    return {pair: similarity for pair, similarity in similar.items() if similarity >= threshold}
+
+
 def _join_near(
     distinct: Sequence[Fingerprint], text_of: Callable[[str], str], threshold: float, clusters: _Clusters
 ) -> None:
-    count, rows = bands(threshold)
+    words = _words(text_of)
+    for other, member in _candidates(distinct, threshold):
+        if clusters.apart(other, member):
+            similarity = jaccard(words(other), words(member))
+            if similarity >= threshold:
+                clusters.join(other, member, "near_duplicate", similarity)
+
+
+def _words(text_of: Callable[[str], str]) -> Callable[[str], set[str]]:
     known: dict[str, set[str]] = {}
 
     def words(name: str) -> set[str]:
@@ -141,6 +162,12 @@ def _join_near(
             known[name] = shingles(text_of(name))
         return known[name]
 
+    return words
+
+
+def _candidates(distinct: Sequence[Fingerprint], threshold: float) -> Iterator[tuple[str, str]]:
+    """Pairs that share a bucket of some band; one that shares several comes several times."""
+    count, rows = bands(threshold)
     for band in range(count):
         buckets: dict[tuple[str, bytes], list[str]] = defaultdict(list)
         for one in distinct:
@@ -148,10 +175,7 @@ def _join_near(
         for members in buckets.values():
             for index, member in enumerate(members):
                 for other in members[max(0, index - MAX_COMPARED) : index]:
-                    if clusters.apart(other, member):
-                        similarity = jaccard(words(other), words(member))
-                        if similarity >= threshold:
-                            clusters.join(other, member, "near_duplicate", similarity)
+                    yield other, member
 
 
 class _Clusters:

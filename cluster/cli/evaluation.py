@@ -1,9 +1,10 @@
-"""plinth eval: how good the answers are, with intervals."""
+"""plinth eval: how good the answers are, with intervals; and how good the parts of the data plane are."""
 
 from __future__ import annotations
 
 import argparse
 
+from cluster.cli.data_suites import DATA_SUITES, run_data_suite
 from cluster.cli.output import Stages, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.entry import config_from
@@ -17,14 +18,23 @@ def register(commands: Commands) -> None:
     parser = add_verb(
         group, "run", run, "Ask a suite of questions and count what is right, cited, refused (95 % intervals).",
         "Suites: stdlib (how-to questions about the standard library; needs the pydocs index), or a path of a .jsonl\n"
-        "file with id, question, accepted, answerable. `tune` questions were used to choose settings; trust `report`.",
+        "file with id, question, accepted, answerable. `tune` questions were used to choose settings; trust `report`.\n"
+        "Suites that score a part of the data plane on labelled data, without a running service:\n"
+        "  pii        the redactor, on .jsonl rows with text and spans[type, start, end]\n"
+        "  dedup      near duplicates, on a folder with docs.jsonl and pairs.tsv\n\n"
+        "example: plinth eval run --suite pii --data ../shared/data/pii_presidio_synth",
     )  # fmt: skip
-    parser.add_argument("--suite", default="stdlib", help="stdlib (default) or the path of a .jsonl file")
+    parser.add_argument(
+        "--suite", default="stdlib", help="stdlib (default), a .jsonl file, or a suite of the data plane"
+    )
+    parser.add_argument("--data", help="labelled data of a suite of the data plane")
     parser.add_argument("--model", default="quote", help="tier to ask (default quote)")
     parser.add_argument("--misses", action="store_true", help="list the questions that went wrong")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.suite in DATA_SUITES:
+        return run_data_suite(args.suite, args.data, config_from(args, Home.from_env()), args.json)
     from cluster.cli.ask import service_url
     from train_jobs.evaluation.answerer import HttpAnswerer
     from train_jobs.evaluation.run import run_suite

@@ -37,7 +37,8 @@ _PHONE_WORDS = (
 CONTEXT_CHARS = 56  # how far before a number a word may stand that says what it is
 # The last of these before a number decides: the first group speaks of phoning, the second of something else.
 _CONTEXT = re.compile(
-    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|mobile|m[óo]vil|\bhandy|\bcell(?: phone|:)|(?:my|his|her|your|our|their) cell\b|\bfax|\bcall|\bdial"
+    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|mobile|m[óo]vil|\bhandy"
+    r"|\bcell(?: phone|:)|(?:my|his|her|your|our|their) cell\b|\bfax|\bcall|\bdial"
     r"|whatsapp|\bsms\b|\btext(?: me|ed|ing)|messag|contact|\breach|hotline|landline|phone|voice ?mail|registered"
     r"|\brings? |\brang\b|in touch|\bextension|\bnumber)"
     r"|((?:account|card|order|invoice|isbn|issn|serial|ticket|passport|licen[cs]e|tracking|reference|version|model|part"
