@@ -21,7 +21,9 @@ from typing import Any, Literal
 from cluster.core.errors import UsageError
 from cluster.core.storage import Store, check_name, code_commit, utc_now
 
-EventName = Literal["registered", "candidate", "gate_passed", "gate_refused", "promoted", "rolled_back"]
+EventName = Literal[
+    "registered", "candidate", "gate_passed", "gate_refused", "promoted", "rolled_back", "tainted"
+]  # fmt: skip
 MOVES = ("promoted", "rolled_back")
 
 

@@ -48,6 +48,7 @@ class Registered:
     aliases: tuple[str, ...]
     registered_at: str
     gate: Event | None
+    tainted: tuple[str, ...] = ()  # why: it saw what was forgotten since
 
     @property
     def version(self) -> str:
@@ -159,6 +160,13 @@ class Registry:
                 raise BadInputError(f"{name} has no earlier champion to go back to")
             return self._roll_back(name, events, reason)
 
+    def taint(self, name: str, version: str, reason: str) -> None:
+        """Record that a version saw data that was forgotten since. Aliases stay: what to do is for people to decide."""
+        with history.writing(self.store, name):
+            events = self._settle(name)
+            if not any(e.event == "tainted" and (e.version, e.reason) == (version, reason) for e in events):
+                self._append(name, events, "tainted", version, reason=reason)
+
     # -- reading ------------------------------------------------------------------------------------------------------
     def served(self, name: str) -> Served | None:
         """What a service answers with: the champion, else the candidate; None before the first registration.
@@ -193,7 +201,14 @@ class Registry:
                 continue
             names = tuple(alias for alias, version in aliases.items() if version == event.version)
             found.append(
-                Registered(manifest, self._metadata(manifest), names, event.at, last_gate(events, event.version))
+                Registered(
+                    manifest,
+                    self._metadata(manifest),
+                    names,
+                    event.at,
+                    last_gate(events, event.version),
+                    tuple(e.reason for e in events if e.event == "tainted" and e.version == event.version),
+                )
             )
         return found
 
@@ -237,6 +252,7 @@ class Registry:
             "aliases": list(found.aliases),
             "verdict": found.verdict,
             "gate": {**found.gate.gate, "at": found.gate.at} if found.gate else None,
+            "tainted": list(found.tainted),
             "moves": [{"event": e.event, "at": e.at, "actor": e.actor, "reason": e.reason} for e in moves],
         }
         return card

@@ -154,8 +154,8 @@ class Tombstones:
 
 
 def text_sha256(text: str) -> str:
-    """Of a document's stored text (normalised, redacted)."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    """Of a document's stored text (normalised, redacted), whatever its case and white space."""
+    return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_tombstones(store: Store, known: Tombstones | None = None) -> Tombstones:

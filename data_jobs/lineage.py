@@ -228,7 +228,7 @@ class Found:
     span: tuple[int, ...]
     steps: tuple[str, ...]
     text_sha256: str
-    left_out: str = ""  # the id that was asked for, where another one stands for it
+    whole_file: bool = False  # it is all of its file, so that the file's hash stands for it
 
 
 def find_documents(
@@ -241,7 +241,7 @@ def find_documents(
     from data_jobs.forget import text_sha256
 
     looked = ("id", "aliases", "source", "source_name", *columns)
-    details = ("text", "file_sha256", "span", "steps")
+    details = ("text", "file_sha256", "span", "steps", "kind")
     found = []
     for entry in dataset.files:
         if not entry.path.startswith("documents-"):
@@ -262,6 +262,7 @@ def find_documents(
                 f"{dataset.name}@{dataset.version}", row["id"], how, row["source"], row["source_name"] or "",
                 more["file_sha256"][at] or "", tuple(more["span"][at] or ()), tuple(more["steps"][at] or ()),
                 text_sha256(more["text"][at]),
+                more["kind"][at] == "file" and tuple(more["span"][at] or ())[:1] == (0,),
             )
             for at, row, how in hits
         ]  # fmt: skip

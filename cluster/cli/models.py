@@ -69,7 +69,8 @@ def list_models(args: argparse.Namespace) -> int:
         print_json([_summary(name, version) for name, version in found])
         return ExitCode.DONE
     rows = [
-        (name, v.version, ", ".join(v.aliases), f"[{STYLE[v.verdict]}]{v.verdict}[/]",
+        (name, v.version, ", ".join([*v.aliases, *(["[red]tainted[/red]"] if v.tainted else [])]),
+         f"[{STYLE[v.verdict]}]{v.verdict}[/]",
          f"{v.metadata.get('parameters', 0):,}", v.metadata.get("engine", "")) for name, v in found
     ]  # fmt: skip
     columns = ("model", "version", "aliases", "gate", "parameters", "engine")
@@ -90,6 +91,8 @@ def show(args: argparse.Namespace) -> int:
     rows = [*facts.items(), ("registered", version.registered_at), ("commit", manifest.commit)]
     rows += [(f"from {part}", str(reference)) for part, reference in version.metadata.get("provenance", {}).items()]
     print_table("", ("", ""), [(name, escape(str(value))) for name, value in rows])
+    for reason in version.tainted:
+        console.print(f"[red]tainted[/red]: {escape(reason)}")
     _print_gate(version)
     files = [(entry.path, human_bytes(entry.bytes), entry.sha256[:12]) for entry in manifest.files]
     print_table("Files", ("file", "size", "sha256"), files, numeric=("size",))
@@ -191,6 +194,7 @@ def _summary(name: str, version: Registered) -> dict[str, Any]:
         "version": version.version,
         "aliases": list(version.aliases),
         "verdict": version.verdict,
+        "tainted": list(version.tainted),
         "gate": {**version.gate.gate, "at": version.gate.at} if version.gate else None,
         "registered_at": version.registered_at,
         "metadata": version.metadata,
