@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from cluster.cli import index_watch
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
@@ -21,6 +22,7 @@ def register(commands: Commands) -> None:
     job_verb(group, "build", "data_jobs", "index", jobs.add_index_arguments, jobs.run_index, print_index,
              "Build an index from a prepared dataset and make it live.",
              "Running services pick it up by themselves, without a restart and without a failed request.")  # fmt: skip
+    index_watch.register(group)
     add_verb(group, "list", list_indexes, "List index versions; the live one is marked.")
     add_verb(group, "rollback", rollback, "Make the index that was live before the current one live again.")
     parser = add_verb(group, "search", search, "Search the live index through the running service.")

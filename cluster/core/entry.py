@@ -19,9 +19,12 @@ from cluster.core.presets import PRESETS, preset
 _answers: TextIO | None = None  # the real stdout while a verb runs with --json
 
 
-def print_json(value: Any) -> None:
-    """Print the answer of a verb that was asked for JSON. Nothing else reaches stdout then (see ``run_main``)."""
-    print(json.dumps(value, indent=1, default=str, ensure_ascii=False), file=_answers or sys.stdout)
+def print_json(value: Any, indent: int | None = 1) -> None:
+    """Print the answer of a verb that was asked for JSON. Nothing else reaches stdout then (see ``run_main``).
+
+    A verb that prints as it goes gives one object a line, with ``indent=None``.
+    """
+    print(json.dumps(value, indent=indent, default=str, ensure_ascii=False), file=_answers or sys.stdout, flush=True)
 
 
 @contextlib.contextmanager
