@@ -50,6 +50,29 @@ class DataSection(Section):
 
     source: str = "pydocs"
     """`pydocs` (the standard library's documentation on this machine), a folder of files, or a name in `sources`."""
+    sources: str = ""
+    """A catalogue of approved sources (sources.yaml); with one, `source` is a name in it."""
+    use: Literal["retrieval", "pretraining", "fine-tuning"] = "retrieval"
+    """What the dataset is prepared for: its source must allow it."""
+    uses: tuple[Literal["retrieval", "pretraining", "fine-tuning"], ...] = ("retrieval", "pretraining", "fine-tuning")
+    """What the dataset may be used for; a source in the catalogue sets it."""
+    licence: str = "unknown"
+    """Licence (SPDX) of the records of a plain folder; a source in the catalogue sets it, as it does the next two."""
+    owner: str = "user"
+    """Who answers for the records of a plain folder."""
+    sensitivity: Literal["public", "internal", "restricted"] = "internal"
+    """How sensitive the records of a plain folder are."""
+    licences: tuple[str, ...] = (
+        "PSF-2.0", "Python-2.0", "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "Unlicense",
+        "CC0-1.0", "CC-PDDC", "CC-BY-3.0", "CC-BY-4.0", "ODC-By-1.0", "PDDL-1.0", "OGL-UK-3.0",
+    )  # fmt: skip
+    """Licences that sources of the catalogue may have (SPDX; `A OR B` takes one of them, `A AND B` both)."""
+    restricted: bool = False
+    """Whether sources and datasets marked restricted may be used."""
+    private_hosts: tuple[str, ...] = ()
+    """`HOST:PORT` that may be fetched from by https although they are not public addresses on port 443."""
+    max_source_mb: int = Field(20_000, ge=1)
+    """Most bytes (MiB) fetched from one https, s3 or gs source."""
     name: str = ""
     """Name of the dataset; empty derives it from the source."""
     blocks: int = Field(32, ge=1, le=10_000)
