@@ -1,4 +1,4 @@
-"""``python -m data_jobs prepare|index|synth``: the entry point of Ray jobs. Only parses and dispatches."""
+"""``python -m data_jobs prepare|index|synth|tokens``: the entry point of Ray jobs. Only parses and dispatches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def main() -> int:
     synth = verbs.add_parser("synth", help="make synthetic rows of a dataset")
     commands.add_synth_arguments(synth)
     synth.set_defaults(work=commands.run_synth)
-    for verb in (prepare, index, synth):
+    tokens = verbs.add_parser("tokens", help="tokenise a dataset into shards")
+    commands.add_tokens_arguments(tokens)
+    tokens.set_defaults(work=commands.run_tokens)
+    for verb in (prepare, index, synth, tokens):
         add_common(verb)
     args = parser.parse_args()
 

@@ -35,6 +35,13 @@ def add_synth_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed makes other rows (default 0)")
 
 
+def add_tokens_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    parser.add_argument(
+        "--tokenizer", required=True, help="a folder with tokenizer.json, or a tokenizer artefact NAME[@VERSION]"
+    )
+
+
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
     """The configuration with this job's own arguments applied; a relative folder is made absolute for the workers."""
     overrides = []
@@ -79,6 +86,19 @@ def run_synth(args: argparse.Namespace, progress: Progress) -> Manifest:
         from data_jobs.make_synthetic import synthesise
 
         return synthesise(store, dataset, progress, args.count, args.share, args.seed)
+
+
+def run_tokens(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Tokenise a dataset on the running cluster."""
+    from data_jobs.tokens import find_encoder
+
+    home = Home.from_env()
+    store = Store(home.store_uri)
+    dataset, encoder = find_dataset(store, args.dataset), find_encoder(store, args.tokenizer)
+    with connected(home):
+        from data_jobs.make_tokens import tokenise
+
+        return tokenise(store, dataset, encoder, progress)
 
 
 def find_dataset(store: Store, reference: str) -> Manifest:

@@ -10,11 +10,10 @@ import json
 import math
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
 from cluster.core.errors import BadInputError, PlinthError, UsageError
 from cluster.core.progress import Progress
@@ -24,11 +23,11 @@ from cluster.core.telemetry import log_event
 from data_jobs import synthetic_parts as work
 from data_jobs.synthetic import SPARE, Settings, allowed, choose, idf
 from data_jobs.synthetic_parts import Part
+from data_jobs.tasks import spread
 
 KIND = "synthetic"
 ALIAS = "latest"
 SHARE = 0.5
-IN_FLIGHT = 2  # parts per CPU handed to Ray at a time
 _CODE = (
     "data_jobs/make_synthetic.py", "data_jobs/synthetic_parts.py", "data_jobs/synthetic.py", "data_jobs/paraphrase.py",
     "data_jobs/synthetic_questions.py", "data_jobs/sentences.py", "data_jobs/chunks.py",
@@ -116,7 +115,7 @@ def _run(
 def _survey(parts: Sequence[Part], progress: Progress) -> tuple[int, Counter[str]]:
     progress.stage("count words", len(parts), "files")
     documents, frequencies = 0, Counter[str]()
-    for _, (number, terms) in _spread(work.survey_part, [(part,) for part in parts]):
+    for _, (number, terms) in spread(work.survey_part, [(part,) for part in parts]):
         documents += number
         frequencies.update(terms)
         progress.advance()
@@ -130,7 +129,7 @@ def _make(parts: Sequence[Part], settings: Settings, store: Store, progress: Pro
     todo = [part for part in parts if not store.exists(part.candidates_path)]
     progress.advance(len(parts) - len(todo))
     shared = ray.put(settings)
-    for _ in _spread(work.make_part, [(part, shared) for part in todo]):
+    for _ in spread(work.make_part, [(part, shared) for part in todo]):
         progress.advance()
 
 
@@ -140,31 +139,8 @@ def _finish(parts: Sequence[Part], kept: set[str], owner: dict[str, int], progre
     for one in sorted(kept):
         ids[owner[one]].append(one)
     totals: dict[str, Any] = {"rows": 0, "documents": 0, "forms": Counter(), "rules": Counter()}
-    for _, counts in _spread(work.finish_part, [(part, ids[part.index]) for part in parts]):
+    for _, counts in spread(work.finish_part, [(part, ids[part.index]) for part in parts]):
         for name, value in counts.items():
             totals[name] = totals[name] + (Counter(value) if isinstance(value, dict) else value)
         progress.advance(counts["rows"])
     return {**totals, "forms": dict(sorted(totals["forms"].items())), "rules": dict(sorted(totals["rules"].items()))}
-
-
-def _spread(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-    """Run one task per job, a few per CPU in flight; yields (number of the job, result) as they finish.
-
-    Raises:
-        PlinthError: as a task raised it, without Ray's wrapping.
-    """
-    task = ray.remote(function)
-    most = max(2, int(IN_FLIGHT * ray.cluster_resources().get("CPU", 1)))
-    queue, running = list(enumerate(jobs)), dict[Any, int]()
-    queue.reverse()
-    while queue or running:
-        while queue and len(running) < most:
-            number, arguments = queue.pop()
-            running[task.remote(*arguments)] = number
-        done, _ = ray.wait(list(running))
-        try:
-            yield running.pop(done[0]), ray.get(done[0])
-        except RayTaskError as error:
-            if isinstance(error.cause, PlinthError):
-                raise error.cause from None
-            raise

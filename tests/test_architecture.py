@@ -22,6 +22,8 @@ RAY_MODULES = {
     "data_jobs/prepare_corpus.py",
     "data_jobs/build_index.py",
     "data_jobs/make_synthetic.py",
+    "data_jobs/make_tokens.py",
+    "data_jobs/tasks.py",
     "train_jobs/fit.py",
     "train_jobs/gloo.py",
     "serve_apps/deploy.py",

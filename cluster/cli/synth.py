@@ -1,4 +1,4 @@
-"""plinth data synth: synthetic questions, answers, passages and paraphrases out of a dataset."""
+"""plinth data synth and tokens: synthetic rows, and token shards, out of a dataset."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ def register(group: Commands) -> None:
         "documents are refused (exit code 4); without --count as many are made as it allows.\n\n"
         "Example: plinth data synth --dataset handbook --count 500 --share 0.3",
     )  # fmt: skip
+    job_verb(
+        group, "tokens", "data_jobs", "tokens", jobs.add_tokens_arguments, jobs.run_tokens, print_tokens,
+        "Tokenise a dataset into packed shards for pretraining.",
+        "Each documents file becomes one stream of token ids (.npy), every document followed by the end token, and\n"
+        "the places where documents start. The same dataset and tokenizer give the same bytes.\n\n"
+        "Example: plinth data tokens --dataset handbook --tokenizer small",
+    )  # fmt: skip
+
+
+def print_tokens(made: Manifest) -> None:
+    counts = made.counts
+    console.print(
+        f"[bold]{made.name}@{made.version}[/bold] (tokens) of {made.inputs['dataset']}: {counts['tokens']:,} tokens of "
+        f"{counts['documents']:,} documents in {counts['shards']} shards ({counts['dtype']})"
+    )
 
 
 def print_synthetic(made: Manifest) -> None:
