@@ -130,16 +130,19 @@ def _records(block: Block) -> Iterator[Iterable[Document | Quarantined]]:
     """The records of one item after the other; an item is read when its records are asked for."""
     limits = limits_of(block.section)
     for file in block.files:
-        yield _traced(read_records(Path(block.root), file, block.source_name, limits), file)
+        yield _marked(read_records(Path(block.root), file, block.source_name, limits), block.section)
     for document in block.documents:
-        yield (document,)
+        yield _marked((document,), block.section)
 
 
-def _traced(records: Iterable[Document | Quarantined], file: FileItem) -> Iterator[Document | Quarantined]:
-    """Each document with the hash of the file it is from and, where nothing more exact is known, all of its bytes."""
+def _marked(records: Iterable[Document | Quarantined], section: DataSection) -> Iterator[Document | Quarantined]:
+    """Each document with what its source declares; a record that says more keeps it."""
     for record in records:
         if isinstance(record, Document):
-            yield replace(record, file_sha256=record.file_sha256 or file.sha256, span=record.span or (0, file.bytes))
+            yield replace(
+                record, licence=record.licence or section.licence, owner=record.owner or section.owner,
+                sensitivity=record.sensitivity or section.sensitivity,
+            )  # fmt: skip
         else:
             yield record
 

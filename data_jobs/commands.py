@@ -16,7 +16,9 @@ from cluster.core.storage import Store
 
 
 def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", help="`pydocs` (default) or a folder of .md .rst .txt .jsonl files")
+    parser.add_argument("--source", help="`pydocs` (default), a folder of files, or a name in the catalogue")
+    parser.add_argument("--sources", metavar="FILE", help="the catalogue (sources.yaml) that has the source")
+    parser.add_argument("--use", choices=("retrieval", "pretraining", "fine-tuning"), help="what the dataset is for")
     parser.add_argument("--name", help="name of the dataset (default: from the source)")
 
 
@@ -45,8 +47,13 @@ def add_tokens_arguments(parser: argparse.ArgumentParser) -> None:
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
     """The configuration with this job's own arguments applied; a relative folder is made absolute for the workers."""
     overrides = []
+    if getattr(args, "sources", None):
+        overrides.append(f"data.sources={Path(args.sources).expanduser().absolute()}")
+    if getattr(args, "use", None):
+        overrides.append(f"data.use={args.use}")
     if getattr(args, "source", None):
-        source = args.source if args.source == "pydocs" else str(Path(args.source).expanduser().absolute())
+        named = args.source == "pydocs" or getattr(args, "sources", None)
+        source = args.source if named else str(Path(args.source).expanduser().absolute())
         overrides.append(f"data.source={source}")
     if getattr(args, "name", None):
         overrides.append(f"data.name={args.name}")

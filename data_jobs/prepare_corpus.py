@@ -14,7 +14,8 @@ import logging
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,6 +25,7 @@ from ray.exceptions import RayTaskError
 from cluster.core.code import modules_behind
 from cluster.core.config import DataSection, PlinthConfig
 from cluster.core.errors import BadInputError, PlinthError
+from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest, Quarantined, stable_hash
 from cluster.core.storage import Store, check_name, source_hash
@@ -32,16 +34,21 @@ from data_jobs import blocks as work
 from data_jobs import packs, report
 from data_jobs.blocks import Block
 from data_jobs.forget import Tombstones, read_tombstones
-from data_jobs.sources import files, pydocs
+from data_jobs.sources import pydocs
 from data_jobs.sources.asked import with_questions
+from data_jobs.sources.catalogue import Source, governed
 from data_jobs.sources.files import FileItem
+from data_jobs.sources.landing import open_source
 from data_jobs.sources.symbols import ModuleScan
 
 KIND = "datasets"
 ALIAS = "latest"
-_LIBRARIES = ("ftfy", "rensa", "pyarrow")
+_LIBRARIES = (
+    "ftfy", "rensa", "pyarrow", "pypdf", "python-docx", "trafilatura", "warcio", "charset-normalizer",
+)  # fmt: skip
 # What cleaning one record does not depend on, so that changing it cleans nothing again.
-_NOT_CLEANING = {"source", "name", "blocks", "near_duplicate_jaccard"}
+_NOT_CONTENT = {"source", "name", "sources", "licences", "restricted", "private_hosts", "max_source_mb"}
+_NOT_CLEANING = _NOT_CONTENT | {"blocks", "near_duplicate_jaccard", "use", "uses"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class _Source:
     refused: list[Quarantined]
     root: str = ""
     files: tuple[FileItem, ...] = ()
+    label: str = pydocs.SOURCE_NAME  # what its records say they are from
+    where: str = pydocs.SOURCE_NAME
 
 
 def prepare(config: PlinthConfig, store: Store, progress: Progress) -> Manifest:
@@ -64,6 +73,7 @@ def prepare(config: PlinthConfig, store: Store, progress: Progress) -> Manifest:
 
     Raises:
         BadInputError: the source cannot be read at all, or no document is left of it.
+        PolicyRefusedError: a policy refuses the source, or an address it is at.
         EnvironmentFaultError: the store cannot be written.
     """
     with store.job():
@@ -73,7 +83,8 @@ def prepare(config: PlinthConfig, store: Store, progress: Progress) -> Manifest:
 
 
 def _prepare(section: DataSection, store: Store, progress: Progress) -> Manifest:
-    source = _open_source(section, progress)
+    section, entry = governed(section)
+    source = _open_source(section, entry, store, progress)
     with store.locked(*packs.FOLDER, source.name):  # two runs over one dataset would clear away each other's packs
         while True:
             forgotten = read_tombstones(store)
@@ -92,18 +103,22 @@ def _prepare(section: DataSection, store: Store, progress: Progress) -> Manifest
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
-def _open_source(section: DataSection, progress: Progress) -> _Source:
+def _open_source(section: DataSection, entry: Source | None, store: Store, progress: Progress) -> _Source:
     if section.source == pydocs.SOURCE_NAME:
         name = check_name(section.name or pydocs.SOURCE_NAME)
         return _Source(name, pydocs.library_version(), len(pydocs.module_names()), [])
-    progress.stage("list files")
-    root = files.check_folder(section.source)
-    items, refused = files.list_files(root, section.max_file_mb << 20)
-    if not items and not refused:
-        raise BadInputError(f"{root} holds no files: give --source a folder of {' '.join(files.SUFFIXES)} files")
-    version = stable_hash([(f.path, f.bytes, f.sha256) for f in items] + [q.to_dict() for q in refused])
-    name = check_name(section.name or slug(root.name))
-    return _Source(name, version, len(items) + len(refused), refused, str(root), tuple(items))
+    progress.stage("list files" if entry is None or not entry.remote else f"fetch {entry.location}")
+    opened = open_source(section, entry, _landing(store))
+    version = stable_hash([asdict(f) for f in opened.files] + [q.to_dict() for q in opened.refused])
+    name = check_name(section.name or slug(opened.root.name))
+    seen, where = len(opened.files) + len(opened.refused), entry.location if entry is not None else section.source
+    label = entry.name if entry is not None else slug(name)
+    return _Source(name, version, seen, list(opened.refused), str(opened.root), opened.files, label, where)
+
+
+def _landing(store: Store) -> Path:
+    """Where remote sources are copied to: beside the artefacts, or on this machine where those are not in a folder."""
+    return Path(store.path("landing")) if store.local else Home.from_env().folder("landing")
 
 
 def slug(name: str) -> str:
@@ -115,7 +130,7 @@ def _run_key(section: DataSection, source: _Source, forgotten: Tombstones) -> st
     return stable_hash(
         {
             "stage": "prepare", "source": source.version, "name": source.name, "forgotten": forgotten.key,
-            "config": section.model_dump(exclude={"source", "name"}), "libraries": _libraries(),
+            "config": section.model_dump(exclude=_NOT_CONTENT), "libraries": _libraries(),
             "code": source_hash(*modules_behind("data_jobs/prepare_corpus.py", within="data_jobs")),
         }
     )  # fmt: skip
@@ -143,7 +158,7 @@ def _run(
     _quiet_ray_data()
     staging = store.staging(key)
     dataset = posixpath.join(staging, "dataset")
-    settings = _clean_key(section, slug(source.name))
+    settings = _clean_key(section, source.label)
     blocks, refused, unplaced = _blocks(section, source, store, staging, progress)
     blocks, reused = work.with_packs(blocks, source.name, settings, store)
     unit = "files" if source.files else "documents"
@@ -179,7 +194,7 @@ def _run(
     store.write(posixpath.join(dataset, report.REPORT), json.dumps(books, indent=1, sort_keys=True).encode())
     did = {f"{unit}_processed": total - reused, f"{unit}_reused": reused}
     manifest = store.publish(
-        KIND, source.name, dataset, run_key=key, inputs={"source": section.source, "content": source.version},
+        KIND, source.name, dataset, run_key=key, inputs={"source": source.where, "content": source.version},
         config=section.model_dump() | {"code": source_hash(*modules_behind("data_jobs/blocks.py", "data_jobs"))},
         counts=books | did,
     )  # fmt: skip
@@ -195,7 +210,7 @@ def _blocks(
     if source.files or source.root:
         sizes = [file.bytes for file in source.files]
         made = [
-            Block(index, store.uri, staging, section, slug(source.name), source.root, files=tuple(part))
+            Block(index, store.uri, staging, section, source.label, source.root, files=tuple(part))
             for index, part in enumerate(work.split(source.files, sizes, work.number_of_blocks(section, sizes)))
         ]
         return made, source.refused, 0

@@ -12,7 +12,7 @@ import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,11 +64,18 @@ def check_folder(source: str) -> Path:
     return root.resolve()
 
 
-def list_files(root: Path, max_bytes: int) -> tuple[list[FileItem], list[Quarantined]]:
-    """Every file below ``root``, sorted by path: those worth reading, and the others with their reasons."""
+def list_files(
+    root: Path, max_bytes: int, wanted: Callable[[str], bool] | None = None
+) -> tuple[list[FileItem], list[Quarantined]]:
+    """Every file below ``root``, sorted by path: those worth reading, and the others with their reasons.
+
+    With ``wanted``, only paths for which it is true: the others are no part of the source.
+    """
     items: list[FileItem] = []
     refused: list[Quarantined] = []
     for path, problem in sorted(_walk(root, root), key=lambda found: os.fsencode(found[0])):
+        if wanted is not None and not wanted(path):
+            continue
         try:
             if problem:
                 raise UnreadableFileError(*problem)
