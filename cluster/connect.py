@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
+from cluster.core.storage import Store
 from cluster.local_head import running
 from cluster.processes import MARK
 from cluster.serve_mode import serve_environment
@@ -35,7 +36,8 @@ def connected(home: Home) -> Iterator[None]:
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise EnvironmentFaultError(f"cannot connect to Ray at {address}: {error}") from error
     try:
-        yield
+        with Store(home.store_uri).job():  # `plinth gc` waits for us
+            yield
     finally:
         ray.shutdown()
 

@@ -288,6 +288,13 @@ def chunks_of(store: Store, index: Manifest, ids: set[str]) -> int:
     return number
 
 
+def indexes_with(store: Store, catalogue: Catalogue, ids: set[str]) -> list[tuple[Manifest, int]]:
+    """The indexes that hold chunks of these documents (also those kept fresh from a folder, without a dataset), oldest
+    first, and how many."""
+    made = sorted(of_kind(catalogue.manifests.values(), "indexes"), key=lambda m: m.created_at)
+    return [(index, chunks) for index in made if (chunks := chunks_of(store, index, ids))]
+
+
 def of_kind(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
     return [m for m in manifests if m.kind == kind]
 
@@ -326,16 +333,17 @@ def document_lineage(store: Store, catalogue: Catalogue, document: str) -> dict[
             datasets.append({**_about(catalogue, dataset), **hit.__dict__, "contains": True})
         if not found:
             datasets += [{**_about(catalogue, dataset), **row, "contains": False} for row in out]
-    if not datasets:
-        raise BadInputError(f"no dataset of this store contains {document!r}: ids are paths below the source's folder")
-    indexes, others = [], []
-    for made in catalogue.descendants(containing):
-        row = _about(catalogue, made)
-        if made.kind == "indexes":
-            chunks = chunks_of(store, made, {hit["id"] for hit in datasets if "id" in hit})
-            indexes += [{**row, "chunks": chunks}] if chunks else []
-        else:
-            others.append({**row, "through": [r for r in references(made)]})
+    indexes = [
+        {**_about(catalogue, made), "chunks": chunks}
+        for made, chunks in indexes_with(store, catalogue, {document, *(hit["id"] for hit in datasets if "id" in hit)})
+    ]
+    if not datasets and not indexes:
+        raise BadInputError(f"no version in this store contains {document!r}: ids are paths below the source's folder")
+    others = [
+        {**_about(catalogue, made), "through": references(made)}
+        for made in catalogue.descendants(containing)
+        if made.kind != "indexes"
+    ]
     models = [row for row in others if row["kind"] == "models"]
     return {
         "document": document,

@@ -23,7 +23,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store, check_name, utc_now
 from data_jobs import packs
 from data_jobs.forget import Tombstone, Tombstones, Where, add_tombstone, read_tombstones, text_sha256
-from data_jobs.lineage import Catalogue, Found, chunks_of, find_documents, left_out, of_kind
+from data_jobs.lineage import Catalogue, Found, find_documents, indexes_with, left_out, of_kind
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -72,6 +72,7 @@ class Search:
     found: list[Found]
     dropped: list[dict[str, str]]
     datasets: list[Manifest]
+    indexes: list[tuple[Manifest, int]]
     descendants: list[Manifest]
 
     @property
@@ -105,7 +106,9 @@ def search(store: Store, catalogue: Catalogue, request: Request) -> Search:
     found = [*direct, *copies]
     inside = {hit.dataset for hit in found}
     containing = [m for m in datasets if f"{m.name}@{m.version}" in inside]
-    return Search(found, dropped, containing, catalogue.descendants(containing))
+    ids = {hit.id for hit in found} | ({request.document} - {""})
+    made = [m for m in catalogue.descendants(containing) if m.kind not in ("indexes", "gates")]
+    return Search(found, dropped, containing, indexes_with(store, catalogue, ids), made)
 
 
 def _copies_of(texts: set[str], stand_ins: set[str]) -> Callable[[dict[str, Any]], str]:
@@ -126,9 +129,9 @@ def forget(
     """
     catalogue = Catalogue.read(store)
     looked = search(store, catalogue, request)
-    if not looked.found and not looked.dropped and not unknown:
+    if not (looked.found or looked.dropped or looked.indexes or unknown):
         raise BadInputError(
-            f"no dataset holds {str(request)!r}: ids are paths below the source's folder, or qualified names; "
+            f"nothing holds {str(request)!r}: ids are paths below the source's folder, or qualified names; "
             "--even-unknown keeps it out of what is prepared from now on"
         )
     stone = _tombstone(store, request, looked, by, why)
@@ -187,14 +190,13 @@ def clear_cache(store: Store, forgotten: Tombstones) -> list[str]:
 
 def _places(store: Store, catalogue: Catalogue, looked: Search, cleared: list[str]) -> dict[str, Any]:
     """Every place, and what became of the document there."""
-    indexes, others = [], []
-    for made in looked.descendants:
-        row = {"kind": made.kind, "artefact": f"{made.name}@{made.version}", "aliases": [*catalogue.aliases_of(made)]}
-        if made.kind == "indexes":
-            if chunks := chunks_of(store, made, looked.ids):
-                indexes.append({**row, "chunks": chunks, "action": "not served from now on"})
-        elif made.kind != "gates":
-            others.append({**row, "action": "marked tainted"})
+
+    def row(made: Manifest) -> dict[str, Any]:
+        aliases = list(catalogue.aliases_of(made))
+        return {"kind": made.kind, "artefact": f"{made.name}@{made.version}", "aliases": aliases}
+
+    indexes = [{**row(made), "chunks": chunks, "action": "not served from now on"} for made, chunks in looked.indexes]
+    others = [{**row(made), "action": "marked tainted"} for made in looked.descendants]
     near = [row for row in looked.dropped if row["reason"] == "near_duplicate"]
     for dataset in looked.datasets:
         near += [

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cluster.cli import ask, bench, data, evaluation, index, lifecycle, lineage, models, quickstart, runs, train
+from cluster.cli import ask, bench, data, evaluation, gc, index, lifecycle, lineage, models, quickstart, runs, train
 from cluster.core.entry import leave, run_main
 from cluster.local_head import interrupt_as_exception
 
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="plinth", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for group in (quickstart, lifecycle, ask, data, lineage, index, train, models, runs, evaluation, bench):
+    for group in (quickstart, lifecycle, ask, data, lineage, index, train, models, runs, evaluation, bench, gc):
         group.register(commands)
     return parser
 

@@ -80,9 +80,17 @@ def test_the_same_id_in_another_source_stays_if_only_one_is_meant(store: Store, 
     assert not stones.covers("a.md", "y")
 
 
+def test_a_document_that_only_an_index_holds_is_forgotten(store: Store, home: Home) -> None:
+    notes = dataset(store, [document("b.md")])
+    watched = index(store, notes, ["ann.md", "b.md"], name="watched")  # kept fresh from a folder, not from a dataset
+    receipt = receipts.forget(store, home, Request("ann.md"))
+    assert [i["artefact"] for i in receipt["indexes"]] == [reference(watched)]
+    assert read_tombstones(store).covers("ann.md")
+
+
 def test_what_nothing_holds_is_refused_unless_meant(store: Store, home: Home) -> None:
     dataset(store, [document("a.md")])
-    with pytest.raises(BadInputError, match=r"no dataset holds 'nope\.md'"):
+    with pytest.raises(BadInputError, match=r"nothing holds 'nope\.md'"):
         receipts.forget(store, home, Request("nope.md"))
     assert read_tombstones(store).generation == 0
     receipts.forget(store, home, Request("nope.md"), unknown=True)
