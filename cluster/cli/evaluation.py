@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from cluster.cli import retrieval_suite
 from cluster.cli.data_suites import DATA_SUITES, run_data_suite
 from cluster.cli.output import Stages, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
@@ -21,7 +22,8 @@ def register(commands: Commands) -> None:
         "file with id, question, accepted, answerable. `tune` questions were used to choose settings; trust `report`.\n"
         "Suites that score a part of the data plane on labelled data, without a running service:\n"
         "  pii        the redactor, on .jsonl rows with text and spans[type, start, end]\n"
-        "  dedup      near duplicates, on a folder with docs.jsonl and pairs.tsv\n\n"
+        "  dedup      near duplicates, on a folder with docs.jsonl and pairs.tsv\n"
+        "  retrieval  BM25, dense, fused search, on a folder in BEIR form (corpus.jsonl queries.jsonl qrels.tsv)\n\n"
         "example: plinth eval run --suite pii --data ../shared/data/pii_presidio_synth",
     )  # fmt: skip
     parser.add_argument(
@@ -33,6 +35,8 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.suite == retrieval_suite.NAME:
+        return retrieval_suite.run(args.data, config_from(args, Home.from_env()), args.json)
     if args.suite in DATA_SUITES:
         return run_data_suite(args.suite, args.data, config_from(args, Home.from_env()), args.json)
     from cluster.cli.ask import service_url

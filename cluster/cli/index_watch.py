@@ -25,7 +25,7 @@ def register(group: Commands) -> None:
     parser = add_verb(
         group, "watch", watch, "Keep an index fresh from a folder: what changes there is live in seconds.",
         "Prepares and embeds what changed only, replaces and deletes just the documents concerned; documents that\n"
-        "came into the index otherwise stay. It can be stopped or killed at any time: the next start goes on from there.\n"
+        "came into the index otherwise stay. It may be killed at any time: the next start goes on from there.\n"
         "Needs no running cluster; a running service follows by itself. --json prints one line per change.\n\n"
         "Example: plinth index watch ~/notes --once",
     )  # fmt: skip

@@ -97,14 +97,7 @@ class Searcher:
             index, hidden = self._mask
             if own := [row for document in without for row in self._rows_of.get(document, ())]:
                 index, hidden = index.without(own), np.union1d(hidden, own)
-            terms = question_terms(question, index)
-            related = self._thesaurus.related(index_terms(question))
-            mass = max(terms.mass, 1e-6)
-            synonyms = {t: w for t, w in related.items() if t not in terms.weighted}
-            said = index.scores(terms.weighted) / mass
-            whole = self._documents.scores({**terms.weighted, **synonyms})[self._document_of] / mass
-            part = said + index.scores(synonyms) / mass
-            lexical = (1 - WHOLE_WEIGHT) * part + WHOLE_WEIGHT * whole
+            terms, said, lexical = self._lexical(question, index)
             lexical[hidden] = 0
         with _timed(timings, "dense"):
             # What is hidden may be what is nearest: look far enough to find as many others.
@@ -125,6 +118,23 @@ class Searcher:
             tops = (top_sentence, float(asked.max(initial=0.0)))
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
         return self._result(question, timings, tuple(passages), tuple(scored), found)
+
+    def scores(self, question: str) -> tuple[np.ndarray, np.ndarray]:
+        """BM25 (over the question's idf mass) and cosine of every chunk, float32 [chunks]; exact, for evaluation."""
+        lexical = self._lexical(question, self._mask[0])[2]
+        vector = self.embedder.encode([question], kind="query")[0]
+        return lexical, _cosines(self.snapshot.vectors, self._chunk_units, vector)
+
+    def _lexical(self, question: str, index: Bm25) -> tuple[QuestionTerms, np.ndarray, np.ndarray]:
+        """The question's terms, BM25 of its own words, BM25 with synonyms and whole documents; over its idf mass."""
+        terms = question_terms(question, index)
+        related = self._thesaurus.related(index_terms(question))
+        synonyms = {t: w for t, w in related.items() if t not in terms.weighted}
+        mass = max(terms.mass, 1e-6)
+        said = index.scores(terms.weighted) / mass
+        whole = self._documents.scores({**terms.weighted, **synonyms})[self._document_of] / mass
+        part = said + index.scores(synonyms) / mass
+        return terms, said, (1 - WHOLE_WEIGHT) * part + WHOLE_WEIGHT * whole
 
     def _result(
         self,
