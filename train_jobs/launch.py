@@ -20,6 +20,7 @@ from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from cluster.core.telemetry import log_event
+from data_jobs.governance import check_use
 from train_jobs import artefact
 from train_jobs import tokenizer as tokenizers
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
@@ -59,11 +60,13 @@ def pretrain(
 
     Raises:
         BadInputError: the dataset is too small, or damaged.
+        PolicyRefusedError: the dataset's source does not allow pretraining.
         IncompatibleError: the tokenizer is not one of ours.
         TrainingError: the loss is not a number, no memory, workers that kept dying, or cancelled.
         KeyboardInterrupt: interrupted; a checkpoint was written, the same call goes on from there.
     """
     started, section = time.time(), config.train
+    check_use(dataset, "pretraining", config.data)
     check_documents(section, dataset)
     coder = tokenizers.load(store, tokenizer)
     shape = Shape.of(section, coder.get_vocab_size())
@@ -96,11 +99,15 @@ def finetune(
     rest as ``pretrain``.
 
     Raises:
-        BadInputError: an artefact is damaged, or no example fits the context.
+        BadInputError: an artefact is damaged or gone, or no example fits the context.
+        PolicyRefusedError: the source of the examples' dataset does not allow fine-tuning.
         IncompatibleError: the examples were made for another tokenizer than the base was trained with.
         TrainingError: as for ``pretrain``.
     """
     started, section = time.time(), config.train
+    if reference := examples.inputs.get("dataset"):
+        name, _, version = reference.partition("@")
+        check_use(store.manifest("datasets", name, version), "fine-tuning", config.data)
     _check_same_tokenizer(base, examples)
     coder = tokenizers.load(store, base)
     shape = Shape.from_hugging_face(store.read_json(posixpath.join(store.artefact(base), "config.json")))

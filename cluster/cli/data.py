@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cluster.cli import forget, labels, synth
+from cluster.cli import audit, forget, labels, sources, synth
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
@@ -25,6 +25,8 @@ def register(commands: Commands) -> None:
     parser = add_verb(group, "report", report, "Show what a dataset kept, what it left out, and why.")
     parser.add_argument("dataset", nargs="?", default="", help="NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("-n", "--lines", type=int, default=50, help="most quarantined entries to list (default 50)")
+    sources.register(group)
+    audit.register(group)
     forget.register(group)
     labels.register(group)
     synth.register(group)
