@@ -30,6 +30,8 @@ from cluster.core.records import Document, Dropped, Quarantined, stable_hash
 from cluster.core.storage import Store
 from data_jobs import packs
 from data_jobs.clean import FORGOTTEN, clean_records, is_forgotten
+from data_jobs.contracts import CLEAN_SCHEMA, CLEANED, DOCUMENT_SCHEMA, DOCUMENTS, DROPPED_SCHEMA, QUARANTINE_SCHEMA
+from data_jobs.decontaminate import evaluation_sets
 from data_jobs.dedup import Duplicate, Fingerprint, deduplicate
 from data_jobs.extract import limits_of, read_records
 from data_jobs.forget import Tombstones, read_tombstones
@@ -37,19 +39,6 @@ from data_jobs.parquet import parquet_bytes, read_table
 from data_jobs.questions import clean_questions
 from data_jobs.sources.files import FileItem
 
-DOCUMENT_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("id", "title", "text", "source", "source_name", "kind", "signature")]
-    + [("aliases", pa.list_(pa.string())), ("part_of", pa.string()), ("references", pa.int64())]
-    + [("questions", pa.list_(pa.string()))]
-    + [(name, pa.string()) for name in ("licence", "owner", "sensitivity", "language", "file_sha256")]
-    + [("span", pa.list_(pa.int64())), ("steps", pa.list_(pa.string()))]
-)
-QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "record", "reason", "detail")])
-DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("document", "source", "stage", "reason", "kept")])
-_SKETCH_FIELDS = [("exact", pa.string()), ("group", pa.string()), ("minhash", pa.binary())]
-# What was counted while the text was at hand: its words, and the type of every piece of personal data taken out.
-_COUNT_FIELDS = [("words", pa.int64()), ("pii", pa.list_(pa.string()))]
-CLEAN_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, *_SKETCH_FIELDS, *_COUNT_FIELDS])
 # Blocks grow with the corpus up to this size, then there are more of them: a worker's memory stays the same.
 BLOCK_BYTES = 8 << 20
 T = TypeVar("T")
@@ -114,14 +103,14 @@ def clean_block(block: Block) -> dict[str, int]:
     """Clean the items of one block that no earlier run did; stores the outcome and returns its counts."""
     store = Store(block.store)
     forgotten = read_tombstones(store)
-    keys = block.keys()
+    keys, evaluation = block.keys(), evaluation_sets(store, block.section)
     known = packs.pick(store, block.reuse, keys, CLEAN_SCHEMA)
     writer = packs.Writer(CLEAN_SCHEMA)
     for key, records in zip(keys, _records(block), strict=True):
         if key in known:
             writer.take_over(known[key])
         else:
-            writer.add(key, clean_records(records, block.section, forgotten))
+            writer.add(key, clean_records(records, block.section, forgotten, evaluation))
     store.write(block.clean_path, writer.to_bytes())
     return {"items": len(keys), "documents": writer.documents, "reused": len(known)}
 
@@ -161,7 +150,8 @@ class Cleaned:
     def left_out(self) -> list[Dropped]:
         """Everything filtered, forgotten or dropped as a duplicate, sorted by document."""
         duplicates = [
-            Dropped(d.dropped, self.sources[d.dropped], "duplicate", d.reason, d.kept) for d in self.duplicates
+            Dropped(d.dropped, self.sources[d.dropped], "duplicate", d.reason, d.kept, d.similarity)
+            for d in self.duplicates
         ]
         return sorted([*self.dropped, *duplicates], key=lambda d: (d.document, d.source))
 
@@ -291,7 +281,7 @@ def finish_block(block: Block) -> dict[str, Any]:
         questions += len(document["questions"])
         documents.append(document)
     if documents:
-        store.write(block.final_path, parquet_bytes(documents, DOCUMENT_SCHEMA))
+        store.write(block.final_path, parquet_bytes(documents, DOCUMENT_SCHEMA, contract=DOCUMENTS))
     counts = {"documents": len(documents), "words": words, "questions": questions, "pii": dict(sorted(pii.items()))}
     store.write(block.counts_path, json.dumps(counts).encode())
     return counts
@@ -337,3 +327,10 @@ def with_packs(blocks: Sequence[Block], name: str, settings: str, store: Store) 
         found = tuple(sorted({known[key] for key in keys if key in known}))
         made.append(replace(block, pack=packs.path(store, name, settings, keys), reuse=found))
     return made, reused
+
+
+__all__ = [
+    "CLEAN_SCHEMA", "DOCUMENT_SCHEMA", "DROPPED_SCHEMA", "QUARANTINE_SCHEMA", "Block", "Cleaned", "clean_block",
+    "cleaned_rows", "find_duplicates", "finish_block", "finished_counts", "number_of_blocks", "parquet_bytes", "read_rows",
+    "split", "with_packs",
+]  # fmt: skip

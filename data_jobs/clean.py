@@ -5,16 +5,20 @@ Each step is one line in ``clean_records``. What a record is left out for become
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 
 from cluster.core.config import DataSection
 from cluster.core.records import Document, Dropped, Quarantined
+from data_jobs.decontaminate import REASON as CONTAMINATED
+from data_jobs.decontaminate import EvaluationSets
 from data_jobs.dedup import fingerprint
 from data_jobs.extract import clean_title
 from data_jobs.forget import Tombstones, text_sha256
+from data_jobs.language import UNDETERMINED, detect
 from data_jobs.packs import Outcome
-from data_jobs.pii import redact
+from data_jobs.pii import NameFinder, redact
 from data_jobs.quality import count_words, judge
 from data_jobs.questions import clean_questions
 from data_jobs.text import normalise
@@ -22,19 +26,37 @@ from data_jobs.text import normalise
 FORGOTTEN = "forgotten"
 
 
-def clean_records(records: Iterable[Document | Quarantined], section: DataSection, forgotten: Tombstones) -> Outcome:
-    """What becomes of the records of one item; depends on nothing but them, the settings and what was forgotten."""
+def clean_records(
+    records: Iterable[Document | Quarantined],
+    section: DataSection,
+    forgotten: Tombstones,
+    evaluation: EvaluationSets | None = None,
+) -> Outcome:
+    """What becomes of the records of one item; depends on nothing but them, the settings and what was forgotten.
+
+    Args:
+        evaluation: documents that hold text of these sets are left out.
+    """
     outcome = Outcome()
     for record in records:
         if isinstance(record, Quarantined):
             outcome.quarantined.append(record)
             continue
         document = normalised(record)
-        judgement = judge(document.text, section.min_words)
-        if not judgement.keep:
-            outcome.dropped.append(Dropped(document.id, document.source, "filtered", judgement.reason))
+        reason = _unwanted(document, section)
+        if reason:
+            outcome.dropped.append(Dropped(document.id, document.source, "filtered", reason))
             continue
-        document, found = redacted(document)
+        overlap = evaluation.overlap(document.text) if evaluation else None
+        if overlap:
+            outcome.dropped.append(
+                Dropped(
+                    document.id, document.source, "filtered", CONTAMINATED, similarity=overlap.item_share,
+                    detail=f"{overlap.evaluation} item {overlap.item}, {overlap.document_share:.1%} of the document",
+                )
+            )  # fmt: skip
+            continue
+        document, found = redacted(document, section)
         if is_forgotten(document, forgotten):
             outcome.dropped.append(Dropped(document.id, document.source, "filtered", FORGOTTEN))
             continue
@@ -48,18 +70,37 @@ def normalised(record: Document) -> Document:
     """The document with title, text and questions in their stored form."""
     title, text = clean_title(normalise(record.title)), normalise(record.text)
     steps = (*record.steps, "normalised") if text != record.text else record.steps
-    return replace(record, title=title, text=text, questions=clean_questions(record.questions), steps=steps)
+    return replace(
+        record, title=title, text=text, questions=clean_questions(record.questions), steps=steps,
+        language=record.language or detect(text)[0],
+    )  # fmt: skip
 
 
-def redacted(document: Document) -> tuple[Document, list[str]]:
+def _unwanted(document: Document, section: DataSection) -> str:
+    """Why a document is not worth keeping, or nothing."""
+    judgement = judge(document.text, section.min_words, section.quality, document.language)
+    if judgement.keep and section.languages and document.language not in (*section.languages, UNDETERMINED):
+        return "language"
+    return judgement.reason
+
+
+def redacted(document: Document, section: DataSection) -> tuple[Document, list[str]]:
     """The document without personal data, and the type of each piece taken out of title, text and questions."""
-    text, found = redact(document.text)
-    title, in_title = redact(document.title)
-    asked = [redact(question) for question in document.questions]
+    names = _names(section.name_model) if section.name_model and "PERSON" in section.redact else None
+    text, found = redact(document.text, section.redact, names)
+    title, in_title = redact(document.title, section.redact, names)
+    asked = [redact(question, section.redact, names) for question in document.questions]
     types = [finding.type for finding in (*found, *in_title, *(f for _, more in asked for f in more))]
     steps = (*document.steps, *(f"redacted:{kind}" for kind in sorted(set(types))))
     questions = clean_questions(question for question, _ in asked)
     return replace(document, text=text, title=title, questions=questions, steps=steps), types
+
+
+@functools.cache
+def _names(folder: str) -> NameFinder:
+    from data_jobs.pii.names import load_names
+
+    return load_names(folder)
 
 
 def is_forgotten(document: Document, forgotten: Tombstones) -> bool:

@@ -33,6 +33,7 @@ from cluster.core.telemetry import log_event
 from data_jobs import blocks as work
 from data_jobs import packs, report
 from data_jobs.blocks import Block
+from data_jobs.decontaminate import pinned
 from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.sources import pydocs
 from data_jobs.sources.asked import with_questions
@@ -44,7 +45,7 @@ from data_jobs.sources.symbols import ModuleScan
 KIND = "datasets"
 ALIAS = "latest"
 _LIBRARIES = (
-    "ftfy", "rensa", "pyarrow", "pypdf", "python-docx", "trafilatura", "warcio", "charset-normalizer",
+    "ftfy", "rensa", "pyarrow", "pypdf", "python-docx", "trafilatura", "warcio", "charset-normalizer", "py3langid",
 )  # fmt: skip
 # What cleaning one record does not depend on, so that changing it cleans nothing again.
 _NOT_CONTENT = {"source", "name", "sources", "licences", "restricted", "private_hosts", "max_source_mb"}
@@ -84,6 +85,7 @@ def prepare(config: PlinthConfig, store: Store, progress: Progress) -> Manifest:
 
 def _prepare(section: DataSection, store: Store, progress: Progress) -> Manifest:
     section, entry = governed(section)
+    section = pinned(section, store)
     source = _open_source(section, entry, store, progress)
     with store.locked(*packs.FOLDER, source.name):  # two runs over one dataset would clear away each other's packs
         while True:

@@ -1,10 +1,11 @@
-"""Which documents are worth keeping: pure rules, each a small function with its source.
+"""Which documents are worth keeping: pure rules, each a small function with its source, in two profiles.
 
-From Gopher (Rae et al. 2021, arXiv:2112.11446, table A1) come the symbol, word and repetition rules, from C4 (Raffel
-et al. 2020, arXiv:1910.10683) the placeholder rule. They were made for web pages. Here documents are often one sentence
-or mostly code, in any language, so shares are only taken of texts long enough to have one, thresholds are loose, and
-rules that ask for English stop words, final punctuation or long lines (C4; FineWeb, Penedo et al. 2024,
-arXiv:2406.17557) are left out on purpose.
+``web`` takes the published filters with their thresholds (``web_quality``): for text corpora of whole pages.
+``documentation``, the default, is what follows. From Gopher (Rae et al. 2021, arXiv:2112.11446, table A1) come the
+symbol, word and repetition rules, from C4 (Raffel et al. 2020, arXiv:1910.10683) the placeholder rule. They were made
+for web pages. Here documents are often one sentence or mostly code, in any language, so shares are only taken of texts
+long enough to have one, thresholds are loose, and rules that ask for English stop words, final punctuation or long
+lines (C4; FineWeb, Penedo et al. 2024, arXiv:2406.17557) are left out on purpose.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
+
+from data_jobs.web_quality import web_reason
+
+Profile = Literal["documentation", "web"]
 
 REASONS = (
     "empty", "too_few_words", "garbled", "mostly_symbols", "long_words", "repeated_lines", "repeated_phrases",
     "placeholder_text",
 )  # fmt: skip
+"""Of the profile ``documentation``; ``web`` knows the first three and the names of ``web_quality.RULES``."""
 
 # A word is a run of letters and digits; in scripts written without spaces every character counts as one.
 _WORD = re.compile(
@@ -29,7 +36,7 @@ LONG_ENOUGH_LINES = 10
 
 @dataclass(frozen=True)
 class Judgement:
-    """Keep it, or drop it for a ``reason`` out of ``REASONS``."""
+    """Keep it, or drop it for a ``reason``: the name of the rule it broke."""
 
     keep: bool
     reason: str = ""
@@ -39,8 +46,12 @@ def count_words(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
 
 
-def judge(text: str, min_words: int) -> Judgement:
-    """Judge a normalised text. Deterministic, and independent of every other document."""
+def judge(text: str, min_words: int, profile: Profile = "documentation", language: str = "") -> Judgement:
+    """Judge a normalised text. Deterministic, and independent of every other document.
+
+    Args:
+        language: ISO 639-1 code; the rule of ``web`` that asks for English stop words leaves other languages alone.
+    """
     if not text.strip():
         return Judgement(False, "empty")
     words = count_words(text)
@@ -48,6 +59,9 @@ def judge(text: str, min_words: int) -> Judgement:
         return Judgement(False, "too_few_words")
     if text.count("\ufffd") > max(1, 0.02 * len(text)):
         return Judgement(False, "garbled")
+    if profile == "web":
+        reason = web_reason(text, language)
+        return Judgement(not reason, reason)
     if _is_placeholder(text, words):
         return Judgement(False, "placeholder_text")
     for reason, broken in (

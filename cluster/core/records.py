@@ -88,13 +88,20 @@ class Quarantined(_Record):
 
 @dataclass(frozen=True)
 class Dropped(_Record):
-    """A readable record that a stage left out: ``stage`` is filtered|duplicate, ``reason`` names the rule."""
+    """A readable record that a stage left out: ``stage`` is filtered|duplicate, ``reason`` names the rule.
+
+    For duplicates ``kept`` is the record kept in its place, which names their cluster, and ``similarity`` the Jaccard
+    similarity to the nearest member. For ``contaminated`` ``detail`` names the evaluation set and ``similarity`` is the
+    share of the item found.
+    """
 
     document: str
     source: str
     stage: str
     reason: str
-    kept: str = ""  # the id of the record kept in its place, for duplicates
+    kept: str = ""
+    similarity: float = 0.0
+    detail: str = ""
 
 
 @dataclass(frozen=True)
