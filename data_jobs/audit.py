@@ -30,10 +30,10 @@ def audit(store: Store, dataset: Manifest, samples: int = 5, seed: int = 0) -> d
 
     Returns:
         ``dataset``, ``created_at``, ``documents``, ``characters``, ``counts`` (as in the manifest), ``by``
-        (source_name, licence, owner, sensitivity, language, kind, step: documents each), ``pii`` (per type: pieces taken out, and
-        documents they were in), ``duplicates`` and ``filtered`` and ``quarantined`` (per reason), ``lengths``
-        (characters: least, quartiles, most), ``longest``, ``shortest``, ``oldest`` (unchanged since which version of
-        the dataset), ``samples``.
+        (source_name, licence, owner, sensitivity, language, kind, step: documents each), ``pii`` (per type: pieces
+        taken out, and documents they were in), ``duplicates``, ``filtered`` and ``quarantined`` (per reason),
+        ``lengths`` (characters: least, quartiles, most), ``longest``, ``shortest``, ``oldest`` (unchanged since which
+        version of the dataset), ``samples``.
 
     Raises:
         IntegrityError: a file cannot be read.

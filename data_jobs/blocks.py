@@ -35,7 +35,7 @@ from data_jobs.decontaminate import evaluation_sets
 from data_jobs.dedup import Duplicate, Fingerprint, deduplicate
 from data_jobs.extract import limits_of, read_records
 from data_jobs.forget import Tombstones, read_tombstones
-from data_jobs.parquet import parquet_bytes, read_table
+from data_jobs.parquet import parquet_bytes, read_table, table_bytes
 from data_jobs.questions import clean_questions
 from data_jobs.sources.files import FileItem
 
@@ -105,7 +105,7 @@ def clean_block(block: Block) -> dict[str, int]:
     forgotten = read_tombstones(store)
     keys, evaluation = block.keys(), evaluation_sets(store, block.section)
     known = packs.pick(store, block.reuse, keys, CLEAN_SCHEMA)
-    writer = packs.Writer(CLEAN_SCHEMA)
+    writer = packs.Writer(CLEANED)
     for key, records in zip(keys, _records(block), strict=True):
         if key in known:
             writer.take_over(known[key])
@@ -281,7 +281,9 @@ def finish_block(block: Block) -> dict[str, Any]:
         questions += len(document["questions"])
         documents.append(document)
     if documents:
-        store.write(block.final_path, parquet_bytes(documents, DOCUMENT_SCHEMA, contract=DOCUMENTS))
+        whole = pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA)
+        DOCUMENTS.check(whole, block.final_path)
+        store.write(block.final_path, table_bytes(whole))
     counts = {"documents": len(documents), "words": words, "questions": questions, "pii": dict(sorted(pii.items()))}
     store.write(block.counts_path, json.dumps(counts).encode())
     return counts
@@ -331,6 +333,6 @@ def with_packs(blocks: Sequence[Block], name: str, settings: str, store: Store) 
 
 __all__ = [
     "CLEAN_SCHEMA", "DOCUMENT_SCHEMA", "DROPPED_SCHEMA", "QUARANTINE_SCHEMA", "Block", "Cleaned", "clean_block",
-    "cleaned_rows", "find_duplicates", "finish_block", "finished_counts", "number_of_blocks", "parquet_bytes", "read_rows",
-    "split", "with_packs",
+    "cleaned_rows", "find_duplicates", "finish_block", "finished_counts", "number_of_blocks", "parquet_bytes",
+    "read_rows", "split", "with_packs",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.records import Dropped, Quarantined, stable_hash
 from cluster.core.storage import Store
 from data_jobs.parquet import read_table, table_bytes
+from data_jobs.validation import Contract
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,10 +45,14 @@ class Kept:
 
 
 class Writer:
-    """Collects the items of one block in order and makes the pack's bytes. The same items give the same bytes."""
+    """Collects the items of one block in order and makes the pack's bytes. The same items give the same bytes.
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self.schema = schema
+    Raises:
+        IntegrityError: a row is not what ``contract`` says: a bug.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
         self.entries: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._rows: list[dict[str, Any]] = []
@@ -78,14 +83,16 @@ class Writer:
         import pyarrow as pa
 
         self._flush()
-        table = pa.concat_tables([self.schema.empty_table(), *self._tables])
+        table = pa.concat_tables([self.contract.schema.empty_table(), *self._tables])
         return table_bytes(table, {_ITEMS: json.dumps(self.entries, separators=(",", ":")).encode()})
 
     def _flush(self) -> None:
         import pyarrow as pa
 
         if self._rows:
-            self._tables.append(pa.Table.from_pylist(self._rows, schema=self.schema))
+            table = pa.Table.from_pylist(self._rows, schema=self.contract.schema)
+            self.contract.check(table, f"the rows of the stage {self.contract.stage!r}")
+            self._tables.append(table)
             self._rows = []
 
 

@@ -13,8 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.core.errors import IntegrityError
+
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet
+
+
+ROW_GROUP = 4096  # rows that are read, checked and refused together
 
 
 def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pyarrow.Table:
@@ -36,6 +42,33 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> py
     )
 
 
+def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+    """A Parquet file to be read by row groups, with page checksums checked.
+
+    Raises:
+        IntegrityError: it is missing, or not (or no longer) a Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path} is not a whole Parquet file ({error}): damaged; make it again", path=str(path),
+                             rule="parquet") from None  # fmt: skip
+
+
+def read_row_group(file: pyarrow.parquet.ParquetFile, group: int, path: Path) -> pyarrow.Table:
+    """One row group. Raises IntegrityError: a page does not match its checksum, or cannot be decoded."""
+    import pyarrow as pa
+
+    try:
+        return file.read_row_group(group, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{path}:{group} cannot be read ({error}): damaged; make it again", path=str(path),
+                             row_group=group, rule="page checksum") from None  # fmt: skip
+
+
 def parquet_bytes(
     rows: Sequence[dict[str, Any]], schema: pyarrow.Schema, metadata: dict[bytes, bytes] | None = None
 ) -> bytes:
@@ -51,5 +84,5 @@ def table_bytes(table: pyarrow.Table, metadata: dict[bytes, bytes] | None = None
 
     sink = io.BytesIO()
     whole = table.combine_chunks().replace_schema_metadata(metadata)
-    pq.write_table(whole, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(whole, sink, compression="zstd", write_page_checksum=True, row_group_size=ROW_GROUP)
     return sink.getvalue()

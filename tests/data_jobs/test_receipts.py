@@ -12,7 +12,7 @@ from cluster.core.home import Home
 from cluster.core.records import Dropped
 from cluster.core.storage import Store
 from data_jobs import packs, receipts
-from data_jobs.blocks import CLEAN_SCHEMA
+from data_jobs.contracts import CLEANED
 from data_jobs.forget import Where, read_tombstones
 from data_jobs.receipts import Request
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
@@ -107,8 +107,15 @@ def test_forgetting_twice_puts_up_one_tombstone(store: Store, home: Home) -> Non
 def test_packs_that_hold_it_are_removed(store: Store, home: Home) -> None:
     dataset(store, [document("ann.md", TEXT), document("b.md")])
     for name, text in (("ann.md", TEXT), ("b.md", "")):
-        row = {**document(name, text).to_dict(), "exact": "", "group": "", "minhash": b"", "words": 3, "pii": []}
-        writer = packs.Writer(CLEAN_SCHEMA)
+        row = {
+            **document(name, text).to_dict(),
+            "exact": "0" * 64,
+            "group": "",
+            "minhash": bytes(512),
+            "words": 3,
+            "pii": [],
+        }
+        writer = packs.Writer(CLEANED)
         writer.add(name, packs.Outcome(rows=[row]))
         store.write(packs.path(store, "notes", "s", [name]), writer.to_bytes())
     receipt = receipts.forget(store, home, Request("ann.md"))
