@@ -23,7 +23,7 @@ KINDS = ("models", "indexes", "datasets", "checkpoints", "examples", "tokenizers
 MAX_DEPTH = 40  # an index that is kept fresh for months is made of thousands of versions, one after the other
 DEFAULT_ALIASES = ("live", "champion", "candidate", "latest")
 _REFERENCE = re.compile(r"([a-z0-9][a-z0-9._-]*)@([0-9a-f]{12})")
-_LINE = re.compile(r":\d+$")
+_LINE = re.compile(r":(?:page )?\d+$")
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ def _read_pydocs(progress: Progress) -> tuple[list[Document], list[Quarantined]]
         scans += found
         refused += failed
         progress.advance(pending.pop(ready[0]))
-    return pydocs.merge(scans), sorted(refused, key=lambda q: q.source)
+    return pydocs.with_files(pydocs.merge(scans)), sorted(refused, key=lambda q: q.source)
 
 
 def _finish(blocks: Sequence[Block], kept: int, store: Store, progress: Progress) -> list[dict[str, Any]]:

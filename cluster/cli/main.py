@@ -14,7 +14,7 @@ DESCRIPTION = """\
 Plinth: from a folder of documents to cited answers, on your own machine or cluster.
 
   plinth quickstart                        do everything once, show an answer, leave the service running
-  plinth quickstart --source ~/notes       the same over your own .md .rst .txt .jsonl files
+  plinth quickstart --source ~/notes       the same over your own files
   plinth ask "How do I copy a folder?"     ask the running service
   plinth status | doctor | logs | down     look at it, check the machine, read logs, stop it
 """

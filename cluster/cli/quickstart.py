@@ -58,7 +58,7 @@ def register(commands: Commands) -> None:
         "if it passed its gate. A second run reuses what is finished. Ctrl-C at any time; the same command goes on\n"
         "where it stopped.",
     )  # fmt: skip
-    parser.add_argument("--source", help="`pydocs` (default) or a folder of .md .rst .txt .jsonl files")
+    parser.add_argument("--source", help="`pydocs` (default) or a folder of files")
     parser.add_argument("--name", help="name of the dataset (default: from the source)")
     parser.add_argument(
         "--train-minutes", type=float, metavar="M",

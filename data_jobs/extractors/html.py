@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 
@@ -11,6 +12,11 @@ from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileEr
 
 MAX_DEPTH = 400  # of open elements: deeper trees make parsers recurse, and no author writes them
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,4000}?(/?)>")
+# Not Python's others: punycode, unicode_escape and the like are no character sets of pages.
+_BROWSER_CODECS = (
+    "iso8859", "cp125", "cp866", "koi8", "mac", "gb", "big5", "euc", "iso2022_jp", "shift_jis", "cp932", "cp949",
+    "utf-16",
+)  # fmt: skip
 _VOID_NAMES = "area base br col embed hr img input link meta param source track wbr"
 # An end tag of these is optional, so that counting them would find depth where there is none.
 _OPTIONAL_NAMES = "p li dt dd tr td th thead tbody tfoot option optgroup colgroup rt rp"
@@ -39,15 +45,30 @@ def page_text(data: bytes, limits: Limits, declared: str = "") -> tuple[str, tup
         data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError:
         found = _CHARSET.search(data[:4096])
-        name = declared or (found[1].decode("ascii") if found else "")
+        name = _codec(declared or (found[1].decode("ascii") if found else ""))
         if name and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
             try:
                 text = data.decode(name)
-                return text, (f"decoded:{name.lower()}",)
-            except (LookupError, UnicodeError):  # a wrong declaration is none
+                return text, (f"decoded:{name}",)
+            except UnicodeError:  # a wrong declaration is none
                 pass
     # A page may well be one long line.
     return decode_file(data, max(limits.line_bytes, limits.file_bytes))
+
+
+def _codec(declared: str) -> str:
+    """The codec of a declared character set, empty where there is none a browser knows.
+
+    Browsers read Latin-1 as Windows-1252, so that is what pages are written in
+    (https://encoding.spec.whatwg.org/#names-and-labels).
+    """
+    try:
+        name = codecs.lookup(declared).name if declared else ""
+    except LookupError:
+        return ""
+    if name in ("iso8859-1", "ascii"):
+        return "cp1252"
+    return name if name.startswith(_BROWSER_CODECS) else ""
 
 
 def main_text(page: str, budget: Budget) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from data_jobs.extractors.registry import extractor_for
 from data_jobs.sources.archives import check_entry_name
 
 SCHEMES = {"s3": "the extra `aws`", "gs": "the package gcsfs", "hf": "the package huggingface_hub"}
+_CLIENTS = ("aiohttp", "botocore", "gcsfs", "google", "httpx", "huggingface_hub", "requests", "urllib3")
 _PIECE = 1 << 20
 
 
@@ -128,7 +129,8 @@ class _store_errors:  # noqa: N801 (used like a function)
             return
         if isinstance(error, FileNotFoundError):
             raise BadInputError(f"there is nothing at {self.uri}", uri=self.uri) from None
-        if isinstance(error, OSError | ValueError) or type(error).__module__.startswith(("botocore", "aiohttp")):
+        # The clients' own families have no common base; some are no OSErrors.
+        if isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_CLIENTS):
             raise EnvironmentFaultError(
                 f"cannot read {self.uri}: {type(error).__name__}: {error}", uri=self.uri
             ) from None

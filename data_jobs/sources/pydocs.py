@@ -257,6 +257,28 @@ class _Catalogue:
             )  # fmt: skip
 
 
+def with_files(documents: Iterable[Document]) -> list[Document]:
+    """The documents with the hash and the bytes of the file each is in; compiled modules have none."""
+    root = stdlib_root()
+    known: dict[str, tuple[str, tuple[int, ...]]] = {}
+
+    def of(name: str) -> tuple[str, tuple[int, ...]]:
+        path = root / name
+        if not name.endswith(".py") or not path.is_file():
+            return "", ()
+        data = path.read_bytes()
+        return hashlib.sha256(data).hexdigest(), (0, len(data))
+
+    found = []
+    for document in documents:
+        name = document.source.rpartition(":")[0] or document.source
+        if name not in known:
+            known[name] = of(name)
+        digest, span = known[name]
+        found.append(replace(document, file_sha256=digest, span=span))
+    return found
+
+
 def _text(thing: Thing) -> tuple[str, Symbol]:
     """The fullest docstring among the symbols, the Python one where they are alike, and whose it is."""
     best = max(thing.symbols, key=lambda s: (len(s.doc), not s.compiled, s.module, s.name))

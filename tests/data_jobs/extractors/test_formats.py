@@ -115,7 +115,9 @@ def test_html_is_its_main_text_without_scripts() -> None:
     latin = f"<html><head><meta charset='iso-8859-1'><title>T</title></head><body><p>{FRENCH}</p></body></html>"
     (found,) = documents(read("a.html", latin.encode("latin-1")))
     assert FRENCH in found.text
-    assert found.steps == ("decoded:iso-8859-1",)
+    assert found.steps == ("decoded:cp1252",)
+    odd = latin.replace("iso-8859-1", "unicode_escape")
+    assert documents(read("a.html", odd.encode("latin-1")))[0].steps == ("decoded:latin-1",)
     assert reasons(read("a.html", b"<html><body><script>only()</script></body></html>")) == {"": "no_text"}
 
 
