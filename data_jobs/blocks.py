@@ -27,7 +27,7 @@ import pyarrow as pa
 from cluster.core.config import DataSection
 from cluster.core.errors import IntegrityError
 from cluster.core.records import Document, Dropped, Quarantined, stable_hash
-from cluster.core.storage import Store
+from cluster.core.storage import Store, storage_errors
 from data_jobs import packs
 from data_jobs.clean import FORGOTTEN, clean_records, is_forgotten
 from data_jobs.contracts import CLEAN_SCHEMA, CLEANED, DOCUMENT_SCHEMA, DOCUMENTS, DROPPED_SCHEMA, QUARANTINE_SCHEMA
@@ -242,8 +242,9 @@ class _Texts:
 
     def add(self, name: str, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
-        self._where[name] = (self._file.tell(), len(data))
-        self._file.write(data)
+        with storage_errors(tempfile.gettempdir()):
+            self._where[name] = (self._file.tell(), len(data))
+            self._file.write(data)
 
     def read(self, name: str) -> str:
         at, size = self._where[name]

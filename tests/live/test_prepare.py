@@ -150,6 +150,28 @@ def test_one_changed_file_of_a_thousand_is_cleaned_alone(cluster: Cluster, tmp_p
     assert json.loads(scratch.stdout)["version"] == json.loads(again.stdout)["version"]
 
 
+def test_a_killed_worker_costs_a_block_and_changes_nothing(
+    cluster: Cluster, uninterrupted: Manifest, library: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    driver = subprocess.Popen(
+        prepare_command(library, BLOCKS), env=cluster.environ(store), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: list(store.glob("cache/clean/*/*/*.parquet")), what="a finished block")
+        instance = local_head.recorded(Home(cluster.home))
+        assert instance is not None
+        busy = [p.pid for p in instance.processes() if "ray::Map" in p.command]
+        assert busy, "no worker was at work: nothing was killed"
+        os.kill(busy[0], signal.SIGKILL)
+        assert driver.wait(timeout=200) == 0
+    finally:
+        driver.kill()
+        driver.wait()
+    (manifest,) = Store(str(store)).versions("datasets", "library0")
+    assert manifest.files == uninterrupted.files
+
+
 @pytest.mark.slow
 def test_one_worker_makes_the_same_bytes(uninterrupted: Manifest, library: Path, tmp_path: Path) -> None:
     with ray_head(tmp_path / "home", cpus=1) as single:
