@@ -19,7 +19,7 @@ _STREETS = (
 )  # fmt: skip
 # 12 Main Street, 370 3911 Fourth Avenue, 8-10 N. King's Rd.
 _NUMBER_FIRST = re.compile(
-    rf"(?<![\w.,:/-])(?:\d{{1,6}} )?\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}})?,?"
+    rf"\d(?<![\w.,:/-].)\d{{0,5}}(?: \d{{1,6}})?[A-Za-z]?(?:[-/]\d{{1,4}})?,?"
     rf" (?:(?:{_NAME}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}?"
     rf"(?:{'|'.join(_STREETS)})(?![\w-])\.?"
 )
@@ -33,7 +33,7 @@ _STREET_FIRST = re.compile(
     r" (?:(?!the\b|an?\b)[^\W\d_][\w'’.-]{0,24},? ){1,5}(?:n[º°o]\.? ?)?\d{1,5}[A-Za-z]?(?!\w)", re.I,
 )  # fmt: skip
 _NUMBER_THEN_STREET = re.compile(
-    rf"(?<![\w.,:/-])(?:\d{{1,6}} )?\d{{1,5}},? (?:bis |ter )?(?i:{'|'.join(_WORDS_FIRST[:13])}|av)\b\.?"
+    rf"\d(?<![\w.,:/-].)\d{{0,5}}(?: \d{{1,5}})?,? (?:bis |ter )?(?i:{'|'.join(_WORDS_FIRST[:13])}|av)\b\.?"
     rf" (?:(?:des?|du|d'|de la|del|la|le|les|of|y|da|do|dos) ?){{0,2}}{_NAME}(?: (?:{_NAME}|de|des|du)){{0,2}}"
 )
 # Hauptstraße 12, Storgatan 5, Sludevej 13, Hämeenkatu 4: found from the ending, the word before it is walked back.
@@ -50,7 +50,6 @@ _BOXES = re.compile(
     r"|\b(?:Apt|Apartment|Suite|Ste)\.? #?\d{1,5}[A-Z]?(?!\w)"
     , re.I,
 )  # fmt: skip
-_BOX_WORDS = ("box", "postboks", "postfach", "apartado", "casella", "po a", "apt", "apartment", "suite", "ste")
 _FLAT = re.compile(r"[,\s]{1,3}(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|#)\.? ?#?\w{1,5}(?!\w)", re.I)
 _PLACE = re.compile(r"[,\s]{1,4}([^\W\d_][^\W\d_.'’()/-]{0,24}[.'’)/-]?)(?![\w@])")
 _CODE = re.compile(
@@ -58,12 +57,23 @@ _CODE = re.compile(
 )
 
 
+# Words stand between these; seen as spaces, a look for " word " tells quickly whether a rule can find anything.
+_AS_SPACES = str.maketrans("\n\t(\"',:;", " " * 8)
+_STREET_WORDS = tuple(
+    f" {word}" for word in (*(f"{w} " for w in _WORDS_FIRST), "av ", "av. ", "via ", "ul.", "ул.", "c/")
+)
+_BOX_WORDS = (
+    "box ", " postboks ", " postfach ", " apartado ", " casella ", " apo a", " fpo a", " dpo a", " apt", " apartment ",
+    " suite ", " ste ", " ste. ",
+)  # fmt: skip
+
+
 def addresses_in(text: str) -> Iterator[tuple[int, int]]:
     """Spans of postal addresses, at most MAX_ADDRESS_CHARS each; they may overlap."""
-    lowered = text.lower()
+    spaced = " " + text.lower().translate(_AS_SPACES)
     if any(word in text for word in _STREETS):
         yield from (_whole(text, *match.span()) for match in _NUMBER_FIRST.finditer(text))
-    if any(word in lowered for word in (*_WORDS_FIRST, "ul.", "ул.", "c/", "av ", "av.", "via ")):
+    if any(word in spaced for word in _STREET_WORDS):
         for pattern in (_STREET_FIRST, _NUMBER_THEN_STREET):
             yield from (_whole(text, *match.span()) for match in pattern.finditer(text))
     if any(ending in text for ending in _ENDINGS):
@@ -71,7 +81,7 @@ def addresses_in(text: str) -> Iterator[tuple[int, int]]:
             start = _word_start(text, match.start())
             if text[start].isupper():
                 yield _whole(text, _numbers_before(text, start), match.end())
-    if any(word in lowered for word in _BOX_WORDS):
+    if any(word in spaced for word in _BOX_WORDS):
         yield from (_whole(text, *match.span()) for match in _BOXES.finditer(text))
 
 

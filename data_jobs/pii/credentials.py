@@ -27,8 +27,8 @@ _BEARER = re.compile(r"\b(?:Bearer|Basic) ((?=[A-Za-z+/_=-]{0,40}[0-9])[\w.~+/=-
 _ASSIGNED = re.compile(
     r"(?:pass(?:word|wd|phrase)|pwd|secret(?:[_-]?(?:access[_-]?)?key)?|api[_-]?key|(?:access|auth|refresh)[_-]?token"
     r"|client[_-]?secret|private[_-]?key|token)[\"']?(?: {0,3}(?::=|=>|[:=]) {0,3}| is )"
-    r"(?:([\"'])([^\"'\n]{4,200})\1|([^\s\"'`,;<>()\[\]{}]{6,200}+)(?![(\[]))", re.I,
-)  # fmt: skip
+    r"(?:([\"'])([^\"'\n]{4,200})\1|([^\s\"'`,;<>()\[\]{}]{6,200}+)(?![(\[]))"
+)  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
 _ASSIGNED_WORDS = ("pass", "pwd", "secret", "key", "token")
 _LONG_RUN = re.compile(r"[\w-]{15}")  # nothing shorter can be a key
 _PLACEHOLDER = re.compile(
@@ -50,8 +50,10 @@ def secrets_in(text: str) -> Iterator[tuple[int, int]]:
     if "Bearer " in text or "Basic " in text:
         yield from (match.span(1) for match in _BEARER.finditer(text))
     lowered = text.lower()
-    for match in _ASSIGNED.finditer(text) if any(word in lowered for word in _ASSIGNED_WORDS) else ():
-        quoted, bare = match[2], match[3]
+    if len(lowered) != len(text):
+        lowered = "".join(low if len(low := c.lower()) == 1 else c for c in text)
+    for match in _ASSIGNED.finditer(lowered) if any(word in lowered for word in _ASSIGNED_WORDS) else ():
+        quoted, bare = (text[slice(*match.span(group))] if match[group] else "" for group in (2, 3))
         if quoted and not _is_placeholder(quoted) and " " not in quoted:
             yield match.span(2)
         elif bare and not _is_placeholder(bare) and _looks_random(bare):

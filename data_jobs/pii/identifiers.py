@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-_CARD = re.compile(r"(?<![\w.-])(?<!\d[ -])\d(?:[ -]?\d){11,18}(?![ -]?\d)(?!\w)")
+_CARD = re.compile(r"\d(?<![\w.-].)(?<!\d[ -].)(?:[ -]?\d){11,18}(?![ -]?\d)(?!\w)")
 _CARD_GROUPS = re.compile(r"\d+|(?:\d{4}[ -]){3,4}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{4,5}")
 # ISO/IEC 7812 prefixes in use; a random number passes Luhn one time in ten, so the prefix matters.
 _CARD_PREFIX = re.compile(r"4|5[0-8]|6|3[0-9]|2[1-7]|1800")
-_SSN = re.compile(r"(?<![\w-])(?!000|666)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
+_SSN = re.compile(r"\d(?<![\w-].)\d\d(?<!000)(?<!666)([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
 _SSN_NAMED = re.compile(r"(?:\bssn|social security)\D{1,24}(\d{9})(?!\w)", re.I)
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}", re.I)
 # Country and length of its IBANs (SWIFT's IBAN registry).

@@ -26,7 +26,8 @@ def emails_in(text: str) -> Iterator[tuple[int, int]]:
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------
-_IPV4 = re.compile(r"(?<![\w.-])(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w-]|\.\d)")
+_IPV4 = re.compile(r"\d(?<![\w.-].)\d{0,2}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
+_HEX_AND_COLONS = re.compile(r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{1,4}:(?:[0-9a-f]{1,4}:|:[0-9a-f]{0,4}){1,8}[0-9a-f]{0,4}(?![\w:])", re.I)
 _VERSION_BEFORE = re.compile(r"(?:\bv|\bversions?:?|\brelease|\bbuild|[=~<>!]=|\w/)\s{0,2}\Z", re.I)
 
@@ -34,13 +35,13 @@ _VERSION_BEFORE = re.compile(r"(?:\bv|\bversions?:?|\brelease|\bbuild|[=~<>!]=|\
 def ips_in(text: str) -> Iterator[tuple[int, int]]:
     for match in _IPV4.finditer(text):
         octets = match[0].split(".")
-        if all(len(o) == 1 for o in octets) or any(o[0] == "0" and o != "0" for o in octets):
+        if all(len(o) == 1 for o in octets) or any((o[0] == "0" and o != "0") or int(o) > 255 for o in octets):
             continue  # rather a version
         if not _VERSION_BEFORE.search(text, max(0, match.start() - 12), match.start()) and _is_public_v4(
             *map(int, octets)
         ):
             yield match.span()
-    for match in _IPV6.finditer(text):
+    for match in _IPV6.finditer(text) if _HEX_AND_COLONS.search(text) else ():
         if _is_public_v6(match[0]):
             yield match.span()
 

@@ -10,26 +10,36 @@ import re
 from collections.abc import Iterator
 
 _EXTENSION = r"(?: ?(?:x|ext\.? ?)\d{1,5})?"
-_INTERNATIONAL = re.compile(rf"(?<![\w+])(?:\+|(?<![.-])00 ?(?=[1-9]))\d[\d ().-]{{6,22}}\d{_EXTENSION}(?!\w)")
+# Patterns begin with the character they are to find, and look behind it afterwards: so a search skips all other ones.
+_INTERNATIONAL = re.compile(rf"(?:\+(?<![\w+].)|0(?<![\w+.-].)0 ?(?=[1-9]))\d[\d ().-]{{6,22}}\d{_EXTENSION}(?!\w)")
+_AREA = r"(?:\(\d{3}\) ?|\d{3}[ .-])"
 _NORTH_AMERICAN = re.compile(
-    r"(?<![\w.-])(?:(?:00)?1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}" + _EXTENSION + r"(?![\w-]|\.\d)"
+    r"(?:\((?<![\w.-].)\d{3}\) ?|\d(?<![\w.-].)(?:\d\d[ .-]|(?<=1)[ .-]" + _AREA + r"|(?<=0)01[ .-]" + _AREA + r"))"
+    r"\d{3}[ .-]\d{4}" + _EXTENSION + r"(?![\w-]|\.\d)"
 )
 _NATIONAL = re.compile(
-    r"(?<![\w./-])\(?0(?!00)\d{1,4}\)?[ /-]\d{2,4}(?:[ -]?\d{2,4}){1,3}(?![\w/-]|\.\d| \d{1,4}[ -][\d<]| ?<)"
+    r"(?:\((?<![\w./-].)0|0(?<![\w./-].))(?!00)\d{1,4}\)?[ /-]\d{2,4}(?:[ -]?\d{2,4}){1,3}"
+    r"(?![\w/-]|\.\d| \d{1,4}[ -][\d<]| ?<)"
 )
 _DECIMAL = re.compile(r"\+?\d+\.\d*")
 # Groups as people write phone numbers; which of them count, _is_grouped_phone says.
+_BEFORE = r"(?<![\w.,:/$€£#=)-].)(?<!\d[ (].)"
 _GROUPED = re.compile(
-    r"(?<![\w.,:/$€£#=)-])(?<![\d)][ (])(?:\(\d{2,4}\) ?\d{3,4}(?:[ -]\d{2,4}){1,2}"
-    r"|\d{2,4}([ .-])\d{2,6}(?:\1\d{2,6}){0,4}|\d{7,11})"
+    rf"(?:\({_BEFORE}\d{{2,4}}\) ?\d{{3,4}}(?:[ -]\d{{2,4}}){{1,2}}"
+    rf"|\d{_BEFORE}(?:\d{{1,3}}([ .-])\d{{2,6}}(?:\1\d{{2,6}}){{0,4}}|\d{{6,10}}))"
     r"(?![\w/:€%°-]|[.,]\d| [\d(]| ?<)"
 )
-_NAMED_PHONE = re.compile(
+# Any digits that could be a number, and the words right before them that say they are one.
+_LOOSE = re.compile(
+    r"(?:\+(?<![\w.,:/$€£#=-].)\(?\d|\((?<![\w.,:/$€£#=-].)\d|\d(?<![\w.,:/$€£#=-].))"
+    rf"[\d ().-]{{5,18}}\d{_EXTENSION}(?!\w)"
+)
+_NAMED = re.compile(
     r"\b(?:phone|telephone|tel|mobile|cell|fax|desk|hotline|whatsapp|sms|call(?:ed|ing)? (?:me|us|him|her|them|at|on)"
     r"|reach(?:ed)? (?:me|us|him|her|them|at|on)|answering|dial|text me|messages to)\b"
-    r"[^\d\n+(]{0,14}(?:\n[^\d\n+(]{0,4})?(\+?\(?\d[\d ().-]{5,18}\d(?: ?(?:x|ext\.? ?)\d{1,5})?)(?!\w)", re.I,
+    r"[^\d\n+(]{0,14}(?:\n[^\d\n+(]{0,4})?\Z"
 )  # fmt: skip
-# One of these is in every match of the pattern above, which looks at each word of the text.
+# One of these is in every context looked for.
 _PHONE_WORDS = (
     "phone", "tel", "mobile", "cell", "fax", "desk", "hotline", "whatsapp", "sms", "call", "reach", "answering", "dial",
     "text me", "messages to", "contact", "number", "registered", "message",
@@ -61,8 +71,6 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
     patterns = [(_INTERNATIONAL, 8, 20), (_NORTH_AMERICAN, 10, 18), (_NATIONAL, 9, 11)]
     lowered = text.lower()
     named = any(word in lowered for word in _PHONE_WORDS)
-    if named:
-        patterns.append((_NAMED_PHONE, 7, 20))
     yield from _of_shapes(text, patterns[:1])
     for match in _GROUPED.finditer(text):
         start, end = match.span()
@@ -79,14 +87,17 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
             if speaks == "phone" or (not speaks and _is_nine_digits(text, start, end, sizes)):
                 yield start, end
     yield from _of_shapes(text, patterns[1:])
+    for match in _LOOSE.finditer(text) if named else ():
+        before = text[max(0, match.start() - CONTEXT_CHARS) : match.start()].lower()
+        if 7 <= sum(c.isdigit() for c in match[0]) <= 20 and _NAMED.search(before) and not _DECIMAL.fullmatch(match[0]):
+            yield match.span()
 
 
 def _of_shapes(text: str, patterns: list[tuple[re.Pattern[str], int, int]]) -> Iterator[tuple[int, int]]:
     for pattern, least, most in patterns:
-        group = pattern.groups
         for match in pattern.finditer(text):
-            if least <= sum(c.isdigit() for c in match[group]) <= most and not _DECIMAL.fullmatch(match[group]):
-                yield match.span(group)
+            if least <= sum(c.isdigit() for c in match[0]) <= most and not _DECIMAL.fullmatch(match[0]):
+                yield match.span()
 
 
 def _has_phone_shape(value: str, sizes: list[int]) -> bool:

@@ -173,7 +173,7 @@ _RULES: tuple[Rule, ...] = (
     ("CARD", _DIGITS_AND_SEPARATORS, cards_in),
     ("SSN", _DIGITS_AND_SEPARATORS, ssns_in),
     ("NATIONAL_ID", re.compile(r"\d[\d ]{2,4}").search, national_ids_in),
-    ("IP", re.compile(r"\d\.\d{1,3}\.|[0-9A-Fa-f]:[0-9A-Fa-f:]").search, ips_in),
+    ("IP", re.compile(r"\d\.\d{1,3}\.|[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:").search, ips_in),
     ("PHONE", _DIGITS_AND_SEPARATORS, phones_in),
     ("ADDRESS", re.compile(r"\d").search, addresses_in),
     ("URL", lambda text: "." in text or "://" in text, urls_in),
