@@ -10,10 +10,11 @@ from cluster.core.home import Home
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
 from data_jobs.contracts import DOCUMENTS
+from data_jobs.forget import read_tombstones
 
 
 def read_documents(store: Store, dataset: Manifest) -> list[Document]:
-    """All documents of a verified dataset, in its order.
+    """All documents of a verified dataset, in its order, but those that were forgotten since it was made.
 
     Raises:
         BadInputError: there is none.
@@ -26,7 +27,8 @@ def read_documents(store: Store, dataset: Manifest) -> list[Document]:
             for _ in _rows(Path(store.artefact(dataset)), dataset):
                 continue
         raise
-    rows = list(_rows(folder, dataset))
+    forgotten = read_tombstones(store)
+    rows = [d for d in _rows(folder, dataset) if not forgotten.covers(d.id, d.source_name, d.source)]
     if not rows:
         raise BadInputError(f"the dataset {dataset.name}@{dataset.version} holds no document: nothing to index")
     return rows

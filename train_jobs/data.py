@@ -61,16 +61,19 @@ def check_documents(section: TrainSection, dataset: Manifest) -> None:
 
 
 def read_documents(store: Store, dataset: Manifest, share: float) -> Iterator[Read]:
-    """All documents of a verified dataset in file order, each with its side of the split."""
+    """All documents of a verified dataset in file order, each with its side of the split; none that was forgotten."""
+    from data_jobs.forget import read_tombstones
     from data_jobs.parquet import read_table
 
     store.verify(dataset)
+    forgotten = read_tombstones(store)
     folder = store.artefact(dataset)
     for entry in dataset.files:
         if entry.path.startswith("documents-"):
             for row in read_table(store.read(posixpath.join(folder, entry.path))).to_pylist():
                 document = Document.from_dict(row)
-                yield Read(document, is_held_out(document.id, share))
+                if not forgotten.covers(document.id, document.source_name, document.source):
+                    yield Read(document, is_held_out(document.id, share))
 
 
 def document_text(document: Document) -> str:

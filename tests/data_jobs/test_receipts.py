@@ -13,9 +13,11 @@ from cluster.core.records import Dropped
 from cluster.core.storage import Store
 from data_jobs import packs, receipts
 from data_jobs.contracts import CLEANED
+from data_jobs.dataset import read_documents
 from data_jobs.forget import Where, read_tombstones
 from data_jobs.receipts import Request
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
+from train_jobs.data import read_documents as read_for_training
 
 TEXT = "Ann Lee lives at the end of the road and has done so for a long time."
 
@@ -150,6 +152,16 @@ def test_a_document_that_came_back_is_noticed(store: Store, home: Home) -> None:
     receipt = receipts.forget(store, home, Request("ann.md"))
     later = dataset(store, [document("renamed.md", TEXT), document("b.md"), document("c.md")])
     assert receipts.verify(store, home, receipt)["came_back"] == [reference(later)]
+
+
+def test_what_is_made_of_an_older_version_no_longer_sees_it(
+    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLINTH_HOME", str(home.root))
+    made = dataset(store, [document("ann.md", TEXT), document("b.md")])
+    receipts.forget(store, home, Request("ann.md"))
+    assert [d.id for d in read_documents(store, made)] == ["b.md"]
+    assert [read.document.id for read in read_for_training(store, made, 0.1)] == ["b.md"]
 
 
 def test_the_key_is_for_its_owner_only(store: Store, home: Home) -> None:

@@ -150,6 +150,37 @@ def test_one_changed_file_of_a_thousand_is_cleaned_alone(cluster: Cluster, tmp_p
     assert json.loads(scratch.stdout)["version"] == json.loads(again.stdout)["version"]
 
 
+def test_a_forgotten_document_stays_out_while_its_file_is_still_there(cluster: Cluster, tmp_path: Path) -> None:
+    source, store = tmp_path / "letters", tmp_path / "store"
+    source.mkdir()
+    for name in ("ann", "bob", "eve"):
+        (source / f"{name}.txt").write_text(f"A letter from {name}, which tells what {name} did in the summer.")
+
+    def plinth(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cluster.cli.main", *arguments, "--json"]
+        return subprocess.run(
+            command, env=cluster.environ(store), capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert cluster.prepare(store, source).returncode == 0
+    forgotten = plinth("data", "forget", "--document", "ann.txt", "--why", "asked to")
+    assert forgotten.returncode == 0, forgotten.stderr
+    receipt = json.loads(forgotten.stdout)
+    (source / "renamed.txt").write_text((source / "ann.txt").read_text())
+    again = cluster.prepare(store, source)
+    assert again.returncode == 0, again.stderr
+    counts = json.loads(again.stdout)["counts"]
+    assert (counts["kept"], counts["reasons"]) == (2, {"forgotten": 2})
+    version = json.loads(again.stdout)["version"]
+    made = [*store.glob("cache/**/*.parquet"), *store.glob(f"datasets/*/{version}/*.parquet")]
+    texts = "".join(str(pq.read_table(path).to_pylist()) for path in made)
+    assert "what bob did" in texts
+    assert "what ann did" not in texts
+    checked = plinth("data", "forget", "--verify", receipt["receipt"])
+    assert checked.returncode == 0, checked.stdout
+    assert json.loads(checked.stdout)["came_back"] == []
+
+
 def test_a_killed_worker_costs_a_block_and_changes_nothing(
     cluster: Cluster, uninterrupted: Manifest, library: Path, tmp_path: Path
 ) -> None:
