@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -68,8 +68,12 @@ def count(texts: Sequence[Sequence[str]]) -> Counted:
     return Counted(len(texts[0]) if texts else 0, tuple(places), tuple(fields), tuple(lengths))
 
 
-def merged(parts: Sequence[tuple[Counted, np.ndarray | None]], groups: np.ndarray) -> Counted:
+def merged(
+    parts: Sequence[tuple[Counted, np.ndarray | None]], groups: np.ndarray, once: Collection[int] = ()
+) -> Counted:
     """Rows added up by group: the counts of whole documents out of those of their chunks.
+
+    What every row of a group repeats (a title) is said once: of the fields ``once`` the largest counts are taken.
 
     Args:
         parts: counted rows, and which of each part's rows count.
@@ -89,16 +93,19 @@ def merged(parts: Sequence[tuple[Counted, np.ndarray | None]], groups: np.ndarra
             )
             lengths[number].append(counted.lengths[number] if kept is None else counted.lengths[number][kept])
         before += counted.rows if kept is None else int(kept.sum())
-    summed = []
+    summed: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for columns in fields:
         keys, counts = np.concatenate(columns, axis=1)
         key, inverse = np.unique(keys, return_inverse=True)
-        total = np.bincount(inverse, weights=counts, minlength=len(key)).astype(np.int32)
+        total = np.zeros(len(key), np.int32)
+        (np.maximum if len(summed) in once else np.add).at(total, inverse, counts)
         summed.append(((key // max(1, size)).astype(np.int32), (key % max(1, size)).astype(np.int32), total))
-    sizes = tuple(
-        np.bincount(groups, weights=np.concatenate(length), minlength=size).astype(np.int32) for length in lengths
-    )
-    return Counted(size, tuple(places), tuple(summed), sizes)
+    sizes = []
+    for number, length in enumerate(lengths):
+        long = np.zeros(size, np.int32)
+        (np.maximum if number in once else np.add).at(long, groups, np.concatenate(length))
+        sizes.append(long)
+    return Counted(size, tuple(places), tuple(summed), tuple(sizes))
 
 
 class Bm25:

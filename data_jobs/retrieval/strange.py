@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 
+import Stemmer
+
 from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier, stem, words
 
 MIN_CHARS = 3
@@ -17,6 +19,7 @@ MAX_LOOKED_AT = 16  # unknown words of one question: about a millisecond each, a
 MIN_HALF = 3  # of a compound
 MIN_PREFIX = 6
 _SUFFIXES = ("ly", "ness", "less", "able", "ish")
+_stemmer = Stemmer.Stemmer("english", 0)  # as ``analysis.stem``, without its cache: these words are never seen again
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -66,7 +69,8 @@ def _derived(word: str, known: Container[str]) -> bool:
 
 def _misspelt(word: str, known: Container[str]) -> bool:
     """One edit away from a term of the corpus (short words have too many neighbours to tell)."""
-    return len(word) >= 5 and any(stem(near) in known for near in _edits(word))
+    # Some 54 a letter: stemmed together, since one by one they would be most of a search.
+    return len(word) >= 5 and any(near in known for near in _stemmer.stemWords(list(_edits(word))))
 
 
 def _edits(word: str) -> Iterator[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from data_jobs.retrieval.analysis import expand, is_identifier, joined, terms, words
 from data_jobs.retrieval.features import question_terms
-from data_jobs.retrieval.lexical import K1, B, Bm25, Field, count
+from data_jobs.retrieval.lexical import K1, B, Bm25, Field, count, merged
 
 
 def index(*texts: str) -> Bm25:
@@ -80,3 +81,14 @@ def test_nothing_to_search() -> None:
 def test_unknown_words_weigh_most() -> None:
     fruit = index("apple banana", "apple cherry")
     assert fruit.weight("zebra") > fruit.weight("banana") > fruit.weight("appl")
+
+
+def test_chunks_add_up_to_documents_whose_title_counts_once() -> None:
+    titles, texts = ["pear", "pear", "fig"], ["apple plum", "apple", "plum"]
+    added = merged([(count([titles, texts]), None)], np.array([0, 0, 1]), once=(0,))
+    whole = count([["pear", "fig"], ["apple plum apple", "plum"]])
+    fields = (Field("title", 0.5, 0.4), Field("text", 1.0, 0.6))
+    ours, theirs = Bm25(fields, [(added, None)]), Bm25(fields, [(whole, None)])
+    assert ours.vocabulary.keys() == theirs.vocabulary.keys()
+    for term in theirs.vocabulary:
+        assert ours.scores({term: 1.0}).tolist() == pytest.approx(theirs.scores({term: 1.0}).tolist())
