@@ -89,8 +89,8 @@ def _windows(text: str, spans: list[Span]) -> list[tuple[int, int]]:
     """Where to look again: around findings that stand so close to something that it may be a finding too."""
     windows: list[tuple[int, int]] = []
     reach = MAX_ENTITY_CHARS + _LEFT
-    for start, end, _ in sorted(spans):
-        if _is_glued(text, start, end):
+    for start, end, kind in sorted(spans):
+        if _is_glued(text, start, end, kind):
             begin, end = max(0, start - reach), min(len(text), end + reach)
             if windows and begin <= windows[-1][1]:
                 windows[-1] = (windows[-1][0], end)
@@ -125,10 +125,15 @@ def _look(text: str, rules: list[Rule]) -> list[Span]:
     return taken
 
 
-def _is_glued(text: str, start: int, end: int) -> bool:
-    """Whether something stands so close to a finding that it may have kept another rule from seeing it."""
-    near = text[max(0, start - 2) : start] + " " + text[end : end + 2]
-    return not near.isspace() and _TELLING(near) is not None
+def _is_glued(text: str, start: int, end: int, kind: str) -> bool:
+    """Whether something stands so close to a finding that it may have kept another rule from seeing it.
+
+    The rules of phones take digits only: a word behind a blank was not hidden by them.
+    """
+    before, after = text[max(0, start - 2) : start], text[end : end + 2]
+    if kind == "PHONE":
+        return _TELLING(before[-1:] + " " + after[:1]) is not None or any(c.isdigit() for c in before + after)
+    return _TELLING(before + " " + after) is not None
 
 
 def redact(
