@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,6 +39,32 @@ def connected(home: Home) -> Iterator[None]:
     try:
         with Store(home.store_uri).job():  # `plinth gc` waits for us
             yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def private(cpus: int, temp_dir: str, object_store_mb: int = 256) -> Iterator[float]:
+    """A Ray of this process's own on loopback, for the length of the block: what benchmarks measure on.
+
+    Workers run at this process's priority, as those of a plain process pool would. Yields the seconds its start took.
+    ray must not have been imported yet.
+    """
+    if "ray" in sys.modules:
+        raise PlinthError("ray was imported before `private` could set its environment: import it inside the block")
+    environment = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    os.environ.update(environment)
+    os.environ.pop("RAY_ADDRESS", None)
+    import ray
+
+    began = time.perf_counter()
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+        object_store_memory=object_store_mb << 20, namespace=NAMESPACE, _temp_dir=temp_dir,
+        _node_ip_address="127.0.0.1",
+    )  # fmt: skip
+    try:
+        yield time.perf_counter() - began
     finally:
         ray.shutdown()
 

@@ -132,12 +132,12 @@ def _run_blocks(
         documents = {i: ray.put(blocks[i]) for i in missing}
         progress.stage("chunk", len(blocks), "blocks")
         counts = dict(finished)
-        for i, count in _spread(pool, missing, lambda worker, i: worker.count.remote(documents[i])):
+        for i, count in spread(pool, missing, lambda worker, i: worker.count.remote(documents[i])):
             counts[i] = count
             progress.advance()
         progress.stage("embed", sum(counts.values()), "chunks")
         progress.advance(sum(finished.values()))
-        for _, count in _spread(
+        for _, count in spread(
             pool, missing, lambda worker, i: worker.embed.remote(documents[i], _block_path(staging, i))
         ):
             progress.advance(count)
@@ -147,7 +147,7 @@ def _run_blocks(
             ray.kill(worker)
 
 
-def _spread(pool: Sequence[Any], jobs: Sequence[int], call: Callable[[Any, int], Any]) -> Iterator[tuple[int, int]]:
+def spread(pool: Sequence[Any], jobs: Sequence[int], call: Callable[[Any, int], Any]) -> Iterator[tuple[int, int]]:
     """Run one call per job on whichever worker is free; yields (job, result) as they finish.
 
     A worker takes jobs once it has started, so one that finds no CPU holds nothing up. The job of a worker that died

@@ -24,6 +24,8 @@ RAY_MODULES = {
     "data_jobs/make_synthetic.py",
     "data_jobs/make_tokens.py",
     "data_jobs/tasks.py",
+    "data_jobs/benchmark.py",
+    "data_jobs/benchmark_embedding.py",
     "train_jobs/fit.py",
     "train_jobs/gloo.py",
     "serve_apps/deploy.py",

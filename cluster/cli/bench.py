@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cluster.cli import bench_train
+from cluster.cli import bench_data, bench_index, bench_train
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.entry import config_from
@@ -36,6 +36,8 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--direct", action="store_true", help="of a model: the engine alone, no service needed")
     bench_train.register(group)
+    bench_index.register(group)
+    bench_data.register(group)
 
 
 def serve(args: argparse.Namespace) -> int:
