@@ -11,6 +11,9 @@ import numpy as np
 EXACT_UP_TO = 50_000
 MIN_LISTS_SEARCHED = 16
 TRAINING_PER_LIST = 64
+# One list in so many. At 100,000 chunks recall@10 of real questions is 0.964 at 32, 0.979 at 21, 0.989 at 16 and 0.992
+# at 12, for 0.5, 0.7, 0.9 and 1.3 ms a question on one core.
+SEARCHED_SHARE = 12
 
 
 class DenseIndex:
@@ -56,7 +59,7 @@ class DenseIndex:
     def _widen(self) -> None:
         """Search enough lists that no good hit is lost: FAISS searches one by default and does not store the number."""
         if hasattr(self.index, "nprobe"):
-            self.index.nprobe = max(MIN_LISTS_SEARCHED, self.index.nlist // 32)
+            self.index.nprobe = max(MIN_LISTS_SEARCHED, self.index.nlist // SEARCHED_SHARE)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)

@@ -1,0 +1,37 @@
+"""The benchmark of a large index: what it measures is what it says, on a small one."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.core.config import IndexSection, RetrievalSection
+from cluster.core.errors import BadInputError
+from data_jobs.retrieval import dense
+from data_jobs.retrieval.benchmark import measure
+from data_jobs.retrieval.model_files import find_model
+from tests.data_jobs.hash_embedder import HashEmbedder
+
+WORDS = ("river", "bridge", "copper", "dragon", "engine", "forest", "garden", "harbour", "island", "kettle", "ladder")
+
+
+def texts() -> list[str]:
+    return [
+        " ".join(f"The {WORDS[(i + j) % 11]} number {i * j} stands beside the {WORDS[(i * j) % 11]}." for j in range(9))
+        for i in range(60)
+    ]
+
+
+def test_latency_and_recall_of_a_clustered_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "EXACT_UP_TO", 500)
+    embedder = HashEmbedder(find_model(IndexSection()).identity)
+    result = measure(texts(), embedder, RetrievalSection(), chunks=1500, queries=10)  # type: ignore[arg-type]
+    assert (result["chunks"], result["queries"]) == (1500, 10)
+    assert result["recall_at_10"] >= 0.9
+    assert 0 < result["search_ms"]["p50"] <= result["search_ms"]["p95"] <= result["whole_ms"]["p95"]
+    assert set(result["stage_p95_ms"]) == {"embed", "lexical", "dense", "fuse", "sentences", "features"}
+
+
+def test_too_little_text_is_refused() -> None:
+    with pytest.raises(BadInputError, match="too little text"):
+        embedder = HashEmbedder(find_model(IndexSection()).identity)
+        measure(["One sentence. And another one."], embedder, RetrievalSection(), 1000, 10)  # type: ignore[arg-type]
