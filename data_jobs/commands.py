@@ -61,9 +61,12 @@ def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
 
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> Manifest:
-    """Prepare a corpus on the running cluster."""
+    """Prepare a corpus on the running cluster; a source that a policy refuses needs none to be refused."""
+    from data_jobs.sources.catalogue import governed
+
     home = Home.from_env()
     config = configure(args, home)
+    governed(config.data)
     with connected(home):
         from data_jobs.prepare_corpus import prepare  # imports ray, which reads its environment then
 

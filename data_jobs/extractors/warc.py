@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from dataclasses import replace
 from typing import Any
 
@@ -71,13 +72,14 @@ def _records(data: bytes, start: int, budget: Budget) -> Iterator[tuple[Any, Cal
         archive = ArchiveIterator(io.BytesIO(data[start:]), check_digests=True)
 
     def span() -> tuple[int, int]:
-        with parsing("WARC", *_errors()):
+        with redirect_stderr(io.StringIO()), parsing("WARC", *_errors()):
             first = start + archive.get_record_offset()
             return first, first + archive.get_record_length()
 
     while True:
         budget.check_time()
-        with parsing("WARC", *_errors()):
+        # warcio writes what it skips, whole lines of the archive, to stderr.
+        with redirect_stderr(io.StringIO()), parsing("WARC", *_errors()):
             record = next(archive, None)
         if record is None:
             return

@@ -232,6 +232,28 @@ def test_the_table_of_sources(tmp_path: Path) -> None:
     assert rows["pydocs"]["refused"] == []
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("changes", "use", "code", "says"),
+    [({"approved_by": ""}, "retrieval", 4, "source-approved"), ({}, "fine-tuning", 4, "use-allowed"),
+     ({"licence": "GPL-2.0-only"}, "retrieval", 4, "licence-allowed"), ({"colour": "red"}, "retrieval", 2, "colour")],
+)  # fmt: skip
+def test_a_job_that_violates_a_policy_exits_4_and_names_it(
+    tmp_path: Path, changes: dict, use: str, code: int, says: str
+) -> None:
+    path = catalogue(tmp_path, **changes)
+    command = [sys.executable, "-m", "data_jobs", "prepare", "--source", "handbook", "--sources", str(path)]
+    root = Path(__file__).resolve().parents[2]
+    env = {"PLINTH_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [*command, "--use", use, "--json"], cwd=root, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert says in error["message"]
+    assert code == 2 or error["policy"] == says
+
+
 def test_dates_are_days() -> None:
     future = BUILT_IN.model_copy(update={"approved_on": datetime.date(2030, 1, 2)})
     assert violations(future, DataSection(), today=datetime.date(2030, 1, 1))

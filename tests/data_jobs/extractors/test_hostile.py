@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import subprocess
+import sys
 import tarfile
 import time
 import tracemalloc
 import zipfile
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +208,22 @@ def test_a_web_archive_goes_on_after_a_damaged_record() -> None:
     found = read("a.warc.gz", parts[0] + bytes(middle) + parts[2])
     assert [d.title for d in documents(found)] == ["P0", "P2"]
     assert reasons(found)
+
+
+@pytest.mark.process
+def test_damaged_parquet_footers_do_not_end_the_process() -> None:
+    """pyarrow's own accessors of column metadata abort on some; in a process of its own, so that this would be seen."""
+    code = (
+        "import random\n"
+        "from tests.data_jobs.extractors import made\n"
+        "dice = random.Random(3)\n"
+        "data = made.parquet([{'id': f'r{n}', 'text': f'{made.WORDS} {n}'} for n in range(6)])\n"
+        "for _ in range(3000):\n"
+        "    broken = bytearray(data)\n"
+        "    for _ in range(dice.choice([1, 1, 2, 5])):\n"
+        "        broken[dice.randrange(len(broken) - 800, len(broken))] ^= 1 << dice.randrange(8)\n"
+        "    assert made.read('a.parquet', bytes(broken))\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
