@@ -24,6 +24,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from data_jobs.clean import clean_records
+from data_jobs.decontaminate import evaluation_sets, pinned
 from data_jobs.extract import limits_of, read_records
 from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.retrieval.embedder import Embedder
@@ -98,7 +99,8 @@ class FolderWatch:
     def __init__(self, config: PlinthConfig, store: Store, root: Path, name: str, embedder: Embedder) -> None:
         if not root.is_dir():
             raise BadInputError(f"there is no folder {root} to watch")
-        self.config, self.store, self.root, self.name = config, store, root.resolve(), name
+        self.config = config.model_copy(update={"data": pinned(config.data, store)})
+        self.store, self.root, self.name = store, root.resolve(), name
         self.embedder = embedder
         self._path = store.path("watch", f"{name}-{stable_hash(str(self.root), 12)}.json")
         self._seen: object = None
@@ -192,7 +194,8 @@ class FolderWatch:
 
     def _prepared(self, item: FileItem) -> _Work:
         records = read_records(self.root, item, self.root.name, limits_of(self.config.data))
-        outcome = clean_records(records, self.config.data, self._forgotten)
+        evaluation = evaluation_sets(self.store, self.config.data)
+        outcome = clean_records(records, self.config.data, self._forgotten, evaluation)
         fields = Document.__dataclass_fields__
         documents = [Document.from_dict({k: v for k, v in row.items() if k in fields}) for row in outcome.rows]
         reasons = [*(row.reason for row in outcome.quarantined), *(row.reason for row in outcome.dropped)]
