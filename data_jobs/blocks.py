@@ -40,7 +40,7 @@ from data_jobs.questions import clean_questions
 from data_jobs.sources.files import FileItem
 
 # Blocks grow with the corpus up to this size, then there are more of them: a worker's memory stays the same.
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 T = TypeVar("T")
 
 

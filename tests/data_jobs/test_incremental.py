@@ -175,3 +175,12 @@ def test_a_forgotten_document_stays_out_also_under_another_name(tmp_path: Path) 
     ]
     assert cleaned.kept == 1
     assert sentence(1).encode() not in b"".join(files.values())
+
+
+def test_blocks_do_not_grow_with_the_corpus() -> None:
+    section = DataSection(blocks=4)
+    for files in (10, 100, 10_000):
+        sizes = [100_000] * files
+        parts = split(sizes, sizes, number_of_blocks(section, sizes))
+        assert sum(map(len, parts)) == files
+        assert max(sum(part) for part in parts) <= blocks_module.BLOCK_BYTES + max(sizes)
