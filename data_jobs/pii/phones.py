@@ -25,7 +25,7 @@ _DECIMAL = re.compile(r"\+?\d+\.\d*")
 # Groups as people write phone numbers; which of them count, _is_grouped_phone says.
 _BEFORE = r"(?<![\w.,:/$€£#=)-].)(?<!\d[ (].)"
 _GROUPED = re.compile(
-    rf"(?:\({_BEFORE}\d{{2,4}}\) ?\d{{3,4}}(?:[ -]\d{{2,4}}){{1,2}}"
+    rf"(?:\({_BEFORE}\d{{2,4}}\) ?\d{{3,4}}(?:[ -]\d{{2,4}}){{1,2}}{_EXTENSION}"
     rf"|\d{_BEFORE}(?:\d{{1,3}}([ .-])\d{{2,6}}(?:\1\d{{2,6}}){{0,4}}|\d{{6,10}}))"
     r"(?![\w/:€%°-]|[.,]\d| [\d(]| ?<)"
 )
@@ -120,9 +120,11 @@ def _is_date(sizes: list[int]) -> bool:
 def _is_nine_digits(text: str, start: int, end: int, sizes: list[int]) -> bool:
     """Eight or nine digits in threes (``699 956 915``) that are neither round, nor counted in a unit, nor in a list."""
     value = text[start:end]
-    if sizes not in ([3, 3, 3], [2, 3, 3]) or "." in value or re.search(r"(?<!\d)000", value):
+    if sizes not in ([3, 3, 3], [2, 3, 3]) or "." in value or re.search(r"00(?!\d)", value):
         return False
-    return not re.search(r"\d[,;]? ?\Z", text[max(0, start - 3) : start]) and bool(
+    if re.match(r"\s{1,2}\d", text[end : end + 3]):
+        return False
+    return not re.search(r"\d[,;]?\s{0,2}\Z", text[max(0, start - 4) : start]) and bool(
         _CLAUSE_GOES_ON.match(text, end, end + 8)
     )
 
