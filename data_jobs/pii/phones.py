@@ -60,7 +60,7 @@ _CONTEXT = re.compile(
 
 # What may follow a number of nine digits that is no amount: the end of a clause or a small word, but no unit.
 _CLAUSE_GOES_ON = re.compile(
-    r"\s*(?:\Z|[.;:!?)\n\"']|,(?! ?\d)| ?(?:is|and|or|to|for|if|at|but|now|when|so|please|thanks|as|has|was|with|on)\b)"
+    r"\s*(?:\Z|[.;:!?)\n\"']|,(?! ?[\d<])| ?(?:is|and|or|to|for|if|at|but|now|when|so|please|thanks|as|has|was|on)\b)"
 )
 
 _SENTENCE_END = re.compile(r"[<>\n\d]|[.!?](?=\s|\Z)")
@@ -122,9 +122,9 @@ def _is_nine_digits(text: str, start: int, end: int, sizes: list[int]) -> bool:
     value = text[start:end]
     if sizes not in ([3, 3, 3], [2, 3, 3]) or "." in value or re.search(r"00(?!\d)", value):
         return False
-    if re.match(r"\s{1,2}\d", text[end : end + 3]):
+    if re.match(r"\s{1,2}[\d<]", text[end : end + 3]):
         return False
-    return not re.search(r"\d[,;]?\s{0,2}\Z", text[max(0, start - 4) : start]) and bool(
+    return not re.search(r"[\d<>][,;]?\s{0,2}\Z", text[max(0, start - 4) : start]) and bool(
         _CLAUSE_GOES_ON.match(text, end, end + 8)
     )
 

@@ -69,33 +69,36 @@ def _all_spans(text: str, rules: list[Rule]) -> tuple[list[Span], str]:
     windows = [(0, len(text))]
     for _ in range(MAX_LOOKS):
         fresh: list[Span] = []
+        near: list[tuple[int, int]] = []
         cut = False
         for begin, end in windows:
             left, right = begin + _LEFT * (begin > 0), end - CONTEXT_CHARS * (end < len(text))
-            for at, to, kind in _look(text[begin:end], rules):
+            found, refused = _look(text[begin:end], rules)
+            near += [(at + begin, to + begin) for at, to in refused]
+            for at, to, kind in found:
                 if left <= at + begin and to + begin <= right:
                     fresh.append((at + begin, to + begin, kind))
                 else:
                     cut = True
         spans += fresh
-        windows = [(0, len(text))] if cut else _windows(text, fresh)
+        near += [(start, end) for start, end, kind in fresh if _is_glued(text, start, end, kind)]
+        windows = [(0, len(text))] if cut else _windows(len(text), near)
         text = _covered(text, fresh)
         if not windows:
             break
     return spans, text
 
 
-def _windows(text: str, spans: list[Span]) -> list[tuple[int, int]]:
-    """Where to look again: around findings that stand so close to something that it may be a finding too."""
+def _windows(size: int, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Where to look again: around these spans, in order, not overlapping."""
     windows: list[tuple[int, int]] = []
     reach = MAX_ENTITY_CHARS + _LEFT
-    for start, end, kind in sorted(spans):
-        if _is_glued(text, start, end, kind):
-            begin, end = max(0, start - reach), min(len(text), end + reach)
-            if windows and begin <= windows[-1][1]:
-                windows[-1] = (windows[-1][0], end)
-            else:
-                windows.append((begin, end))
+    for start, end in sorted(spans):
+        begin, end = max(0, start - reach), min(size, end + reach)
+        if windows and begin <= windows[-1][1]:
+            windows[-1] = (windows[-1][0], max(end, windows[-1][1]))
+        else:
+            windows.append((begin, end))
     return windows
 
 
@@ -112,9 +115,13 @@ def _covered(text: str, spans: list[Span]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _look(text: str, rules: list[Rule]) -> list[Span]:
-    """Spans that the rules claim; where two claim the same characters the earlier rule has them."""
+def _look(text: str, rules: list[Rule]) -> tuple[list[Span], list[tuple[int, int]]]:
+    """Spans that the rules claim, and claims refused although part of them is free.
+
+    Where two claim the same characters the earlier rule has them.
+    """
     taken: list[Span] = []
+    refused: list[tuple[int, int]] = []
     covered = bytearray(len(text))
     for kind, needs, rule in rules:
         if needs(text):
@@ -122,7 +129,9 @@ def _look(text: str, rules: list[Rule]) -> list[Span]:
                 if covered.find(1, start, end) < 0:
                     taken.append((start, end, kind))
                     covered[start:end] = b"\x01" * (end - start)
-    return taken
+                elif covered.find(0, start, end) >= 0:
+                    refused.append((start, end))
+    return taken, refused
 
 
 def _is_glued(text: str, start: int, end: int, kind: str) -> bool:

@@ -118,6 +118,9 @@ def test_long_findings_come_in_pieces_that_touch() -> None:
 
 pieces = st.one_of(
     st.sampled_from([value for _, value in FOUND] + ["password=", "@", "://", "-----BEGIN ", "+", "a.b", ":"]),
+    st.sampled_from(
+        ["467 3395", "699 956 915", "call ", "my number is ", "account ", "12 Main Street", "rue X 5", "A"]
+    ),
     st.text(max_size=12),
 )
 
