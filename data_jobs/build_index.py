@@ -70,10 +70,13 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     staging = store.staging(f"{run_key}-blocks")
     chunks = _run_blocks(section, store, staging, blocks, progress)
     progress.stage("write index", None)
-    output = _write(store, run_key, staging, len(blocks), files)
+    output, texts, embedded = _write(store, run_key, staging, len(blocks), files)
     documents = sum(len(block) for block in blocks)
     progress.counts(documents=documents, chunks=chunks)
-    counts = {"documents": documents, "chunks": chunks, "seconds": round(time.monotonic() - began, 1)}
+    counts = {
+        "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded,
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
     manifest = store.publish(
         "indexes", section.name, output, run_key=run_key, inputs=inputs, config=settings, counts=counts
     )
@@ -208,13 +211,14 @@ def _finished(store: Store, staging: str, number: int) -> Block | None:
         return None  # a damaged file from an earlier run: the block is made again
 
 
-def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFiles) -> str:
-    """Join the blocks into a snapshot in a folder ready to publish."""
+def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFiles) -> tuple[str, int, int]:
+    """Join the blocks into a snapshot in a folder ready to publish; that folder, its texts and how many are new."""
     chunks: list[Chunk] = []
     aliases: list[tuple[str, ...]] = []
     questions: list[tuple[str, ...]] = []
     units: list[Unit] = []
     vectors: list[np.ndarray] = []
+    embedded = 0
     for i in range(number):
         block = Block.from_bytes(store.read(_block_path(staging, i)))
         units.extend(Unit(u.chunk + len(chunks), u.kind, u.start, u.end) for u in block.units)
@@ -222,6 +226,7 @@ def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFi
         aliases.extend(block.aliases)
         questions.extend(block.questions)
         vectors.append(block.vectors)
+        embedded += block.embedded
     if not chunks:
         raise BadInputError("the dataset's documents hold no text: nothing to index")
     output = store.staging(run_key)
@@ -231,4 +236,4 @@ def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFi
         write_snapshot(folder, *texts, units, np.concatenate(vectors), files.identity, files.fingerprint)
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             store.write(posixpath.join(output, path.relative_to(folder).as_posix()), path.read_bytes())
-    return output
+    return output, len(units), embedded

@@ -29,17 +29,20 @@ MAX_SUMMARY_CHARS = 150
 
 @dataclass(frozen=True)
 class Block:
-    """A finished block. ``units`` count chunks from 0 within the block; ``vectors`` is float16 [units, dim]."""
+    """A finished block. ``units`` count chunks from 0 within the block; ``vectors`` is float16 [units, dim],
+    ``embedded`` how many of them were made here and not taken over from an earlier version."""
 
     chunks: tuple[Chunk, ...]
     aliases: tuple[tuple[str, ...], ...]
     questions: tuple[tuple[str, ...], ...]
     units: tuple[Unit, ...]
     vectors: np.ndarray
+    embedded: int = 0
 
     def to_bytes(self) -> bytes:
         """One .npz without pickled objects."""
-        rows = {"chunks": [c.to_dict() for c in self.chunks], "aliases": self.aliases, "questions": self.questions}
+        rows = {"chunks": [c.to_dict() for c in self.chunks], "aliases": self.aliases, "questions": self.questions,
+                "embedded": self.embedded}  # fmt: skip
         records = json.dumps(rows).encode()
         units = np.array([(u.chunk, u.kind, u.start, u.end) for u in self.units], np.int64).reshape(-1, UNIT_COLUMNS)
         buffer = io.BytesIO()
@@ -62,6 +65,7 @@ class Block:
             tuple(tuple(texts) for texts in records["questions"]),
             units,
             vectors,
+            int(records["embedded"]),
         )
 
 
@@ -137,4 +141,5 @@ def embed(
         tuple(questions),
         tuple(units),
         vectors,
+        len(new),
     )

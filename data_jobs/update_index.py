@@ -67,7 +67,7 @@ def update(
         cut(with_enclosing(documents), find_model(section), section), embedder, section.batch_size, _known(held)
     )
     same = _unchanged(held, meta.segments, block)
-    block = _without(block, same)
+    embedded, block = block.embedded, _without(block, same)
     incoming = {d.id for d in documents} - same
     refs = []
     for ref, segment in zip(meta.segments, held, strict=True):
@@ -76,6 +76,7 @@ def update(
     refs = [ref for ref in refs if len(ref.gone) < ref.documents]
     if before is not None and tuple(refs) == meta.segments and not block.chunks:
         return before
+    block = replace(block, embedded=embedded)
     return _publish(store, name, replace(meta, segments=tuple(refs)), folder, block, before, inputs, began)
 
 
@@ -252,6 +253,7 @@ def _publish(
             store.write(posixpath.join(staging, path.relative_to(local).as_posix()), path.read_bytes())
     gone = {ref.id: set(ref.gone) for ref in live}
     counts = _counts(live, gone, folder, block, added)
+    counts["embedded"] = block.embedded
     counts["seconds"] = round(time.monotonic() - began, 3)
     config = {"embedder": meta.embedder, "fingerprint": meta.fingerprint, "segments": len(live)}
     earlier = {**before.inputs, "previous": f"{before.name}@{before.version}"} if before else {}

@@ -59,11 +59,15 @@ def temp_dir() -> str:
     return f"/tmp/pi{os.getpid()}"  # Ray's sockets need a short path
 
 
-def dataset(store: Store, number: int) -> Manifest:
+def dataset(store: Store, number: int, changed: int = 0) -> Manifest:
+    """A dataset of ``number`` notes, the first ``changed`` of which say something else."""
     staging = store.staging("dataset")
     documents = [
         Document(
-            f"note-{i}.md", f"Note {i}", f"Note {i}. " + f"It speaks of topic {i * i}. " * (i % 40 + 1), f"note-{i}.md"
+            f"note-{i}.md",
+            f"Note {i}",
+            f"Note {i}. " + f"It speaks of {'zebra' if i < changed else 'topic'} {i * i}. " * (i % 40 + 1),
+            f"note-{i}.md",
         )
         for i in range(number)
     ]
@@ -114,6 +118,11 @@ def test_killed_builds_resume_and_searching_works(store: Store, temp_dir: str, t
     assert manifest.counts["chunks"] >= 900
     assert finished(start(store, made, temp_dir)) == (version, 0)  # reused
     check_search(store, manifest, tmp_path)
+    assert manifest.counts["embedded"] == manifest.counts["texts"]
+    after = store.manifest("indexes", "main", finished(start(store, dataset(store, 900, 9), temp_dir))[0])
+    assert after.version != version
+    assert 9 <= after.counts["embedded"] < 0.05 * after.counts["texts"]  # only what changed is embedded again
+    check_search(store, after, tmp_path)
 
 
 def check_search(store: Store, manifest: Manifest, cache: Path) -> None:

@@ -32,6 +32,6 @@ def test_latency_and_recall_of_a_clustered_index(monkeypatch: pytest.MonkeyPatch
 
 
 def test_too_little_text_is_refused() -> None:
+    embedder = HashEmbedder(find_model(IndexSection()).identity)
     with pytest.raises(BadInputError, match="too little text"):
-        embedder = HashEmbedder(find_model(IndexSection()).identity)
         measure(["One sentence. And another one."], embedder, RetrievalSection(), 1000, 10)  # type: ignore[arg-type]
