@@ -77,7 +77,9 @@ def _aliases(store: Store, index_name: str) -> dict[str, tuple[str, ...]]:
     version = store.alias("indexes", index_name, "live")
     if version is None:
         raise BadInputError("no index is live: run `plinth quickstart` first")
-    dataset = store.manifest("indexes", index_name, version).inputs["dataset"]
+    dataset = store.manifest("indexes", index_name, version).inputs.get("dataset", "")
+    if not dataset:
+        return {}  # made from a watched folder: files have no other names
     name, _, dataset_version = dataset.partition("@")
     from data_jobs.dataset import read_documents
 
