@@ -35,7 +35,7 @@ class PeakMemory:
         self._thread.join()
 
     def largest(self) -> float:
-        return round(max(self.peaks.values(), default=0.0), 1)
+        return round(max(list(self.peaks.values()), default=0.0), 1)
 
     def _watch(self) -> None:
         while not self._stop.is_set():

@@ -105,6 +105,11 @@ def _show(result: dict[str, Any]) -> None:
             f"peak of a worker: {small:.0f} MiB at {few:,} documents, {large:.0f} MiB at {many:,}: "
             f"x {result['memory']['ratio']:.2f}"
         )
+        fixed = result["fixed"]
+        console.print(
+            f"about {fixed['fixed_s']:.1f} s are spent however small the corpus; beyond that "
+            f"{fixed['marginal_documents_per_s']:,.0f} documents a second"
+        )
 
 
 def _show_embedding(result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,16 @@ def test_more_than_the_share_allows_is_refused(service: Service) -> None:
     done = service.plinth("data", "synth", "--count", "100000", "--json", check=False)
     assert done.returncode == 4
     assert json.loads(done.stdout)["error"]["policy"] == "synthetic_share"
+
+
+def test_a_dataset_becomes_token_shards(service: Service, tmp_path: Path) -> None:
+    words = {"[UNK]": 0, "<|endoftext|>": 1, "the": 2, "pump": 3}
+    model = {"type": "WordLevel", "vocab": words, "unk_token": "[UNK]"}
+    tokenizer = {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}, "model": model}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    made = service.json("data", "tokens", "--tokenizer", str(tmp_path))
+    assert made["kind"] == "tokens"
+    assert made["counts"]["documents"] > 0
+    assert made["counts"]["tokens"] > made["counts"]["documents"]
+    again = service.json("data", "tokens", "--tokenizer", str(tmp_path))
+    assert again["version"] == made["version"]
