@@ -136,7 +136,13 @@ def _next_word(after: str) -> str:
 
 
 def _last_word(before: str) -> str:
-    """What the last telling word speaks of: ``phone``, ``other``, nothing. Not looked past: what is covered (``<``)."""
-    before = before[max(before.rfind("<"), before.rfind(">")) + 1 :]
-    words = list(_CONTEXT.finditer(before))
-    return "" if not words else "phone" if words[-1][1] else "other"
+    """What the last telling word speaks of: ``phone``, ``other``, nothing.
+
+    Not looked past: what is covered or replaced (``<``, ``>``). Nobody knows what stood there, so it is ``other``: a
+    text must not hold more once it is redacted.
+    """
+    edge = max(before.rfind("<"), before.rfind(">"))
+    words = list(_CONTEXT.finditer(before, edge + 1))
+    if not words:
+        return "other" if edge >= 0 else ""
+    return "phone" if words[-1][1] else "other"

@@ -177,7 +177,7 @@ def _joined(findings: list[Finding]) -> Iterator[tuple[str, int, int]]:
 
 Span = tuple[int, int, str]
 Rule = tuple[str, Callable[[str], object], Callable[[str], Iterator[tuple[int, int]]]]
-_TELLING = re.compile(r"[^\W_]|[_@+/-]").search
+_TELLING = re.compile(r"[^\W_]|[_@+/.:-]").search
 # Most texts hold no run of digits long enough for a number: one cheap look saves the rules.
 _DIGITS_AND_SEPARATORS = re.compile(r"\d[\d ().-]{5}").search
 _RULES: tuple[Rule, ...] = (
