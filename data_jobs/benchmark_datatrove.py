@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.core.errors import EnvironmentFaultError
+from cluster.core.errors import BadInputError, EnvironmentFaultError
 
 STEPS = (
     "read jsonl", "ftfy", "Gopher repetition", "Gopher quality", "C4 quality", "MinHash 14x8 of 5-grams", "cluster",
@@ -28,6 +28,7 @@ def run(folder: Path, scratch: Path, workers: int, tasks: int, tokenizer: Path, 
         ``seconds`` in all and by ``stages``, and the ids of the ``kept`` documents.
 
     Raises:
+        BadInputError: its filters leave no document.
         EnvironmentFaultError: datatrove or what it needs is not installed.
     """
     try:
@@ -45,6 +46,8 @@ def run(folder: Path, scratch: Path, workers: int, tasks: int, tokenizer: Path, 
             start_method="fork",
         ).run()  # fmt: skip
         stages[name] = round(time.perf_counter() - began, 3)
+        if not any((scratch / "filtered").glob("*")):
+            raise BadInputError("datatrove's Gopher and C4 filters leave nothing of these texts: give --path others")
     kept = []
     for file in sorted((scratch / "output").glob("*.jsonl.gz")):
         with gzip.open(file, "rt", encoding="utf-8") as lines:

@@ -18,7 +18,15 @@ from data_jobs.benchmark_corpus import LOWEST, Corpus, build, endless_documents,
 from data_jobs.dedup import jaccard, shingles
 from data_jobs.peak_memory import PeakMemory, descendants, peak_mib
 
-WORDS = [f"w{number:03d}{'aeiou'[number % 5]}" for number in range(400)]
+PLAIN = ["the", "and", "of", "to", "that", "with"]  # Gopher wants some of them
+WORDS = [f"w{number:03d}{'aeiou'[number % 5]}" for number in range(400)] + 20 * PLAIN
+    "the",
+    "and",
+    "of",
+    "to",
+    "that",
+    "with",
+]
 
 
 @pytest.fixture(scope="module")
