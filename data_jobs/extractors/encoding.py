@@ -19,8 +19,7 @@ _SINGLE = ("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256",
 _SAMPLE = 64 << 10
 # A byte order mark is a declaration. UTF-32's starts like UTF-16's, so it is looked for first.
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-# Three bytes or more, or two of Latin letters: gb18030 and the like form other pairs by chance.
-_UTF8_SEQUENCE = re.compile(rb"\xc3[\x80-\xbf](?=[\x00-\x7f])|[\xe0-\xef][\x80-\xbf]{2}(?=[\x00-\x7f])")
+_UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -90,8 +89,9 @@ def guessed(data: bytes) -> str | None:
 
     sample = _sample(data)
     high = sum(byte >= 0x80 for byte in sample)
-    if high < MIN_BYTES or _UTF8_SEQUENCE.search(sample):
-        return None  # other encodings hardly ever form UTF-8's sequences: this is UTF-8 with damaged bytes
+    in_sequences = sum(map(len, _UTF8_SEQUENCE.findall(sample)))
+    if high < MIN_BYTES or in_sequences * 2 >= high:
+        return None  # other encodings form UTF-8's sequences by chance only: this is UTF-8 with damaged bytes
     best = None
     for found in from_bytes(sample, cp_isolation=[*_SINGLE, *_WIDE]):
         wide = found.encoding in _WIDE
