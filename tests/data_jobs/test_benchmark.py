@@ -20,13 +20,6 @@ from data_jobs.peak_memory import PeakMemory, descendants, peak_mib
 
 PLAIN = ["the", "and", "of", "to", "that", "with"]  # Gopher wants some of them
 WORDS = [f"w{number:03d}{'aeiou'[number % 5]}" for number in range(400)] + 20 * PLAIN
-    "the",
-    "and",
-    "of",
-    "to",
-    "that",
-    "with",
-]
 
 
 @pytest.fixture(scope="module")
