@@ -63,8 +63,8 @@ class DataSection(Section):
     sensitivity: Literal["public", "internal", "restricted"] = "internal"
     """How sensitive the records of a plain folder are."""
     licences: tuple[str, ...] = (
-        "PSF-2.0", "Python-2.0", "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "Unlicense",
-        "CC0-1.0", "CC-PDDC", "CC-BY-3.0", "CC-BY-4.0", "ODC-By-1.0", "PDDL-1.0", "OGL-UK-3.0",
+        "PSF-2.0", "Python-2.0", "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD",
+        "Unlicense", "CC0-1.0", "CC-PDDC", "CC-BY-3.0", "CC-BY-4.0", "ODC-By-1.0", "PDDL-1.0", "OGL-UK-3.0",
     )  # fmt: skip
     """Licences that sources of the catalogue may have (SPDX; `A OR B` takes one of them, `A AND B` both)."""
     restricted: bool = False
@@ -94,7 +94,7 @@ class DataSection(Section):
     min_words: int = Field(3, ge=0)
     """Documents with fewer words are filtered."""
     quality: Literal["documentation", "web"] = "documentation"
-    """Rules that judge a text: loose ones for documentation, or the published ones (Gopher, C4, FineWeb) for web pages."""
+    """Rules that judge a text: loose ones for documentation, or those published by Gopher, C4 and FineWeb (web)."""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes of the languages to keep; empty keeps all. Texts whose language cannot be told always stay."""
     decontaminate: tuple[str, ...] = ()
