@@ -38,6 +38,8 @@ def train(store: Store, section: TrainSection, jobs: list[str], before_end: str)
             made["pretrain"] = pretrain(config, store, dataset, tokenizer, Silent(), workers=group)
         if "finetune" in jobs:
             examples = make_examples(store, tokenizer)
+            hasty = section.model_copy(update={"learning_rate": 2 * section.learning_rate})  # these are 150 steps only
+            config = PlinthConfig(train=hasty)
             made["finetune"] = finetune(config, store, made["pretrain"], examples, Silent(), workers=group)
         if before_end:
             os.system(before_end)  # while the workers still run
