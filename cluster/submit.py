@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.core.entry import answers
 from cluster.core.errors import EnvironmentFaultError, ExitCode
 from cluster.core.home import Home
 from cluster.core.telemetry import log_event
@@ -47,7 +48,7 @@ def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
 
 async def _follow(client: object, job: str) -> None:
     async for lines in client.tail_job_logs(job):  # type: ignore[attr-defined]
-        print(lines, end="", flush=True)
+        print(lines, end="", flush=True, file=answers())
 
 
 def project_root() -> Path:

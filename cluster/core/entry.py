@@ -19,6 +19,11 @@ from cluster.core.presets import PRESETS, preset
 _answers: TextIO | None = None  # the real stdout while a verb runs with --json
 
 
+def answers() -> TextIO:
+    """Where the answer of a verb goes: stdout, also while libraries' prints are kept off it (see ``run_main``)."""
+    return _answers or sys.stdout
+
+
 def print_json(value: Any, indent: int | None = 1) -> None:
     """Print the answer of a verb that was asked for JSON. Nothing else reaches stdout then (see ``run_main``).
 
