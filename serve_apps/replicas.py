@@ -27,6 +27,7 @@ from serve_apps.live import Live, Loaded
 from train_jobs.answering.quote import answer
 
 if TYPE_CHECKING:
+    from data_jobs.pii import NameFinder
     from data_jobs.retrieval.results import Retrieval
     from data_jobs.retrieval.search import Searcher
 
@@ -36,12 +37,17 @@ class GuardReplica:
 
     def __init__(self, config: PlinthConfig) -> None:
         self._section, self._types = config.serve, config.data.redact
+        self._names: NameFinder | None = None
+        if config.data.name_model and "PERSON" in self._types:
+            from data_jobs.pii.names import load_names
+
+            self._names = load_names(config.data.name_model)
 
     async def check_input(self, texts: list[str]) -> list[InputCheck]:
-        return check_input(texts, self._section, self._types)
+        return check_input(texts, self._section, self._types, self._names)
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
-        return check_output(texts, self._types)
+        return check_output(texts, self._types, self._names)
 
 
 class RetrieverReplica:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 
 from cluster.core.config import ServeSection
 from cluster.core.records import Verdict
-from data_jobs.pii import DEFAULT_TYPES
+from data_jobs.pii import DEFAULT_TYPES, NameFinder
 from serve_apps.collaborators import InputCheck
 from serve_apps.guards.characters import encodable, has_control, visible
 from serve_apps.guards.personal import personal_spans, rule
@@ -27,14 +27,19 @@ STAGE = "guard_in"
 
 
 def check_input(
-    texts: Sequence[str], section: ServeSection, types: Collection[str] = DEFAULT_TYPES
+    texts: Sequence[str],
+    section: ServeSection,
+    types: Collection[str] = DEFAULT_TYPES,
+    names: NameFinder | None = None,
 ) -> list[InputCheck]:
     """Check the texts of one request, in order."""
     placeholders = Placeholders()
-    return [_check(text, section, types, placeholders) for text in texts]
+    return [_check(text, section, types, names, placeholders) for text in texts]
 
 
-def _check(text: str, section: ServeSection, types: Collection[str], placeholders: Placeholders) -> InputCheck:
+def _check(
+    text: str, section: ServeSection, types: Collection[str], names: NameFinder | None, placeholders: Placeholders
+) -> InputCheck:
     if not encodable(text):
         return _blocked("encoding", "the text holds a NUL or half a surrogate pair")
     if len(text) > section.max_prompt_chars:
@@ -45,7 +50,7 @@ def _check(text: str, section: ServeSection, types: Collection[str], placeholder
         verdicts.append(Verdict(STAGE, "redact", "control_characters", "control characters were removed"))
     elif seen != text:
         verdicts.append(Verdict(STAGE, "redact", "invisible_characters", "invisible characters were removed"))
-    spans = personal_spans(seen, types)
+    spans = personal_spans(seen, types, names)
     for name, kind in sorted({(rule(span), span.type) for span in spans}):
         verdicts.append(Verdict(STAGE, "redact", name, f"personal data was replaced by <{kind}_n>"))
     return InputCheck(placeholders.redact(seen, spans), tuple(verdicts))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, find
+from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, NameFinder, find
 from serve_apps.collaborators import Span
 from serve_apps.guards.characters import folded
 
 LONGEST = MAX_ENTITY_CHARS
 
 
-def personal_spans(text: str, types: Collection[str] = DEFAULT_TYPES) -> tuple[Span, ...]:
-    """PII of these types in ``text``, sorted, not overlapping, at most LONGEST characters each."""
+def personal_spans(
+    text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | None = None
+) -> tuple[Span, ...]:
+    """PII of these types in ``text``, sorted, not overlapping, at most LONGEST characters each. ``names`` finds
+    those of persons; without it none is found."""
     form, places = folded(text)
-    found = find(form, types)
+    found = find(form, types, names)
     if places is None:
         return tuple(Span(f.type, f.start, f.end) for f in found)
     spans: list[Span] = []

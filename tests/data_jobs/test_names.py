@@ -58,3 +58,20 @@ def test_a_folder_that_is_no_name_model_is_refused(tmp_path: Path) -> None:
         load_names(str(tmp_path))
     with pytest.raises(BadInputError, match="no label PER"):
         load_names(str(save_model(tmp_path / "m", ["O", "B-LOC", "I-LOC"])))
+
+
+def test_guards_use_the_same_model_in_both_directions(tmp_path: Path) -> None:
+    import asyncio
+
+    from cluster.core.config import PlinthConfig, configured
+    from serve_apps.replicas import GuardReplica
+
+    folder = save_model(tmp_path / "m", ["O", "B-PER", "I-PER"])
+    text = "who is anna smith today"
+    for settings, wanted in (([f"data.name_model={folder}"], "who is <PERSON_1> today"), ([], text)):
+        guard = GuardReplica(configured(PlinthConfig(), settings))
+        assert asyncio.run(guard.check_input([text]))[0].text == wanted
+        spans = asyncio.run(guard.check_output([text]))[0].spans
+        assert [(span.type, text[span.start : span.end]) for span in spans] == (
+            [("PERSON", "anna smith")] if settings else []
+        )
