@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -239,13 +238,3 @@ def _one_at_a_time(home: Home) -> Iterator[None]:
     with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def interrupt_as_exception() -> None:
-    """SIGTERM ends a verb the way Ctrl-C does, so that cleanup code runs."""
-
-    def raise_interrupt(number: int, frame: object) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, raise_interrupt)

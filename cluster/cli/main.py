@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cluster.cli import ask, bench, data, evaluation, gc, index, lifecycle, lineage, models, quickstart, runs, train
-from cluster.core.entry import leave, run_main
-from cluster.local_head import interrupt_as_exception
+from cluster.core.entry import interrupt_as_exception, leave, run_main
 
 DESCRIPTION = """\
 Plinth: from a folder of documents to cited answers, on your own machine or cluster.

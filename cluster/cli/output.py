@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cluster.core.entry import check_interrupted
 from cluster.core.entry import print_json as print_json
 
 console = Console(highlight=False)
@@ -48,12 +49,14 @@ class Stages:
 
     @contextmanager
     def run(self, name: str) -> Iterator[None]:
+        check_interrupted()
         started = time.monotonic()
         self.current, self._detail = name, ""
         with self._progress() as bars:
             self._bars, self._task = bars, bars.add_task(name, total=None, detail="")
             try:
                 yield
+                check_interrupted()
             finally:
                 self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
                 self._bars = self._task = None
@@ -70,6 +73,7 @@ class Stages:
             self._bars.reset(self._task, total=total, completed=0, description=f"{self.current}: {name}", detail=unit)
 
     def advance(self, amount: int = 1) -> None:
+        check_interrupted()
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, amount)
 

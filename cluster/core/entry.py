@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO
@@ -42,6 +44,31 @@ def _stdout_for_answers() -> Iterator[None]:
             yield
     finally:
         _answers = before
+
+
+_interrupted = threading.Event()
+
+
+def interrupt_as_exception() -> None:
+    """SIGTERM ends a verb the way Ctrl-C does, so that cleanup code runs; and neither is lost.
+
+    Python drops an exception that a signal raises inside a callback or finaliser, of which Ray has many: then
+    ``check_interrupted`` raises it again.
+    """
+
+    def raise_interrupt(number: int, frame: object) -> None:
+        del number, frame
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, raise_interrupt)
+
+
+def check_interrupted() -> None:
+    """Raise the KeyboardInterrupt that was asked for, if this process still goes on after it."""
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

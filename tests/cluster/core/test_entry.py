@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import threading
 
 import pytest
 
+from cluster.cli.output import Stages
+from cluster.core import entry
 from cluster.core.entry import print_json, run_main
 from cluster.core.errors import BadInputError
 
@@ -39,3 +44,23 @@ def test_without_json_prints_are_left_alone(capsys: pytest.CaptureFixture[str]) 
 
     assert run_main(work) == 0
     assert capsys.readouterr().out == "a table\n"
+
+
+def test_an_interrupt_that_a_callback_swallowed_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "_interrupted", threading.Event())
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            entry.interrupt_as_exception()
+            with contextlib.suppress(KeyboardInterrupt):  # as Python does in a finaliser
+                signal.raise_signal(number)
+            with pytest.raises(KeyboardInterrupt):
+                entry.check_interrupted()
+            stages = Stages(show=False)
+            with pytest.raises(KeyboardInterrupt), stages.run("more work"):
+                pytest.fail("the verb went on")
+            entry._interrupted.clear()
+            entry.check_interrupted()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
