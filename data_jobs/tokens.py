@@ -88,7 +88,7 @@ def make_encoder(source: str, tokenizer_json: bytes, config: bytes = b"{}") -> E
     try:
         text = tokenizer_json.decode()
         tokenizer = Tokenizer.from_str(text)
-    except Exception as error:
+    except Exception as error:  # the library raises nothing more special
         raise BadInputError(f"{source}: {FILE} is no tokenizer: {error}") from error
     try:
         said = json.loads(config).get("eos_token")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cluster.cli.output import console, print_json
 from cluster.cli.verbs import Commands, add_verb
-from cluster.core.entry import config_from
+from cluster.core.entry import check_interrupted, config_from
 from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.storage import Store
@@ -46,6 +46,7 @@ def watch(args: argparse.Namespace) -> int:
     root = Path(args.path).expanduser()
     watcher = FolderWatch(config, store, root, args.name or config.index.name, load_embedder(config.index, threads=2))
     while True:
+        check_interrupted()
         began = time.monotonic()
         try:
             for change in watcher.poll():
