@@ -12,20 +12,16 @@ from data_jobs import commands
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m data_jobs", description="Data jobs on a running Ray cluster.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    prepare = verbs.add_parser("prepare", help="prepare a corpus from a source")
-    commands.add_prepare_arguments(prepare)
-    prepare.set_defaults(work=commands.run_prepare)
-    index = verbs.add_parser("index", help="build an index from a prepared dataset")
-    commands.add_index_arguments(index)
-    index.set_defaults(work=commands.run_index)
-    synth = verbs.add_parser("synth", help="make synthetic rows of a dataset")
-    commands.add_synth_arguments(synth)
-    synth.set_defaults(work=commands.run_synth)
-    tokens = verbs.add_parser("tokens", help="tokenise a dataset into shards")
-    commands.add_tokens_arguments(tokens)
-    tokens.set_defaults(work=commands.run_tokens)
-    for verb in (prepare, index, synth, tokens):
+    for name, about, add_arguments, run in (
+        ("prepare", "prepare a corpus from a source", commands.add_prepare_arguments, commands.run_prepare),
+        ("index", "build an index from a prepared dataset", commands.add_index_arguments, commands.run_index),
+        ("synth", "make synthetic rows of a dataset", commands.add_synth_arguments, commands.run_synth),
+        ("tokens", "tokenise a dataset into shards", commands.add_tokens_arguments, commands.run_tokens),
+    ):
+        verb = verbs.add_parser(name, help=about)
+        add_arguments(verb)
         add_common(verb)
+        verb.set_defaults(work=run)
     args = parser.parse_args()
 
     def work() -> int:
