@@ -43,15 +43,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(INSTALL) --editable '.[dev,aws]'
 	@touch $@
 
-# Pure tests on all cores, then those that start processes, two files at a time, then those on one live cluster.
+# Pure tests on all cores, then those that start processes or clusters, two files at a time.
 # pytest's exit code 5 (nothing selected) is fine: PYTEST_ARGS may select tests of one kind only.
 PYTEST = $(BIN)/python -m pytest -q
 PURE := not live and not process and not slow
 
 test: install-dev
 	@$(PYTEST) -n auto -m "$(PURE)" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@$(PYTEST) -n 2 --dist loadfile -m "process and not live and not slow" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@$(PYTEST) -m "live and not slow" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) -n 2 --dist loadgroup -m "(process or live) and not slow" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-pure: install-dev
 	@$(PYTEST) -n auto -m "$(PURE)" $(PYTEST_ARGS)

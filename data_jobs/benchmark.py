@@ -29,12 +29,12 @@ from data_jobs.peak_memory import PeakMemory
 from data_jobs.tokens import FILE, Encoder, find_encoder
 
 SMALLER = 10  # memory is compared with a corpus of one part in so many
-FILES_PER_WORKER = 8
+FILE_MB = 1  # of every file, whatever the size of the corpus: what is compared is more files, not larger ones
 VOCABULARY = 4096
 END = "<|endoftext|>"
 STEPS = (
-    "read jsonl", "normalise (ftfy)", "quality rules", "MinHash 128 of 5-word shingles, true Jaccard of candidates",
-    "PII", "write Parquet, sha256 of every file", "tokens",
+    "read jsonl", "normalise (ftfy)", "Gopher, C4 and FineWeb rules",
+    "MinHash 128 of 5-word shingles, true Jaccard of candidates", "PII", "write Parquet, sha256 of every file", "tokens",
 )  # fmt: skip
 
 
@@ -72,8 +72,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="plinth-bench-") as folder:
         scratch = Path(folder)
         progress.stage("build corpus")
-        files = FILES_PER_WORKER * max(workers)
-        corpus = build(source, scratch / "corpus", size_mb, seed, files)
+        corpus = build(source, scratch / "corpus", size_mb, seed, _files(size_mb, workers))
         tokenizer = _train_tokenizer(corpus, scratch)
         sides: dict[str, list[dict[str, Any]]] = {"plinth": [], "datatrove": []}
         for count in workers:
@@ -86,9 +85,13 @@ def measure(
         small = None
         if memory:
             progress.stage("memory on a tenth")
-            part = build(source, scratch / "small", size_mb / SMALLER, seed, files)
+            part = build(source, scratch / "small", size_mb / SMALLER, seed, _files(size_mb / SMALLER, workers))
             small = in_a_process(_ours, Run(part, str(tokenizer), max(workers)))
         return _report(corpus, found, small, workers, words)
+
+
+def _files(size_mb: float, workers: Sequence[int]) -> int:
+    return max(max(workers), round(size_mb / FILE_MB))
 
 
 def _report(
@@ -209,6 +212,7 @@ def _ours(run: Run) -> dict[str, Any]:
         encoder = find_encoder(store, run.tokenizer)
         section = {
             "source": run.corpus.folder, "name": "bench", "near_duplicate_jaccard": LOWEST, "blocks": run.corpus.files,
+            "quality": "web",
         }  # fmt: skip
         config = configured(PlinthConfig(), [f"data.{name}={value}" for name, value in section.items()])
         worker = PeakMemory(lambda command: command.startswith("ray::"))

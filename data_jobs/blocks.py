@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import posixpath
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -163,41 +164,41 @@ def find_duplicates(store: Store, blocks: Sequence[Block], forgotten: Tombstones
     A pack that cannot be read is made again.
     """
     forgotten = read_tombstones(store) if forgotten is None else forgotten
-    sketches: list[Fingerprint] = []
-    home: dict[str, int] = {}
-    sources: dict[str, str] = {}
     asked: dict[str, list[str]] = {}
     gone: dict[int, list[str]] = {block.index: [] for block in blocks}
     dropped: list[Dropped] = []
     quarantined: list[Quarantined] = []
-    with _Texts() as texts:
+
+    def sketches(texts: _Texts) -> Iterator[Fingerprint]:
         for block in blocks:
             table, entries = cleaned_rows(store, block)
-            dropped += [Dropped.from_dict(row) for entry in entries for row in entry["dropped"]]
-            quarantined += [Quarantined.from_dict(row) for entry in entries for row in entry["quarantined"]]
+            dropped.extend(Dropped.from_dict(row) for entry in entries for row in entry["dropped"])
+            quarantined.extend(Quarantined.from_dict(row) for entry in entries for row in entry["quarantined"])
             for row in _without_more(table):
                 document = Document.from_dict({name: row[name] for name in DOCUMENT_SCHEMA.names})
                 if is_forgotten(document, forgotten):
                     dropped.append(Dropped(document.id, document.source, "filtered", FORGOTTEN))
                     gone[block.index].append(document.id)
                     continue
-                texts.add(document.id, document.text)
-                home[document.id], sources[document.id] = block.index, document.source
+                texts.add(document, block.index)
                 if document.questions:
                     asked[document.id] = list(document.questions)
                 rank = (-len(document.text), document.id.count("."), len(document.id), document.id)
-                sketches.append(Fingerprint(document.id, row["group"], row["exact"], row["minhash"], rank))
-        threshold = blocks[0].section.near_duplicate_jaccard if blocks else 1.0
-        duplicates = deduplicate(sketches, texts.read, threshold)
+                yield Fingerprint(document.id, row["group"], row["exact"], row["minhash"], rank)
+
     inherited: dict[int, list[dict[str, Any]]] = {block.index: [] for block in blocks}
-    for one in duplicates:
-        gone[home[one.dropped]].append(one.dropped)
-        inherited[home[one.kept]].append({**asdict(one), "questions": asked.get(one.dropped, [])})
+    with _Texts() as texts:
+        threshold = blocks[0].section.near_duplicate_jaccard if blocks else 1.0
+        duplicates = deduplicate(sketches(texts), texts.read, threshold)
+        left = {one.dropped: texts.source(one.dropped) for one in duplicates}
+        for one in duplicates:
+            gone[texts.block(one.dropped)].append(one.dropped)
+            inherited[texts.block(one.kept)].append({**asdict(one), "questions": asked.get(one.dropped, [])})
+        kept = len(texts) - len(duplicates)
     for block in blocks:
         body = {"gone": gone[block.index], "inherited": inherited[block.index]}
         store.write(block.duplicates_path, json.dumps(body).encode())
-    left = {one.dropped: sources[one.dropped] for one in duplicates}
-    return Cleaned(len(sketches) - len(duplicates), duplicates, left, dropped, quarantined)
+    return Cleaned(kept, duplicates, left, dropped, quarantined)
 
 
 def cleaned_rows(store: Store, block: Block) -> tuple[pa.Table, list[dict[str, Any]]]:
@@ -228,11 +229,13 @@ def _without_more(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 class _Texts:
-    """Texts by id in a temporary file."""
+    """Texts and sources by id in a temporary file, and which block each is of."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
-        self._where: dict[str, tuple[int, int]] = {}
+        self._row: dict[str, int] = {}
+        self._block = array("q")
+        self._at = array("q", [0])  # of text, source, text, source ... and the end
 
     def __enter__(self) -> _Texts:
         return self
@@ -240,16 +243,30 @@ class _Texts:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, name: str, text: str) -> None:
-        data = text.encode("utf-8", "surrogatepass")
-        with storage_errors(tempfile.gettempdir()):
-            self._where[name] = (self._file.tell(), len(data))
-            self._file.write(data)
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def add(self, document: Document, block: int) -> None:
+        self._row[document.id] = len(self._row)
+        self._block.append(block)
+        for text in (document.text, document.source):
+            data = text.encode("utf-8", "surrogatepass")
+            with storage_errors(tempfile.gettempdir()):
+                self._file.write(data)
+            self._at.append(self._at[-1] + len(data))
+
+    def block(self, name: str) -> int:
+        return self._block[self._row[name]]
 
     def read(self, name: str) -> str:
-        at, size = self._where[name]
-        self._file.seek(at)
-        return self._file.read(size).decode("utf-8", "surrogatepass")
+        return self._part(2 * self._row[name])
+
+    def source(self, name: str) -> str:
+        return self._part(2 * self._row[name] + 1)
+
+    def _part(self, number: int) -> str:
+        self._file.seek(self._at[number])
+        return self._file.read(self._at[number + 1] - self._at[number]).decode("utf-8", "surrogatepass")
 
 
 # -- second pass -------------------------------------------------------------------------------------------------------

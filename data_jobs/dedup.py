@@ -15,19 +15,26 @@ Everything is a function of the set of documents: order and number of workers do
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import re
-from collections import defaultdict
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from cluster.core.records import Document
+from cluster.core.storage import storage_errors
 
 PERMUTATIONS = 128
 SEED = 42
 SHINGLE_WORDS = 5
 RECALL_AT_THRESHOLD = 0.999
 MAX_COMPARED = 64  # earlier members of one bucket that a document is compared with: a flood of look-alikes stays linear
+BATCH = 1024  # fingerprints held at a time
+WORDS_KEPT = 512  # documents whose shingles are held at a time
 SHORT_WORDS = 16  # docstrings below this are taken for stock phrases
 CODE_KINDS = frozenset(("function", "class", "method", "builtin"))
 _WORD = re.compile(r"\w+")
@@ -111,23 +118,37 @@ def deduplicate(
 ) -> list[Duplicate]:
     """Every document that is not kept, sorted by id.
 
+    A document costs some two hundred bytes of memory: its sketch waits in a temporary file.
+
     Args:
-        fingerprints: one per document; ids must be unique.
+        fingerprints: one per document; ids must be unique. Read once, to the end, before any text is asked for.
         text_of: the normalised text of a document by id; asked for candidates only.
         threshold: true Jaccard similarity at and above which two documents are near duplicates.
     """
-    ordered = sorted(fingerprints, key=lambda f: f.rank)
-    clusters = _Clusters([f.id for f in ordered])
-    first: dict[tuple[str, str], str] = {}
-    distinct = []
-    for one in ordered:
-        known = first.setdefault((one.group, one.exact), one.id)
-        if known == one.id:
-            distinct.append(one)
-        else:
-            clusters.join(known, one.id, "exact_duplicate", 1.0)
-    _join_near(distinct, text_of, threshold, clusters)
-    return clusters.duplicates()
+    with _Sketches(fingerprints, threshold) as sketches:
+        return _deduplicate(sketches, text_of, threshold)
+
+
+def _deduplicate(sketches: _Sketches, text_of: Callable[[str], str], threshold: float) -> list[Duplicate]:
+    clusters = _Clusters(len(sketches.ids))
+    same, distinct = sketches.exact_duplicates()
+    for known, row in same:
+        clusters.join(known, row, "exact_duplicate", 1.0)
+    similarity = _similarity(sketches.ids, text_of)
+    unlike: set[tuple[int, int]] = set()
+    for left, right in _candidates(sketches, distinct):
+        roots = clusters.roots()
+        apart = roots[left] != roots[right]
+        for pair in zip(left[apart].tolist(), right[apart].tolist(), strict=True):
+            if pair in unlike or not clusters.apart(*pair):
+                continue
+            if (found := similarity(*pair)) >= threshold:
+                clusters.join(*pair, "near_duplicate", found)
+            else:
+                unlike.add(pair)
+    names = sketches.ids
+    found_ones = [Duplicate(names[row], names[kept], why, alike) for row, kept, why, alike in clusters.dropped()]
+    return sorted(found_ones, key=lambda one: one.dropped)
 
 
 def near_pairs(
@@ -137,69 +158,163 @@ def near_pairs(
 
     For measuring: ``deduplicate`` stops comparing two documents once they are in one cluster.
     """
-    words = _words(text_of)
-    ordered = sorted(fingerprints, key=lambda f: f.rank)
-    similar = {pair: jaccard(words(pair[0]), words(pair[1])) for pair in set(_candidates(ordered, threshold))}
-    return {pair: similarity for pair, similarity in similar.items() if similarity >= threshold}
+    with _Sketches(fingerprints, threshold) as sketches:
+        everything = np.arange(len(sketches.ids))
+        pairs = {
+            pair
+            for left, right in _candidates(sketches, everything)
+            for pair in zip(left.tolist(), right.tolist(), strict=True)
+        }
+        similarity = _similarity(sketches.ids, text_of)
+        known = {(sketches.ids[a], sketches.ids[b]): similarity(a, b) for a, b in sorted(pairs)}
+    return {pair: alike for pair, alike in known.items() if alike >= threshold}
 
 
-def _join_near(
-    distinct: Sequence[Fingerprint], text_of: Callable[[str], str], threshold: float, clusters: _Clusters
-) -> None:
-    words = _words(text_of)
-    for other, member in _candidates(distinct, threshold):
-        if clusters.apart(other, member):
-            similarity = jaccard(words(other), words(member))
-            if similarity >= threshold:
-                clusters.join(other, member, "near_duplicate", similarity)
+class _Sketches:
+    """What is compared, by row in the order of rank. The hashes of the bands wait in a temporary file.
+
+    Attributes:
+        ids: one per document.
+        groups: hashes of the groups, uint64 [documents].
+    """
+
+    def __init__(self, fingerprints: Iterable[Fingerprint], threshold: float) -> None:
+        self.bands, rows = bands(threshold)
+        self._keys = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._batches: list[int] = []
+        ids: list[str] = []
+        columns = np.empty((6, 0), dtype=np.int64)  # group, exact (two halves of 128 bits), rank without the id
+        parts = [columns]
+        source = iter(fingerprints)
+        while batch := list(itertools.islice(source, BATCH)):
+            ids += [one.id for one in batch]
+            parts.append(np.array([(_hash(one.group), *_halves(one.exact), *one.rank[:3]) for one in batch]).T)
+            values = np.frombuffer(b"".join(one.minhash for one in batch), dtype="<u4").reshape(len(batch), -1)
+            banded = values[:, : self.bands * rows].reshape(len(batch), self.bands, rows).astype(np.uint64)
+            with storage_errors(tempfile.gettempdir()):
+                self._keys.write(_mixed(parts[-1][0].astype(np.uint64)[:, None], banded).T.tobytes())
+            self._batches.append(len(batch))
+        columns = np.concatenate(parts, axis=1)
+        self._order = _ranked(columns[3:], ids)
+        self.ids = [ids[row] for row in self._order]
+        self.groups, self._exact = columns[0, self._order], columns[:3, self._order]
+
+    def __enter__(self) -> _Sketches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._keys.close()
+
+    def keys(self, band: int) -> np.ndarray:
+        """Hash of one band and the group, uint64 [documents]."""
+        parts, at = [np.empty(0, dtype=np.uint64)], 0
+        for size in self._batches:
+            self._keys.seek(8 * (at + band * size))
+            parts.append(np.frombuffer(self._keys.read(8 * size), dtype=np.uint64))
+            at += self.bands * size
+        found: np.ndarray = np.concatenate(parts)[self._order]
+        return found
+
+    def exact_duplicates(self) -> tuple[Iterator[tuple[int, int]], np.ndarray]:
+        """(row, a later one with the same text) of every exact duplicate, and the rows of all different texts."""
+        order = np.lexsort(self._exact)  # stable: the rows of one text ascend
+        fresh = np.ones(len(order), dtype=bool)
+        fresh[1:] = (self._exact[:, order[1:]] != self._exact[:, order[:-1]]).any(axis=0)
+        first = order[fresh][np.cumsum(fresh) - 1] if len(order) else order
+        pairs = zip(first[~fresh].tolist(), order[~fresh].tolist(), strict=True)
+        return pairs, np.sort(order[fresh])
 
 
-def _words(text_of: Callable[[str], str]) -> Callable[[str], set[str]]:
-    known: dict[str, set[str]] = {}
+def _ranked(ranks: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+    """The order of documents by ``ranks`` (int64 [keys, documents], first key first), then by id."""
+    order = np.lexsort(ranks[::-1])
+    edges = np.flatnonzero((ranks[:, order[1:]] != ranks[:, order[:-1]]).any(axis=0)) + 1
+    edges = np.concatenate([[0], edges, [len(order)]])
+    for at in np.flatnonzero(np.diff(edges) > 1):
+        equal = order[edges[at] : edges[at + 1]]
+        equal[:] = sorted(equal.tolist(), key=ids.__getitem__)  # a view: sorts that part of ``order``
+    return order
 
-    def words(name: str) -> set[str]:
-        if name not in known:
-            known[name] = shingles(text_of(name))
-        return known[name]
 
-    return words
+def _halves(exact: str) -> tuple[int, int]:
+    """128 bits of a hexadecimal hash as two signed integers."""
+    whole = bytes.fromhex(exact[:32])
+    return int.from_bytes(whole[:8], "little", signed=True), int.from_bytes(whole[8:], "little", signed=True)
 
 
-def _candidates(distinct: Sequence[Fingerprint], threshold: float) -> Iterator[tuple[str, str]]:
-    """Pairs that share a bucket of some band; one that shares several comes several times."""
-    count, rows = bands(threshold)
-    for band in range(count):
-        buckets: dict[tuple[str, bytes], list[str]] = defaultdict(list)
-        for one in distinct:
-            buckets[one.group, one.minhash[band * rows * 4 : (band + 1) * rows * 4]].append(one.id)
-        for members in buckets.values():
-            for index, member in enumerate(members):
-                for other in members[max(0, index - MAX_COMPARED) : index]:
-                    yield other, member
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def _mixed(seed: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of ``seed`` and the last axis of ``values`` (uint64), after FNV-1a (Fowler, Noll, Vo)."""
+    mixed = np.broadcast_to(seed, values.shape[:-1]).copy()
+    for column in range(values.shape[-1]):
+        mixed = (mixed ^ values[..., column]) * np.uint64(0x100000001B3)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def _candidates(sketches: _Sketches, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of ``rows`` (ascending) that share a bucket of some band, each as (earlier, later), many at a time.
+
+    Neighbours in a bucket come first, then those one apart and so on: once the neighbours of a flood of look-alikes
+    are joined, nobody needs to compare the others. A pair that shares several buckets comes several times.
+    """
+    for band in range(sketches.bands):
+        mine = sketches.keys(band)[rows]
+        order = np.argsort(mine, kind="stable")
+        mine, sorted_rows = mine[order], rows[order]
+        for distance in range(1, MAX_COMPARED + 1):
+            same = mine[distance:] == mine[:-distance]
+            if not same.any():
+                break
+            left, right = sorted_rows[:-distance][same], sorted_rows[distance:][same]
+            one_group = sketches.groups[left] == sketches.groups[right]
+            left, right = left[one_group], right[one_group]
+            near = np.lexsort((right, left))  # a document's comparisons one after the other: its words are made once
+            yield left[near], right[near]
+
+
+def _similarity(ids: Sequence[str], text_of: Callable[[str], str]) -> Callable[[int, int], float]:
+    @functools.lru_cache(maxsize=WORDS_KEPT)
+    def words(row: int) -> set[str]:
+        return shingles(text_of(ids[row]))
+
+    return lambda left, right: jaccard(words(left), words(right))
 
 
 class _Clusters:
-    """Union-find; the root of a cluster is its member that comes first in ``ids``."""
+    """Union-find over rows; the root of a cluster is its first row."""
 
-    def __init__(self, ids: Sequence[str]) -> None:
-        self.order = {name: index for index, name in enumerate(ids)}
-        self.parent = dict(zip(ids, ids, strict=True))
-        self.why: dict[str, tuple[str, float]] = {}
+    def __init__(self, size: int) -> None:
+        self.parent = list(range(size))
+        self.why: dict[int, tuple[str, float]] = {}
 
-    def root(self, name: str) -> str:
-        while self.parent[name] != name:
-            self.parent[name] = self.parent[self.parent[name]]
-            name = self.parent[name]
-        return name
+    def root(self, row: int) -> int:
+        parent = self.parent
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
 
-    def apart(self, left: str, right: str) -> bool:
+    def roots(self) -> np.ndarray:
+        """Of all rows at once, int64 [rows]."""
+        found = np.array(self.parent, dtype=np.int64)
+        while not np.array_equal(found, higher := found[found]):
+            found = higher
+        return found
+
+    def apart(self, left: int, right: int) -> bool:
         return self.root(left) != self.root(right)
 
-    def join(self, left: str, right: str, reason: str, similarity: float) -> None:
-        keep, drop = sorted((self.root(left), self.root(right)), key=self.order.__getitem__)
+    def join(self, left: int, right: int, reason: str, similarity: float) -> None:
+        keep, drop = sorted((self.root(left), self.root(right)))
         if keep != drop:
             self.parent[drop] = keep
             self.why[drop] = (reason, round(similarity, 4))
 
-    def duplicates(self) -> list[Duplicate]:
-        return [Duplicate(name, self.root(name), *self.why[name]) for name in sorted(self.why)]
+    def dropped(self) -> Iterator[tuple[int, int, str, float]]:
+        """(row, the row that stays for it, reason, similarity)."""
+        for row, (reason, similarity) in self.why.items():
+            yield row, self.root(row), reason, similarity

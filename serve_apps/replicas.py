@@ -55,10 +55,12 @@ class RetrieverReplica:
 
     def __init__(self, config: PlinthConfig, recorder: Recorder | None = None) -> None:
         from data_jobs.retrieval.embedder import load_embedder
+        from data_jobs.retrieval.rerank import load_reranker
 
         home = Home.from_env()
         self._config = config
         self._embedder = load_embedder(config.index, threads=config.serve.embed_threads)
+        self._reranker = load_reranker(config.retrieval.reranker)
         # One thread: the embedder is not thread-safe, and torch spreads one query over its own threads.
         self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
         store, name = Store(home.store_uri), config.index.name
@@ -78,7 +80,7 @@ class RetrieverReplica:
 
         before = self._serving()
         snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint, before.snapshot if before else None)
-        searcher = Searcher(snapshot, self._embedder, self._config.retrieval)
+        searcher = Searcher(snapshot, self._embedder, self._config.retrieval, self._reranker)
         self._forgotten.hide_in(searcher)
         return searcher
 

@@ -249,6 +249,7 @@ class ExampleWorker:
         from tokenizers import Tokenizer
 
         from data_jobs.retrieval.embedder import load_embedder
+        from data_jobs.retrieval.rerank import load_reranker
         from data_jobs.retrieval.search import Searcher
         from data_jobs.retrieval.snapshot import Snapshot
 
@@ -257,7 +258,8 @@ class ExampleWorker:
         config = work.config
         embedder = load_embedder(config.index, threads=1)
         snapshot = Snapshot.load(store.fetch(work.index, cache), work.index, embedder.fingerprint)
-        self.searcher = Searcher(without_hidden_questions(snapshot), embedder, config.retrieval)
+        reranker = load_reranker(config.retrieval.reranker)
+        self.searcher = Searcher(without_hidden_questions(snapshot), embedder, config.retrieval, reranker)
         self.synonyms = Synonyms.named(config.retrieval.synonyms)
         encode = Tokenizer.from_file(str(store.fetch(work.tokenizer, cache) / "tokenizer.json")).encode
         budget = config.train.context_tokens - POINT_TOKENS

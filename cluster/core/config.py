@@ -138,6 +138,11 @@ class RetrievalSection(Section):
     """Passages handed to the tier."""
     synonyms: str = "software"
     """Thesaurus of the lexical search: `software` (shipped), a file (one comma-separated group per line), or empty."""
+    reranker: str = ""
+    """A cross-encoder that orders the best candidates anew: a local folder in transformers' layout or a hub id; empty
+    for none."""
+    rerank: int = Field(20, ge=1, le=200)
+    """How many candidates a reranker reads: one forward pass each."""
     refresh_s: float = Field(0.5, gt=0)
     """How often a retriever looks for a new live index (seconds)."""
 

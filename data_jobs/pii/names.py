@@ -89,7 +89,9 @@ def load_names(folder: str) -> NameModel:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForTokenClassification.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForTokenClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
     except (OSError, ValueError, KeyError) as error:
         raise BadInputError(f"data.name_model: {folder} holds no token classification model: {error}") from error
     if not tokenizer.is_fast:

@@ -57,7 +57,7 @@ def find_model(section: IndexSection) -> ModelFiles:
         EnvironmentFaultError: a hub id that is neither cached nor reachable, or the package is missing.
         UsageError: the name is neither ``minilm``, a folder nor a hub id.
     """
-    folder = _model_folder(section.embedder)
+    folder = model_folder(section.embedder, "index.embedder")
     weights = _weights(folder)
     digest = _sha256(weights)
     if section.embedder == "minilm" and digest != MINILM_SHA256:
@@ -80,7 +80,12 @@ def find_model(section: IndexSection) -> ModelFiles:
     return ModelFiles(weights, config, identity, tokenizer)
 
 
-def _model_folder(name: str) -> Path:
+def model_folder(name: str, field: str) -> Path:
+    """The folder of the model ``name``, fetched from the hub where it has to be; ``field`` is where it was configured.
+
+    Raises:
+        EnvironmentFaultError, UsageError: as ``find_model``.
+    """
     if name == "minilm":
         # find_spec locates the package without running it (its __init__ would not be needed anyway).
         spec = importlib.util.find_spec(MINILM_PACKAGE)
@@ -91,24 +96,24 @@ def _model_folder(name: str) -> Path:
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise UsageError(f"index.embedder: there is no folder {name}")
-    return _from_hub(name)
+        raise UsageError(f"{field}: there is no folder {name}")
+    return _from_hub(name, field)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, field: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     # Names only, never *.py or *.bin: what is not fetched cannot be run.
-    patterns = ["*.json", "*.safetensors", "1_Pooling/*"]
+    patterns = ["*.json", "*.safetensors", "*.txt", "1_Pooling/*"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError as error:
-        raise UsageError(f"index.embedder: {name!r} is neither `minilm`, a folder nor a hub id") from error
+        raise UsageError(f"{field}: {name!r} is neither a folder nor a hub id") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise EnvironmentFaultError(
-            f"cannot fetch the embedding model {name} and it is not in the local hub cache: connect to the hub once, "
-            "or set index.embedder to a local folder with its files, or to minilm",
+            f"{field}: cannot fetch the model {name} and it is not in the local hub cache: connect to the hub once, "
+            "or set it to a local folder with its files",
             model=name,
         ) from error
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from cluster.core.config import RetrievalSection
 from cluster.core.records import Chunk, Passage
+from data_jobs.chunks import embedded_text
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, static
 from data_jobs.retrieval.lexical import Bm25, Counted, Field, count, merged
+from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
@@ -38,13 +40,17 @@ class Searcher:
     Args:
         snapshot: a loaded index.
         embedder: the one it was built with (``Snapshot.load`` checked the fingerprint).
-        section: ``candidates`` and ``passages``.
+        section: ``candidates``, ``passages`` and ``rerank``.
+        reranker: orders the best candidates anew (``load_reranker``).
     """
 
-    def __init__(self, snapshot: Snapshot, embedder: Embedder, section: RetrievalSection) -> None:
+    def __init__(
+        self, snapshot: Snapshot, embedder: Embedder, section: RetrievalSection, reranker: Reranker | None = None
+    ) -> None:
         self.snapshot = snapshot
         self.embedder = embedder
         self.section = section
+        self.reranker = reranker
         chunks = snapshot.chunks
         counted = _counted(snapshot)
         self.lexical = Bm25(FIELDS, counted)
@@ -109,7 +115,13 @@ class Searcher:
             rows = np.setdiff1d(np.union1d(rows, _best(lexical, self.section.candidates)), hidden)
             cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
-            passages, places = self._passages(rows, (cosines, lexical[rows], asked), k or self.section.passages)
+            evidence = (cosines, lexical[rows], asked)
+            scores = fused(*evidence, self._rank[rows])
+            order = np.argsort(-scores, kind="stable")
+        if self.reranker is not None:
+            with _timed(timings, "rerank"):
+                order = self._reranked(question, rows, order, self.reranker)
+        passages, places = self._passages(rows, order, scores, evidence, k or self.section.passages)
         with _timed(timings, "sentences"):
             scored = self._scored_sentences(passages, places, vector, terms)
         with _timed(timings, "features"):
@@ -149,10 +161,19 @@ class Searcher:
             question, passages, sentences, found or {}, self.snapshot.version, self.snapshot.as_of, timings
         )
 
-    def _passages(self, rows: np.ndarray, evidence: Evidence, k: int) -> tuple[list[Passage], list[int]]:
-        """The ``k`` best of the candidate ``rows``, and their rows; ``evidence``: cosines, BM25, question cosines."""
-        scores = fused(*evidence, self._rank[rows])
-        order = np.argsort(-scores, kind="stable")
+    def _reranked(self, question: str, rows: np.ndarray, order: np.ndarray, reranker: Reranker) -> np.ndarray:
+        """``order`` (places in ``rows``, best first) with its first ``section.rerank`` sorted by the reranker."""
+        first, others = order[: self.section.rerank], order[self.section.rerank :]
+        texts = [embedded_text(self.snapshot.chunks[row]) for row in rows[first]]
+        return np.concatenate([first[np.argsort(-reranker.scores(question, texts), kind="stable")], others])
+
+    def _passages(
+        self, rows: np.ndarray, order: np.ndarray, scores: np.ndarray, evidence: Evidence, k: int
+    ) -> tuple[list[Passage], list[int]]:
+        """The first ``k`` in ``order`` of the candidate ``rows``, and their rows.
+
+        ``evidence``: cosines, BM25, question cosines; the fused ``scores`` are made of them.
+        """
         at = {int(rows[i]): int(i) for i in order}
         kept = diverse(list(at), self.snapshot.chunks, k)
         made = [

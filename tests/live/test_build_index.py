@@ -96,6 +96,7 @@ def blocks(store: Store) -> dict[str, float]:
     return {p.name: p.stat().st_mtime for p in Path(store.path("staging")).rglob("block-*.npz")}
 
 
+@pytest.mark.slow
 def test_killed_builds_resume_and_searching_works(store: Store, temp_dir: str, tmp_path: Path) -> None:
     made = dataset(store, 900)
     first = start(store, made, temp_dir)

@@ -101,6 +101,7 @@ def drive(home: Path, cpus: int, *settings: str) -> list[str]:
     return done.stdout.strip().splitlines()[-1].split(maxsplit=2)
 
 
+@pytest.mark.slow
 def test_rows_are_split_by_document_and_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     versions = []
     for cpus in (1, 2):

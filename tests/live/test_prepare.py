@@ -192,9 +192,12 @@ def test_a_killed_worker_costs_a_block_and_changes_nothing(
         eventually(lambda: list(store.glob("cache/clean/*/*/*.parquet")), what="a finished block")
         instance = local_head.recorded(Home(cluster.home))
         assert instance is not None
-        busy = [p.pid for p in instance.processes() if "ray::Map" in p.command]
-        assert busy, "no worker was at work: nothing was killed"
-        os.kill(busy[0], signal.SIGKILL)
+
+        def busy() -> list[int]:
+            # Between two blocks a worker has no task, and for that moment not its name.
+            return [p.pid for p in instance.processes() if "ray::Map" in p.command]
+
+        os.kill(eventually(busy, what="a worker at work")[0], signal.SIGKILL)
         assert driver.wait(timeout=200) == 0
     finally:
         driver.kill()

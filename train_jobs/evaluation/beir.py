@@ -25,6 +25,7 @@ from data_jobs.chunks import embedded_text
 from data_jobs.index_blocks import cut, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
+from data_jobs.retrieval.rerank import load_reranker
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.segments import CHUNK
 from data_jobs.retrieval.snapshot import Snapshot
@@ -212,7 +213,7 @@ def _searcher(
     start, end = np.array([(c.start, c.end) for c in chunks], dtype=np.int32).T
     empty: list[tuple[str, ...]] = [()] * len(chunks)
     snapshot = Snapshot(chunks, empty, empty, rows, kind, start, end, np.concatenate(parts), version="local")
-    return Searcher(snapshot, embedder, config.retrieval)
+    return Searcher(snapshot, embedder, config.retrieval, load_reranker(config.retrieval.reranker))
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

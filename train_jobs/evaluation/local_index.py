@@ -14,6 +14,7 @@ from cluster.core.records import Document
 from data_jobs.index_blocks import cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder, load_embedder
 from data_jobs.retrieval.model_files import find_model
+from data_jobs.retrieval.rerank import load_reranker
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import Snapshot
 
@@ -74,4 +75,4 @@ def searcher_over(
     vectors = block.vectors.astype(np.float32)
     texts = (list(block.chunks), list(block.aliases), list(block.questions))
     snapshot = Snapshot(*texts, chunk, kind, start, end, vectors, version="local")
-    return Searcher(snapshot, embedder, retrieval)
+    return Searcher(snapshot, embedder, retrieval, load_reranker(retrieval.reranker))

@@ -117,7 +117,7 @@ def test_a_local_folder_is_identified_by_its_bytes(model: Path) -> None:
 
 
 def test_packaged_weights_must_be_the_official_ones(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_files, "_model_folder", lambda name: model)
+    monkeypatch.setattr(model_files, "model_folder", lambda name, field: model)
     with pytest.raises(IntegrityError, match="not the official"):
         find_model(IndexSection())
 
