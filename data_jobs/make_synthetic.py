@@ -1,4 +1,4 @@
-"""Makes a synthetic data set out of a dataset on the cluster: arranges ``synthetic_parts`` and publishes the artefact.
+"""Makes a synthetic data set out of a dataset on the cluster: arranges ``synthetic.parts`` and publishes the artefact.
 
 What is made depends on dataset, count, share and seed; never on the number of workers. A killed run goes on where it
 stopped: finished parts are found again in the staging folder.
@@ -20,18 +20,18 @@ from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from cluster.core.telemetry import log_event
-from data_jobs import synthetic_parts as work
-from data_jobs.synthetic import SPARE, Settings, allowed, choose, idf
-from data_jobs.synthetic_parts import Part
+from data_jobs.synthetic import parts as work
+from data_jobs.synthetic.parts import Part
+from data_jobs.synthetic.rows import SPARE, Settings, allowed, choose, idf
 from data_jobs.tasks import spread
 
 KIND = "synthetic"
 ALIAS = "latest"
 SHARE = 0.5
 _CODE = (
-    "data_jobs/make_synthetic.py", "data_jobs/synthetic_parts.py", "data_jobs/synthetic.py", "data_jobs/paraphrase.py",
-    "data_jobs/synthetic_questions.py", "data_jobs/sentences.py", "data_jobs/chunks.py",
-    "data_jobs/retrieval/analysis.py", "data_jobs/retrieval/wording.py",
+    "data_jobs/make_synthetic.py", "data_jobs/synthetic/parts.py", "data_jobs/synthetic/rows.py",
+    "data_jobs/synthetic/paraphrase.py", "data_jobs/synthetic/writer.py", "data_jobs/sentences.py",
+    "data_jobs/chunks.py", "data_jobs/retrieval/analysis.py", "data_jobs/retrieval/wording.py",
 )  # fmt: skip
 
 

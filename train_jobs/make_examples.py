@@ -29,7 +29,7 @@ from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from data_jobs.dataset import read_documents
-from data_jobs.synthetic_questions import Asked, Synonyms, Writer, summary_sentence
+from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
 from train_jobs.example_rows import Row, RowMaker, families, saying_the_same, thinned
 from train_jobs.foreign_questions import foreign_questions
 from train_jobs.splits import is_held_out
@@ -50,7 +50,7 @@ POINT_TOKENS = 8  # left free in the context for what the model writes
 MIN_PER_DOCUMENT = 2
 WORKER_CPUS = 0.9
 _CODE = (
-    "train_jobs/make_examples.py", "train_jobs/example_rows.py", "data_jobs/synthetic_questions.py",
+    "train_jobs/make_examples.py", "train_jobs/example_rows.py", "data_jobs/synthetic/writer.py",
     "train_jobs/foreign_questions.py", "train_jobs/foreign_questions.txt", "train_jobs/splits.py",
     "train_jobs/answering", "train_jobs/answering/support_model.json", "data_jobs/retrieval",
     "data_jobs/sentences.py",

@@ -44,12 +44,12 @@ def data(args: argparse.Namespace) -> int:
     stages = Stages(show=not args.json)
     with stages.run("measure embedding" if args.embedding else "measure preparation"):
         if args.embedding:
-            from data_jobs.benchmark_embedding import measure as measure_embedding
+            from data_jobs.benchmarks.embedding import measure as measure_embedding
 
             section = config_from(args, Home.from_env()).index
             found = measure_embedding(section, args.path, workers, args.documents, args.rounds, stages)
         else:
-            from data_jobs.benchmark import measure
+            from data_jobs.benchmarks.preparation import measure
 
             found = measure(
                 args.path, args.size_mb, workers, stages, seed=args.seed, rounds=args.rounds,

@@ -26,7 +26,7 @@ def register(group: Commands) -> None:
 
 
 def index(args: argparse.Namespace) -> int:
-    from data_jobs.retrieval.benchmark import measure
+    from data_jobs.benchmarks.searching import measure
     from data_jobs.retrieval.embedder import load_embedder
 
     if args.chunks < 1000 or args.queries < 10:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from cluster.core.config import AnswerSection, PlinthConfig, configured
 from cluster.core.records import Document, Passage
 from data_jobs.retrieval.results import Retrieval
-from data_jobs.synthetic_questions import Asked
+from data_jobs.synthetic.writer import Asked
 from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval
 from train_jobs.answering.prompt import read_points
 from train_jobs.example_rows import RowMaker, families, first_sentence, led_with, saying_the_same, thinned

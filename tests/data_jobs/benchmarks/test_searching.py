@@ -6,8 +6,8 @@ import pytest
 
 from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.errors import BadInputError
+from data_jobs.benchmarks.searching import measure
 from data_jobs.retrieval import dense
-from data_jobs.retrieval.benchmark import measure
 from data_jobs.retrieval.model_files import find_model
 from tests.data_jobs.hash_embedder import HashEmbedder
 

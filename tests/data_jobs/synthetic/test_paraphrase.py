@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_jobs.paraphrase import RULES, clause_order, faithful, paraphrases, phrase
+from data_jobs.synthetic.paraphrase import RULES, clause_order, faithful, paraphrases, phrase
 
 
 @pytest.mark.parametrize(

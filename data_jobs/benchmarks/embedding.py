@@ -21,8 +21,8 @@ from cluster.core.config import IndexSection, available_cpus
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.progress import Progress
 from cluster.core.records import Document
-from data_jobs.benchmark import in_a_process, quiet_and_pinned
-from data_jobs.benchmark_corpus import endless_documents
+from data_jobs.benchmarks.corpus import endless_documents
+from data_jobs.benchmarks.preparation import in_a_process, quiet_and_pinned
 
 BLOCK_DOCUMENTS = 8
 WARM_UP = 4  # documents embedded before the clock starts

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from data_jobs.retrieval.analysis import is_identifier
 from data_jobs.retrieval.wording import is_stop_word, text_stems
-from data_jobs.synthetic_questions import base_verb
+from data_jobs.synthetic.writer import base_verb
 
 RULES = ("clause_order", "phrase")
 MIN_KEPT = 0.6  # share of content stems that stay: below, it says something else

@@ -23,9 +23,9 @@ from cluster.core.config import PlinthConfig, available_cpus, configured
 from cluster.core.errors import UsageError
 from cluster.core.progress import Progress
 from cluster.core.storage import Store
-from data_jobs import benchmark_datatrove
-from data_jobs.benchmark_corpus import LOWEST, Corpus, build, recall
-from data_jobs.peak_memory import PeakMemory
+from data_jobs.benchmarks import beside_datatrove
+from data_jobs.benchmarks.corpus import LOWEST, Corpus, build, recall
+from data_jobs.benchmarks.peak_memory import PeakMemory
 from data_jobs.tokens import FILE, Encoder, find_encoder
 
 SMALLER = 10  # memory is compared with a corpus of one part in so many
@@ -34,7 +34,7 @@ VOCABULARY = 4096
 END = "<|endoftext|>"
 STEPS = (
     "read jsonl", "normalise (ftfy)", "Gopher, C4 and FineWeb rules",
-    "MinHash 128 of 5-word shingles, true Jaccard of candidates", "PII", "write Parquet, sha256 of every file", "tokens",
+    "MinHash 128 of 5-word shingles, true Jaccard of candidates", "PII", "write Parquet and hashes", "tokens",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def _report(
             "documents": corpus.documents, "bytes": corpus.bytes, "files": corpus.files, "copies": corpus.copies,
             "unique_share": round(corpus.unique, 4), "pairs": len(corpus.pairs), "pairs_from_jaccard": LOWEST,
         },
-        "steps": {"plinth": STEPS, "datatrove": benchmark_datatrove.STEPS, "datatrove_words": words},
+        "steps": {"plinth": STEPS, "datatrove": beside_datatrove.STEPS, "datatrove_words": words},
         "runs": {name: list(runs.values()) for name, runs in found.items()},
         "efficiency": {str(n): round(ours[n]["documents_per_s"] / n / base, 3) for n in workers},
         "ratio": {str(n): round(ours[n]["documents_per_s"] / theirs[n]["documents_per_s"], 3) for n in theirs},
@@ -197,7 +197,7 @@ def _datatrove(run: Run) -> dict[str, Any]:
         quiet_and_pinned(run.workers) as scratch,
         PeakMemory(lambda command: "resource_tracker" not in command) as memory,
     ):
-        found = benchmark_datatrove.run(
+        found = beside_datatrove.run(
             Path(run.corpus.folder), scratch, run.workers, run.corpus.files, Path(run.tokenizer), END, run.words
         )
     kept = found.pop("kept")
@@ -223,8 +223,8 @@ def _ours(run: Run) -> dict[str, Any]:
 def _prepare(
     run: Run, config: PlinthConfig, store: Store, encoder: Encoder, started: float, memory: PeakMemory
 ) -> dict[str, Any]:
+    from data_jobs.benchmarks.peak_memory import peak_mib
     from data_jobs.make_tokens import tokenise
-    from data_jobs.peak_memory import peak_mib
     from data_jobs.prepare_corpus import prepare
 
     stages = _Seconds()

@@ -15,7 +15,8 @@ from cluster.core.records import Document
 from cluster.core.storage import Store
 from data_jobs.blocks import DOCUMENT_SCHEMA
 from data_jobs.parquet import parquet_bytes, read_table
-from data_jobs.synthetic import (
+from data_jobs.synthetic.parts import Part, finish_part, make_part, read_candidates, survey_part
+from data_jobs.synthetic.rows import (
     FILTERS,
     PARAPHRASE,
     QUESTION,
@@ -31,7 +32,6 @@ from data_jobs.synthetic import (
     question_fault,
     survey,
 )
-from data_jobs.synthetic_parts import Part, finish_part, make_part, read_candidates, survey_part
 
 PARTS = ("impeller", "gasket", "rudder", "winch", "halyard", "anchor", "battery", "filter", "stove", "compass")
 

@@ -1,6 +1,6 @@
 """Synthetic rows out of a corpus: questions with answer and passage, and paraphrases; tagged, filtered, capped.
 
-Rules write them (``synthetic_questions``, ``paraphrase``), no language model: every row names the document, the span
+Rules write them (``writer``, ``paraphrase``), no language model: every row names the document, the span
 it rests on, the rule and the seed that made it. The work on one part of a corpus is a pure function here; choosing
 among all parts (``choose``) sees a few columns of them only. What a document yields depends on the document, the seed
 and the corpus's word counts, so the rows are the same for any number of workers.
@@ -20,9 +20,9 @@ from typing import Any
 from cluster.core.errors import PolicyRefusedError
 from cluster.core.records import Chunk, Document, stable_hash
 from data_jobs.chunks import chunk
-from data_jobs.paraphrase import faithful, paraphrases
 from data_jobs.retrieval.wording import text_stems
-from data_jobs.synthetic_questions import Asked, Synonyms, Writer, good_sentences
+from data_jobs.synthetic.paraphrase import faithful, paraphrases
+from data_jobs.synthetic.writer import Asked, Synonyms, Writer, good_sentences
 
 TAG = "synthetic"
 QUESTION, PARAPHRASE = "question", "paraphrase"

@@ -1,0 +1,1 @@
+"""Rows for training made from a corpus: questions with passages and answers, paraphrases."""
