@@ -12,7 +12,9 @@ BIN := $(VENV)/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without such a folder uv takes torch from PyTorch's index for this machine: CPU build where there is no GPU.
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(TORCH)
+# A machine with an NVIDIA GPU gets the GPU build of FAISS in place of the CPU one.
+GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(TORCH) $(if $(GPU),--override gpu-overrides.txt)
 
 .PHONY: quickstart install install-dev preflight test test-pure test-slow test-full check bench lock clean
 
@@ -35,12 +37,12 @@ $(VENV)/.uv: constraints.txt
 
 $(VENV)/.installed: $(VENV)/.uv pyproject.toml constraints.txt
 	@echo "installing packages into $(VENV)"
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable '.$(if $(GPU),[gpu])'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing test tools into $(VENV)"
-	@$(INSTALL) --editable '.[dev,aws]'
+	@$(INSTALL) --editable '.[dev,aws$(GPU)]'
 	@touch $@
 
 # Pure tests on all cores, then those that start processes or clusters, two files at a time.
@@ -75,4 +77,5 @@ clean:
 lock: install-dev
 	@{ echo "# Every version this project was tested with, transitive ones included (Python 3.11 and 3.12, Linux)."; \
 	   echo "# Made by: make lock"; \
-	   $(BIN)/uv pip freeze --quiet --python $(BIN)/python | grep -v -E '^-e|^pip==|file://' | sed 's/+cpu//'; } > constraints.txt
+	   $(BIN)/uv pip freeze --quiet --python $(BIN)/python | grep -v -E '^-e|^pip==|file://' | \
+	   | sed 's/+cpu//; s/^faiss-cpu==\(.*\)/&\nfaiss-gpu==\1/'; } > constraints.txt

@@ -90,10 +90,10 @@ def test_installed_versions_are_those_of_the_constraints(cluster: dict[str, Any]
     assert all(re.search(r"--constraint (~/plinth/)?constraints\.txt", command) for command in installs)
     assert not any("==" in command for command in commands(cluster))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = constraints()
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["aws"], "uv"]
+    pinned, extras = constraints(), project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["aws"], *extras["gpu"], "uv"]
     assert [name for name in map(named, wanted) if name not in pinned] == []
-    assert installs[1].endswith("--editable '.[aws]'")
+    assert installs[1].endswith('${gpu:+--override gpu-overrides.txt} --editable ".[aws$gpu]"')
 
 
 def test_what_the_nodes_get_is_what_this_checkout_has(cluster: dict[str, Any]) -> None:

@@ -35,8 +35,13 @@ class DenseIndex:
             lists = max(1, min(int(4 * rows**0.5), rows // TRAINING_PER_LIST))
             self.index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
             sample = np.ascontiguousarray(vectors[:: max(1, rows // (lists * TRAINING_PER_LIST))])
-            self.index.train(sample)
-        self.index.add(vectors)
+            if faiss.get_num_gpus():
+                self.index = _filled_on_gpu(self.index, sample, vectors)
+            else:
+                self.index.train(sample)
+                self.index.add(vectors)
+        else:
+            self.index.add(vectors)
         self._widen()
 
     @classmethod
@@ -114,6 +119,19 @@ class PatchedDense:
             scores = np.concatenate([scores, more[0]])
         order = np.argsort(-scores, kind="stable")[:k]
         return rows[order], scores[order]
+
+
+def _filled_on_gpu(index: Any, sample: np.ndarray, vectors: np.ndarray) -> Any:
+    """``index`` trained and filled on the first GPU, back in the form that is saved and searched on CPUs.
+
+    Clustering is what takes long, and what a GPU (extra ``gpu``) is for. One question at a time is searched faster by
+    a core than it gets to a GPU, whose index also cannot leave out rows (``only``).
+    """
+    faiss: Any = importlib.import_module("faiss")
+    there = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    there.train(sample)
+    there.add(vectors)
+    return faiss.index_gpu_to_cpu(there)
 
 
 def is_large(rows: int) -> bool:
