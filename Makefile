@@ -77,5 +77,5 @@ clean:
 lock: install-dev
 	@{ echo "# Every version this project was tested with, transitive ones included (Python 3.11 and 3.12, Linux)."; \
 	   echo "# Made by: make lock"; \
-	   $(BIN)/uv pip freeze --quiet --python $(BIN)/python | grep -v -E '^-e|^pip==|file://' | \
+	   $(BIN)/uv pip freeze --quiet --python $(BIN)/python | grep -v -E '^-e|^pip==|file://' \
 	   | sed 's/+cpu//; s/^faiss-cpu==\(.*\)/&\nfaiss-gpu==\1/'; } > constraints.txt
