@@ -9,8 +9,10 @@ bytes.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import os
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,12 +52,19 @@ class Encoder:
         return np.uint16 if self.vocabulary <= 1 << 16 else np.uint32
 
     def load(self) -> Tokenizer:
-        from tokenizers import Tokenizer
+        return _loaded(self.json)
 
-        tokenizer = Tokenizer.from_str(self.json)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+
+@functools.lru_cache(maxsize=1)  # one per process: each one loaded costs 4 MB that never come back (tokenizers 0.23)
+def _loaded(tokenizer_json: str) -> Tokenizer:
+    # A worker has one core: the library's thread pool would take those of its neighbours.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def find_encoder(store: Store, where: str) -> Encoder:

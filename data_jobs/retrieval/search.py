@@ -15,7 +15,7 @@ from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
-from data_jobs.retrieval.fusion import diverse, fused, static
+from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
 from data_jobs.retrieval.lexical import Bm25, Counted, Field, count, merged
 from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
@@ -67,6 +67,7 @@ class Searcher:
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
         self._asked = _Asked(snapshot)
         self._rank = _static_ranks(snapshot)
+        self._weights = lexical_weights(chunks)
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
         sample = vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)]
         self._background = np.ascontiguousarray(sample, dtype=np.float32)
@@ -116,7 +117,7 @@ class Searcher:
             cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
-            scores = fused(*evidence, self._rank[rows])
+            scores = fused(*evidence, self._rank[rows], self._weights[rows])
             order = np.argsort(-scores, kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):

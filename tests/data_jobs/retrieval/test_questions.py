@@ -62,10 +62,10 @@ def test_without_questions_nothing_changes(searcher: Make) -> None:
     assert [p.asked for p in searcher(documents).search(question).passages if p.document == "garden.md"] == [0.0]
     cosines, lexical = np.array([0.5, 0.2]), np.array([0.1, 0.3])
     rank = static(np.array([0.0, 0.1]), np.array([False, False]), 0.0)
-    silent = fused(cosines, lexical, np.zeros(2), rank)
+    silent = fused(cosines, lexical, np.zeros(2), rank, 0.3)
     assert silent == pytest.approx([0.53, 0.365])
-    assert fused(cosines, lexical, np.array([0.0, 0.9]), rank)[1] > silent[0]
-    assert fused(cosines, lexical, np.array([0.0, 0.3]), rank)[1] == silent[1]
+    assert fused(cosines, lexical, np.array([0.0, 0.9]), rank, 0.3)[1] > silent[0]
+    assert fused(cosines, lexical, np.array([0.0, 0.3]), rank, 0.3)[1] == silent[1]
 
 
 def test_documents_without_questions_are_not_crowded_out(searcher: Make) -> None:
