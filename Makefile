@@ -45,14 +45,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(INSTALL) --editable '.[dev,aws$(GPU)]'
 	@touch $@
 
-# Pure tests on all cores, then those that start processes or clusters, two files at a time.
+# Pure tests on all cores, then those that start processes or clusters, a few files at a time.
 # pytest's exit code 5 (nothing selected) is fine: PYTEST_ARGS may select tests of one kind only.
 PYTEST = $(BIN)/python -m pytest -q
+FILES_AT_ONCE := $(shell [ $$(nproc) -gt 2 ] && echo 3 || echo 2)
 PURE := not live and not process and not slow
 
 test: install-dev
 	@$(PYTEST) -n auto -m "$(PURE)" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@$(PYTEST) -n 2 --dist loadgroup -m "(process or live) and not slow" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) -n $(FILES_AT_ONCE) --dist loadfile -m "(process or live) and not slow" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-pure: install-dev
 	@$(PYTEST) -n auto -m "$(PURE)" $(PYTEST_ARGS)

@@ -49,15 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks that follow from what a test uses.
-
-    Tests that load the embedding model, a browser or the whole library are not pure, however they come by it. In
-    parallel, the tests of a file stay together, and so do all that ask the one live service.
-    """
-    for item in items:
-        shared = "service" in getattr(item, "fixturenames", ()) and "live" in item.keywords
-        item.add_marker(pytest.mark.xdist_group("service" if shared else item.path.name))
-        if {"embedder", "browser", "chromium", "whole_library"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.process)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests that load the embedding model, a browser or the whole library are not pure, however they come by it."""
+    if {"embedder", "browser", "chromium", "whole_library"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.process)

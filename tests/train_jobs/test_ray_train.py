@@ -194,6 +194,7 @@ def test_workers_listen_on_loopback_only(two_workers: Made) -> None:
     assert {a for a in addresses if not a.startswith("127.") and a not in ("[::1]", "[::ffff:127.0.0.1]")} == set()
 
 
+@pytest.mark.slow
 def test_one_worker_makes_the_same_weights_as_two(two_workers: Made, drive: Any, tmp_path: Path) -> None:
     """The same global batches: only the order of additions differs."""
     driver = drive(tmp_path / "one", "pretrain", "--workers", "1", "--worker-cpus", "1")
