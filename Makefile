@@ -14,7 +14,8 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
 # A machine with an NVIDIA GPU gets the GPU build of FAISS in place of the CPU one.
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(TORCH) $(if $(GPU),--override gpu-overrides.txt)
+# Compiled once here instead of at every start of a process, wherever Python may not write what it compiled.
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(TORCH) $(if $(GPU),--override gpu-overrides.txt)
 
 .PHONY: quickstart install install-dev preflight test test-pure test-slow test-full check bench lock clean
 

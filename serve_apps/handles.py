@@ -23,6 +23,7 @@ from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
 from serve_apps.collaborators import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.errors import UnavailableError
+from serve_apps.price import Counter
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.results import Retrieval
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 RETRIES = 2
 REFRESH_S, STALE_S = 0.5, 2.0
 DEAD_AFTER_S = 3.0
-PRICE_MEMORY = 20  # answers
 Result = TypeVar("Result")
 
 
@@ -101,43 +101,6 @@ async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:
         response.cancel()
 
 
-class Price:
-    """Milliseconds of one answer with nothing else going on, as measured here: a mean that forgets slowly.
-
-    Answers given beside others are left out: they show the load, which the router counts by itself.
-    """
-
-    def __init__(self) -> None:
-        self.ms = 0.0
-        self._seen = 0
-
-    def add(self, ms: float) -> None:
-        self._seen = min(self._seen + 1, PRICE_MEMORY)
-        self.ms += (ms - self.ms) / self._seen
-
-
-class Counter:
-    """Counts the answers under way of one tier, and prices those that were alone."""
-
-    def __init__(self) -> None:
-        self.ongoing, self.price = 0, Price()
-        self._started = 0
-
-    async def through(self, response: Any, priced: bool = True) -> AsyncGenerator[str | Answer, None]:
-        began, alone = time.perf_counter(), self.ongoing == 0
-        self.ongoing += 1
-        self._started += 1
-        mine = self._started
-        try:
-            async with aclosing(_spoken(response)) as items:
-                async for item in items:
-                    yield item
-            if priced and alone and self._started == mine:
-                self.price.add((time.perf_counter() - began) * 1000)
-        finally:
-            self.ongoing -= 1
-
-
 class QuoteHandle:
     """``TierClient`` of the quote tier: always ready, and what every other tier is measured against."""
 
@@ -157,7 +120,7 @@ class QuoteHandle:
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
         response = self._handle.stream.remote(question, retrieval, sampling)
-        async with aclosing(self._counter.through(response)) as items:
+        async with aclosing(self._counter.through(_spoken(response))) as items:
             async for item in items:
                 yield item
 
@@ -205,12 +168,12 @@ class ModelHandle:
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
         response = self._streams.stream.remote(question, retrieval, sampling)
-        async with aclosing(self._counter.through(response)) as items:
+        async with aclosing(self._counter.through(_spoken(response))) as items:
             async for item in items:
                 yield item
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         response = self._streams.complete.remote(prompt, sampling)
-        async with aclosing(self._counter.through(response, priced=False)) as items:
+        async with aclosing(self._counter.through(_spoken(response), priced=False)) as items:
             async for item in items:
                 yield item

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from serve_apps.handles import PRICE_MEMORY, Counter, Price
+from serve_apps.price import PRICE_MEMORY, Counter, Price
 
 
-class Response:
+async def said(ends: asyncio.Event) -> AsyncGenerator[str, None]:
     """A stream of one item that ends when told to."""
-
-    def __init__(self, ends: asyncio.Event) -> None:
-        self._ends = ends
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        yield "said"
-        await self._ends.wait()
-
-    def cancel(self) -> None:
-        pass
+    yield "said"
+    await ends.wait()
 
 
 def test_a_price_is_the_mean_and_forgets_what_is_long_ago() -> None:
@@ -40,7 +32,7 @@ def test_only_answers_given_alone_make_the_price(beside: int, priced: bool) -> N
         counter, ends = Counter(), asyncio.Event()
 
         async def ask() -> list[object]:
-            return [item async for item in counter.through(Response(ends))]
+            return [item async for item in counter.through(said(ends))]
 
         tasks = [asyncio.create_task(ask()) for _ in range(1 + beside)]
         while counter.ongoing < 1 + beside:
@@ -55,15 +47,14 @@ def test_only_answers_given_alone_make_the_price(beside: int, priced: bool) -> N
 
 
 def test_a_stream_that_broke_has_no_price() -> None:
-    class Broken(Response):
-        async def __aiter__(self) -> AsyncIterator[str]:
-            yield "said"
-            raise ValueError("broken")
+    async def broken() -> AsyncGenerator[str, None]:
+        yield "said"
+        raise ValueError("broken")
 
     async def scene() -> Counter:
         counter = Counter()
         with pytest.raises(ValueError, match="broken"):
-            async for _ in counter.through(Broken(asyncio.Event())):
+            async for _ in counter.through(broken()):
                 pass
         return counter
 
