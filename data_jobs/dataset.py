@@ -11,6 +11,7 @@ from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
 from data_jobs.contracts import DOCUMENTS
 from data_jobs.forget import read_tombstones
+from data_jobs.parquet import read_table
 
 
 def read_documents(store: Store, dataset: Manifest) -> list[Document]:
@@ -32,6 +33,13 @@ def read_documents(store: Store, dataset: Manifest) -> list[Document]:
     if not rows:
         raise BadInputError(f"the dataset {dataset.name}@{dataset.version} holds no document: nothing to index")
     return rows
+
+
+def remembered(store: Store, path: str) -> list[Document]:
+    """The documents of one file of a dataset, but those that were forgotten since it was made."""
+    forgotten = read_tombstones(store)
+    documents = (Document.from_dict(row) for row in read_table(store.read(path)).to_pylist())
+    return [d for d in documents if not forgotten.covers(d.id, d.source_name, d.source)]
 
 
 def _rows(folder: Path, dataset: Manifest) -> Iterator[Document]:

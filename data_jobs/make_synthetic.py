@@ -20,6 +20,7 @@ from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from cluster.core.telemetry import log_event
+from data_jobs.forget import read_tombstones
 from data_jobs.synthetic import parts as work
 from data_jobs.synthetic.parts import Part
 from data_jobs.synthetic.rows import SPARE, Settings, allowed, choose, idf
@@ -31,7 +32,7 @@ SHARE = 0.5
 _CODE = (
     "data_jobs/make_synthetic.py", "data_jobs/synthetic/parts.py", "data_jobs/synthetic/rows.py",
     "data_jobs/synthetic/paraphrase.py", "data_jobs/synthetic/writer.py", "data_jobs/sentences.py",
-    "data_jobs/chunks.py", "data_jobs/retrieval/analysis.py", "data_jobs/retrieval/wording.py",
+    "data_jobs/dataset.py", "data_jobs/chunks.py", "data_jobs/retrieval/analysis.py", "data_jobs/retrieval/wording.py",
 )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def synthesise(
     """
     if count < 0 or not 0 < share <= 1:
         raise UsageError("--count must be 0 or more, --share above 0 and at most 1")
-    settings = {"count": count, "share": share, "seed": seed}
+    settings = {"count": count, "share": share, "seed": seed, "forgotten": read_tombstones(store).key}
     inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
     key = stable_hash({"kind": KIND, "inputs": inputs, "config": settings, "code": source_hash(*_CODE)})
     manifest = store.find_run(key)

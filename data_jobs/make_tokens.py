@@ -13,12 +13,13 @@ from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from cluster.core.telemetry import log_event
+from data_jobs.forget import read_tombstones
 from data_jobs.tasks import spread
 from data_jobs.tokens import Encoder, finished, shards_of, write_shard
 
 KIND = "tokens"
 ALIAS = "latest"
-_CODE = ("data_jobs/tokens.py", "data_jobs/make_tokens.py")
+_CODE = ("data_jobs/tokens.py", "data_jobs/make_tokens.py", "data_jobs/dataset.py")
 
 
 def tokenise(store: Store, dataset: Manifest, encoder: Encoder, progress: Progress) -> Manifest:
@@ -31,7 +32,7 @@ def tokenise(store: Store, dataset: Manifest, encoder: Encoder, progress: Progre
         IntegrityError: the dataset's files are damaged.
     """
     digest = hashlib.sha256(encoder.json.encode()).hexdigest()[:16]
-    settings = {"tokenizer_sha256": digest, "end": encoder.end}
+    settings = {"tokenizer_sha256": digest, "end": encoder.end, "forgotten": read_tombstones(store).key}
     inputs = {"dataset": f"{dataset.name}@{dataset.version}", "tokenizer": encoder.source}
     key = stable_hash({"kind": KIND, "dataset": inputs["dataset"], "config": settings, "code": source_hash(*_CODE)})
     manifest = store.find_run(key)

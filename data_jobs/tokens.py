@@ -25,7 +25,7 @@ import numpy.typing as npt
 from cluster.core.errors import BadInputError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from data_jobs.parquet import read_table
+from data_jobs.dataset import remembered
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -158,10 +158,9 @@ def shards_of(store: Store, dataset: Manifest, output: str) -> list[Shard]:
 
 
 def write_shard(shard: Shard, encoder: Encoder) -> dict[str, int]:
-    """Tokenise one documents file; ``tokens-*`` is written last, so a shard with it is whole."""
+    """Tokenise one documents file but what was forgotten; ``tokens-*`` is written last: a shard with it is whole."""
     store = Store(shard.store)
-    column = read_table(store.read(shard.path), ["text"]).column("text")
-    texts = [text for text in column.to_pylist() if text]
+    texts = [document.text for document in remembered(store, shard.path) if document.text]
     tokens, starts = encode(texts, encoder, encoder.load())
     store.write(shard.starts_path, npy_bytes(starts))
     store.write(shard.tokens_path, npy_bytes(tokens))

@@ -55,7 +55,8 @@ def collect_garbage(args: argparse.Namespace) -> int:
         return ExitCode.DONE
     rows = [(i.what, i.path, human_bytes(i.bytes), i.created_at[:16].replace("T", " "), i.why) for i in found.items]
     title = "Would be removed" if args.dry_run else "Removed"
-    print_table(title, ("kind", "path", "size", "made", "why"), rows, numeric=("size",))
+    if rows:
+        print_table(title, ("kind", "path", "size", "made", "why"), rows, numeric=("size",))
     if args.dry_run:
         print_table("Stays", ("version", "why"), sorted(found.kept.items()))
     by_kind = Counter(item.what for item in found.items)

@@ -79,16 +79,18 @@ def _show(report: LabelReport, top: int, out: Path, found: dict[str, Any] | None
         for n, s in enumerate(report.suspects[:top], start=1)
     ]
     columns = ("rank", "line", "margin", "given", "suggested", "text")
-    print_table("Probably labelled wrong", columns, rows, numeric=columns[:3])
+    if rows:
+        print_table("Probably labelled wrong", columns, rows, numeric=columns[:3])
     confused = [
         (share, true, given)
         for true, shares in report.noise_matrix.items() for given, share in shares.items() if given != true
     ]  # fmt: skip
     names = ("true", "given", "share")
     worst = [(true, given, f"{share:.1%}") for share, true, given in sorted(confused, reverse=True)[:8]]
-    print_table(
-        "Likeliest confusions (share of a true label that is given as another)", names, worst, numeric=("share",)
-    )
+    if worst:
+        print_table(
+            "Likeliest confusions (share of a true label that is given as another)", names, worst, numeric=("share",)
+        )
     if report.quarantined:
         bad = [(q.source, q.reason, q.detail) for q in report.quarantined[:10]]
         print_table(f"Unusable rows ({len(report.quarantined)})", ("row", "reason", "detail"), bad)

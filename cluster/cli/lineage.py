@@ -78,7 +78,7 @@ def _tree(made: dict[str, Any], most: int) -> Tree:
 
 def _add_files(branch: Tree, files: list[dict[str, Any]], most: int) -> None:
     for file in files[:most]:
-        digest = file["sha256"] or "(no file of its own)"
+        digest = file["sha256"][:16] or "(no file of its own)"  # whole with --json
         branch.add(f"[cyan]{escape(file['path'])}[/cyan]  [dim]{digest}  {file['documents']} documents[/dim]")
     if len(files) > most:
         branch.add(f"[dim]… and {len(files) - most:,} more files (--files N, --json)[/dim]")

@@ -43,17 +43,16 @@ def sources(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"file": str(path) if path else None, "use": section.use, "sources": listed})
         return ExitCode.DONE
-    rows = [
-        (
-            row["name"], row["owner"], row["licence"], row["sensitivity"],
-            f"{row['approved_by']} {row['approved_on'] or ''}".strip() or "no", " ".join(row["uses"]) or "none",
-            " ".join(r["policy"] for r in row["refused"]) or "-",
-        )
-        for row in listed
+    policies = [
+        (r["name"], r["licence"], r["sensitivity"], str(r["approved_on"] or "no"),
+         " ".join(one["policy"] for one in r["refused"]) or "-")
+        for r in listed
     ]  # fmt: skip
-    columns = ("name", "owner", "licence", "sensitivity", "approved", "uses", "refused")
-    print_table(f"Sources for {section.use}", columns, rows)
-    print_table("", ("name", "format", "location"), [(r["name"], r["format"], r["location"]) for r in listed])
+    print_table(f"Sources for {section.use}", ("name", "licence", "sensitivity", "approved", "refused by"), policies)
+    people = [(r["name"], r["owner"], r["approved_by"] or "nobody", " ".join(r["uses"]) or "none") for r in listed]
+    print_table("Who answers for them", ("name", "owner", "approved by", "uses"), people)
+    places = [(r["name"], r["format"], r["location"]) for r in listed]
+    print_table("Where they are", ("name", "format", "location"), places)
     if path is None:
         console.print(
             f"[dim]no catalogue: there is no {FILE_NAME} here (--file FILE, or --set data.sources=FILE)[/dim]"

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from cluster.core.records import Document
 from cluster.core.storage import Store
+from data_jobs.dataset import remembered
 from data_jobs.parquet import parquet_bytes, read_table
 from data_jobs.synthetic.rows import Candidate, Settings, answer_key, key_of, make, survey
 
@@ -55,7 +56,8 @@ class Part:
 
 
 def documents_of(part: Part) -> list[Document]:
-    return [Document.from_dict(row) for row in read_table(Store(part.store).read(part.path)).to_pylist()]
+    """Those that were not forgotten."""
+    return remembered(Store(part.store), part.path)
 
 
 def survey_part(part: Part) -> tuple[int, Counter[str]]:

@@ -14,6 +14,7 @@ from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.records import Document
 from cluster.core.storage import Store
 from data_jobs.blocks import DOCUMENT_SCHEMA
+from data_jobs.forget import add_tombstone
 from data_jobs.parquet import parquet_bytes
 from data_jobs.tokens import Encoder, encode, find_encoder, finished, make_encoder, shards_of, write_shard
 
@@ -70,6 +71,16 @@ def test_a_shard_is_two_safe_files_and_the_same_bytes_every_time(tmp_path: Path)
         tokens = np.load(one.tokens_path, mmap_mode="r", allow_pickle=False)
         starts = np.load(io.BytesIO(Path(one.starts_path).read_bytes()), allow_pickle=False)
         assert counts == {"documents": len(starts) - 1, "tokens": len(tokens)}
+
+
+def test_what_was_forgotten_since_is_in_no_shard(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    made = dataset(store, [["A secret of Ann's.", "The pump runs."]])
+    add_tombstone(store, document="0-0")
+    (shard,) = shards_of(store, made, str(tmp_path / "out"))
+    assert write_shard(shard, ENCODER)["documents"] == 1
+    tokens = np.load(shard.tokens_path, allow_pickle=False).tolist()
+    assert TOKENIZER.decode(tokens[:-1]) == "The pump runs."
 
 
 def test_a_large_vocabulary_takes_four_bytes() -> None:

@@ -14,8 +14,9 @@ from cluster.core.errors import PolicyRefusedError
 from cluster.core.records import Document
 from cluster.core.storage import Store
 from data_jobs.blocks import DOCUMENT_SCHEMA
+from data_jobs.forget import add_tombstone
 from data_jobs.parquet import parquet_bytes, read_table
-from data_jobs.synthetic.parts import Part, finish_part, make_part, read_candidates, survey_part
+from data_jobs.synthetic.parts import Part, documents_of, finish_part, make_part, read_candidates, survey_part
 from data_jobs.synthetic.rows import (
     FILTERS,
     PARAPHRASE,
@@ -196,6 +197,16 @@ def rows_with_parts(store: Store, number: int) -> list[dict[str, Any]]:
     assert sum(one["rows"] for one in counts) == 8
     found = [path for path in sorted(Path(staging, "dataset").iterdir())]
     return [row for path in found for row in read_table(path).to_pylist()]
+
+
+def test_nothing_is_made_of_what_was_forgotten_since(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    path = store.path("in", "documents.parquet")
+    store.write(path, parquet_bytes([d.to_dict() for d in corpus()], DOCUMENT_SCHEMA))
+    part, before = Part(0, store.uri, path, store.staging("run")), {d.id for d in corpus()}
+    assert {d.id for d in documents_of(part)} == before
+    add_tombstone(store, document=min(before))
+    assert {d.id for d in documents_of(part)} == before - {min(before)}
 
 
 def test_the_same_rows_come_of_any_number_of_parts(tmp_path: Path) -> None:
