@@ -18,7 +18,7 @@ from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 
 PERIOD_S = 20.0  # runs write to the store without telling anybody; this is how soon the mirror has them
-WRITES = ("register", "promote", "refuse", "roll_back")
+WRITES = ("register", "promote", "refuse", "roll_back", "taint")
 
 
 class RegistryServer:

@@ -83,6 +83,9 @@ class RegistryClient:
     def refuse(self, name: str, version: str, gate: GateResult, report: str = "") -> None:
         self._write("refuse", name=name, version=version, gate=gate, report=report)
 
+    def taint(self, name: str, version: str, reason: str) -> None:
+        self._write("taint", name=name, version=version, reason=reason)
+
     def nudge(self) -> None:
         """Have the mirror look at the store now; returns at once."""
         self._handle.nudge.remote()

@@ -230,6 +230,15 @@ def tainted(store: Store) -> dict[str, list[str]]:
     return marks
 
 
+def inherited(store: Store, manifest: Manifest) -> list[str]:
+    """The receipts of what an artefact was made of, directly or not, and that was marked before it was made."""
+    marks = tainted(store)
+    if not marks:
+        return []
+    before = Catalogue.read(store).ancestry(manifest).nodes()
+    return sorted({receipt for node in before for receipt in marks.get(node.reference, ())})
+
+
 # -- signatures --------------------------------------------------------------------------------------------------------
 def sign(receipt: dict[str, Any], home: Home, store: Store) -> dict[str, Any]:
     """The receipt with a signature over its canonical JSON; the public key is put beside the receipts."""

@@ -150,7 +150,7 @@ def _publish(
 ) -> Manifest:
     """Evaluate the checkpoint on held-out documents and publish it as a model, or find that done."""
     from actors import spawn
-    from train_jobs.publish import publish_model
+    from train_jobs.publish import enrol, publish_model
 
     inputs = {
         "checkpoint": _name(checkpoint), "base": _name(base), "tokenizer": _name(tokenizer),
@@ -161,7 +161,7 @@ def _publish(
     run_key = stable_hash({"kind": "models", "inputs": inputs, "config": settings, "code": source_hash(*EVALUATED_BY)})
     registry = spawn.registry(store, Home.from_env())
     if found := store.find_run(run_key):
-        return registry.register(found.name, found.version)  # a kill may have come between publishing and registering
+        return enrol(store, registry, found)  # a kill may have come between publishing and registering
     folder = store.fetch(checkpoint, Home.from_env().root / "cache")
     report = _evaluate(config, store, folder, examples, progress)
     facts = json.loads((folder / "training.json").read_text())

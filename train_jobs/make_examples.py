@@ -29,6 +29,7 @@ from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.storage import Store, source_hash
 from data_jobs.dataset import read_documents
+from data_jobs.forget import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
 from train_jobs.example_rows import Row, RowMaker, families, saying_the_same, thinned
 from train_jobs.foreign_questions import foreign_questions
@@ -71,11 +72,13 @@ def make_examples(
         EnvironmentFaultError: storage full, or every worker died.
     """
     began = time.monotonic()
-    settings = {
+    settings: dict[str, Any] = {
         "train": config.train.model_dump(include={"examples", "held_out", "seed", "context_tokens", "min_documents"}),
         "gate": config.gate.model_dump(include={"questions", "unanswerable"}),
         "answer": config.answer.model_dump(), "retrieval": config.retrieval.model_dump(),
     }  # fmt: skip
+    if forgotten := read_tombstones(store):
+        settings["forgotten"] = forgotten.key
     inputs = {part: f"{m.name}@{m.version}" for part, m in
               (("dataset", dataset), ("index", index), ("tokenizer", tokenizer))}  # fmt: skip
     run_key = stable_hash({"kind": KIND, "inputs": inputs, "config": settings, "code": source_hash(*_CODE)})
@@ -260,6 +263,8 @@ class ExampleWorker:
         snapshot = Snapshot.load(store.fetch(work.index, cache), work.index, embedder.fingerprint)
         reranker = load_reranker(config.retrieval.reranker)
         self.searcher = Searcher(without_hidden_questions(snapshot), embedder, config.retrieval, reranker)
+        forgotten = read_tombstones(store)
+        self.searcher.hide({c.document for c in snapshot.chunks if forgotten.covers(c.document, "", c.source)})
         self.synonyms = Synonyms.named(config.retrieval.synonyms)
         encode = Tokenizer.from_file(str(store.fetch(work.tokenizer, cache) / "tokenizer.json")).encode
         budget = config.train.context_tokens - POINT_TOKENS

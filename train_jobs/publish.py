@@ -26,6 +26,7 @@ from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, source_hash, storage_errors
 from cluster.core.telemetry import log_event
+from data_jobs.receipts import inherited
 from train_jobs.card import build_card, render
 from train_jobs.model_folder import ModelFolder, inspect
 from train_jobs.plots import loss_curve
@@ -40,6 +41,7 @@ class Registrar(Protocol):
     """Who takes a published version into the registry: ``Registry`` itself, or the registry actor's client."""
 
     def register(self, name: str, version: str) -> Manifest: ...
+    def taint(self, name: str, version: str, reason: str) -> None: ...
 
 
 def publish_model(
@@ -84,8 +86,16 @@ def publish_model(
         with _workspace(store, run_key, needed=3 * source.bytes) as folder:
             _fill(config, store, source, folder, facts, metrics, progress)
             found = _publish(store, name, run_key, folder, facts)
-    registry.register(name, found.version)
-    return found
+    return enrol(store, registry, found)
+
+
+def enrol(store: Store, registry: Registrar, model: Manifest) -> Manifest:
+    """Register a published version; one that was made of what saw forgotten documents is marked as they are."""
+    registry.register(model.name, model.version)
+    for receipt in inherited(store, model):
+        reason = f"made of what saw documents forgotten since: receipt {receipt}"
+        registry.taint(model.name, model.version, reason)
+    return model
 
 
 def _run_key(name: str, folder: Path, metadata: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

@@ -41,8 +41,9 @@ def metadata(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def publish(
-    store: Store, name: str, body: str, described: Mapping[str, Any] | None = None, counts: dict[str, Any] | None = None
-) -> Manifest:
+    store: Store, name: str, body: str, described: Mapping[str, Any] | None = None,
+    counts: dict[str, Any] | None = None, inputs: dict[str, str] | None = None,
+) -> Manifest:  # fmt: skip
     """A version of model ``name`` whose weights are ``body``."""
     key = stable_hash([name, body, described])
     staging = store.staging(key)
@@ -50,4 +51,4 @@ def publish(
     files["card.json"] = json.dumps({"name": name, "intended_use": "tests"})
     for file, text in files.items():
         store.write(f"{staging}/{file}", text.encode())
-    return store.publish("models", name, staging, run_key=key, counts=counts)
+    return store.publish("models", name, staging, run_key=key, counts=counts, inputs=inputs)

@@ -160,6 +160,8 @@ def test_the_verb_writes_every_suspect_and_reports_the_flips(
     assert printed["flipped"]["recall"] >= 0.8
     assert listed[0]["rank"] == 1 and listed[0]["given"] != listed[0]["suggested"]  # noqa: PT018
     assert main(arguments) == 0
+    assert "0 suspects" in capsys.readouterr().out
+    assert main([*arguments, "--flip", "0.1"]) == 0
     assert "Probably labelled wrong" in capsys.readouterr().out
     assert main([*arguments[:4], "--json"]) == 3
     assert main([*arguments, "--folds", "1"]) == 2

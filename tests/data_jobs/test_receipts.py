@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.registry import Registry
 from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.home import Home
 from cluster.core.records import Dropped
@@ -16,8 +17,10 @@ from data_jobs.contracts import CLEANED
 from data_jobs.dataset import read_documents
 from data_jobs.forget import Where, read_tombstones
 from data_jobs.receipts import Request
+from tests.actors.models import publish
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 from train_jobs.data import read_documents as read_for_training
+from train_jobs.publish import enrol
 
 TEXT = "Ann Lee lives at the end of the road and has done so for a long time."
 
@@ -45,6 +48,20 @@ def test_the_receipt_lists_every_place(store: Store, home: Home) -> None:
     stones = read_tombstones(store)
     assert stones.covers("ann.md", "notes", "ann.md")
     assert not stones.covers("b.md", "notes", "b.md")
+
+
+def test_what_is_made_later_of_what_saw_it_is_marked_with_it(store: Store, home: Home) -> None:
+    notes = dataset(store, [document("ann.md", TEXT), document("b.md")])
+    examples = made_of(store, "examples", "small", dataset=notes)
+    assert receipts.inherited(store, examples) == []
+    receipt = receipts.forget(store, home, Request("ann.md"))
+    model = publish(store, "small", "weights", inputs={"examples": reference(examples)})
+    taken_in = enrol(store, Registry(store), model)
+    assert receipts.inherited(store, taken_in) == [receipt["receipt"]]
+    (version,) = Registry(store).versions("small")
+    assert [receipt["receipt"] in why for why in version.tainted] == [True]
+    fresh = enrol(store, Registry(store), publish(store, "other", "weights"))
+    assert receipts.inherited(store, fresh) == []
 
 
 def test_copies_under_other_names_are_forgotten_too(store: Store, home: Home) -> None:
