@@ -175,7 +175,7 @@ class _Sketches:
 
     Attributes:
         ids: one per document.
-        groups: hashes of the groups, uint64 [documents].
+        groups: hashes of the groups, int64 [documents].
     """
 
     def __init__(self, fingerprints: Iterable[Fingerprint], threshold: float) -> None:
@@ -243,7 +243,9 @@ def _halves(exact: str) -> tuple[int, int]:
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
 
 
 def _mixed(seed: np.ndarray, values: np.ndarray) -> np.ndarray:
