@@ -6,7 +6,9 @@ name, decides what belongs to an instance: so ``plinth down`` ends what it start
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import time
@@ -14,8 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.core.errors import EnvironmentFaultError
+
 MARK = "PLINTH_INSTANCE"
 LISTEN = "0A"
+RESERVED = range(20000, 30000)  # for free_ports
 
 
 @dataclass(frozen=True)
@@ -110,20 +115,23 @@ def port_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on right now, all different, outside the range Serve gives its replicas (30000-31000)."""
+    """Ports nobody uses right now, all different.
+
+    They may be bound minutes later. So not one of those the kernel gives to outgoing connections (32768 and above by
+    default), to Ray's workers (10002-19999) or to Serve's replicas (30000-31000): it would be gone by then.
+
+    Raises:
+        EnvironmentFaultError: there are not so many.
+    """
     found: list[int] = []
-    probes = []
-    try:
-        while len(found) < count:
-            probe = socket.socket()
-            probe.bind(("127.0.0.1", 0))
-            probes.append(probe)
-            port = probe.getsockname()[1]
-            if not 30000 <= port <= 31000:
-                found.append(port)
-    finally:
-        for probe in probes:
-            probe.close()
+    for port in random.SystemRandom().sample(RESERVED, len(RESERVED)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    if len(found) < count:
+        raise EnvironmentFaultError(f"fewer than {count} ports from {RESERVED[0]} to {RESERVED[-1]} are free")
     return found
 
 

@@ -1,0 +1,30 @@
+"""Ports that are found free and bound later."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cluster import processes
+from cluster.core.errors import EnvironmentFaultError
+from cluster.processes import free_ports
+
+
+def test_free_ports_are_none_that_the_kernel_or_ray_give_away() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found = free_ports(40)
+    assert len(set(found)) == 40
+    assert all(port not in range(10002, 20000) and port not in range(30000, 31001) for port in found)
+    assert lowest < 30000 or max(found) < lowest
+
+
+def test_a_port_in_use_is_not_free_and_too_few_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    (taken,) = free_ports(1)
+    monkeypatch.setattr(processes, "RESERVED", range(taken, taken + 2))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", taken))
+        server.listen()
+        with pytest.raises(EnvironmentFaultError, match="are free"):
+            free_ports(2)
