@@ -105,6 +105,9 @@ def _run(
             f"no row could be made of {inputs['dataset']}: its {documents} documents hold no sentence that a question "
             f"can be made of ({counts['filtered']} candidates were filtered)", counts=counts,
         )  # fmt: skip
+    if read_tombstones(store).key != settings["forgotten"]:  # forgotten meanwhile: the first rows may be of it
+        store.fs.rm(staging, recursive=True)
+        return synthesise(store, dataset, progress, settings["count"], settings["share"], settings["seed"])
     output = posixpath.join(staging, "dataset")
     store.write(posixpath.join(output, "report.json"), json.dumps(counts, indent=1, sort_keys=True).encode())
     manifest = store.publish(KIND, dataset.name, output, run_key=key, inputs=inputs, config=settings, counts=counts)

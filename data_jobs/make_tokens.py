@@ -55,6 +55,9 @@ def tokenise(store: Store, dataset: Manifest, encoder: Encoder, progress: Progre
         }  # fmt: skip
         if not counts["documents"]:
             raise BadInputError(f"{inputs['dataset']} holds no text: nothing to tokenise")
+        if read_tombstones(store).key != settings["forgotten"]:  # forgotten meanwhile: the first shards may hold it
+            store.fs.rm(store.staging(key), recursive=True)
+            return tokenise(store, dataset, encoder, progress)
         store.write(posixpath.join(output, "report.json"), json.dumps(counts, indent=1, sort_keys=True).encode())
         manifest = store.publish(KIND, dataset.name, output, run_key=key, inputs=inputs, config=settings, counts=counts)
         if store.exists(emptied := store.staging(key)):

@@ -11,10 +11,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from cluster.core.errors import BadInputError, IntegrityError
+from cluster.core.progress import Silent
 from cluster.core.records import Document
 from cluster.core.storage import Store
 from data_jobs.blocks import DOCUMENT_SCHEMA
-from data_jobs.forget import add_tombstone
+from data_jobs.forget import add_tombstone, read_tombstones
 from data_jobs.parquet import parquet_bytes
 from data_jobs.tokens import Encoder, encode, find_encoder, finished, make_encoder, shards_of, write_shard
 
@@ -81,6 +82,24 @@ def test_what_was_forgotten_since_is_in_no_shard(tmp_path: Path) -> None:
     assert write_shard(shard, ENCODER)["documents"] == 1
     tokens = np.load(shard.tokens_path, allow_pickle=False).tolist()
     assert TOKENIZER.decode(tokens[:-1]) == "The pump runs."
+
+
+@pytest.mark.process  # imports ray
+def test_what_is_forgotten_during_the_run_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from data_jobs import make_tokens
+
+    store = Store(str(tmp_path / "store"))
+    made = dataset(store, [["A secret of Ann's.", "The pump runs."], ["More."]])
+
+    def here(function, jobs):  # one after the other in this process; Ann is forgotten after the first shard
+        for number, arguments in enumerate(jobs):
+            yield number, function(*arguments)
+            if not read_tombstones(store):
+                add_tombstone(store, document="0-0")
+
+    monkeypatch.setattr(make_tokens, "spread", here)
+    monkeypatch.setattr(make_tokens.ray, "put", lambda value: value)
+    assert make_tokens.tokenise(store, made, ENCODER, Silent()).counts["documents"] == 2
 
 
 def test_a_large_vocabulary_takes_four_bytes() -> None:
