@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from cluster.core.code import code_commit
 from cluster.core.errors import UsageError
-from cluster.core.storage import Store, check_name, code_commit, utc_now
+from cluster.core.storage import Store, check_name, utc_now
 
 EventName = Literal[
     "registered", "candidate", "gate_passed", "gate_refused", "promoted", "rolled_back", "tainted"

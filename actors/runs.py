@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster.core.code import code_commit
 from cluster.core.errors import BadInputError, UsageError
-from cluster.core.storage import Store, check_name, code_commit, storage_errors, utc_now
+from cluster.core.storage import Store, check_name, storage_errors, utc_now
 
 FOLDER = "training"
 RunState = Literal["running", "finished", "failed", "cancelled", "interrupted"]

@@ -12,10 +12,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from actors import history
 from actors.registry import Registry
 from actors.registry_server import RegistryServer
+from cluster.core.code import PROCESS, source_hash
 from cluster.core.errors import PlinthError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
-from cluster.core.storage import Store, source_hash
+from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 
 if TYPE_CHECKING:
@@ -28,10 +29,13 @@ CALL_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class ActorOptions:
-    """How an actor runs. ``code``: the files whose hash becomes part of its name, so that new code is a new actor."""
+    """How an actor runs.
+
+    ``runs`` is the module of its class: the hash of that source is part of the name, so that new code is a new actor.
+    """
 
     role: str
-    code: tuple[str, ...]
+    runs: str
     num_cpus: float = 0.0
     max_restarts: int = -1
     max_task_retries: int = 0
@@ -39,10 +43,10 @@ class ActorOptions:
 
     @property
     def name(self) -> str:
-        return f"{self.role}-{source_hash(*self.code)[:8]}"
+        return f"{self.role}-{source_hash(self.runs, within=PROCESS)[:8]}"
 
 
-ACTORS = {"registry": ActorOptions("registry", ("actors", "cluster/core"))}
+ACTORS = {"registry": ActorOptions("registry", "actors.registry_server")}
 
 
 def start(role: str, cls: type, *arguments: Any) -> Any:

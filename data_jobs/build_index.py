@@ -21,8 +21,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from cluster.core.config import IndexSection, PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
 from cluster.core.progress import Progress
-from cluster.core.records import Chunk, Document, Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.records import Chunk, Document, Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 from data_jobs.dataset import read_documents
 from data_jobs.forget import read_tombstones
 from data_jobs.index_blocks import Block, cut, embed, with_enclosing
@@ -33,7 +34,13 @@ from data_jobs.update_index import known_vectors
 
 BLOCK_DOCUMENTS = 96
 WORKER_CPUS = 0.9  # a whole core each, and room for one task beside them
-SOURCES = ("data_jobs/chunks.py", "data_jobs/sentences.py", "data_jobs/index_blocks.py", "data_jobs/retrieval")
+KEY = RunKey(
+    "index", (__name__,),
+    inside=("index.chunk_tokens",),
+    # The embedder is in the key by the hash of its files. Its precision changes a vector's last digits only.
+    outside=(*sections_but("index"), "index.name", "index.embedder", "index.precision", "index.embed_workers",
+             "index.batch_size"),
+)  # fmt: skip
 
 
 def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progress) -> Manifest:
@@ -51,16 +58,16 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     section = config.index
     files = find_model(section)
     settings = {
+        **KEY.settings(section),
         "embedder": files.identity,
         "fingerprint": files.fingerprint,
-        "chunk_tokens": section.chunk_tokens,
         "format": FORMAT,
     }
     forgotten = read_tombstones(store)
     if forgotten:
         settings["forgotten"] = forgotten.key
     inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
-    run_key = stable_hash({"kind": "indexes", "inputs": inputs, "config": settings, "code": source_hash(*SOURCES)})
+    run_key = KEY(inputs=inputs, config=settings)
     if found := store.find_run(run_key):
         return found
     documents_left = [d for d in read_documents(store, dataset) if not forgotten.covers(d.id, d.source_name, d.source)]

@@ -17,8 +17,9 @@ import ray
 
 from cluster.core.errors import BadInputError, PlinthError, UsageError
 from cluster.core.progress import Progress
-from cluster.core.records import Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.records import Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.forget import read_tombstones
 from data_jobs.synthetic import parts as work
@@ -29,11 +30,7 @@ from data_jobs.tasks import spread
 KIND = "synthetic"
 ALIAS = "latest"
 SHARE = 0.5
-_CODE = (
-    "data_jobs/make_synthetic.py", "data_jobs/synthetic/parts.py", "data_jobs/synthetic/rows.py",
-    "data_jobs/synthetic/paraphrase.py", "data_jobs/synthetic/writer.py", "data_jobs/sentences.py",
-    "data_jobs/dataset.py", "data_jobs/chunks.py", "data_jobs/retrieval/analysis.py", "data_jobs/retrieval/wording.py",
-)  # fmt: skip
+KEY = RunKey("synthetic", (__name__,), outside=sections_but())
 
 
 def synthesise(
@@ -55,7 +52,7 @@ def synthesise(
         raise UsageError("--count must be 0 or more, --share above 0 and at most 1")
     settings = {"count": count, "share": share, "seed": seed, "forgotten": read_tombstones(store).key}
     inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
-    key = stable_hash({"kind": KIND, "inputs": inputs, "config": settings, "code": source_hash(*_CODE)})
+    key = KEY(inputs=inputs, config=settings)
     manifest = store.find_run(key)
     if manifest is None:
         store.verify(dataset)

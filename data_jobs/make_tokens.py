@@ -10,8 +10,9 @@ import ray
 
 from cluster.core.errors import BadInputError
 from cluster.core.progress import Progress
-from cluster.core.records import Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.records import Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.forget import read_tombstones
 from data_jobs.tasks import spread
@@ -19,7 +20,7 @@ from data_jobs.tokens import Encoder, finished, shards_of, write_shard
 
 KIND = "tokens"
 ALIAS = "latest"
-_CODE = ("data_jobs/tokens.py", "data_jobs/make_tokens.py", "data_jobs/dataset.py")
+KEY = RunKey("tokens", (__name__,), outside=sections_but())
 
 
 def tokenise(store: Store, dataset: Manifest, encoder: Encoder, progress: Progress) -> Manifest:
@@ -34,7 +35,7 @@ def tokenise(store: Store, dataset: Manifest, encoder: Encoder, progress: Progre
     digest = hashlib.sha256(encoder.json.encode()).hexdigest()[:16]
     settings = {"tokenizer_sha256": digest, "end": encoder.end, "forgotten": read_tombstones(store).key}
     inputs = {"dataset": f"{dataset.name}@{dataset.version}", "tokenizer": encoder.source}
-    key = stable_hash({"kind": KIND, "dataset": inputs["dataset"], "config": settings, "code": source_hash(*_CODE)})
+    key = KEY(dataset=inputs["dataset"], config=settings)
     manifest = store.find_run(key)
     if manifest is None:
         store.verify(dataset)

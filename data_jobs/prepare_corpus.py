@@ -22,13 +22,13 @@ import ray
 import ray.data
 from ray.exceptions import RayTaskError
 
-from cluster.core.code import modules_behind
 from cluster.core.config import DataSection, PlinthConfig
 from cluster.core.errors import BadInputError, PlinthError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest, Quarantined, stable_hash
-from cluster.core.storage import Store, check_name, source_hash
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store, check_name
 from cluster.core.telemetry import log_event
 from data_jobs import blocks as work
 from data_jobs import packs, report
@@ -47,9 +47,19 @@ ALIAS = "latest"
 _LIBRARIES = (
     "ftfy", "rensa", "pyarrow", "pypdf", "python-docx", "trafilatura", "warcio", "charset-normalizer", "py3langid",
 )  # fmt: skip
-# What cleaning one record does not depend on, so that changing it cleans nothing again.
-_NOT_CONTENT = {"source", "name", "sources", "licences", "restricted", "private_hosts", "max_source_mb"}
-_NOT_CLEANING = _NOT_CONTENT | {"blocks", "near_duplicate_jaccard", "use", "uses"}
+_CLEANING = (
+    "data.licence", "data.owner", "data.sensitivity", "data.max_file_mb", "data.max_line_kb", "data.max_text_mb",
+    "data.max_ratio", "data.max_pages", "data.max_rows", "data.max_extract_s", "data.min_words", "data.quality",
+    "data.languages", "data.decontaminate", "data.decontaminate_fields", "data.redact", "data.name_model",
+)  # fmt: skip
+# The source's content is in the key by its hash.
+_SOURCE = (
+    "data.source", "data.name", "data.sources", "data.licences", "data.restricted", "data.private_hosts",
+    "data.max_source_mb",
+)  # fmt: skip
+_WHOLE = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")  # say nothing about one record
+KEY = RunKey("prepare", (__name__,), inside=(*_CLEANING, *_WHOLE), outside=(*_SOURCE, *sections_but("data")))
+CLEAN_KEY = RunKey("clean", ("data_jobs.blocks",), inside=_CLEANING, outside=(*_SOURCE, *_WHOLE, *sections_but("data")))
 
 
 @dataclass(frozen=True)
@@ -129,23 +139,13 @@ def slug(name: str) -> str:
 
 
 def _run_key(section: DataSection, source: _Source, forgotten: Tombstones) -> str:
-    return stable_hash(
-        {
-            "stage": "prepare", "source": source.version, "name": source.name, "forgotten": forgotten.key,
-            "config": section.model_dump(exclude=_NOT_CONTENT), "libraries": _libraries(),
-            "code": source_hash(*modules_behind("data_jobs/prepare_corpus.py", within="data_jobs")),
-        }
-    )  # fmt: skip
+    return KEY(source=source.version, name=source.name, forgotten=forgotten.key, config=KEY.settings(section),
+               libraries=_libraries())  # fmt: skip
 
 
 def _clean_key(section: DataSection, source_name: str) -> str:
     """Of everything that decides what becomes of one record, but the record."""
-    return stable_hash(
-        {
-            "config": section.model_dump(exclude=_NOT_CLEANING), "source_name": source_name, "libraries": _libraries(),
-            "code": source_hash(*modules_behind("data_jobs/blocks.py", within="data_jobs")),
-        }
-    )  # fmt: skip
+    return CLEAN_KEY(config=CLEAN_KEY.settings(section), source_name=source_name, libraries=_libraries())
 
 
 def _libraries() -> dict[str, str]:
@@ -197,7 +197,7 @@ def _run(
     did = {f"{unit}_processed": total - reused, f"{unit}_reused": reused}
     manifest = store.publish(
         KIND, source.name, dataset, run_key=key, inputs={"source": source.where, "content": source.version},
-        config=section.model_dump() | {"code": source_hash(*modules_behind("data_jobs/blocks.py", "data_jobs"))},
+        config=section.model_dump() | {"code": CLEAN_KEY.code_hash()},
         counts=books | did,
     )  # fmt: skip
     store.fs.rm(staging, recursive=True)

@@ -22,7 +22,8 @@ from pathlib import Path
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 from data_jobs.clean import clean_records
 from data_jobs.decontaminate import evaluation_sets, pinned
 from data_jobs.extract import limits_of, read_records
@@ -35,8 +36,18 @@ ALIAS = "live"
 FIRST_BATCH, LARGEST_BATCH = 64, 1024
 TRANSIENT = ("changed", "unreadable")
 MAX_ANCESTORS = 200
-CODE = ("data_jobs/clean.py", "data_jobs/extract.py", "data_jobs/extractors", "data_jobs/pii", "data_jobs/quality.py",
-        "data_jobs/text.py", "data_jobs/chunks.py", "data_jobs/index_blocks.py")  # fmt: skip
+KEY = RunKey(
+    "watch", (__name__,),
+    inside=(
+        "index.chunk_tokens", "data.sources", "data.use", "data.uses", "data.licence", "data.owner", "data.sensitivity",
+        "data.licences", "data.restricted", "data.private_hosts", "data.max_source_mb", "data.max_file_mb",
+        "data.max_line_kb", "data.max_text_mb", "data.max_ratio", "data.max_pages", "data.max_rows",
+        "data.max_extract_s", "data.min_words", "data.quality", "data.languages", "data.decontaminate",
+        "data.decontaminate_fields", "data.redact", "data.name_model", "data.near_duplicate_jaccard",
+    ),
+    outside=(*sections_but("data", "index"), "data.source", "data.name", "data.blocks", "index.name", "index.embedder",
+             "index.precision", "index.embed_workers", "index.batch_size"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,13 +168,9 @@ class FolderWatch:
         """The live version; where it is not what this watch left, or settings changed, every file is looked at anew."""
         live = self.store.alias(KIND, self.name, ALIAS)
         manifest = self.store.manifest(KIND, self.name, live) if live else None
-        settings = stable_hash(
-            {
-                "data": self.config.data.model_dump(exclude={"source", "name", "blocks"}),
-                "chunk_tokens": self.config.index.chunk_tokens, "code": source_hash(*CODE),
-                "forgotten": self._forgotten.key,
-            }
-        )  # fmt: skip
+        settings = KEY(
+            data=KEY.settings(self.config.data), index=KEY.settings(self.config.index), forgotten=self._forgotten.key
+        )
         state = self._state
         if settings != state.settings or not self._descends(manifest):
             for known in state.files.values():

@@ -1,4 +1,8 @@
 """The serving graph. Nothing but the CLI imports this folder."""
 
-# The code a running service consists of, as paths below the project root: a change of any of it is a new version.
-SERVED_CODE = ("cluster/core", "actors", "serve_apps", "data_jobs", "train_jobs/answering")
+from cluster.core.code import PROCESS, source_hash
+
+
+def served_code() -> str:
+    """Hash of the code that a running service consists of: a change of any of it is a new version."""
+    return source_hash("serve_apps.deploy", within=PROCESS)

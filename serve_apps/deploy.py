@@ -15,10 +15,10 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from cluster.core.code import source_hash
 from cluster.core.config import PlinthConfig
-from cluster.core.storage import source_hash
 from cluster.core.telemetry import METRICS
-from serve_apps import SERVED_CODE, handles
+from serve_apps import handles, served_code
 from serve_apps.collaborators import TierClient
 from serve_apps.metrics_page import MetricsPage
 from serve_apps.model_server import ModelReplica
@@ -130,7 +130,7 @@ class GatewayIngress:
         stay_on_loopback(config)
         self._config = config
         tiers: dict[str, TierClient] = {
-            "quote": handles.QuoteHandle(quote, model_version=source_hash("train_jobs/answering"))
+            "quote": handles.QuoteHandle(quote, model_version=source_hash("train_jobs.answering.quote"))
         }
         tiers |= {name: handles.ModelHandle(name, handle) for name, handle in models.items()}
         self._gateway = Gateway(
@@ -155,7 +155,7 @@ class GatewayIngress:
 def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Application:
     """The bound graph for ``serve.run``; ``models`` are the tiers that are models, there or still to be trained."""
     section = config.serve
-    code = source_hash(*SERVED_CODE)  # classes travel by name: without it Serve would not notice new code
+    code = served_code()  # classes travel by name: without it Serve would not notice new code
 
     def options(deployment: Any, replicas: int, threads: int = 1, **more: Any) -> Any:
         return deployment.options(

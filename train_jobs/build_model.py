@@ -21,21 +21,27 @@ from actors.registry import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.progress import Progress
-from cluster.core.records import Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.records import Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 
 if TYPE_CHECKING:
     from actors.spawn import RegistryClient
     from train_jobs.fit import Workers
     from train_jobs.plan import Plan
 
-EVALUATED_BY = (
-    "train_jobs/answering",
-    "train_jobs/evaluation/held_out.py",
-    "train_jobs/evaluation/generate.py",
-    "train_jobs/export",
-    "train_jobs/publish.py",
-)
+_NOT_OF_A_MODEL = (
+    *sections_but("train", "gate", "answer"), "train.min_documents", "train.vocab_size", "train.hidden", "train.layers",
+    "train.heads", "train.kv_heads", "train.mlp", "train.workers", "train.worker_cpus", "train.minutes",
+    "train.pretrain_share", "train.steps", "train.batch_tokens", "train.learning_rate", "train.precision", "train.seed",
+    "train.checkpoint_s", "train.examples", "train.held_out",
+)  # fmt: skip
+MODEL_KEY = RunKey(
+    "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publish"),
+    inside=("train.name", "train.context_tokens", "answer.*", "gate.questions", "gate.unanswerable"),
+    outside=(*_NOT_OF_A_MODEL, "gate.min_difference", "gate.min_abstained", "gate.min_answered"),
+)  # fmt: skip
+GATE_KEY = RunKey("gate", ("actors.policies.gate",), inside=("gate.*",), outside=sections_but("gate"))
 SMALLEST_BUDGET_S = 20.0
 
 
@@ -156,9 +162,8 @@ def _publish(
         "checkpoint": _name(checkpoint), "base": _name(base), "tokenizer": _name(tokenizer),
         "examples": _name(examples), "dataset": _name(dataset), "index": _name(index),
     }  # fmt: skip
-    settings = {"answer": config.answer.model_dump(), "questions": config.gate.questions,
-                "unanswerable": config.gate.unanswerable}  # fmt: skip
-    run_key = stable_hash({"kind": "models", "inputs": inputs, "config": settings, "code": source_hash(*EVALUATED_BY)})
+    parts = {"train": config.train, "answer": config.answer, "gate": config.gate}
+    run_key = MODEL_KEY(inputs=inputs, config={name: MODEL_KEY.settings(section) for name, section in parts.items()})
     registry = spawn.registry(store, Home.from_env())
     if found := store.find_run(run_key):
         return enrol(store, registry, found)  # a kill may have come between publishing and registering
@@ -215,8 +220,8 @@ def judge(
     """
     gate = decide(report, config.gate)
     inputs = {"model": _name(model), "index": _name(index)}
-    settings = config.gate.model_dump()
-    run_key = stable_hash({"kind": "gates", "inputs": inputs, "config": settings, "report": report})
+    settings = GATE_KEY.settings(config.gate)
+    run_key = GATE_KEY(inputs=inputs, config=settings, report=report)
     found = store.find_run(run_key)
     if found is None:
         staging = store.staging(run_key)

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from cluster.core.config import PlinthConfig, TrainSection
 from cluster.core.errors import BadInputError, IncompatibleError
 from cluster.core.progress import Progress
-from cluster.core.records import Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.records import Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.governance import check_use
 from train_jobs import artefact
@@ -42,10 +43,16 @@ class Group(Protocol):
 # Of train.learning_rate. The examples are few and alike: at twice the rate or in eight passes a model learns them by
 # heart, and abstains on a fifth of what it could answer.
 FINETUNE_RATE, FINETUNE_PASSES = 0.25, 4
-_MODULES = ("loop", "model", "shape", "data", "losses", "schedule", "precision", "checkpoint", "splits", "artefact")
-_CODE = (*(f"train_jobs/{name}.py" for name in (*_MODULES, "launch")), "train_jobs/answering/prompt.py")
-_MODEL_FIELDS = {"hidden", "layers", "heads", "kv_heads", "mlp", "context_tokens"}
-_RUN_FIELDS = {"batch_tokens", "learning_rate", "precision", "seed", "steps"}
+_MODEL = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp", "train.context_tokens")
+_RUN = ("train.batch_tokens", "train.learning_rate", "train.precision", "train.seed", "train.steps")
+# How long, on how many workers and how carefully a run is made does not tell runs apart: what it rests on does. The
+# tokenizer and the examples are inputs.
+_OUTSIDE = (
+    *sections_but("train"), "train.min_documents", "train.vocab_size", "train.workers", "train.worker_cpus",
+    "train.minutes", "train.pretrain_share", "train.checkpoint_s", "train.examples",
+)  # fmt: skip
+PRETRAIN = RunKey("pretrain", (__name__,), inside=("train.name", "train.held_out", *_MODEL, *_RUN), outside=_OUTSIDE)
+FINETUNE = RunKey("finetune", (__name__,), inside=("train.name", *_RUN), outside=("train.held_out", *_MODEL, *_OUTSIDE))
 
 
 def pretrain(
@@ -70,10 +77,10 @@ def pretrain(
     check_documents(section, dataset)
     coder = tokenizers.load(store, tokenizer)
     shape = Shape.of(section, coder.get_vocab_size())
-    settings = section.model_dump(include=_MODEL_FIELDS | _RUN_FIELDS | {"held_out"})
+    settings = PRETRAIN.settings(section)
     inputs = {"dataset": _reference(dataset), "tokenizer": _reference(tokenizer)}
     name = f"{section.name}-base"
-    key = _run_key("pretrain", name, inputs, settings)
+    key = PRETRAIN(inputs=inputs, config=settings)
     if (found := _reused(store, key)) is not None:
         return found
 
@@ -115,10 +122,10 @@ def finetune(
         raise IncompatibleError(
             f"{_reference(base)} has {shape.vocab} embeddings and its tokenizer {coder.get_vocab_size()} tokens"
         )
-    settings = section.model_dump(include=_RUN_FIELDS)
+    settings = FINETUNE.settings(section)
     inputs = {"base": _reference(base), "examples": _reference(examples)}
     inputs |= {name: value for name, value in base.inputs.items() if name in ("dataset", "tokenizer")}
-    key = _run_key("finetune", section.name, inputs, settings)
+    key = FINETUNE(inputs=inputs, config=settings)
     if (found := _reused(store, key)) is not None:
         return found
 
@@ -207,12 +214,6 @@ def _reused(store: Store, key: str) -> Manifest | None:
 def _latest(store: Store, manifest: Manifest) -> Manifest:
     store.move_alias(KIND, manifest.name, ALIAS, manifest.version, why=f"run {manifest.run_key}")
     return manifest
-
-
-def _run_key(stage: Stage, name: str, inputs: dict[str, str], settings: dict[str, Any]) -> str:
-    return stable_hash(
-        {"stage": stage, "name": name, "inputs": inputs, "config": settings, "code": source_hash(*_CODE)}
-    )
 
 
 def _reference(manifest: Manifest) -> str:

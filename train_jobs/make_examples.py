@@ -26,8 +26,9 @@ from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
-from cluster.core.records import Document, Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.records import Document, Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 from data_jobs.dataset import read_documents
 from data_jobs.forget import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
@@ -50,11 +51,17 @@ HIDDEN = 3  # one in so many of a document's own questions is taken out of the i
 POINT_TOKENS = 8  # left free in the context for what the model writes
 MIN_PER_DOCUMENT = 2
 WORKER_CPUS = 0.9
-_CODE = (
-    "train_jobs/make_examples.py", "train_jobs/example_rows.py", "data_jobs/synthetic/writer.py",
-    "train_jobs/foreign_questions.py", "train_jobs/foreign_questions.txt", "train_jobs/splits.py",
-    "train_jobs/answering", "train_jobs/answering/support_model.json", "data_jobs/retrieval",
-    "data_jobs/sentences.py",
+_TRAIN = ("train.name", "train.examples", "train.held_out", "train.seed", "train.context_tokens", "train.min_documents")
+# Dataset, index and tokenizer are inputs; how the index is searched and what an answer is are settings.
+KEY = RunKey(
+    "examples", (__name__,),
+    inside=(*_TRAIN, "gate.questions", "gate.unanswerable", "answer.*", "retrieval.*"),
+    outside=(
+        *sections_but("train", "gate", "answer", "retrieval"), "gate.min_difference", "gate.min_abstained",
+        "gate.min_answered", "train.vocab_size", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
+        "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
+        "train.batch_tokens", "train.learning_rate", "train.precision", "train.checkpoint_s",
+    ),
 )  # fmt: skip
 
 
@@ -72,16 +79,13 @@ def make_examples(
         EnvironmentFaultError: storage full, or every worker died.
     """
     began = time.monotonic()
-    settings: dict[str, Any] = {
-        "train": config.train.model_dump(include={"examples", "held_out", "seed", "context_tokens", "min_documents"}),
-        "gate": config.gate.model_dump(include={"questions", "unanswerable"}),
-        "answer": config.answer.model_dump(), "retrieval": config.retrieval.model_dump(),
-    }  # fmt: skip
+    handed = {"train": config.train, "gate": config.gate, "answer": config.answer, "retrieval": config.retrieval}
+    settings: dict[str, Any] = {name: KEY.settings(section) for name, section in handed.items()}
     if forgotten := read_tombstones(store):
         settings["forgotten"] = forgotten.key
     inputs = {part: f"{m.name}@{m.version}" for part, m in
               (("dataset", dataset), ("index", index), ("tokenizer", tokenizer))}  # fmt: skip
-    run_key = stable_hash({"kind": KIND, "inputs": inputs, "config": settings, "code": source_hash(*_CODE)})
+    run_key = KEY(inputs=inputs, config=settings)
     if found := store.find_run(run_key):
         return found
     documents = read_documents(store, dataset)

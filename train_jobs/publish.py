@@ -23,15 +23,16 @@ from actors.registry import KIND, Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, UnsupportedError
 from cluster.core.progress import Progress
-from cluster.core.records import Manifest, stable_hash
-from cluster.core.storage import Store, source_hash, storage_errors
+from cluster.core.records import Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store, storage_errors
 from cluster.core.telemetry import log_event
 from data_jobs.receipts import inherited
 from train_jobs.card import build_card, render
 from train_jobs.model_folder import ModelFolder, inspect
 from train_jobs.plots import loss_curve
 
-CODE = ("train_jobs/publish.py", "train_jobs/card.py", "train_jobs/plots.py", "train_jobs/export")
+KEY = RunKey("publish", (__name__,), outside=sections_but())  # what it is handed says everything
 CHECKED_TOKENS = 64  # new tokens of each of the converter's eight prompts
 CHECKED_PARAMETERS = 300_000_000  # larger models are checked on fewer tokens: transformers needs minutes for them
 RESERVE_BYTES = 64 << 20
@@ -100,8 +101,7 @@ def enrol(store: Store, registry: Registrar, model: Manifest) -> Manifest:
 
 def _run_key(name: str, folder: Path, metadata: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    return stable_hash({"kind": KIND, "name": name, "files": files, "metadata": dict(metadata),
-                        "metrics": dict(metrics), "code": source_hash(*CODE)})  # fmt: skip
+    return KEY(name=name, files=files, metadata=dict(metadata), metrics=dict(metrics))
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import IncompatibleError
 from cluster.core.progress import Progress
-from cluster.core.records import Document, Manifest, stable_hash
-from cluster.core.storage import Store, source_hash
+from cluster.core.records import Document, Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.data import check_documents, document_text, read_documents
@@ -28,7 +29,16 @@ KIND = "tokenizers"
 ALIAS = "latest"
 FILES = ("tokenizer.json", "tokenizer_config.json")
 MAX_CHARS = 64_000_000  # BPE statistics do not get better with more; memory does get worse
-_CODE = ("train_jobs/tokenizer.py", "train_jobs/data.py", "train_jobs/splits.py", "train_jobs/answering/prompt.py")
+KEY = RunKey(
+    "tokenizer", (__name__,),
+    inside=("train.name", "train.vocab_size", "train.held_out", "train.context_tokens"),
+    outside=(
+        *sections_but("train"), "train.min_documents", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
+        "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
+        "train.batch_tokens", "train.learning_rate", "train.precision", "train.seed", "train.checkpoint_s",
+        "train.examples",
+    ),
+)  # fmt: skip
 
 
 def train_tokenizer(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progress) -> Manifest:
@@ -40,12 +50,9 @@ def train_tokenizer(config: PlinthConfig, store: Store, dataset: Manifest, progr
     """
     section = config.train
     check_documents(section, dataset)
-    settings = section.model_dump(include={"vocab_size", "held_out"})
+    settings = KEY.settings(section)
     inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
-    key = stable_hash(
-        {"stage": "tokenizer", "name": section.name, "inputs": inputs, "config": settings,
-         "special": SPECIAL_TOKENS, "code": source_hash(*_CODE)}
-    )  # fmt: skip
+    key = KEY(inputs=inputs, config=settings)
     manifest = store.find_run(key)
     if manifest is None:
         progress.stage("train tokenizer")

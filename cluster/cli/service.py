@@ -16,10 +16,10 @@ from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home, write_private
-from cluster.core.storage import Store, source_hash
+from cluster.core.storage import Store
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
-from serve_apps import SERVED_CODE
+from serve_apps import served_code
 from serve_apps.config_file import model_tiers
 
 READY_TIMEOUT_S = 120.0
@@ -46,7 +46,7 @@ def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages)
     with stages.run("deploy the service"):
         models = model_tiers(config, Store(home.store_uri))
         settings = config.model_dump(exclude={"cluster", "data", "train", "gate"})
-        wanted = json.dumps({**settings, "models": models, "code": source_hash(*SERVED_CODE)})
+        wanted = json.dumps({**settings, "models": models, "code": served_code()})
         deployed = home.run / "deployed.json"
         last = json.loads(deployed.read_text()) if deployed.exists() else {}
         if last == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):

@@ -31,6 +31,7 @@ from typing import Any
 
 import fsspec
 
+from cluster.core.code import code_commit
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, PlinthError, UsageError
 from cluster.core.records import FileEntry, Manifest
 
@@ -368,27 +369,3 @@ def sync_folder(path: str) -> None:
 
 def utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def code_commit() -> str:
-    """Commit of the checkout this code runs from, read from .git without running git; empty outside a checkout."""
-    git = Path(__file__).resolve().parents[2] / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        return (git / head[5:]).read_text().strip()[:12] if head.startswith("ref: ") else head[:12]
-    except OSError:
-        return ""
-
-
-def source_hash(*modules: str) -> str:
-    """Hash of source files given as paths below the project root: part of a run_key, so new code reruns its stage."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for module in sorted(modules):
-        path = root / module
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-__all__ = ["MANIFEST", "Store", "check_name", "code_commit", "source_hash", "storage_errors", "utc_now"]
