@@ -35,12 +35,12 @@ from data_jobs import packs, report
 from data_jobs.blocks import Block
 from data_jobs.decontaminate import pinned
 from data_jobs.forget import Tombstones, read_tombstones
-from data_jobs.sources import pydocs
-from data_jobs.sources.asked import with_questions
 from data_jobs.sources.catalogue import Source, governed
 from data_jobs.sources.files import FileItem
 from data_jobs.sources.landing import open_source
-from data_jobs.sources.symbols import ModuleScan
+from data_jobs.sources.pydocs import library as pydocs
+from data_jobs.sources.pydocs.asked import with_questions
+from data_jobs.sources.pydocs.symbols import ModuleScan
 
 KIND = "datasets"
 ALIAS = "latest"

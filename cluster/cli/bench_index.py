@@ -48,9 +48,9 @@ def index(args: argparse.Namespace) -> int:
 
 
 def _texts(data: str | None) -> list[str]:
-    from data_jobs.extract import read_records
     from data_jobs.sources.files import list_files
-    from data_jobs.sources.pydocs import read_pydocs
+    from data_jobs.sources.pydocs.library import read_pydocs
+    from data_jobs.sources.records import read_records
 
     if data is None:
         return [document.text for document in read_pydocs()]

@@ -40,9 +40,9 @@ def files_behind(*modules: str, within: tuple[str, ...] = RESULTS, root: Path = 
     Raises:
         ValueError: a name that is no module of the project.
     """
-    queue = [path for name in modules for path in _files(name, root)]
-    if missing := [name for name in modules if not _files(name, root)]:
+    if missing := [name for name in modules if not _is_module(name, root)]:
         raise ValueError(f"no module of this project: {', '.join(missing)}")
+    queue = [path for name in modules for path in _files(name, root)]
     seen: set[str] = set()
     data: set[str] = set()
     while queue:
@@ -107,6 +107,11 @@ def _files(name: str, root: Path) -> list[str]:
         base = "/".join(parts[:end])
         found += [path for path in (f"{base}.py", f"{base}/__init__.py") if (root / path).is_file()]
     return found
+
+
+def _is_module(name: str, root: Path) -> bool:
+    base = root / name.replace(".", "/")
+    return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
 
 
 def code_commit() -> str:

@@ -1,4 +1,4 @@
-"""Questions people ask about the standard library, shipped as data: ``pydocs_questions/*.tsv``, ``name<TAB>question``.
+"""Questions people ask about the standard library, shipped as data: ``questions/*.tsv``, ``name<TAB>question``.
 
 Written for the names that are asked for most, from knowledge of how people use Python, without sight of any
 question that the project is measured on. A name may be any public name of the thing.
@@ -14,7 +14,7 @@ from pathlib import Path
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
 
-FOLDER = Path(__file__).with_name("pydocs_questions")
+FOLDER = Path(__file__).with_name("questions")
 
 
 def shipped_questions(folder: Path = FOLDER) -> Iterator[tuple[str, str]]:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Quarantined, stable_hash
-from data_jobs.sources import cmodules
-from data_jobs.sources.asked import questions_version, with_questions
-from data_jobs.sources.linker import Linker, ModuleRef, Thing, is_public
-from data_jobs.sources.pysource import scan_python
-from data_jobs.sources.symbols import Link, ModuleScan, Symbol
-from data_jobs.sources.usage import count_uses
+from data_jobs.sources.pydocs import cmodules
+from data_jobs.sources.pydocs.asked import questions_version, with_questions
+from data_jobs.sources.pydocs.linker import Linker, ModuleRef, Thing, is_public
+from data_jobs.sources.pydocs.pysource import scan_python
+from data_jobs.sources.pydocs.symbols import Link, ModuleScan, Symbol
+from data_jobs.sources.pydocs.usage import count_uses
 
 SOURCE_NAME = "pydocs"
 # Not part of the library people use: tests, demos, easter eggs, vendored or frozen things, tools kept for themselves.

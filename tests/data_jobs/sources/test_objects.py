@@ -12,14 +12,14 @@ from moto.server import ThreadedMotoServer
 
 from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PolicyRefusedError
-from data_jobs.extract import Limits, read_records
 from data_jobs.sources.catalogue import Source
 from data_jobs.sources.fetch import allowing
 from data_jobs.sources.landing import KEPT, Opened, open_source
 from data_jobs.sources.objects import ObjectLimits, land_objects
+from data_jobs.sources.records import Limits, read_records
 from tests.data_jobs.extractors import made
-from tests.data_jobs.sources_https import https_server
-from tests.data_jobs.test_fetch import send
+from tests.data_jobs.sources.https_server import https_server
+from tests.data_jobs.sources.test_fetch import send
 
 pytestmark = pytest.mark.process
 BUCKET = "corpus"

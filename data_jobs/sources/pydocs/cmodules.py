@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_jobs.sources.symbols import Binding, Link, ModuleScan, Symbol, clean
+from data_jobs.sources.pydocs.symbols import Binding, Link, ModuleScan, Symbol, clean
 
 _ALLOWED_NAMES = """
     _abc _ast _asyncio _bisect _blake2 _bz2 _codecs _collections _contextvars _crypt _csv _ctypes _curses

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from cluster.core.records import Document
-from data_jobs.sources import cmodules, pydocs
-from data_jobs.sources.asked import shipped_questions
-from data_jobs.sources.linker import Linker
-from data_jobs.sources.pysource import scan_python
-from data_jobs.sources.symbols import ModuleScan, Symbol
+from data_jobs.sources.pydocs import cmodules
+from data_jobs.sources.pydocs import library as pydocs
+from data_jobs.sources.pydocs.asked import shipped_questions
+from data_jobs.sources.pydocs.linker import Linker
+from data_jobs.sources.pydocs.pysource import scan_python
+from data_jobs.sources.pydocs.symbols import ModuleScan, Symbol
 
-SUITE = Path(__file__).parents[2] / "train_jobs/evaluation/suites/stdlib.jsonl"
+SUITE = Path(__file__).parents[4] / "train_jobs/evaluation/suites/stdlib.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +216,7 @@ def test_unknown_conditions_count_both_branches(tmp_path: Path) -> None:
 def test_signatures_drop_self_and_annotations() -> None:
     node = ast.parse("def f(self, a: int, /, b=1, *args, c: str = 'x', **kw): ...").body[0]
     assert isinstance(node, ast.FunctionDef)
-    from data_jobs.sources.pysource import signature
+    from data_jobs.sources.pydocs.pysource import signature
 
     assert signature(node.args, bound=True) == "(a, /, b=1, *args, c='x', **kw)"
 

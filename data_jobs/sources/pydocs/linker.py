@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data_jobs.sources.cmodules import live_bindings
-from data_jobs.sources.symbols import Instance, Link, ModuleScan, Symbol
+from data_jobs.sources.pydocs.cmodules import live_bindings
+from data_jobs.sources.pydocs.symbols import Instance, Link, ModuleScan, Symbol
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, PolicyRefusedError
 from data_jobs.sources.fetch import FetchLimits, allowing, check_url, fetch, not_public
-from tests.data_jobs.sources_https import https_server, listener
+from tests.data_jobs.sources.https_server import https_server, listener
 
 pytestmark = pytest.mark.process
 LOOPBACK = [

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_jobs.sources.symbols import Export, Instance, Link, ModuleScan, Symbol, clean
-from data_jobs.sources.usage import used_names
+from data_jobs.sources.pydocs.symbols import Export, Instance, Link, ModuleScan, Symbol, clean
+from data_jobs.sources.pydocs.usage import used_names
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _UNKNOWN = object()
