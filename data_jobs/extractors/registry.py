@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterator
 
 from cluster.core.records import Document, Quarantined
+from data_jobs.extractors.archives import ArchiveExtractor
 from data_jobs.extractors.columns import ParquetExtractor
 from data_jobs.extractors.docx import DocxExtractor
 from data_jobs.extractors.html import HtmlExtractor
@@ -17,7 +18,6 @@ from data_jobs.extractors.protocol import Extractor, Item, Limits, UnreadableFil
 from data_jobs.extractors.table import TableExtractor
 from data_jobs.extractors.text import TextExtractor
 from data_jobs.extractors.warc import WarcExtractor
-from data_jobs.sources.archives import ArchiveExtractor
 
 
 def extractor_for(path: str) -> Extractor | None:

@@ -21,9 +21,9 @@ from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Quarantined, stable_hash
 from cluster.core.storage import storage_errors
+from data_jobs.extractors.archives import check_entry_name
 from data_jobs.extractors.protocol import UnreadableFileError
 from data_jobs.extractors.registry import EXTRACTORS, SUFFIXES, extractor_for
-from data_jobs.sources.archives import check_entry_name
 from data_jobs.sources.catalogue import Source, matches, split_glob
 from data_jobs.sources.fetch import AddressPolicy, FetchLimits, allowing, fetch
 from data_jobs.sources.files import FileItem, check_folder, list_files

@@ -14,9 +14,9 @@ from typing import Any
 
 from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.records import Quarantined
+from data_jobs.extractors.archives import check_entry_name
 from data_jobs.extractors.protocol import UnreadableFileError, printable
 from data_jobs.extractors.registry import extractor_for
-from data_jobs.sources.archives import check_entry_name
 
 SCHEMES = {"s3": "the extra `aws`", "gs": "the package gcsfs", "hf": "the package huggingface_hub"}
 _CLIENTS = ("aiohttp", "botocore", "gcsfs", "google", "httpx", "huggingface_hub", "requests", "urllib3")
