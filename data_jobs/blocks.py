@@ -36,9 +36,9 @@ from data_jobs.decontaminate import evaluation_sets
 from data_jobs.dedup import Duplicate, Fingerprint, deduplicate
 from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.parquet import parquet_bytes, read_table, table_bytes
-from data_jobs.questions import clean_questions
 from data_jobs.sources.files import FileItem
 from data_jobs.sources.records import limits_of, read_records
+from data_jobs.text.questions import clean_questions
 
 # Blocks grow with the corpus up to this size, then there are more of them: a worker's memory stays the same.
 BLOCK_BYTES = 4 << 20

@@ -15,13 +15,13 @@ from data_jobs.decontaminate import REASON as CONTAMINATED
 from data_jobs.decontaminate import EvaluationSets
 from data_jobs.dedup import fingerprint
 from data_jobs.forget import Tombstones, text_sha256
-from data_jobs.language import UNDETERMINED, detect
 from data_jobs.packs import Outcome
 from data_jobs.pii import NameFinder, redact
 from data_jobs.quality import count_words, judge
-from data_jobs.questions import clean_questions
 from data_jobs.sources.records import clean_title
 from data_jobs.text import normalise
+from data_jobs.text.language import UNDETERMINED, detect
+from data_jobs.text.questions import clean_questions
 
 FORGOTTEN = "forgotten"
 

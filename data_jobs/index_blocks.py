@@ -16,11 +16,11 @@ import numpy as np
 
 from cluster.core.config import IndexSection
 from cluster.core.records import Chunk, Document
-from data_jobs.chunks import chunk, embedded_text
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE, KnownVectors, Unit
-from data_jobs.sentences import sentences
+from data_jobs.text.chunks import chunk, embedded_text
+from data_jobs.text.sentences import sentences
 
 UNIT_COLUMNS = 4
 MAX_ENCLOSING = 2

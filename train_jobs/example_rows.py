@@ -15,8 +15,8 @@ from typing import Any
 from cluster.core.config import AnswerSection
 from cluster.core.records import Answer, Document
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from data_jobs.sentences import sentences
 from data_jobs.synthetic.writer import Asked
+from data_jobs.text.sentences import sentences
 from train_jobs.answering.abstention import support
 from train_jobs.answering.prompt import QUESTION, Prompt, completion, lay_out
 from train_jobs.answering.quote import answer

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cluster.core.errors import BadInputError
 from data_jobs.dedup import jaccard, shingles
-from data_jobs.sentences import sentences
+from data_jobs.text.sentences import sentences
 
 # Of a folder with many sets, those of prose; a folder without any of them is read whole.
 PROSE = ("pretrain_docs_otel", "pretrain_docs_rustbook", "pretrain_novels", "ret_scifact")

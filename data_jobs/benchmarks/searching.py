@@ -23,7 +23,7 @@ from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.segments import CHUNK, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
-from data_jobs.sentences import sentences
+from data_jobs.text.sentences import sentences
 
 SEED = 7
 SENTENCES_PER_CHUNK = 4

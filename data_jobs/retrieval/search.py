@@ -10,7 +10,6 @@ import numpy as np
 
 from cluster.core.config import RetrievalSection
 from cluster.core.records import Chunk, Passage
-from data_jobs.chunks import embedded_text
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
@@ -23,6 +22,7 @@ from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus
+from data_jobs.text.chunks import embedded_text
 
 FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0), Field("questions", 1.0, 0.4))
 BACKGROUND_ROWS = 2048

@@ -24,9 +24,9 @@ import numpy as np
 
 from cluster.core.errors import IncompatibleError, IntegrityError
 from cluster.core.records import Chunk
-from data_jobs.chunks import embedded_text
 from data_jobs.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
+from data_jobs.text.chunks import embedded_text
 
 FORMAT = 4
 CHUNK, SENTENCE, QUESTION = 0, 1, 2

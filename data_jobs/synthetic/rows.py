@@ -19,10 +19,10 @@ from typing import Any
 
 from cluster.core.errors import PolicyRefusedError
 from cluster.core.records import Chunk, Document, stable_hash
-from data_jobs.chunks import chunk
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.synthetic.paraphrase import faithful, paraphrases
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, good_sentences
+from data_jobs.text.chunks import chunk
 
 TAG = "synthetic"
 QUESTION, PARAPHRASE = "question", "paraphrase"

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cluster.core.records import CODE_KINDS, Document
-from data_jobs.chunks import readable_name
 from data_jobs.retrieval.analysis import STOPWORDS, stem
 from data_jobs.retrieval.synonyms import thesaurus_lines
 from data_jobs.retrieval.wording import is_stop_word, text_stems
-from data_jobs.sentences import sentences, unreadable
+from data_jobs.text.chunks import readable_name
+from data_jobs.text.sentences import sentences, unreadable
 
 MANNERS = ("own", "how", "what", "keywords", "title")
 UNREADABLE = 0.2  # as the quote tier: a sentence with at least this penalty is not quoted as a summary

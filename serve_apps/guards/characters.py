@@ -1,7 +1,7 @@
 """Characters a reader cannot see: what carries hidden instructions, reorders text, or splits a word a filter looks for.
 
 They are removed, not refused: what the reader sees is then exactly what is searched, answered and checked. The rules
-are the corpus's own (``data_jobs.text``), which keep what scripts and emoji need.
+are the corpus's own (``data_jobs.text.normalise``), which keep what scripts and emoji need.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from data_jobs.text import strip_invisible
+from data_jobs.text.normalise import strip_invisible
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]")

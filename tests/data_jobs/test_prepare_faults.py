@@ -40,7 +40,7 @@ import resource, sys
 from pathlib import Path
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.storage import Store
-from data_jobs.language import detect
+from data_jobs.text.language import detect
 from tests.data_jobs.test_incremental import prepared
 detect("The language model unpacks itself into a file before the disk is full.")
 root, store = Path(sys.argv[1]), Store(sys.argv[2])

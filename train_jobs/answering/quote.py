@@ -14,7 +14,7 @@ from cluster.core.config import AnswerSection
 from cluster.core.records import Answer, Citation, Passage
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
-from data_jobs.sentences import unreadable
+from data_jobs.text.sentences import unreadable
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, cite, quotation

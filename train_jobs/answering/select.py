@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cluster.core.records import CODE_KINDS, Passage
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from data_jobs.sentences import unreadable
+from data_jobs.text.sentences import unreadable
 from train_jobs.answering.terms import name_stems, question_terms
 
 _ASKS_WHAT = re.compile(

@@ -21,7 +21,6 @@ import numpy as np
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.records import Chunk, Document
-from data_jobs.chunks import embedded_text
 from data_jobs.index_blocks import cut, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
@@ -29,6 +28,7 @@ from data_jobs.retrieval.rerank import load_reranker
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.segments import CHUNK
 from data_jobs.retrieval.snapshot import Snapshot
+from data_jobs.text.chunks import embedded_text
 from train_jobs.evaluation.local_index import RememberingEmbedder
 
 SYSTEMS = ("bm25", "dense", "fused")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cluster.core.records import Passage
 from data_jobs.retrieval.features import FEATURES
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from data_jobs.sentences import sentences
+from data_jobs.text.sentences import sentences
 
 STRONG = {
     "top_dense": 0.75,

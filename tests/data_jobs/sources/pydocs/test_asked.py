@@ -18,10 +18,10 @@ from cluster.core.records import Document
 from cluster.core.storage import Store
 from data_jobs.blocks import DOCUMENT_SCHEMA, Block, clean_block, find_duplicates, finish_block
 from data_jobs.dataset import read_documents
-from data_jobs.questions import MAX_CHARS, MAX_QUESTIONS, clean_questions
 from data_jobs.sources.files import list_files
 from data_jobs.sources.pydocs import library as pydocs
 from data_jobs.sources.pydocs.asked import shipped_questions, with_questions
+from data_jobs.text.questions import MAX_CHARS, MAX_QUESTIONS, clean_questions
 
 TEXT = (
     "Copies every file and folder below one place to another, with permissions and times, and says where it put them."

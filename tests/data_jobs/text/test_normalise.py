@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_jobs.text import has_invisible, normalise, strip_invisible
+from data_jobs.text.normalise import has_invisible, normalise, strip_invisible
 
 CODE = "def f(x):\n\tif x:\n        return 'it’s “ok” & ﬁne'\n\n\n    # ↑ two blank lines\n"
 

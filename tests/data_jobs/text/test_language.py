@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_jobs.language import detect, known_languages
+from data_jobs.text.language import detect, known_languages
 
 # The codes of the data set that mean one of ours: a macrolanguage, or its individual language.
 SAME = {"als": "sq", "nb": "no"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import log1p
 
 from cluster.core.records import Chunk, Document
-from data_jobs.sentences import Span, sentences, trimmed
+from data_jobs.text.sentences import Span, sentences, trimmed
 
 MIN_TEXT_TOKENS = 16
 MAX_HEADINGS = 3

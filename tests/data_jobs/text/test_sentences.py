@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_jobs.sentences import sentences
+from data_jobs.text.sentences import sentences
 
 
 def split(text: str) -> list[str]:

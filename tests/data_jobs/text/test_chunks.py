@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core.records import Chunk, Document
-from data_jobs.chunks import chunk, embedded_text, prior, readable_name
+from data_jobs.text.chunks import chunk, embedded_text, prior, readable_name
 
 
 def count_tokens(text: str) -> int:

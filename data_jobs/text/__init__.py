@@ -1,0 +1,1 @@
+"""Text as such: normalising it, its language, sentences, chunks, questions. No Ray."""
