@@ -32,8 +32,8 @@ from cluster.core.storage import Store, storage_errors
 from data_jobs import packs
 from data_jobs.clean import FORGOTTEN, clean_records, is_forgotten
 from data_jobs.contracts import CLEAN_SCHEMA, CLEANED, DOCUMENT_SCHEMA, DOCUMENTS, DROPPED_SCHEMA, QUARANTINE_SCHEMA
-from data_jobs.decontaminate import evaluation_sets
-from data_jobs.dedup import Duplicate, Fingerprint, deduplicate
+from data_jobs.filters.decontaminate import evaluation_sets
+from data_jobs.filters.dedup import Duplicate, Fingerprint, deduplicate
 from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.parquet import parquet_bytes, read_table, table_bytes
 from data_jobs.sources.files import FileItem

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from data_jobs.dedup import PERMUTATIONS
+from data_jobs.filters.dedup import PERMUTATIONS
 from data_jobs.validation import SENSITIVITIES, Contract, not_null, of_size, one_of, present, printable, sha256, span
 
 DOCUMENT_SCHEMA = pa.schema(

@@ -33,7 +33,7 @@ from cluster.core.telemetry import log_event
 from data_jobs import blocks as work
 from data_jobs import packs, report
 from data_jobs.blocks import Block
-from data_jobs.decontaminate import pinned
+from data_jobs.filters.decontaminate import pinned
 from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.sources.catalogue import Source, governed
 from data_jobs.sources.files import FileItem

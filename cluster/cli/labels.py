@@ -12,7 +12,7 @@ from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from data_jobs.labels import LabelReport
+    from data_jobs.filters.labels import LabelReport
 
 CUTS = (10, 50, 100, 200, 500, 1000)
 
@@ -38,7 +38,7 @@ def register(group: Commands) -> None:
 
 
 def check(args: argparse.Namespace) -> int:
-    from data_jobs.labels import check_labels, flip_labels, read_labelled, score
+    from data_jobs.filters.labels import check_labels, flip_labels, read_labelled, score
 
     if args.top < 0 or args.folds < 2 or not 0 <= args.flip < 1:
         raise UsageError("--top must be 0 or more, --folds 2 or more, --flip from 0 up to 1")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.core.errors import BadInputError
-from data_jobs.dedup import jaccard, shingles
+from data_jobs.filters.dedup import jaccard, shingles
 from data_jobs.text.sentences import sentences
 
 # Of a folder with many sets, those of prose; a folder without any of them is read whole.

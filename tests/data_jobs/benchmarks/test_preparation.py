@@ -16,7 +16,7 @@ from cluster.cli.main import main
 from cluster.core.errors import BadInputError
 from data_jobs.benchmarks.corpus import LOWEST, Corpus, build, endless_documents, recall
 from data_jobs.benchmarks.peak_memory import PeakMemory, descendants, peak_mib
-from data_jobs.dedup import jaccard, shingles
+from data_jobs.filters.dedup import jaccard, shingles
 
 PLAIN = ["the", "and", "of", "to", "that", "with"]  # Gopher wants some of them
 WORDS = [f"w{number:03d}{'aeiou'[number % 5]}" for number in range(400)] + 20 * PLAIN

@@ -12,7 +12,7 @@ import pytest
 from cluster.cli.main import main
 from cluster.core.errors import BadInputError
 from cluster.core.progress import Silent
-from data_jobs.labels import (
+from data_jobs.filters.labels import (
     LabelledRow,
     check_labels,
     confident_joint,

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core.records import Document
-from data_jobs.dedup import Duplicate, bands, deduplicate, fingerprint, jaccard, shingles
+from data_jobs.filters.dedup import Duplicate, bands, deduplicate, fingerprint, jaccard, shingles
 from tests.conftest import needs
 
-VERSIONS = Path(__file__).parents[2].parent / "shared/data/dup_doc_versions"
+VERSIONS = Path(__file__).parents[3].parent / "shared/data/dup_doc_versions"
 LONG = " ".join(f"word{i}" for i in range(80))
 DOC = "Return a shallow copy of the mapping with every key and value as they are in it at the time of the call."
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from data_jobs.quality import REASONS, count_words, judge
+from data_jobs.filters.quality import REASONS, count_words, judge
 from data_jobs.text import normalise
 from tests.conftest import needs
 
-DATA = Path(__file__).parents[2].parent / "shared/data"
+DATA = Path(__file__).parents[3].parent / "shared/data"
 RANDOM = random.Random(7)
 BAD = {
     "empty": " \n ",

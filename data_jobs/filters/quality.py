@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from data_jobs.web_quality import web_reason
+from data_jobs.filters.web_quality import web_reason
 
 Profile = Literal["documentation", "web"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_jobs.quality import judge
-from data_jobs.web_quality import RULES, Page, web_reason
+from data_jobs.filters.quality import judge
+from data_jobs.filters.web_quality import RULES, Page, web_reason
 
 GOOD = """The old harbour of the town was built in the twelfth century, and most of its walls still stand today.
 Merchants who came from the north brought salt, wool and amber, which they sold to the people of the valley.

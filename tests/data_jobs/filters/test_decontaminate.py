@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
 from cluster.core.storage import Store
-from data_jobs.decontaminate import NGRAM, EvaluationSets, evaluation_sets, pinned
+from data_jobs.filters.decontaminate import NGRAM, EvaluationSets, evaluation_sets, pinned
 
 LONG = "Which of the seven bridges over the river was closed to all traffic after the great flood of that spring?"
 SHORT = "What is the capital of France?"

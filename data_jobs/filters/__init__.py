@@ -1,0 +1,1 @@
+"""Which documents stay: quality, duplicates, evaluation sets kept out, wrong labels. Pure rules with reasons."""
