@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from data_jobs.pii import MAX_ENTITY_CHARS, TYPES, find, redact
 from tests.conftest import needs
 
-SYNTH = Path(__file__).parents[2].parent / "shared/data/pii_presidio_synth/synth_v2.jsonl"
+SYNTH = Path(__file__).parents[3].parent / "shared/data/pii_presidio_synth/synth_v2.jsonl"
 GOLD = {
     "PHONE_NUMBER": "PHONE", "CREDIT_CARD": "CARD", "US_SSN": "SSN", "IBAN_CODE": "IBAN", "IP_ADDRESS": "IP",
     "EMAIL_ADDRESS": "EMAIL", "US_DRIVER_LICENSE": "NATIONAL_ID", "STREET_ADDRESS": "ADDRESS",
