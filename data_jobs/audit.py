@@ -12,8 +12,8 @@ from typing import Any
 
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from data_jobs.corpus.report import DROPPED, QUARANTINE
 from data_jobs.lineage import document_rows, read_columns
-from data_jobs.report import DROPPED, QUARANTINE
 
 UNKNOWN = "unknown"
 PREVIEW_CHARS = 200

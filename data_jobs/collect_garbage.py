@@ -21,7 +21,7 @@ from typing import Any
 
 from cluster.core.records import Manifest
 from cluster.core.storage import MANIFEST, Store
-from data_jobs import packs
+from data_jobs.corpus import packs
 from data_jobs.lineage import Catalogue, of_kind, references
 from data_jobs.receipts import RECEIPTS
 

@@ -100,7 +100,7 @@ def run_synth(args: argparse.Namespace, progress: Progress) -> Manifest:
 
 def run_tokens(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Tokenise a dataset on the running cluster."""
-    from data_jobs.tokens import find_encoder
+    from data_jobs.corpus.tokens import find_encoder
 
     home = Home.from_env()
     store = Store(home.store_uri)

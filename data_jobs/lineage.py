@@ -16,7 +16,7 @@ from typing import Any
 from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.records import Manifest
 from cluster.core.storage import MANIFEST, Store
-from data_jobs.parquet import read_table
+from data_jobs.corpus.parquet import read_table
 
 # In the order in which a bare NAME or NAME@ALIAS is looked for; the alias a bare NAME stands for, first found first.
 KINDS = ("models", "indexes", "datasets", "checkpoints", "examples", "tokenizers", "gates")

@@ -30,9 +30,9 @@ from cluster.core.records import Document, Manifest, Quarantined, stable_hash
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store, check_name
 from cluster.core.telemetry import log_event
-from data_jobs import blocks as work
-from data_jobs import packs, report
-from data_jobs.blocks import Block
+from data_jobs.corpus import blocks as work
+from data_jobs.corpus import packs, report
+from data_jobs.corpus.blocks import Block
 from data_jobs.filters.decontaminate import pinned
 from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.sources.catalogue import Source, governed
@@ -59,7 +59,9 @@ _SOURCE = (
 )  # fmt: skip
 _WHOLE = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")  # say nothing about one record
 KEY = RunKey("prepare", (__name__,), inside=(*_CLEANING, *_WHOLE), outside=(*_SOURCE, *sections_but("data")))
-CLEAN_KEY = RunKey("clean", ("data_jobs.blocks",), inside=_CLEANING, outside=(*_SOURCE, *_WHOLE, *sections_but("data")))
+CLEAN_KEY = RunKey(
+    "clean", ("data_jobs.corpus.blocks",), inside=_CLEANING, outside=(*_SOURCE, *_WHOLE, *sections_but("data"))
+)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def compact(store: Store, index: Manifest) -> Manifest:
 
 def indexed_documents(store: Store, index: Manifest) -> dict[str, int]:
     """The documents that a version finds, and how many chunks each has."""
-    from data_jobs.parquet import read_table
+    from data_jobs.corpus.parquet import read_table
 
     folder = _folder(store, index)
     found: dict[str, int] = {}
@@ -265,7 +265,7 @@ def _counts(
     refs: Sequence[SegmentRef], gone: dict[str, set[str]], folder: Path | None, block: Block, added: SegmentRef | None
 ) -> dict[str, Any]:
     """Documents and chunks that are found."""
-    from data_jobs.parquet import read_table
+    from data_jobs.corpus.parquet import read_table
 
     chunks = len(block.chunks) if added else 0
     documents = added.documents if added else 0

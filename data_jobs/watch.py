@@ -24,7 +24,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
-from data_jobs.clean import clean_records
+from data_jobs.corpus.clean import clean_records
 from data_jobs.filters.decontaminate import evaluation_sets, pinned
 from data_jobs.forget import Tombstones, read_tombstones
 from data_jobs.retrieval.embedder import Embedder

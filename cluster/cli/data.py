@@ -49,7 +49,7 @@ def print_dataset(dataset: Manifest) -> None:
 
 def report(args: argparse.Namespace) -> int:
     from data_jobs.commands import find_dataset
-    from data_jobs.report import load_report
+    from data_jobs.corpus.report import load_report
 
     store = Store(Home.from_env().store_uri)
     dataset = find_dataset(store, args.dataset)

@@ -81,7 +81,7 @@ def _aliases(store: Store, index_name: str) -> dict[str, tuple[str, ...]]:
     if not dataset:
         return {}  # made from a watched folder: files have no other names
     name, _, dataset_version = dataset.partition("@")
-    from data_jobs.dataset import read_documents
+    from data_jobs.corpus.dataset import read_documents
 
     documents = read_documents(store, store.manifest("datasets", name, dataset_version))
     return {document.id: document.aliases for document in documents}

@@ -163,7 +163,7 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
     """Ours for the standard library; for other corpora two from its titles and one it cannot answer."""
     if config.data.source == "pydocs":
         return QUESTIONS
-    from data_jobs.parquet import read_table
+    from data_jobs.corpus.parquet import read_table
 
     files = [f.path for f in dataset.files if f.path.startswith("documents-")]
     titles: list[str] = []

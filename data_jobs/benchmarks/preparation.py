@@ -26,7 +26,7 @@ from cluster.core.storage import Store
 from data_jobs.benchmarks import beside_datatrove
 from data_jobs.benchmarks.corpus import LOWEST, Corpus, build, recall
 from data_jobs.benchmarks.peak_memory import PeakMemory
-from data_jobs.tokens import FILE, Encoder, find_encoder
+from data_jobs.corpus.tokens import FILE, Encoder, find_encoder
 
 SMALLER = 10  # memory is compared with a corpus of one part in so many
 FILE_MB = 1  # of every file, whatever the size of the corpus: what is compared is more files, not larger ones
@@ -247,7 +247,7 @@ def _prepare(
 
 def _kept(store: Store, dataset: Any) -> list[str]:
     """The corpus's own ids of the documents that are left (ours are ``file#id``)."""
-    from data_jobs.parquet import read_table
+    from data_jobs.corpus.parquet import read_table
 
     folder = store.artefact(dataset)
     names = [f.path for f in dataset.files if f.path.startswith("documents-")]

@@ -24,7 +24,7 @@ import numpy as np
 
 from cluster.core.errors import IncompatibleError, IntegrityError
 from cluster.core.records import Chunk
-from data_jobs.parquet import read_table
+from data_jobs.corpus.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 from data_jobs.text.chunks import embedded_text
 

@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from cluster.core.records import Document
 from cluster.core.storage import Store
-from data_jobs.dataset import remembered
-from data_jobs.parquet import parquet_bytes, read_table
+from data_jobs.corpus.dataset import remembered
+from data_jobs.corpus.parquet import parquet_bytes, read_table
 from data_jobs.synthetic.rows import Candidate, Settings, answer_key, key_of, make, survey
 
 _NUMBERS = ("start", "end", "passage_start", "passage_end", "seed")

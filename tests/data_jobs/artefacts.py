@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from cluster.core.records import Document, Dropped, Manifest
 from cluster.core.storage import Store
-from data_jobs.blocks import DOCUMENT_SCHEMA, DROPPED_SCHEMA
-from data_jobs.parquet import parquet_bytes
+from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, DROPPED_SCHEMA
+from data_jobs.corpus.parquet import parquet_bytes
 
 
 def document(name: str, text: str = "", source_name: str = "notes", **more: object) -> Document:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster.core.storage import Store
-from data_jobs import packs
-from tests.data_jobs.test_incremental import KEY, prepared, sentence, write
+from data_jobs.corpus import packs
+from tests.data_jobs.corpus.test_incremental import KEY, prepared, sentence, write
 
 pytestmark = pytest.mark.process
 BLOCKS, FILES = 4, 22
@@ -21,7 +21,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from cluster.core.storage import Store
-from tests.data_jobs.test_incremental import prepared
+from tests.data_jobs.corpus.test_incremental import prepared
 root, store, number, when = Path(sys.argv[1]), Store(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 real, seen = os.replace, [0]
 def replace(*given):
@@ -41,7 +41,7 @@ from pathlib import Path
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.storage import Store
 from data_jobs.text.language import detect
-from tests.data_jobs.test_incremental import prepared
+from tests.data_jobs.corpus.test_incremental import prepared
 detect("The language model unpacks itself into a file before the disk is full.")
 root, store = Path(sys.argv[1]), Store(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))

@@ -12,9 +12,10 @@ from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.home import Home
 from cluster.core.records import Dropped
 from cluster.core.storage import Store
-from data_jobs import packs, receipts
-from data_jobs.contracts import CLEANED
-from data_jobs.dataset import read_documents
+from data_jobs import receipts
+from data_jobs.corpus import packs
+from data_jobs.corpus.contracts import CLEANED
+from data_jobs.corpus.dataset import read_documents
 from data_jobs.forget import Where, read_tombstones
 from data_jobs.receipts import Request
 from tests.actors.models import publish

@@ -14,7 +14,7 @@ import pytest
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
-from data_jobs.blocks import DOCUMENT_SCHEMA, parquet_bytes
+from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, parquet_bytes
 from train_jobs.example_rows import KINDS
 from train_jobs.splits import is_held_out
 

@@ -24,7 +24,7 @@ from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from cluster.processes import free_ports
-from data_jobs.report import check_balance, load_report
+from data_jobs.corpus.report import check_balance, load_report
 from tests.live.conftest import eventually
 
 pytestmark = pytest.mark.live

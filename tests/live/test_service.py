@@ -17,7 +17,7 @@ import pytest
 from cluster.core.home import Home
 from cluster.core.storage import Store
 from cluster.processes import listeners
-from data_jobs.parquet import read_table
+from data_jobs.corpus.parquet import read_table
 from tests.live.conftest import PAGES, Service, eventually, write_pages
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]

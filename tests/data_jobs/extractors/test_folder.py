@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from cluster.core.config import DataSection
 from cluster.core.storage import Store
-from data_jobs.blocks import Block, clean_block, find_duplicates, finish_block
-from data_jobs.report import check_balance, ledger
+from data_jobs.corpus.blocks import Block, clean_block, find_duplicates, finish_block
+from data_jobs.corpus.report import check_balance, ledger
 from data_jobs.sources.catalogue import governed
 from data_jobs.sources.landing import open_source
 from tests.data_jobs.extractors import made

@@ -18,8 +18,8 @@ from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Quarantined
 from cluster.core.storage import Store
-from data_jobs.blocks import Block, Cleaned, clean_block, find_duplicates, finish_block, finished_counts, split
-from data_jobs.report import check_balance, ledger
+from data_jobs.corpus.blocks import Block, Cleaned, clean_block, find_duplicates, finish_block, finished_counts, split
+from data_jobs.corpus.report import check_balance, ledger
 from data_jobs.sources.files import FILE_REASONS, check_folder, list_files
 from data_jobs.sources.records import EXTRACT_REASONS, read_records, split_title
 

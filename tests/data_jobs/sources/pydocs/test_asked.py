@@ -16,8 +16,8 @@ from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
 from cluster.core.storage import Store
-from data_jobs.blocks import DOCUMENT_SCHEMA, Block, clean_block, find_duplicates, finish_block
-from data_jobs.dataset import read_documents
+from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, Block, clean_block, find_duplicates, finish_block
+from data_jobs.corpus.dataset import read_documents
 from data_jobs.sources.files import list_files
 from data_jobs.sources.pydocs import library as pydocs
 from data_jobs.sources.pydocs.asked import shipped_questions, with_questions

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from cluster.core.errors import BadInputError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from data_jobs.dataset import remembered
+from data_jobs.corpus.dataset import remembered
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

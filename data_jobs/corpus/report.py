@@ -11,7 +11,7 @@ from typing import Any
 from cluster.core.errors import PlinthError
 from cluster.core.records import Dropped, Manifest, Quarantined
 from cluster.core.storage import Store
-from data_jobs.parquet import read_table
+from data_jobs.corpus.parquet import read_table
 
 REPORT = "report.json"
 QUARANTINE = "quarantine.parquet"

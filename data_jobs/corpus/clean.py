@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from cluster.core.config import DataSection
 from cluster.core.records import Document, Dropped, Quarantined
+from data_jobs.corpus.packs import Outcome
 from data_jobs.filters.decontaminate import REASON as CONTAMINATED
 from data_jobs.filters.decontaminate import EvaluationSets
 from data_jobs.filters.dedup import fingerprint
 from data_jobs.filters.quality import count_words, judge
 from data_jobs.forget import Tombstones, text_sha256
-from data_jobs.packs import Outcome
 from data_jobs.pii import NameFinder, redact
 from data_jobs.sources.records import clean_title
 from data_jobs.text import normalise

@@ -9,9 +9,9 @@ from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.home import Home
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
-from data_jobs.contracts import DOCUMENTS
+from data_jobs.corpus.contracts import DOCUMENTS
+from data_jobs.corpus.parquet import read_table
 from data_jobs.forget import read_tombstones
-from data_jobs.parquet import read_table
 
 
 def read_documents(store: Store, dataset: Manifest) -> list[Document]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import IntegrityError
-from data_jobs.parquet import open_parquet, read_row_group
+from data_jobs.corpus.parquet import open_parquet, read_row_group
 
 if TYPE_CHECKING:
     import pyarrow as pa

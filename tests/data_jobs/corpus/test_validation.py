@@ -11,10 +11,10 @@ import pytest
 
 from cluster.core.errors import IntegrityError
 from cluster.core.storage import Store
-from data_jobs import packs
-from data_jobs.contracts import CLEANED, DOCUMENT_SCHEMA, DOCUMENTS
-from data_jobs.dataset import read_documents
-from data_jobs.parquet import ROW_GROUP, table_bytes
+from data_jobs.corpus import packs
+from data_jobs.corpus.contracts import CLEANED, DOCUMENT_SCHEMA, DOCUMENTS
+from data_jobs.corpus.dataset import read_documents
+from data_jobs.corpus.parquet import ROW_GROUP, table_bytes
 from tests.data_jobs.artefacts import dataset, document
 
 

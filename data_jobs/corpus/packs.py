@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.records import Dropped, Quarantined, stable_hash
 from cluster.core.storage import Store
-from data_jobs.parquet import read_table, table_bytes
-from data_jobs.validation import Contract
+from data_jobs.corpus.parquet import read_table, table_bytes
+from data_jobs.corpus.validation import Contract
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,9 +13,9 @@ import pytest
 from cluster.core.config import DataSection
 from cluster.core.records import Document
 from cluster.core.storage import Store
-from data_jobs.blocks import DROPPED_SCHEMA, Block, clean_block, find_duplicates, finish_block, read_rows, split
+from data_jobs.corpus.blocks import DROPPED_SCHEMA, Block, clean_block, find_duplicates, finish_block, read_rows, split
+from data_jobs.corpus.parquet import parquet_bytes
 from data_jobs.filters.decontaminate import pinned
-from data_jobs.parquet import parquet_bytes
 
 ENGLISH = "The harbour of the town was built long ago, and most of its walls still stand today."
 GERMAN = "Der Hafen der Stadt wurde vor langer Zeit gebaut, und die meisten Mauern stehen noch heute."

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from cluster.core.config import DataSection
 from cluster.core.records import Quarantined
 from cluster.core.storage import Store
-from data_jobs import blocks as blocks_module
-from data_jobs import packs
-from data_jobs.blocks import (
+from data_jobs.corpus import blocks as blocks_module
+from data_jobs.corpus import packs
+from data_jobs.corpus.blocks import (
     Block,
     Cleaned,
     clean_block,

@@ -29,13 +29,20 @@ from cluster.core.config import DataSection
 from cluster.core.errors import IntegrityError
 from cluster.core.records import Document, Dropped, Quarantined, stable_hash
 from cluster.core.storage import Store, storage_errors
-from data_jobs import packs
-from data_jobs.clean import FORGOTTEN, clean_records, is_forgotten
-from data_jobs.contracts import CLEAN_SCHEMA, CLEANED, DOCUMENT_SCHEMA, DOCUMENTS, DROPPED_SCHEMA, QUARANTINE_SCHEMA
+from data_jobs.corpus import packs
+from data_jobs.corpus.clean import FORGOTTEN, clean_records, is_forgotten
+from data_jobs.corpus.contracts import (
+    CLEAN_SCHEMA,
+    CLEANED,
+    DOCUMENT_SCHEMA,
+    DOCUMENTS,
+    DROPPED_SCHEMA,
+    QUARANTINE_SCHEMA,
+)
+from data_jobs.corpus.parquet import parquet_bytes, read_table, table_bytes
 from data_jobs.filters.decontaminate import evaluation_sets
 from data_jobs.filters.dedup import Duplicate, Fingerprint, deduplicate
 from data_jobs.forget import Tombstones, read_tombstones
-from data_jobs.parquet import parquet_bytes, read_table, table_bytes
 from data_jobs.sources.files import FileItem
 from data_jobs.sources.records import limits_of, read_records
 from data_jobs.text.questions import clean_questions

@@ -9,8 +9,18 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from data_jobs.corpus.validation import (
+    SENSITIVITIES,
+    Contract,
+    not_null,
+    of_size,
+    one_of,
+    present,
+    printable,
+    sha256,
+    span,
+)
 from data_jobs.filters.dedup import PERMUTATIONS
-from data_jobs.validation import SENSITIVITIES, Contract, not_null, of_size, one_of, present, printable, sha256, span
 
 DOCUMENT_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "title", "text", "source", "source_name", "kind", "signature")]
