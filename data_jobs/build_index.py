@@ -25,7 +25,7 @@ from cluster.core.records import Chunk, Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from data_jobs.corpus.dataset import read_documents
-from data_jobs.forget import read_tombstones
+from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.index_blocks import Block, cut, embed, with_enclosing
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.segments import FORMAT, KnownVectors, Unit

@@ -238,7 +238,7 @@ def find_documents(
 
     ``columns`` adds others to what it looks at (``text``).
     """
-    from data_jobs.forget import text_sha256
+    from data_jobs.governance.tombstones import text_sha256
 
     looked = ("id", "aliases", "source", "source_name", *columns)
     details = ("text", "file_sha256", "span", "steps", "kind")

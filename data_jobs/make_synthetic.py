@@ -21,7 +21,7 @@ from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from data_jobs.forget import read_tombstones
+from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic import parts as work
 from data_jobs.synthetic.parts import Part
 from data_jobs.synthetic.rows import SPARE, Settings, allowed, choose, idf

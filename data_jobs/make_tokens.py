@@ -15,7 +15,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.corpus.tokens import Encoder, finished, shards_of, write_shard
-from data_jobs.forget import read_tombstones
+from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.tasks import spread
 
 KIND = "tokens"

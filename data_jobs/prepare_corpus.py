@@ -34,7 +34,7 @@ from data_jobs.corpus import blocks as work
 from data_jobs.corpus import packs, report
 from data_jobs.corpus.blocks import Block
 from data_jobs.filters.decontaminate import pinned
-from data_jobs.forget import Tombstones, read_tombstones
+from data_jobs.governance.tombstones import Tombstones, read_tombstones
 from data_jobs.sources.catalogue import Source, governed
 from data_jobs.sources.files import FileItem
 from data_jobs.sources.landing import open_source

@@ -22,7 +22,7 @@ from cluster.core.home import Home, write_private
 from cluster.core.records import Manifest
 from cluster.core.storage import Store, check_name, utc_now
 from data_jobs.corpus import packs
-from data_jobs.forget import Tombstone, Tombstones, Where, add_tombstone, read_tombstones, text_sha256
+from data_jobs.governance.tombstones import Tombstone, Tombstones, Where, add_tombstone, read_tombstones, text_sha256
 from data_jobs.lineage import Catalogue, Found, find_documents, indexes_with, left_out, of_kind
 
 if TYPE_CHECKING:

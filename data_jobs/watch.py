@@ -26,7 +26,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from data_jobs.corpus.clean import clean_records
 from data_jobs.filters.decontaminate import evaluation_sets, pinned
-from data_jobs.forget import Tombstones, read_tombstones
+from data_jobs.governance.tombstones import Tombstones, read_tombstones
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.sources.files import FileItem, list_files
 from data_jobs.sources.records import limits_of, read_records

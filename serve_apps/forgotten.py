@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cluster.core.errors import PlinthError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from data_jobs.forget import Tombstones, read_tombstones
+from data_jobs.governance.tombstones import Tombstones, read_tombstones
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.search import Searcher

@@ -46,7 +46,12 @@ MAY_IMPORT = {
 }
 
 # The nouns serve_apps shares with corpus and training: what runs at request time is what ran on the corpus.
-SERVE_MAY_IMPORT_OF_DATA_JOBS = ("data_jobs.pii", "data_jobs.text.normalise", "data_jobs.forget", "data_jobs.retrieval")
+SERVE_MAY_IMPORT_OF_DATA_JOBS = (
+    "data_jobs.pii",
+    "data_jobs.text.normalise",
+    "data_jobs.governance.tombstones",
+    "data_jobs.retrieval",
+)
 
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 

@@ -63,7 +63,7 @@ def check_documents(section: TrainSection, dataset: Manifest) -> None:
 def read_documents(store: Store, dataset: Manifest, share: float) -> Iterator[Read]:
     """All documents of a verified dataset in file order, each with its side of the split; none that was forgotten."""
     from data_jobs.corpus.parquet import read_table
-    from data_jobs.forget import read_tombstones
+    from data_jobs.governance.tombstones import read_tombstones
 
     store.verify(dataset)
     forgotten = read_tombstones(store)

@@ -21,7 +21,7 @@ from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from data_jobs.governance import check_use
+from data_jobs.governance.policies import check_use
 from train_jobs import artefact
 from train_jobs import tokenizer as tokenizers
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS

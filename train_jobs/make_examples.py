@@ -30,7 +30,7 @@ from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from data_jobs.corpus.dataset import read_documents
-from data_jobs.forget import read_tombstones
+from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
 from train_jobs.example_rows import Row, RowMaker, families, saying_the_same, thinned
 from train_jobs.foreign_questions import foreign_questions

@@ -42,7 +42,7 @@ def register(group: Commands) -> None:
 def forget(args: argparse.Namespace) -> int:
     from actors.registry import Registry
     from data_jobs import receipts
-    from data_jobs.forget import Where
+    from data_jobs.governance.tombstones import Where
 
     home = Home.from_env()
     store = Store(home.store_uri)

@@ -26,7 +26,7 @@ def register(group: Commands) -> None:
 
 
 def sources(args: argparse.Namespace) -> int:
-    from data_jobs.governance import violations
+    from data_jobs.governance.policies import violations
     from data_jobs.sources.catalogue import FILE_NAME, catalogue_path, load_catalogue
 
     section = config_from(args, Home.from_env()).data

@@ -42,7 +42,7 @@ from data_jobs.corpus.contracts import (
 from data_jobs.corpus.parquet import parquet_bytes, read_table, table_bytes
 from data_jobs.filters.decontaminate import evaluation_sets
 from data_jobs.filters.dedup import Duplicate, Fingerprint, deduplicate
-from data_jobs.forget import Tombstones, read_tombstones
+from data_jobs.governance.tombstones import Tombstones, read_tombstones
 from data_jobs.sources.files import FileItem
 from data_jobs.sources.records import limits_of, read_records
 from data_jobs.text.questions import clean_questions

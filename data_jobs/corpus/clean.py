@@ -16,7 +16,7 @@ from data_jobs.filters.decontaminate import REASON as CONTAMINATED
 from data_jobs.filters.decontaminate import EvaluationSets
 from data_jobs.filters.dedup import fingerprint
 from data_jobs.filters.quality import count_words, judge
-from data_jobs.forget import Tombstones, text_sha256
+from data_jobs.governance.tombstones import Tombstones, text_sha256
 from data_jobs.pii import NameFinder, redact
 from data_jobs.sources.records import clean_title
 from data_jobs.text import normalise

@@ -11,7 +11,7 @@ from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
 from data_jobs.corpus.contracts import DOCUMENTS
 from data_jobs.corpus.parquet import read_table
-from data_jobs.forget import read_tombstones
+from data_jobs.governance.tombstones import read_tombstones
 
 
 def read_documents(store: Store, dataset: Manifest) -> list[Document]:

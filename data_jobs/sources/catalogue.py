@@ -30,8 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.storage import check_name
-from data_jobs import governance
 from data_jobs.extractors.registry import KINDS
+from data_jobs.governance import policies as governance
 
 Use = Literal["retrieval", "pretraining", "fine-tuning"]
 FILE_NAME = "sources.yaml"

@@ -16,7 +16,7 @@ from data_jobs import receipts
 from data_jobs.corpus import packs
 from data_jobs.corpus.contracts import CLEANED
 from data_jobs.corpus.dataset import read_documents
-from data_jobs.forget import Where, read_tombstones
+from data_jobs.governance.tombstones import Where, read_tombstones
 from data_jobs.receipts import Request
 from tests.actors.models import publish
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference

@@ -14,7 +14,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document
 from cluster.core.storage import Store
 from data_jobs import update_index, watch
-from data_jobs.forget import add_tombstone
+from data_jobs.governance.tombstones import add_tombstone
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import Snapshot

@@ -11,7 +11,7 @@ import pytest
 from cluster.core.config import IndexSection, PlinthConfig, RetrievalSection
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
-from data_jobs.forget import Where, add_tombstone
+from data_jobs.governance.tombstones import Where, add_tombstone
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.update_index import update
 from serve_apps.replicas import RetrieverReplica

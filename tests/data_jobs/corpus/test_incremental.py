@@ -26,7 +26,7 @@ from data_jobs.corpus.blocks import (
     split,
     with_packs,
 )
-from data_jobs.forget import add_tombstone, text_sha256
+from data_jobs.governance.tombstones import add_tombstone, text_sha256
 from data_jobs.sources.files import FileItem, list_files
 
 KEY = "settings"

@@ -17,7 +17,7 @@ from cluster.core.storage import Store
 from data_jobs.corpus.blocks import DOCUMENT_SCHEMA
 from data_jobs.corpus.parquet import parquet_bytes
 from data_jobs.corpus.tokens import Encoder, encode, find_encoder, finished, make_encoder, shards_of, write_shard
-from data_jobs.forget import add_tombstone, read_tombstones
+from data_jobs.governance.tombstones import add_tombstone, read_tombstones
 
 TEXTS = ["The pump runs.", "Ein Über-Test: 日本語 🦀 and\nlines.", "a", "word " * 600]
 

@@ -15,7 +15,7 @@ from cluster.core.records import Document
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import DOCUMENT_SCHEMA
 from data_jobs.corpus.parquet import parquet_bytes, read_table
-from data_jobs.forget import add_tombstone
+from data_jobs.governance.tombstones import add_tombstone
 from data_jobs.synthetic.parts import Part, documents_of, finish_part, make_part, read_candidates, survey_part
 from data_jobs.synthetic.rows import (
     FILTERS,

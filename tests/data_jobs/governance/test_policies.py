@@ -13,7 +13,7 @@ import pytest
 from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError, ExitCode, PolicyRefusedError, UsageError
 from cluster.core.records import Manifest
-from data_jobs.governance import POLICIES, check_use, licence_allowed, violations
+from data_jobs.governance.policies import POLICIES, check_use, licence_allowed, violations
 from data_jobs.sources.catalogue import BUILT_IN, Source, find_source, governed, load_catalogue, matches
 from data_jobs.sources.landing import open_source
 
@@ -218,7 +218,7 @@ def test_a_place_with_nothing_is_an_error(tmp_path: Path) -> None:
 def test_the_table_of_sources(tmp_path: Path) -> None:
     path = catalogue(tmp_path, approved_by="")
     argv = ["plinth", "data", "sources", "--file", str(path)]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     env = {"PLINTH_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
     code = f"import sys; sys.argv = {argv!r}; from cluster.cli.main import run; run()"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True, timeout=60)
@@ -243,7 +243,7 @@ def test_a_job_that_violates_a_policy_exits_4_and_names_it(
 ) -> None:
     path = catalogue(tmp_path, **changes)
     command = [sys.executable, "-m", "data_jobs", "prepare", "--source", "handbook", "--sources", str(path)]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     env = {"PLINTH_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [*command, "--use", use, "--json"], cwd=root, env=env, capture_output=True, text=True, timeout=60

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.core.errors import IntegrityError, UsageError
 from cluster.core.storage import Store
-from data_jobs.forget import FOLDER, Where, add_tombstone, read_tombstones, text_sha256
+from data_jobs.governance.tombstones import FOLDER, Where, add_tombstone, read_tombstones, text_sha256
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What may be used for what, and what was forgotten."""
