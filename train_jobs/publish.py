@@ -27,7 +27,7 @@ from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store, storage_errors
 from cluster.core.telemetry import log_event
-from data_jobs.receipts import inherited
+from data_jobs.lineage.receipts import inherited
 from train_jobs.card import build_card, render
 from train_jobs.model_folder import ModelFolder, inspect
 from train_jobs.plots import loss_curve

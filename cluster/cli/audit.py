@@ -28,8 +28,8 @@ def register(group: Commands) -> None:
 
 
 def audit(args: argparse.Namespace) -> int:
-    from data_jobs import audit as auditing
     from data_jobs.commands import find_dataset
+    from data_jobs.lineage import audit as auditing
 
     if args.samples < 0:
         raise UsageError("--samples must not be negative")

@@ -41,8 +41,8 @@ def register(group: Commands) -> None:
 
 def forget(args: argparse.Namespace) -> int:
     from actors.registry import Registry
-    from data_jobs import receipts
     from data_jobs.governance.tombstones import Where
+    from data_jobs.lineage import receipts
 
     home = Home.from_env()
     store = Store(home.store_uri)
@@ -81,7 +81,7 @@ def _print_receipt(receipt: dict[str, Any]) -> None:
 
 
 def _verify(store: Store, home: Home, args: argparse.Namespace) -> int:
-    from data_jobs import receipts
+    from data_jobs.lineage import receipts
 
     found = receipts.verify(store, home, receipts.load(store, args.verify))
     good = found["tombstone"]["stands"] and not found["came_back"]

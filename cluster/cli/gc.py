@@ -36,7 +36,7 @@ def register(commands: Commands) -> None:
 
 
 def collect_garbage(args: argparse.Namespace) -> int:
-    from data_jobs.collect_garbage import collect, plan
+    from data_jobs.lineage.garbage import collect, plan
 
     store = Store(Home.from_env().store_uri)
     if args.pin or args.unpin:
@@ -66,8 +66,8 @@ def collect_garbage(args: argparse.Namespace) -> int:
 
 
 def _pin(store: Store, args: argparse.Namespace) -> int:
-    from data_jobs.collect_garbage import PIN
-    from data_jobs.lineage import Catalogue
+    from data_jobs.lineage.garbage import PIN
+    from data_jobs.lineage.graph import Catalogue
 
     manifest = Catalogue.read(store).resolve(args.pin or args.unpin)
     alias = f"{PIN}{manifest.version}"

@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
 
 
 def lineage(args: argparse.Namespace) -> int:
-    from data_jobs.lineage import Catalogue, document_lineage, graph
+    from data_jobs.lineage.graph import Catalogue, document_lineage, graph
 
     if bool(args.artefact) == bool(args.document):
         raise UsageError("name an artefact (NAME@VERSION) or a document (--document ID)")

@@ -22,8 +22,8 @@ from typing import Any
 from cluster.core.records import Manifest
 from cluster.core.storage import MANIFEST, Store
 from data_jobs.corpus import packs
-from data_jobs.lineage import Catalogue, of_kind, references
-from data_jobs.receipts import RECEIPTS
+from data_jobs.lineage.graph import Catalogue, of_kind, references
+from data_jobs.lineage.receipts import RECEIPTS
 
 TRASH = ".trash"
 PIN = "pin-"

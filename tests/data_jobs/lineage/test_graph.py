@@ -9,7 +9,7 @@ import pytest
 from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.records import Dropped, Manifest
 from cluster.core.storage import Store
-from data_jobs.lineage import MAX_DEPTH, Catalogue, Node, document_lineage, graph, raw_files
+from data_jobs.lineage.graph import MAX_DEPTH, Catalogue, Node, document_lineage, graph, raw_files
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 
 

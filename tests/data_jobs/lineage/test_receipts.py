@@ -12,12 +12,12 @@ from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.home import Home
 from cluster.core.records import Dropped
 from cluster.core.storage import Store
-from data_jobs import receipts
 from data_jobs.corpus import packs
 from data_jobs.corpus.contracts import CLEANED
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import Where, read_tombstones
-from data_jobs.receipts import Request
+from data_jobs.lineage import receipts
+from data_jobs.lineage.receipts import Request
 from tests.actors.models import publish
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 from train_jobs.data import read_documents as read_for_training

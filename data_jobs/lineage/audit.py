@@ -13,7 +13,7 @@ from typing import Any
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from data_jobs.corpus.report import DROPPED, QUARANTINE
-from data_jobs.lineage import document_rows, read_columns
+from data_jobs.lineage.graph import document_rows, read_columns
 
 UNKNOWN = "unknown"
 PREVIEW_CHARS = 200

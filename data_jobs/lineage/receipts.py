@@ -23,7 +23,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store, check_name, utc_now
 from data_jobs.corpus import packs
 from data_jobs.governance.tombstones import Tombstone, Tombstones, Where, add_tombstone, read_tombstones, text_sha256
-from data_jobs.lineage import Catalogue, Found, find_documents, indexes_with, left_out, of_kind
+from data_jobs.lineage.graph import Catalogue, Found, find_documents, indexes_with, left_out, of_kind
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -11,10 +11,10 @@ from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from data_jobs import receipts
-from data_jobs.collect_garbage import PIN, TRASH, Plan, collect, plan
-from data_jobs.lineage import Catalogue
-from data_jobs.receipts import Request
+from data_jobs.lineage import receipts
+from data_jobs.lineage.garbage import PIN, TRASH, Plan, collect, plan
+from data_jobs.lineage.graph import Catalogue
+from data_jobs.lineage.receipts import Request
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 
 DAY = 24 * 3600

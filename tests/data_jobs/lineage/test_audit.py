@@ -9,7 +9,7 @@ import pytest
 from cluster.core.errors import IntegrityError
 from cluster.core.records import Dropped
 from cluster.core.storage import Store
-from data_jobs.audit import audit
+from data_jobs.lineage.audit import audit
 from tests.data_jobs.artefacts import dataset, document, reference
 
 
