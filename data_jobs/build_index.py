@@ -26,11 +26,11 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
-from data_jobs.index_blocks import Block, cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import Block, cut, embed, with_enclosing
+from data_jobs.indexing.update_index import known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.segments import FORMAT, KnownVectors, Unit
 from data_jobs.retrieval.snapshot import write_snapshot
-from data_jobs.update_index import known_vectors
 
 BLOCK_DOCUMENTS = 96
 WORKER_CPUS = 0.9  # a whole core each, and room for one task beside them

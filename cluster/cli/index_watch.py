@@ -15,7 +15,7 @@ from cluster.core.home import Home
 from cluster.core.storage import Store
 
 if TYPE_CHECKING:
-    from data_jobs.watch import Change
+    from data_jobs.indexing.watch import Change
 
 RETRY_S = 5.0
 STYLE = {"added": "green", "changed": "yellow", "deleted": "red", "refused": "magenta"}
@@ -36,8 +36,8 @@ def register(group: Commands) -> None:
 
 
 def watch(args: argparse.Namespace) -> int:
+    from data_jobs.indexing.watch import FolderWatch
     from data_jobs.retrieval.embedder import load_embedder
-    from data_jobs.watch import FolderWatch
 
     if args.every <= 0:
         raise UsageError("--every must be above 0")

@@ -16,7 +16,7 @@ import pytest
 
 from cluster.core.config import PlinthConfig
 from cluster.core.storage import Store
-from data_jobs.update_index import indexed_documents
+from data_jobs.indexing.update_index import indexed_documents
 from serve_apps.replicas import RetrieverReplica
 
 pytestmark = pytest.mark.live

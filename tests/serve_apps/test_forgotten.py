@@ -12,8 +12,8 @@ from cluster.core.config import IndexSection, PlinthConfig, RetrievalSection
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import Where, add_tombstone
+from data_jobs.indexing.update_index import update
 from data_jobs.retrieval.model_files import find_model
-from data_jobs.update_index import update
 from serve_apps.replicas import RetrieverReplica
 from tests.data_jobs.hash_embedder import HashEmbedder
 

@@ -21,7 +21,7 @@ import numpy as np
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.records import Chunk, Document
-from data_jobs.index_blocks import cut, with_enclosing
+from data_jobs.indexing.index_blocks import cut, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.rerank import load_reranker

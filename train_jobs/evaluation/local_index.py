@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.records import Document
-from data_jobs.index_blocks import cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder, load_embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.rerank import load_reranker

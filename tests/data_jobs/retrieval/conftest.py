@@ -10,7 +10,7 @@ import pytest
 from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
-from data_jobs.index_blocks import cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder, load_embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher

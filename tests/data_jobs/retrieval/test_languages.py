@@ -9,10 +9,10 @@ from pathlib import Path
 from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.records import Document
 from cluster.core.storage import Store
+from data_jobs.indexing.update_index import update
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import Snapshot
-from data_jobs.update_index import update
 
 # The same article (nationality) has the same place in every translation, so the paragraph is the right answer.
 ASKED = {

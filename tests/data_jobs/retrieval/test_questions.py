@@ -12,7 +12,7 @@ import pytest
 
 from cluster.core.config import AnswerSection, RetrievalSection
 from cluster.core.records import Document
-from data_jobs.index_blocks import Block, cut, embed
+from data_jobs.indexing.index_blocks import Block, cut, embed
 from data_jobs.retrieval import dense
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.fusion import fused, static

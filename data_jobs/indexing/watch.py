@@ -27,10 +27,10 @@ from cluster.core.storage import Store
 from data_jobs.corpus.clean import clean_records
 from data_jobs.filters.decontaminate import evaluation_sets, pinned
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
+from data_jobs.indexing.update_index import KIND, compact, indexed_documents, needs_compaction, update
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.sources.files import FileItem, list_files
 from data_jobs.sources.records import limits_of, read_records
-from data_jobs.update_index import KIND, compact, indexed_documents, needs_compaction, update
 
 ALIAS = "live"
 FIRST_BATCH, LARGEST_BATCH = 64, 1024

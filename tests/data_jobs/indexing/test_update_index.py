@@ -13,13 +13,13 @@ from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.errors import IntegrityError
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
-from data_jobs import update_index
-from data_jobs.index_blocks import cut, embed, with_enclosing
+from data_jobs.indexing import update_index
+from data_jobs.indexing.index_blocks import cut, embed, with_enclosing
+from data_jobs.indexing.update_index import compact, indexed_documents, needs_compaction, update
 from data_jobs.retrieval import dense
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import Snapshot, write_snapshot
-from data_jobs.update_index import compact, indexed_documents, needs_compaction, update
 from tests.data_jobs.hash_embedder import HashEmbedder
 
 SECTION = IndexSection()

@@ -25,7 +25,7 @@ from cluster.core.errors import IncompatibleError
 from cluster.core.home import Home
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.storage import Store, storage_errors
-from data_jobs.index_blocks import Block, cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import Block, cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.segments import KnownVectors, Meta, Segment, SegmentRef, Unit, write_segment

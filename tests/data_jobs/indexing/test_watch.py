@@ -13,13 +13,13 @@ from cluster.core.config import PlinthConfig, RetrievalSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
 from cluster.core.storage import Store
-from data_jobs import update_index, watch
 from data_jobs.governance.tombstones import add_tombstone
+from data_jobs.indexing import update_index, watch
+from data_jobs.indexing.update_index import indexed_documents, update
+from data_jobs.indexing.watch import Change, FolderWatch
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import Snapshot
-from data_jobs.update_index import indexed_documents, update
-from data_jobs.watch import Change, FolderWatch
 from tests.data_jobs.hash_embedder import HashEmbedder
 
 CONFIG = PlinthConfig()
