@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from data_jobs.text import normalise
+from data_jobs.text.normalise import normalise
 
 MAX_QUESTIONS = 32  # of one document: further ones would say little new and let one document crowd the others out
 MAX_CHARS = 300  # longer ones are no question as people ask them

@@ -17,7 +17,7 @@ from typing import Any
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
 from data_jobs.filters.dedup import Fingerprint, deduplicate, fingerprint, near_pairs
-from data_jobs.text import normalise
+from data_jobs.text.normalise import normalise
 
 THRESHOLDS = (0.8, 0.85, 0.9, 0.95)
 

@@ -141,11 +141,11 @@ def test_a_name_that_is_no_module_is_refused() -> None:
 
 def test_the_walks_reach_what_hand_kept_lists_forgot() -> None:
     watch, index = files_behind("data_jobs.indexing.watch"), files_behind("data_jobs.build_index")
-    assert {
+    for path in (
         "data_jobs/filters/web_quality.py",
         "data_jobs/text/language.py",
         "data_jobs/indexing/update_index.py",
-    } <= set(watch)
-    assert {"data_jobs/build_index.py", "data_jobs/corpus/dataset.py", "data_jobs/governance/tombstones.py"} <= set(
-        index
-    )
+    ):
+        assert path in watch
+    for path in ("data_jobs/build_index.py", "data_jobs/corpus/dataset.py", "data_jobs/governance/tombstones.py"):
+        assert path in index

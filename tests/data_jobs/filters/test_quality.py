@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_jobs.filters.quality import REASONS, count_words, judge
-from data_jobs.text import normalise
+from data_jobs.text.normalise import normalise
 from tests.conftest import needs
 
 DATA = Path(__file__).parents[3].parent / "shared/data"

@@ -127,7 +127,7 @@ def test_merging_does_not_depend_on_the_order_of_scans() -> None:
 
 def test_python_modules_are_read_without_importing_them() -> None:
     code = (
-        "import sys; from data_jobs.sources import pydocs; before = set(sys.modules);"
+        "import sys; from data_jobs.sources.pydocs import library as pydocs; before = set(sys.modules);"
         "pydocs.merge(pydocs.scan_modules([n for n in pydocs.module_files() if n[0] in 'jtw'])[0]);"
         "print(sorted(n for n in set(sys.modules) - before if not n.startswith('_sysconfigdata')))"
     )
