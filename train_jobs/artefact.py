@@ -12,10 +12,10 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs import tokenizer as tokenizers
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
-from train_jobs.plan import Plan
+from train_jobs.trainer.plan import Plan
 
 if TYPE_CHECKING:
-    from train_jobs.checkpoint import Checkpoint, TrainState
+    from train_jobs.trainer.checkpoint import Checkpoint, TrainState
 
 KIND = "checkpoints"
 ALIAS = "latest"
@@ -51,7 +51,7 @@ def publish(store: Store, plan: Plan, made: Provenance, workers: int) -> Manifes
         PlinthError: the run's last checkpoint is damaged or not its end.
         EnvironmentFaultError: the store cannot be written.
     """
-    from train_jobs import checkpoint
+    from train_jobs.trainer import checkpoint
 
     last = checkpoint.latest(store, plan.folder)
     if last is None or not last.state.finished:

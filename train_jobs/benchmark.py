@@ -21,8 +21,8 @@ from cluster.core.config import TrainSection, available_cpus
 from cluster.core.progress import Progress
 from cluster.core.storage import Store
 from train_jobs.data import Windows
-from train_jobs.plan import Plan
 from train_jobs.shape import Shape
+from train_jobs.trainer.plan import Plan
 
 WARM_UP_STEPS = 2
 
@@ -87,7 +87,7 @@ def make_plan(
 
 def through_ray(group: Any, plan: Plan, progress: Progress) -> tuple[float, float]:
     """Tokens per second after the warm-up, and seconds of start-up."""
-    from train_jobs import checkpoint
+    from train_jobs.trainer import checkpoint
 
     group.carry_out(plan, progress)
     last = checkpoint.latest(group.store, plan.folder)
@@ -109,8 +109,8 @@ def bare_loop(section: TrainSection, shape: Shape, stream: npt.NDArray[np.int32]
     import torch
     import torch.nn.functional as F  # noqa: N812
 
-    from train_jobs.loop import be_nice, make_optimizer
     from train_jobs.model import Llama
+    from train_jobs.trainer.loop import be_nice, make_optimizer
 
     be_nice()
     torch.set_num_threads(threads)

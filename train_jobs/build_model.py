@@ -28,7 +28,7 @@ from cluster.core.storage import Store
 if TYPE_CHECKING:
     from actors.spawn import RegistryClient
     from train_jobs.fit import Workers
-    from train_jobs.plan import Plan
+    from train_jobs.trainer.plan import Plan
 
 _NOT_OF_A_MODEL = (
     *sections_but("train", "gate", "answer"), "train.min_documents", "train.vocab_size", "train.hidden", "train.layers",

@@ -31,8 +31,8 @@ from cluster.core.errors import PlinthError, TrainingError
 from cluster.core.progress import Progress
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from train_jobs.outcome import OUTCOME, STOP, Outcome
-from train_jobs.plan import Plan
+from train_jobs.trainer.outcome import OUTCOME, STOP, Outcome
+from train_jobs.trainer.plan import Plan
 
 MAX_FAILURES = 3
 STOP_GRACE_S = 30.0
@@ -154,7 +154,7 @@ def _work(config: dict[str, Any]) -> None:
     """What every worker runs: one plan after the other until there are no more."""
     import ray.train
 
-    from train_jobs import loop
+    from train_jobs.trainer import loop
 
     context = ray.train.get_context()
     threads = int(config["cpus"]) or max(1, available_cpus() // context.get_local_world_size())

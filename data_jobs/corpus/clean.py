@@ -19,8 +19,8 @@ from data_jobs.filters.quality import count_words, judge
 from data_jobs.governance.tombstones import Tombstones, text_sha256
 from data_jobs.pii import NameFinder, redact
 from data_jobs.sources.records import clean_title
-from data_jobs.text.normalise import normalise
 from data_jobs.text.language import UNDETERMINED, detect
+from data_jobs.text.normalise import normalise
 from data_jobs.text.questions import clean_questions
 
 FORGOTTEN = "forgotten"

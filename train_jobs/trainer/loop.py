@@ -23,15 +23,15 @@ from actors.runs import RunLog
 from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from train_jobs import checkpoint
-from train_jobs.checkpoint import TrainState
 from train_jobs.data import Batch, Examples, Windows
 from train_jobs.losses import evaluate, share_of_loss
 from train_jobs.model import Llama, parameter_count
-from train_jobs.outcome import STOP, Ended, Outcome
-from train_jobs.plan import Plan
-from train_jobs.precision import choose_precision, computing_in
-from train_jobs.schedule import Budget, learning_rate, train_seconds
+from train_jobs.trainer import checkpoint
+from train_jobs.trainer.checkpoint import TrainState
+from train_jobs.trainer.outcome import STOP, Ended, Outcome
+from train_jobs.trainer.plan import Plan
+from train_jobs.trainer.precision import choose_precision, computing_in
+from train_jobs.trainer.schedule import Budget, learning_rate, train_seconds
 
 NICENESS = 10  # behind the service's replicas, which answer people
 MAX_NORM = 1.0

@@ -12,9 +12,9 @@ from actors.runs import RunLog, cancel, read_metrics, read_run
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, PlinthError
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import flip_a_bit
-from tests.train_jobs.plans import make_plan
-from train_jobs.outcome import STOP, Outcome
-from train_jobs.plan import Plan
+from tests.train_jobs.trainer.plans import make_plan
+from train_jobs.trainer.outcome import STOP, Outcome
+from train_jobs.trainer.plan import Plan
 
 pytestmark = pytest.mark.process  # torch takes seconds to import
 
@@ -27,12 +27,12 @@ def store(home, tmp_path) -> Store:
 @pytest.fixture(autouse=True)
 def as_urgent_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop lowers its own priority for good; the test process keeps its."""
-    monkeypatch.setattr("train_jobs.loop.be_nice", lambda: None)
+    monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
 
 
 def run(plan: Plan) -> Outcome:
-    from train_jobs.loop import Group
-    from train_jobs.loop import run as run_loop
+    from train_jobs.trainer.loop import Group
+    from train_jobs.trainer.loop import run as run_loop
 
     store = Store(plan.store)
     outcome = Path(plan.folder) / "outcome.json"
@@ -44,7 +44,7 @@ def run(plan: Plan) -> Outcome:
 
 
 def last(plan: Plan):
-    from train_jobs.checkpoint import latest
+    from train_jobs.trainer.checkpoint import latest
 
     found = latest(Store(plan.store), plan.folder)
     assert found is not None
@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on_exactly_where_it_was(store: Store, monkeypat
     run(straight)
     broken = make_plan(store, "broken", steps=12, checkpoint_s=1e-6)
 
-    from train_jobs.loop import Trainer
+    from train_jobs.trainer.loop import Trainer
 
     real, taken = Trainer._step, []
 
@@ -127,7 +127,7 @@ def test_by_the_clock_it_ends_in_time(store: Store) -> None:
 
 
 def test_by_the_clock_a_limit_of_passes_ends_it_earlier(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train_jobs import loop
+    from train_jobs.trainer import loop
 
     monkeypatch.setattr(loop, "FEWEST_STEPS", 1)
     plan = make_plan(store, stage="finetune", steps=0, passes=2, budget_s=60.0)
@@ -178,7 +178,7 @@ def test_running_out_of_memory_says_so(store: Store, monkeypatch: pytest.MonkeyP
     def no_memory(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
-    monkeypatch.setattr("train_jobs.loop.share_of_loss", no_memory)
+    monkeypatch.setattr("train_jobs.trainer.loop.share_of_loss", no_memory)
     outcome = run(make_plan(store))
     assert outcome.state == "failed"
     assert "out of memory" in outcome.message
@@ -203,7 +203,7 @@ def test_a_full_disk_stops_it_and_leaves_the_checkpoint_before(store: Store, mon
     assert "No space left" in error.message
     assert last(plan).state.step == outcome.checkpoint == outcome.step - 1
     monkeypatch.undo()
-    monkeypatch.setattr("train_jobs.loop.be_nice", lambda: None)
+    monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
     assert run(plan).step == 30  # once there is space again
 
 
@@ -220,8 +220,8 @@ def test_inputs_that_do_not_match_their_hash_are_refused(store: Store, damaged: 
 
 
 def test_an_ended_run_is_not_started_again_by_a_restarted_group(store: Store) -> None:
-    from train_jobs.loop import Group
-    from train_jobs.loop import run as run_loop
+    from train_jobs.trainer.loop import Group
+    from train_jobs.trainer.loop import run as run_loop
 
     plan = make_plan(store)
     Outcome("failed", 3, "no", error="TrainingError").write(store, plan.folder)

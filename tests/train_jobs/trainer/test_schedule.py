@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from train_jobs.schedule import FINISH_S, MIN_SHARE, Budget, learning_rate, train_seconds
+from train_jobs.trainer.schedule import FINISH_S, MIN_SHARE, Budget, learning_rate, train_seconds
 
 
 def test_the_rate_warms_up_peaks_and_falls_to_its_floor() -> None:

@@ -18,7 +18,7 @@ from train_jobs.data import Examples, Windows
 from train_jobs.losses import share_of_loss
 
 if TYPE_CHECKING:
-    from train_jobs.plan import Plan
+    from train_jobs.trainer.plan import Plan
 
 NARROW = 256
 WORTH = 0.9  # bf16 must take less than this share of float32's time

@@ -23,8 +23,8 @@ def trained(steps: int, seed: int = 0):
     """A model and its optimizer after some steps."""
     import torch
 
-    from train_jobs.loop import make_optimizer
     from train_jobs.model import Llama
+    from train_jobs.trainer.loop import make_optimizer
 
     model = Llama(SHAPE, seed)
     optimizer = make_optimizer(model, 1e-2)
@@ -36,7 +36,7 @@ def trained(steps: int, seed: int = 0):
 
 
 def saved(store: Store, step: int):
-    from train_jobs.checkpoint import TrainState, save
+    from train_jobs.trainer.checkpoint import TrainState, save
 
     model, optimizer = trained(step)
     return Path(save(store, store.staging("run"), model, optimizer, TrainState(step=step, tokens=10 * step)))
@@ -45,7 +45,7 @@ def saved(store: Store, step: int):
 def test_a_checkpoint_holds_weights_optimizer_and_place(store: Store) -> None:
     import torch
 
-    from train_jobs.checkpoint import latest, restore
+    from train_jobs.trainer.checkpoint import latest, restore
 
     saved(store, 3)
     model, optimizer = trained(3)
@@ -64,7 +64,7 @@ def test_a_checkpoint_holds_weights_optimizer_and_place(store: Store) -> None:
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(store: Store, file: str, damage: str) -> None:
-    from train_jobs.checkpoint import latest, load
+    from train_jobs.trainer.checkpoint import latest, load
 
     saved(store, 2)
     newest = saved(store, 4)
@@ -83,7 +83,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(store: Store
 
 
 def test_no_bit_of_the_weights_may_flip(store: Store) -> None:
-    from train_jobs.checkpoint import load
+    from train_jobs.trainer.checkpoint import load
 
     path = saved(store, 2)
     for share in range(0, 100, 7):
@@ -95,7 +95,7 @@ def test_no_bit_of_the_weights_may_flip(store: Store) -> None:
 
 
 def test_the_newest_two_are_kept(store: Store) -> None:
-    from train_jobs.checkpoint import paths
+    from train_jobs.trainer.checkpoint import paths
 
     for step in (1, 2, 3, 5):
         saved(store, step)
@@ -103,7 +103,7 @@ def test_the_newest_two_are_kept(store: Store) -> None:
 
 
 def test_what_lies_beyond_the_resumed_step_is_removed(store: Store) -> None:
-    from train_jobs.checkpoint import discard_after
+    from train_jobs.trainer.checkpoint import discard_after
 
     saved(store, 2)
     (saved(store, 4) / "manifest.json").unlink()
@@ -122,8 +122,8 @@ def test_nothing_is_pickled(store: Store) -> None:
 def test_weights_of_another_shape_are_refused() -> None:
     import dataclasses
 
-    from train_jobs.checkpoint import load_weights, weights_of
     from train_jobs.model import Llama
+    from train_jobs.trainer.checkpoint import load_weights, weights_of
 
     wider = Llama(dataclasses.replace(SHAPE, vocab=65))
     with pytest.raises(IntegrityError, match="embed_tokens"):
