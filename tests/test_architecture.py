@@ -27,7 +27,7 @@ RAY_MODULES = {
     "data_jobs/benchmarks/preparation.py",
     "data_jobs/benchmarks/embedding.py",
     "train_jobs/fit.py",
-    "train_jobs/gloo.py",
+    "train_jobs/distributed/gloo.py",
     "serve_apps/deploy.py",
     "serve_apps/handles.py",
     "serve_apps/metrics_page.py",

@@ -132,7 +132,7 @@ class Workers:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        from train_jobs.gloo import GlooConfig
+        from train_jobs.distributed.gloo import GlooConfig
 
         for name in ("ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)  # the terminal has a progress bar of its own

@@ -1,0 +1,1 @@
+"""How training workers find each other and share a model."""
