@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from train_jobs.data import Examples, Windows
-from train_jobs.losses import share_of_loss
+from train_jobs.objectives.causal_lm import share_of_loss
 
 if TYPE_CHECKING:
     from train_jobs.trainer.plan import Plan
