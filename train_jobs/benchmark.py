@@ -21,7 +21,7 @@ from cluster.core.config import TrainSection, available_cpus
 from cluster.core.progress import Progress
 from cluster.core.storage import Store
 from train_jobs.data import Windows
-from train_jobs.shape import Shape
+from train_jobs.models.shape import Shape
 from train_jobs.trainer.plan import Plan
 
 WARM_UP_STEPS = 2
@@ -109,7 +109,7 @@ def bare_loop(section: TrainSection, shape: Shape, stream: npt.NDArray[np.int32]
     import torch
     import torch.nn.functional as F  # noqa: N812
 
-    from train_jobs.model import Llama
+    from train_jobs.models.llama import Llama
     from train_jobs.trainer.loop import be_nice, make_optimizer
 
     be_nice()

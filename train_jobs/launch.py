@@ -27,7 +27,7 @@ from train_jobs import tokenizer as tokenizers
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.artefact import ALIAS, KIND, Provenance
 from train_jobs.data import Arrays, check_documents, encode_examples, read_examples, token_streams
-from train_jobs.shape import Shape
+from train_jobs.models.shape import Shape
 from train_jobs.trainer.plan import Plan, Stage
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs.shape import Shape
+from train_jobs.models.shape import Shape
 
 Stage = Literal["pretrain", "finetune"]
 

@@ -14,7 +14,7 @@ from cluster.core.config import TrainSection
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, example_rows
 from train_jobs.data import encode_examples
-from train_jobs.shape import Shape
+from train_jobs.models.shape import Shape
 from train_jobs.tokenizer import fit
 from train_jobs.trainer.plan import Plan, Stage
 

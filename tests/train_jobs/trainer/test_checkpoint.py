@@ -8,7 +8,7 @@ import pytest
 from cluster.core.errors import IntegrityError
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import flip_a_bit
-from train_jobs.shape import Shape
+from train_jobs.models.shape import Shape
 
 pytestmark = pytest.mark.process  # torch takes seconds to import
 SHAPE = Shape(vocab=64, hidden=16, layers=1, heads=2, kv_heads=1, mlp=24, context=16)
@@ -23,7 +23,7 @@ def trained(steps: int, seed: int = 0):
     """A model and its optimizer after some steps."""
     import torch
 
-    from train_jobs.model import Llama
+    from train_jobs.models.llama import Llama
     from train_jobs.trainer.loop import make_optimizer
 
     model = Llama(SHAPE, seed)
@@ -122,7 +122,7 @@ def test_nothing_is_pickled(store: Store) -> None:
 def test_weights_of_another_shape_are_refused() -> None:
     import dataclasses
 
-    from train_jobs.model import Llama
+    from train_jobs.models.llama import Llama
     from train_jobs.trainer.checkpoint import load_weights, weights_of
 
     wider = Llama(dataclasses.replace(SHAPE, vocab=65))

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.core.config import TrainSection
 from cluster.core.errors import BadInputError, UsageError
-from train_jobs.shape import Shape
+from train_jobs.models.shape import Shape
 
 SHAPES = [
     Shape(vocab=300, hidden=64, layers=2, heads=4, kv_heads=2, mlp=96, context=48),
@@ -21,7 +21,7 @@ def test_logits_and_gradients_equal_those_of_transformers(shape: Shape) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from train_jobs.model import Llama, parameter_count
+    from train_jobs.models.llama import Llama, parameter_count
 
     ours = Llama(shape, seed=3)
     theirs = LlamaForCausalLM(LlamaConfig(**shape.to_hugging_face(1, 2, 0)))
@@ -44,7 +44,7 @@ def test_logits_and_gradients_equal_those_of_transformers(shape: Shape) -> None:
 def test_logits_at_some_positions_are_those_of_all() -> None:
     import torch
 
-    from train_jobs.model import Llama
+    from train_jobs.models.llama import Llama
 
     model = Llama(SHAPES[0])
     ids = torch.randint(0, 300, (2, 10))
@@ -56,7 +56,7 @@ def test_logits_at_some_positions_are_those_of_all() -> None:
 def test_padding_to_the_right_changes_nothing_before_it() -> None:
     import torch
 
-    from train_jobs.model import Llama
+    from train_jobs.models.llama import Llama
 
     model = Llama(SHAPES[0])
     ids = torch.randint(1, 300, (1, 12))
@@ -68,7 +68,7 @@ def test_padding_to_the_right_changes_nothing_before_it() -> None:
 def test_the_seed_decides_the_weights() -> None:
     import torch
 
-    from train_jobs.model import Llama
+    from train_jobs.models.llama import Llama
 
     one, same, other = (Llama(SHAPES[0], seed).model.embed_tokens.weight for seed in (5, 5, 6))
     assert torch.equal(one, same)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own habit)
 from torch import Tensor, nn
 
-from train_jobs.shape import INIT_STD, Shape
+from train_jobs.models.shape import INIT_STD, Shape
 
 
 class RMSNorm(nn.Module):

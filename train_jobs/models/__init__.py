@@ -1,0 +1,1 @@
+"""The models that are trained: their sizes and their forward pass."""
