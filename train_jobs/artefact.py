@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import PlinthError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs import tokenizer as tokenizers
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
+from train_jobs.data import tokenizer as tokenizers
 from train_jobs.trainer.plan import Plan
 
 if TYPE_CHECKING:

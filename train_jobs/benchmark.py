@@ -20,7 +20,7 @@ import numpy.typing as npt
 from cluster.core.config import TrainSection, available_cpus
 from cluster.core.progress import Progress
 from cluster.core.storage import Store
-from train_jobs.data import Windows
+from train_jobs.data.batches import Windows
 from train_jobs.models.shape import Shape
 from train_jobs.trainer.plan import Plan
 

@@ -81,9 +81,9 @@ def build_model(
         EnvironmentFaultError: storage full.
     """
     from actors import spawn
+    from train_jobs.data.tokenizer import train_tokenizer
     from train_jobs.launch import finetune, pretrain
     from train_jobs.make_examples import make_examples
-    from train_jobs.tokenizer import train_tokenizer
 
     budget = config.train.minutes * 60 if seconds is None else max(seconds, 2 * SMALLEST_BUDGET_S)
     with WorkersOnDemand(config, store) as workers:

@@ -51,7 +51,7 @@ def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
 def run_tokenizer(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Train a tokenizer; needs no cluster."""
     from data_jobs.commands import find_dataset
-    from train_jobs.tokenizer import train_tokenizer
+    from train_jobs.data.tokenizer import train_tokenizer
 
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)

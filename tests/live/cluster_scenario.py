@@ -67,8 +67,8 @@ def data_jobs_bring_a_node(home: Home) -> Seen:
 def training_brings_a_node(home: Home) -> Seen:
     """`pretrain` with as many workers as the preset for clusters says, each on a CPU of its own."""
     from cluster.core.config import configured
+    from train_jobs.data.tokenizer import train_tokenizer
     from train_jobs.launch import pretrain
-    from train_jobs.tokenizer import train_tokenizer
 
     config = configured(load_config(home.run / "config.json"), TRAINING)
     store = Store(home.store_uri)

@@ -15,8 +15,8 @@ from cluster.core.config import PlinthConfig, configured
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, parquet_bytes
+from train_jobs.data.splits import is_held_out
 from train_jobs.example_rows import KINDS
-from train_jobs.splits import is_held_out
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from data_jobs.build_index import build
 from train_jobs.make_examples import make_examples
-from train_jobs.tokenizer import train_tokenizer
+from train_jobs.data.tokenizer import train_tokenizer
 
 store, cpus, settings = Store(sys.argv[1]), int(sys.argv[3]), sys.argv[4:]
 config = configured(PlinthConfig(), settings)

@@ -23,9 +23,9 @@ STEPS = 150
 
 
 def train(store: Store, section: TrainSection, jobs: list[str], before_end: str) -> dict[str, str]:
+    from train_jobs.data.tokenizer import train_tokenizer
     from train_jobs.fit import Workers
     from train_jobs.launch import finetune, pretrain
-    from train_jobs.tokenizer import train_tokenizer
 
     config = PlinthConfig(train=section)
     dataset = (

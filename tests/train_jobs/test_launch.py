@@ -14,8 +14,8 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, flip_a_bit, make_dataset, make_examples
 from train_jobs import launch
+from train_jobs.data.tokenizer import train_tokenizer
 from train_jobs.models.shape import Shape
-from train_jobs.tokenizer import train_tokenizer
 
 CONFIG = PlinthConfig(train=SECTION)
 

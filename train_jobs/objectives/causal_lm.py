@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from train_jobs.data import Batch
+from train_jobs.data.batches import Batch
 
 
 def as_tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,7 +23,7 @@ from actors.runs import RunLog
 from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from train_jobs.data import Batch, Examples, Windows
+from train_jobs.data.batches import Batch, Examples, Windows
 from train_jobs.models.llama import Llama, parameter_count
 from train_jobs.objectives.causal_lm import evaluate, share_of_loss
 from train_jobs.trainer import checkpoint

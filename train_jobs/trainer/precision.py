@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from train_jobs.data import Examples, Windows
+from train_jobs.data.batches import Examples, Windows
 from train_jobs.objectives.causal_lm import share_of_loss
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from safetensors.numpy import save
 from cluster.core.config import TrainSection
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, example_rows
-from train_jobs.data import encode_examples
+from train_jobs.data.batches import encode_examples
+from train_jobs.data.tokenizer import fit
 from train_jobs.models.shape import Shape
-from train_jobs.tokenizer import fit
 from train_jobs.trainer.plan import Plan, Stage
 
 TOKENIZER = fit(iter(documents()), SECTION.vocab_size)

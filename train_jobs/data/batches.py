@@ -19,7 +19,7 @@ from cluster.core.config import TrainSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
-from train_jobs.splits import is_held_out
+from train_jobs.data.splits import is_held_out
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

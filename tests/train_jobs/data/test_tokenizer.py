@@ -12,7 +12,7 @@ from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, flip_a_bit, make_dataset
 from train_jobs.answering.prompt import SPECIAL_TOKENS
-from train_jobs.tokenizer import fit, load, train_tokenizer
+from train_jobs.data.tokenizer import fit, load, train_tokenizer
 
 CONFIG = PlinthConfig(train=SECTION)
 TOKENIZER = fit(iter(documents()), 512)

@@ -9,9 +9,17 @@ from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, example_rows, flip_a_bit, make_dataset
 from train_jobs.answering.prompt import SPECIAL_TOKENS
-from train_jobs.data import Batch, Examples, Windows, check_documents, encode_examples, read_documents, token_streams
-from train_jobs.splits import is_held_out
-from train_jobs.tokenizer import fit
+from train_jobs.data.batches import (
+    Batch,
+    Examples,
+    Windows,
+    check_documents,
+    encode_examples,
+    read_documents,
+    token_streams,
+)
+from train_jobs.data.splits import is_held_out
+from train_jobs.data.tokenizer import fit
 
 STREAM = np.arange(1000, dtype=np.int32)
 TOKENIZER = fit(iter(documents()), 512)

@@ -20,7 +20,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
-from train_jobs.data import check_documents, document_text, read_documents
+from train_jobs.data.batches import check_documents, document_text, read_documents
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -1,0 +1,1 @@
+"""What training reads: tokenizer, batches, which documents are held out."""
