@@ -33,8 +33,8 @@ from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
 from train_jobs.data.splits import is_held_out
-from train_jobs.example_rows import Row, RowMaker, families, saying_the_same, thinned
-from train_jobs.foreign_questions import foreign_questions
+from train_jobs.examples.foreign_questions import foreign_questions
+from train_jobs.examples.rows import Row, RowMaker, families, saying_the_same, thinned
 
 KIND = "examples"
 PARTS = 24

@@ -82,7 +82,7 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
     """Let a model answer every row's prompt and count.
 
     Args:
-        rows: held-out examples (``train_jobs.example_rows.Row`` as plain data).
+        rows: held-out examples (``train_jobs.examples.rows.Row`` as plain data).
         generate: prompts to completions, special tokens kept.
         section: says how many questions are expected; fewer are judged all the same, and the gate sees how many.
     """

@@ -9,7 +9,7 @@ import pytest
 from cluster.core.records import Document
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.synthetic.writer import MANNERS, Synonyms, Writer, base_verb, summary_sentence
-from train_jobs.foreign_questions import foreign_questions, load_fields
+from train_jobs.examples.foreign_questions import foreign_questions, load_fields
 
 CODE = Document(
     "shutil.copytree", "shutil.copytree(src, dst)", "Recursively copy a directory tree and return the destination.\n\n"

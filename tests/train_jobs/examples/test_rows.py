@@ -13,7 +13,7 @@ from data_jobs.retrieval.results import Retrieval
 from data_jobs.synthetic.writer import Asked
 from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval
 from train_jobs.answering.prompt import read_points
-from train_jobs.example_rows import RowMaker, families, first_sentence, led_with, saying_the_same, thinned
+from train_jobs.examples.rows import RowMaker, families, first_sentence, led_with, saying_the_same, thinned
 
 QUESTION = "how do I move a folder"
 MOVE = "Recursively move a file or directory to another location."

@@ -1,0 +1,1 @@
+"""Rows of fine-tuning sets: questions, evidence, and what is right."""
