@@ -37,7 +37,7 @@ _NOT_OF_A_MODEL = (
     "train.checkpoint_s", "train.examples", "train.held_out",
 )  # fmt: skip
 MODEL_KEY = RunKey(
-    "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publish"),
+    "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publishing.publish"),
     inside=("train.name", "train.context_tokens", "answer.*", "gate.questions", "gate.unanswerable"),
     outside=(*_NOT_OF_A_MODEL, "gate.min_difference", "gate.min_abstained", "gate.min_answered"),
 )  # fmt: skip
@@ -156,7 +156,7 @@ def _publish(
 ) -> Manifest:
     """Evaluate the checkpoint on held-out documents and publish it as a model, or find that done."""
     from actors import spawn
-    from train_jobs.publish import enrol, publish_model
+    from train_jobs.publishing.publish import enrol, publish_model
 
     inputs = {
         "checkpoint": _name(checkpoint), "base": _name(base), "tokenizer": _name(tokenizer),

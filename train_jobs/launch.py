@@ -22,12 +22,12 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.governance.policies import check_use
-from train_jobs import artefact
 from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
-from train_jobs.artefact import ALIAS, KIND, Provenance
 from train_jobs.data import tokenizer as tokenizers
 from train_jobs.data.batches import Arrays, check_documents, encode_examples, read_examples, token_streams
 from train_jobs.models.shape import Shape
+from train_jobs.publishing import artefact
+from train_jobs.publishing.artefact import ALIAS, KIND, Provenance
 from train_jobs.trainer.plan import Plan, Stage
 
 

@@ -100,7 +100,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def card(args: argparse.Namespace) -> int:
-    from train_jobs.card import render
+    from train_jobs.publishing.card import render
 
     name, version = _found(args.model)
     found = _registry().card(name, version.version)
@@ -138,7 +138,7 @@ def _champion_at(args: argparse.Namespace, version: str) -> int:
 
 
 def add(args: argparse.Namespace) -> int:
-    from train_jobs.add_model import add_model
+    from train_jobs.publishing.add_model import add_model
 
     home = Home.from_env()
     config, store, stages = config_from(args, home), Store(home.store_uri), Stages(show=not args.json)

@@ -131,7 +131,7 @@ def _store() -> Store:
 
 
 def _plot(run: Run, rows: list[dict[str, Any]], wanted: Path | None) -> Path:
-    from train_jobs.plots import loss_curve
+    from train_jobs.publishing.plots import loss_curve
 
     path = (wanted or Home.from_env().folder("plots") / f"{run.id}.png").expanduser().absolute()
     try:

@@ -21,7 +21,7 @@ from data_jobs.lineage.receipts import Request
 from tests.actors.models import publish
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 from train_jobs.data.batches import read_documents as read_for_training
-from train_jobs.publish import enrol
+from train_jobs.publishing.publish import enrol
 
 TEXT = "Ann Lee lives at the end of the road and has done so for a long time."
 

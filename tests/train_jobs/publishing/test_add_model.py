@@ -14,9 +14,9 @@ from cluster.cli.main import main
 from cluster.core.errors import BadInputError, UnsupportedError
 from cluster.core.home import Home
 from cluster.core.storage import Store
-from tests.train_jobs.model_folders import byte_tokenizer, gpt2, llama
-from train_jobs.model_folder import inspect
-from train_jobs.model_probe import examine, probe
+from tests.train_jobs.publishing.model_folders import byte_tokenizer, gpt2, llama
+from train_jobs.publishing.model_folder import inspect
+from train_jobs.publishing.model_probe import examine, probe
 
 pytestmark = pytest.mark.process
 

@@ -17,10 +17,10 @@ from cluster.core.presets import preset
 from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from tests.actors.models import Gate, metadata
-from tests.train_jobs.model_folders import gpt2, llama
-from train_jobs.card import render
-from train_jobs.plots import loss_curve
-from train_jobs.publish import publish_model
+from tests.train_jobs.publishing.model_folders import gpt2, llama
+from train_jobs.publishing.card import render
+from train_jobs.publishing.plots import loss_curve
+from train_jobs.publishing.publish import publish_model
 
 ROWS = [
     {"step": s, "stage": stage, "train_loss": 4.0 - s / 50, **({"held_out_loss": 4.1 - s / 50} if s % 10 == 0 else {})}
@@ -119,7 +119,7 @@ from cluster.core.errors import EnvironmentFaultError
 from cluster.core.presets import preset
 from cluster.core.progress import Silent
 from cluster.core.storage import Store
-from train_jobs.publish import publish_model
+from train_jobs.publishing.publish import publish_model
 
 store, folder, facts, limit = sys.argv[1:]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -130,7 +130,7 @@ except EnvironmentFaultError as error:
     print("refused:", error.message)
 """
     store = Store(str(tmp_path / "store"))
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     for limit in (50_000, 400):  # at the weights; at the first small file
         command = [sys.executable, "-c", code, store.uri, str(checkpoint), json.dumps(FACTS), str(limit)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=True)
@@ -143,7 +143,9 @@ except EnvironmentFaultError as error:
 def test_too_little_space_is_said_before_anything_is_written(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train_jobs.publish.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 20}))
+    monkeypatch.setattr(
+        "train_jobs.publishing.publish.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 20})
+    )
     with pytest.raises(EnvironmentFaultError, match="1 MiB are free"):
         publish_model(preset("laptop"), Store(str(tmp_path / "s")), "small", checkpoint, FACTS, {}, Silent())
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cluster.core.errors import BadInputError, IntegrityError, PlinthError, PolicyRefusedError, UnsupportedError
-from tests.train_jobs.model_folders import CONFIG, TENSORS, plain_folder, safetensors, with_header
-from train_jobs.model_folder import MAX_TEMPLATE_CHARS, inspect, read_header
+from tests.train_jobs.publishing.model_folders import CONFIG, TENSORS, plain_folder, safetensors, with_header
+from train_jobs.publishing.model_folder import MAX_TEMPLATE_CHARS, inspect, read_header
 
 
 def zipped() -> bytes:

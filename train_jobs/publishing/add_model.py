@@ -18,9 +18,9 @@ from cluster.core.config import PlinthConfig
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store, storage_errors
-from train_jobs.model_folder import inspect
-from train_jobs.model_probe import Probed, probe
-from train_jobs.publish import Registrar, publish_model
+from train_jobs.publishing.model_folder import inspect
+from train_jobs.publishing.model_probe import Probed, probe
+from train_jobs.publishing.publish import Registrar, publish_model
 
 UNKNOWN_LICENCE = "unknown: its publisher stated none"
 LICENCE = re.compile(r"^license:\s*['\"]?([\w.+ -]{1,80}?)['\"]?\s*$", re.MULTILINE)

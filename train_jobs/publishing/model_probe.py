@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.core.errors import BadInputError, PlinthError, UnsupportedError
-from train_jobs.model_folder import ModelFolder, inspect
+from train_jobs.publishing.model_folder import ModelFolder, inspect
 
 TIMEOUT_S, MEMORY_BYTES, WRITE_BYTES = 300.0, 24 << 30, 1 << 16  # torch insists on a folder for temporary files
 DEFAULT_CONTEXT = 2048
@@ -59,10 +59,10 @@ def _ask(folder: Path, scratch: str, timeout_s: float) -> dict[str, Any]:
         "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    code = "import sys; from train_jobs.model_probe import report; report(sys.argv[1])"
+    code = "import sys; from train_jobs.publishing.model_probe import report; report(sys.argv[1])"
     try:
         done = subprocess.run(  # noqa: S603 (this file, and a path as an argument)
-            [sys.executable, "-c", code, str(folder.absolute())], cwd=Path(__file__).resolve().parents[1],
+            [sys.executable, "-c", code, str(folder.absolute())], cwd=Path(__file__).resolve().parents[2],
             env=environment, capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -28,9 +28,9 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store, storage_errors
 from cluster.core.telemetry import log_event
 from data_jobs.lineage.receipts import inherited
-from train_jobs.card import build_card, render
-from train_jobs.model_folder import ModelFolder, inspect
-from train_jobs.plots import loss_curve
+from train_jobs.publishing.card import build_card, render
+from train_jobs.publishing.model_folder import ModelFolder, inspect
+from train_jobs.publishing.plots import loss_curve
 
 KEY = RunKey("publish", (__name__,), outside=sections_but())  # what it is handed says everything
 CHECKED_TOKENS = 64  # new tokens of each of the converter's eight prompts

@@ -1,0 +1,1 @@
+"""From a checkpoint to a published, described, registered model; models of others taken in."""
