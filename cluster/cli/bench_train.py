@@ -32,7 +32,7 @@ def train(args: argparse.Namespace) -> int:
     folder = store.path("staging", f"bench-{secrets.token_hex(4)}")
     below = folder if store.local else f"{store.uri}/staging/{folder.rpartition('/')[2]}"
     with connected(home), stages.run("measure training"):
-        from train_jobs.benchmark import measure
+        from train_jobs.benchmarks.training import measure
 
         try:
             result = {"machine": machine(), **measure(config.train, Store(below), args.steps, args.rounds, stages)}

@@ -1,0 +1,1 @@
+"""Speed of training, measured beside a bare loop. Behind `plinth bench train`."""
