@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from actors import history
-from actors.registry import Registry
-from actors.registry_server import RegistryServer
+from actors.registry import history
+from actors.registry.models import Registry
+from actors.registry.server import RegistryServer
 from cluster.core.code import PROCESS, source_hash
 from cluster.core.errors import PlinthError
 from cluster.core.home import Home
@@ -46,7 +46,7 @@ class ActorOptions:
         return f"{self.role}-{source_hash(self.runs, within=PROCESS)[:8]}"
 
 
-ACTORS = {"registry": ActorOptions("registry", "actors.registry_server")}
+ACTORS = {"registry": ActorOptions("registry", "actors.registry.server")}
 
 
 def start(role: str, cls: type, *arguments: Any) -> Any:

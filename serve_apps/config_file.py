@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.presets import preset

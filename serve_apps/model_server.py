@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, IncompatibleError
 from cluster.core.home import Home

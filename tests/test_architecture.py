@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "actors": ("cluster.core", "actors"),
     "data_jobs": ("cluster.core", "cluster.connect", "data_jobs"),
     "train_jobs": ("cluster.core", "cluster.connect", "actors", "data_jobs", "train_jobs"),
-    "serve_apps": ("cluster.core", "actors.registry", "data_jobs", "train_jobs.answering", "serve_apps"),
+    "serve_apps": ("cluster.core", "actors.registry.models", "data_jobs", "train_jobs.answering", "serve_apps"),
 }
 
 # The nouns serve_apps shares with corpus and training: what runs at request time is what ran on the corpus.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.policies.gate import GateResult, decide
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.progress import Progress

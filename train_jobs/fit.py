@@ -25,7 +25,7 @@ from typing import Any
 
 import ray
 
-from actors.runs import read_metrics
+from actors.registry.runs import read_metrics
 from cluster.core.config import TrainSection, available_cpus
 from cluster.core.errors import PlinthError, TrainingError
 from cluster.core.progress import Progress

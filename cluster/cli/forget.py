@@ -40,7 +40,7 @@ def register(group: Commands) -> None:
 
 
 def forget(args: argparse.Namespace) -> int:
-    from actors.registry import Registry
+    from actors.registry.models import Registry
     from data_jobs.governance.tombstones import Where
     from data_jobs.lineage import receipts
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from actors.history import MOVES, Event
-from actors.registry import Registered, Registry
+from actors.registry.history import MOVES, Event
+from actors.registry.models import Registered, Registry
 from cluster.cli.output import Stages, console, human_bytes, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.config import PlinthConfig

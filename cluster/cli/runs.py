@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from actors import history
-from actors.runs import Run, list_runs, read_metrics, read_run
-from actors.runs import cancel as cancel_run
+from actors.registry import history
+from actors.registry.runs import Run, list_runs, read_metrics, read_run
+from actors.registry.runs import cancel as cancel_run
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.errors import EnvironmentFaultError, ExitCode

@@ -152,7 +152,7 @@ def _models(base_url: str) -> dict[str, str]:
 
 def _registered(store: Store) -> dict[str, dict[str, str]]:
     """Of every registered model which version each alias names: the champion answers `auto`, a candidate by name."""
-    from actors.registry import ALIASES, KIND, Registry
+    from actors.registry.models import ALIASES, KIND, Registry
 
     found = {}
     for name in Registry(store).names():

@@ -61,7 +61,7 @@ Call = Callable[[str], Awaitable[Reply]]
 
 def served_model(store: Store, name: str, cache: Path, max_tokens: int) -> Subject | None:
     """The version of the registered model ``name`` that is served; None where no model has that name."""
-    from actors.registry import Registry
+    from actors.registry.models import Registry
 
     served = Registry(store).served(name) if name in store.names("models") else None
     if served is None:

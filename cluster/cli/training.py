@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.cli.ask import print_answer, stream_answer
 from cluster.cli.models import print_checks
 from cluster.cli.output import Stages, console

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.registry import Registry
-from actors.runs import RunLog
+from actors.registry.models import Registry
+from actors.registry.runs import RunLog
 from cluster.core.storage import Store
-from tests.actors.models import publish
+from tests.actors.published import publish
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ from actors import spawn
 from cluster.core.errors import BadInputError, PolicyRefusedError
 from cluster.core.home import Home
 from cluster.core.storage import Store
-from tests.actors.models import REFUSED, Gate, publish
+from tests.actors.published import REFUSED, Gate, publish
 
 store, home = Store(sys.argv[1]), Home.from_env()
 
@@ -78,7 +78,7 @@ try:
     client.refuse("small", two, REFUSED)
     print("restarted", state()["pid"] != before)
 
-    spawn.ACTORS["registry"] = spawn.ActorOptions("registry", ("actors/runs.py",))  # as if the code had changed
+    spawn.ACTORS["registry"] = spawn.ActorOptions("registry", ("actors/registry/runs.py",))  # as if the code had changed
     newer = spawn.registry(store, home)
     newer.nudge()
     wait(lambda: names() == [spawn.ACTORS["registry"].name])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.records import Answer, Passage
 from cluster.core.storage import Store

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from actors.policies.metadata import check_tier_name
+from actors.registry.metadata import check_tier_name
 from cluster.core.config import PlinthConfig
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.policies.metadata import check_metadata, check_tier_name
-from actors.registry import KIND, Registry
+from actors.registry.metadata import check_metadata, check_tier_name
+from actors.registry.models import KIND, Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, UnsupportedError
 from cluster.core.progress import Progress
@@ -60,7 +60,7 @@ def publish_model(
 
     Args:
         checkpoint_folder: Hugging Face layout: config.json, safetensors, tokenizer.json; metrics.jsonl if there is one.
-        metadata: fields of plinth.json (``actors/policies/metadata.py``). ``tier``, ``parameters`` and
+        metadata: fields of plinth.json (``actors/registry/metadata.py``). ``tier``, ``parameters`` and
             ``tokenizer_sha256`` are taken from name and files.
         metrics: what becomes metrics.json: ``training`` and ``held_out`` by convention.
         run_key: decides reuse; by default a hash of name, files' sha256, metadata and metrics.

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from actors.registry import Registry
-from actors.runs import RunLog, read_run
+from actors.registry.models import Registry
+from actors.registry.runs import RunLog, read_run
 from cluster.cli.main import main
 from cluster.core.home import Home
 from cluster.core.storage import Store
-from tests.actors.models import REFUSED, Gate, publish
+from tests.actors.published import REFUSED, Gate, publish
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.home import Home
 from cluster.core.records import Dropped
@@ -18,7 +18,7 @@ from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import Where, read_tombstones
 from data_jobs.lineage import receipts
 from data_jobs.lineage.receipts import Request
-from tests.actors.models import publish
+from tests.actors.published import publish
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 from train_jobs.data.batches import read_documents as read_for_training
 from train_jobs.publishing.publish import enrol

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.cli.main import main
 from cluster.core.errors import BadInputError, UnsupportedError
 from cluster.core.home import Home

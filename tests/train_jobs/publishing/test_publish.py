@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from actors.registry import Registry
+from actors.registry.models import Registry
 from cluster.core.errors import EnvironmentFaultError, PolicyRefusedError, UsageError
 from cluster.core.presets import preset
 from cluster.core.progress import Silent
 from cluster.core.storage import Store
-from tests.actors.models import Gate, metadata
+from tests.actors.published import Gate, metadata
 from tests.train_jobs.publishing.model_folders import gpt2, llama
 from train_jobs.publishing.card import render
 from train_jobs.publishing.plots import loss_curve

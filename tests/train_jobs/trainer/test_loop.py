@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.runs import RunLog, cancel, read_metrics, read_run
+from actors.registry.runs import RunLog, cancel, read_metrics, read_run
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, PlinthError
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import flip_a_bit

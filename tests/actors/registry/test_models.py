@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from actors.policies.metadata import REQUIRED
-from actors.registry import Registry
+from actors.registry.metadata import REQUIRED
+from actors.registry.models import Registry
 from cluster.core.errors import BadInputError, IntegrityError, PolicyRefusedError, UsageError
 from cluster.core.storage import Store
-from tests.actors.models import REFUSED, Gate, metadata, publish
+from tests.actors.published import REFUSED, Gate, metadata, publish
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -178,7 +178,7 @@ def test_a_clock_set_back_reorders_nothing(local: Store, monkeypatch: pytest.Mon
     registry = Registry(local)
     one, two = registered(local, "one", "two")
     registry.promote("small", one, Gate())
-    for module in ("actors.history", "cluster.core.storage"):
+    for module in ("actors.registry.history", "cluster.core.storage"):
         monkeypatch.setattr(f"{module}.utc_now", lambda: "2001-01-01T00:00:00.000+00:00")
     registry.promote("small", two, Gate())
     served = registry.served("small")

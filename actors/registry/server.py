@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from actors.registry import Registry
-from actors.tracking import Mirror
+from actors.registry.mlflow_mirror import Mirror
+from actors.registry.models import Registry
 from cluster.core.errors import PlinthError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event

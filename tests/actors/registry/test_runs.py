@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.runs import RunLog, cancel, list_runs, read_metrics, read_run
+from actors.registry.runs import RunLog, cancel, list_runs, read_metrics, read_run
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.storage import Store
 
@@ -75,11 +75,11 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_an_interrupted_run(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys\nfrom actors.runs import RunLog\nfrom cluster.core.storage import Store\n"
+        "import os, signal, sys\nfrom actors.registry.runs import RunLog\nfrom cluster.core.storage import Store\n"
         "RunLog(Store(sys.argv[1]), 'killed', 'pretrain', {}).log(1, train_loss=2.0)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=root, timeout=60)
     assert done.returncode == -9
     store = Store(str(tmp_path))

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors import history
-from actors.history import Event, EventName
-from actors.policies.metadata import check_metadata
+from actors.registry import history
+from actors.registry.history import Event, EventName
+from actors.registry.metadata import check_metadata
 from cluster.core.errors import BadInputError, PolicyRefusedError
 from cluster.core.records import Manifest
 from cluster.core.storage import NAME, Store

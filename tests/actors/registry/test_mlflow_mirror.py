@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from actors.registry import Registry
-from actors.registry_server import RegistryServer
-from actors.runs import RunLog
-from actors.tracking import Mirror, prepare_mlflow
+from actors.registry.mlflow_mirror import Mirror, prepare_mlflow
+from actors.registry.models import Registry
+from actors.registry.runs import RunLog
+from actors.registry.server import RegistryServer
 from cluster.core.errors import PolicyRefusedError
 from cluster.core.storage import Store
-from tests.actors.models import REFUSED, Gate, publish
+from tests.actors.published import REFUSED, Gate, publish
 
 pytestmark = pytest.mark.process
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def hook(event, arguments):
         calls.append((event, str(arguments)))
 sys.addaudithook(hook)
 from pathlib import Path
-from actors.tracking import Mirror
+from actors.registry.mlflow_mirror import Mirror
 from cluster.core.storage import Store
 assert Mirror(Store({store.uri!r}), Path({str(home)!r})).sync() == "rebuilt"
 from mlflow.telemetry.utils import is_telemetry_disabled

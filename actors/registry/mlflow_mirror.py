@@ -1,6 +1,6 @@
 """A mirror of runs and models in mlflow's SQLite schema, for other tools to read. The store is the truth.
 
-``plinth`` itself never reads the mirror. It is written by the registry actor alone (``actors/registry_server.py``),
+``plinth`` itself never reads the mirror. It is written by the registry actor alone (``actors/registry/server.py``),
 after the fact: ``sync`` looks at the store and brings the database up to it. A database that was lost, damaged or
 edited by somebody else is built anew from the store. Importing mlflow takes about 5 s and its first database 6 s more,
 so nothing else may import it.
@@ -20,8 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.registry import Registered, Registry
-from actors.runs import FOLDER, Run, list_runs, read_metrics
+from actors.registry.models import Registered, Registry
+from actors.registry.runs import FOLDER, Run, list_runs, read_metrics
 from cluster.core.errors import PlinthError
 from cluster.core.records import stable_hash
 from cluster.core.storage import Store

@@ -1,0 +1,1 @@
+"""Runs and models: versions, aliases, history, and their mirror for other tools."""
