@@ -147,7 +147,7 @@ class GatewayIngress:
         report_start("gateway", code)
 
     def __serve_build_asgi_app__(self) -> Any:
-        from serve_apps.openai_http import build_http
+        from serve_apps.api.openai_http import build_http
 
         return build_http(self._gateway, self._config.serve, metrics_source=MetricsPage())
 

@@ -20,9 +20,9 @@ from serve_apps.collaborators import InputCheck, OutputCheck
 from serve_apps.errors import UnavailableError
 from serve_apps.guards.personal import LONGEST
 from tests.fakes import TEXT, FixedRetriever, RealGuard, ScriptedTier
+from tests.serve_apps.api.test_bad_bodies import GOOD, check_error
+from tests.serve_apps.api.test_openai_http import events_of
 from tests.serve_apps.service import CHAT, Service
-from tests.serve_apps.test_bad_bodies import GOOD, check_error
-from tests.serve_apps.test_http import events_of
 
 STREAM = {**CHAT, "stream": True}
 LONG = [f"sentence {n} of a long answer that goes on and on. " for n in range(40)]

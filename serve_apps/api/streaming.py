@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cluster.core.errors import PlinthError
+from serve_apps.api.middleware import note
 from serve_apps.errors import ClientGoneError, DeadlineError
 from serve_apps.journal import CLIENT_GONE, RequestRecord
-from serve_apps.limits import note
 
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -17,22 +17,22 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cluster.core.config import ServeSection
 from cluster.core.errors import PlinthError
-from serve_apps.collaborators import Sampling
-from serve_apps.console.page import FILES, page_reply
-from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
-from serve_apps.exchange import Ask, Delta, Done
-from serve_apps.gateway import Gateway
-from serve_apps.journal import CLIENT_GONE
-from serve_apps.limits import Limits, note, read_body, record_of, reply, stamp
-from serve_apps.replies import EventStream, JsonReply
-from serve_apps.schema import (
+from serve_apps.api.middleware import Limits, note, read_body, record_of, reply, stamp
+from serve_apps.api.responses import ReplyShape, embeddings, model_card, search_results
+from serve_apps.api.schema import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
     SearchRequest,
     parse,
 )
-from serve_apps.shapes import ReplyShape, embeddings, model_card, search_results
+from serve_apps.api.streaming import EventStream, JsonReply
+from serve_apps.collaborators import Sampling
+from serve_apps.console.page import FILES, page_reply
+from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
+from serve_apps.exchange import Ask, Delta, Done
+from serve_apps.gateway import Gateway
+from serve_apps.journal import CLIENT_GONE
 
 ROUTES = (
     "/v1/chat/completions",

@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 from cluster.core.config import ServeSection
 from cluster.core.telemetry import METRICS
-from serve_apps.openai_http import ROUTES
+from serve_apps.api.openai_http import ROUTES
 from tests.fakes import CITATION, PASSAGE, TEXT, FixedRetriever, RealGuard, ScriptedTier
+from tests.serve_apps.api.test_bad_bodies import GOOD, check_error
 from tests.serve_apps.service import CHAT, EMBEDDER, Service
-from tests.serve_apps.test_bad_bodies import GOOD, check_error
 
 PLINTH_KEYS = {
     "answer_id", "tier", "model_version", "citations", "grounded", "index_version", "index_as_of", "knowledge_cutoff",

@@ -1,0 +1,1 @@
+"""OpenAI's HTTP: routes, strict request models, responses, streams, limits."""
