@@ -18,8 +18,9 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from cluster.core.code import source_hash
 from cluster.core.config import PlinthConfig
 from cluster.core.telemetry import METRICS
-from serve_apps import handles, served_code
-from serve_apps.collaborators import TierClient
+from serve_apps import served_code
+from serve_apps.gateway import handles
+from serve_apps.gateway.protocols import TierClient
 from serve_apps.metrics_page import MetricsPage
 from serve_apps.model_server import ModelReplica
 from serve_apps.replicas import GuardReplica, QuoteReplica, RetrieverReplica, report_start
@@ -123,8 +124,8 @@ class GatewayIngress:
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
         from serve_apps.evidence import features_of
-        from serve_apps.gateway import Gateway
-        from serve_apps.journal import Journal
+        from serve_apps.gateway.gateway import Gateway
+        from serve_apps.gateway.request_log import Journal
         from train_jobs.answering.conversation import standalone_question
 
         stay_on_loopback(config)

@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING
 
 from cluster.core.records import Manifest
-from serve_apps.collaborators import Recorder
+from serve_apps.gateway.protocols import Recorder
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.results import Retrieval

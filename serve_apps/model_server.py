@@ -22,10 +22,10 @@ from cluster.core.errors import BadInputError, IncompatibleError
 from cluster.core.home import Home
 from cluster.core.records import Answer, Manifest
 from cluster.core.storage import Store
-from serve_apps.collaborators import Band, Sampling, TierState
 from serve_apps.engines import load_engine
 from serve_apps.engines.protocol import Capabilities, Engine, EngineSampling
 from serve_apps.errors import UnavailableError, bad_request, context_too_long
+from serve_apps.gateway.protocols import Band, Sampling, TierState
 from serve_apps.live import Live
 from train_jobs.answering.prompt import lay_out
 

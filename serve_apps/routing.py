@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from serve_apps.collaborators import Band, TierState
 from serve_apps.errors import UnavailableError, model_not_found
+from serve_apps.gateway.protocols import Band, TierState
 
 AUTO, QUOTE = "auto", "quote"
 AS_GOOD = 0.02  # scores (0 to 1) closer than this count as equal: gates measure on a few hundred questions

@@ -9,8 +9,8 @@ from typing import Any
 from cluster.core.config import ServeSection
 from cluster.core.records import Answer, Citation, Passage
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.collaborators import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.errors import UnavailableError
+from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.guards.input import check_input
 from serve_apps.guards.output import check_output
 

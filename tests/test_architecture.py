@@ -29,7 +29,7 @@ RAY_MODULES = {
     "train_jobs/fit.py",
     "train_jobs/distributed/gloo.py",
     "serve_apps/deploy.py",
-    "serve_apps/handles.py",
+    "serve_apps/gateway/handles.py",
     "serve_apps/metrics_page.py",
     "train_jobs/make_examples.py",
 }

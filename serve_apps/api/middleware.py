@@ -22,7 +22,7 @@ from cluster.core.config import ServeSection
 from cluster.core.telemetry import new_request_id
 from serve_apps.api.strict_json import read_json
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large
-from serve_apps.journal import CLIENT_GONE, RequestRecord
+from serve_apps.gateway.request_log import CLIENT_GONE, RequestRecord
 
 RECORD = "plinth.record"  # key in the ASGI scope
 BODY_READ = "plinth.body_read"  # set once the last piece of the body came in

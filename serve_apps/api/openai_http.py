@@ -27,12 +27,12 @@ from serve_apps.api.schema import (
     parse,
 )
 from serve_apps.api.streaming import EventStream, JsonReply
-from serve_apps.collaborators import Sampling
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
-from serve_apps.exchange import Ask, Delta, Done
-from serve_apps.gateway import Gateway
-from serve_apps.journal import CLIENT_GONE
+from serve_apps.gateway.exchange import Ask, Delta, Done
+from serve_apps.gateway.gateway import Gateway
+from serve_apps.gateway.protocols import Sampling
+from serve_apps.gateway.request_log import CLIENT_GONE
 
 ROUTES = (
     "/v1/chat/completions",

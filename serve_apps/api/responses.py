@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_apps.exchange import Delta, Done, Event
+from serve_apps.gateway.exchange import Delta, Done, Event
 
 _WORD = re.compile(r"\S+\s*|\s+")
 

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from cluster.core.errors import PlinthError
 from serve_apps.api.middleware import note
 from serve_apps.errors import ClientGoneError, DeadlineError
-from serve_apps.journal import CLIENT_GONE, RequestRecord
+from serve_apps.gateway.request_log import CLIENT_GONE, RequestRecord
 
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

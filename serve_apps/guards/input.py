@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from cluster.core.config import ServeSection
 from cluster.core.records import Verdict
 from data_jobs.pii import DEFAULT_TYPES, NameFinder
-from serve_apps.collaborators import InputCheck
+from serve_apps.gateway.protocols import InputCheck
 from serve_apps.guards.characters import encodable, has_control, visible
 from serve_apps.guards.personal import personal_spans, rule
 from serve_apps.guards.window import Placeholders

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from cluster.core.records import Verdict
 from data_jobs.pii import DEFAULT_TYPES, NameFinder
-from serve_apps.collaborators import OutputCheck
+from serve_apps.gateway.protocols import OutputCheck
 from serve_apps.guards.characters import encodable
 from serve_apps.guards.personal import personal_spans, rule
 

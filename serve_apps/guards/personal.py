@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, NameFinder, find
-from serve_apps.collaborators import Span
+from serve_apps.gateway.protocols import Span
 from serve_apps.guards.characters import folded
 
 LONGEST = MAX_ENTITY_CHARS

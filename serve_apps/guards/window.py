@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from serve_apps.collaborators import Span
+from serve_apps.gateway.protocols import Span
 from serve_apps.guards.characters import visible
 
 # Unbroken text at the end. Scripts written without spaces and emoji break a run, else replies in them would not flow.

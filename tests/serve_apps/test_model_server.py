@@ -19,8 +19,8 @@ from cluster.core.records import Answer, Passage
 from cluster.core.storage import Store
 from data_jobs.retrieval.features import FEATURES
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from serve_apps.collaborators import Sampling
 from serve_apps.errors import ApiError, UnavailableError
+from serve_apps.gateway.protocols import Sampling
 from serve_apps.model_server import ModelReplica
 
 pytestmark = pytest.mark.process

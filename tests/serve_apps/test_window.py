@@ -10,11 +10,11 @@ import re
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from serve_apps.gateway.stop_sequences import Shaper
+from serve_apps.gateway.tokens import WordPieces
 from serve_apps.guards.output import check_output
 from serve_apps.guards.personal import LONGEST, personal_spans
 from serve_apps.guards.window import OutputWindow, Placeholders
-from serve_apps.shaping import Shaper
-from serve_apps.tokens import WordPieces
 
 HOLD_BACK = LONGEST + 8
 WORDS = "the function returns a copy of every item in this list unless told otherwise and raises an error".split()  # noqa: SIM905

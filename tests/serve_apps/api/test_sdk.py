@@ -11,8 +11,8 @@ import pytest
 
 from serve_apps.errors import UnavailableError
 from tests.fakes import TEXT, ScriptedTier
+from tests.serve_apps.gateway.test_failures import LONG
 from tests.serve_apps.service import EMBEDDER, QUESTION, Service, eventually, on_socket
-from tests.serve_apps.test_failures import LONG
 
 pytestmark = pytest.mark.process
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from cluster.core.records import Verdict
 from cluster.core.telemetry import log_event
-from serve_apps.collaborators import Recorder
+from serve_apps.gateway.protocols import Recorder
 
 CLIENT_GONE = 499
 

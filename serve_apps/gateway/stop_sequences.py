@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve_apps.tokens import Tokens
+from serve_apps.gateway.tokens import Tokens
 
 
 class Shaper:

@@ -16,8 +16,8 @@ from starlette.types import Message
 from cluster.core.config import ServeSection
 from cluster.core.errors import BadInputError, PlinthError, PolicyRefusedError
 from cluster.core.records import Verdict
-from serve_apps.collaborators import InputCheck, OutputCheck
 from serve_apps.errors import UnavailableError
+from serve_apps.gateway.protocols import InputCheck, OutputCheck
 from serve_apps.guards.personal import LONGEST
 from tests.fakes import TEXT, FixedRetriever, RealGuard, ScriptedTier
 from tests.serve_apps.api.test_bad_bodies import GOOD, check_error

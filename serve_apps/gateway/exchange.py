@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.collaborators import Sampling, TierState
+from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.routing import RouteDecision
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from serve_apps.collaborators import Band, TierState
 from serve_apps.errors import UnavailableError
+from serve_apps.gateway.protocols import Band, TierState
 from serve_apps.routing import Features
 from tests.fakes import ScriptedTier
 from tests.serve_apps.service import CHAT, QUESTION, Service

@@ -21,8 +21,8 @@ from ray.serve.handle import DeploymentHandle
 
 from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
-from serve_apps.collaborators import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.errors import UnavailableError
+from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.price import Counter
 
 if TYPE_CHECKING:

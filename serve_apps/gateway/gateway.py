@@ -16,7 +16,9 @@ from typing import Any
 from cluster.core.config import ServeSection
 from cluster.core.records import Answer, Citation, Verdict
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.collaborators import (
+from serve_apps.errors import AbstainedError, UnavailableError, bad_request, model_not_found
+from serve_apps.gateway.exchange import Ask, Delta, Done, Event, Plan
+from serve_apps.gateway.protocols import (
     GuardClient,
     InputCheck,
     OutputCheck,
@@ -24,15 +26,13 @@ from serve_apps.collaborators import (
     Sampling,
     TierClient,
 )
-from serve_apps.errors import AbstainedError, UnavailableError, bad_request, model_not_found
-from serve_apps.exchange import Ask, Delta, Done, Event, Plan
+from serve_apps.gateway.request_log import Journal, RequestRecord
+from serve_apps.gateway.stop_sequences import Shaper
+from serve_apps.gateway.tokens import Tokens, WordPieces
+from serve_apps.gateway.waiting import or_unavailable, together
 from serve_apps.guards.characters import visible
 from serve_apps.guards.window import OutputWindow, Placeholders
-from serve_apps.journal import Journal, RequestRecord
 from serve_apps.routing import AUTO, QUOTE, Features, RouteDecision, known_models, route
-from serve_apps.shaping import Shaper
-from serve_apps.tokens import Tokens, WordPieces
-from serve_apps.waiting import or_unavailable, together
 
 GUARD = "the safety guard (nothing is sent unchecked)"
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check: soon at first, then seldom

@@ -1,0 +1,1 @@
+"""The walk of a request, whom it works with, and its log."""
