@@ -123,9 +123,9 @@ class GatewayIngress:
         models: dict[str, DeploymentHandle],
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
-        from serve_apps.evidence import features_of
         from serve_apps.gateway.gateway import Gateway
         from serve_apps.gateway.request_log import Journal
+        from serve_apps.routing.features import features_of
         from train_jobs.answering.conversation import standalone_question
 
         stay_on_loopback(config)

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.protocols import Sampling, TierState
-from serve_apps.routing import RouteDecision
+from serve_apps.routing.rules import RouteDecision
 
 
 @dataclass(frozen=True)

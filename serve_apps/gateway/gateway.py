@@ -32,7 +32,7 @@ from serve_apps.gateway.tokens import Tokens, WordPieces
 from serve_apps.gateway.waiting import or_unavailable, together
 from serve_apps.guards.characters import visible
 from serve_apps.guards.window import OutputWindow, Placeholders
-from serve_apps.routing import AUTO, QUOTE, Features, RouteDecision, known_models, route
+from serve_apps.routing.rules import AUTO, QUOTE, Features, RouteDecision, known_models, route
 
 GUARD = "the safety guard (nothing is sent unchecked)"
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check: soon at first, then seldom

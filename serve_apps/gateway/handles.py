@@ -23,7 +23,7 @@ from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
-from serve_apps.price import Counter
+from serve_apps.routing.latency import Counter
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.results import Retrieval

@@ -19,7 +19,7 @@ from serve_apps.api.openai_http import build_http
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
-from serve_apps.routing import Features
+from serve_apps.routing.rules import Features
 from tests.fakes import FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
 from train_jobs.answering.conversation import standalone_question
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import Band, TierState
-from serve_apps.routing import Features
+from serve_apps.routing.rules import Features
 from tests.fakes import ScriptedTier
 from tests.serve_apps.service import CHAT, QUESTION, Service
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from serve_apps.price import PRICE_MEMORY, Counter, Price
+from serve_apps.routing.latency import PRICE_MEMORY, Counter, Price
 
 
 async def said(ends: asyncio.Event) -> AsyncGenerator[str, None]:

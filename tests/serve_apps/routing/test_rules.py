@@ -10,7 +10,7 @@ import pytest
 from serve_apps.errors import ApiError, UnavailableError, shown
 from serve_apps.gateway.protocols import Band, TierState
 from serve_apps.gateway.waiting import or_unavailable, together
-from serve_apps.routing import Features, route
+from serve_apps.routing.rules import Features, route
 
 BANDS = (Band(0.0, 0.5, 40, 0.30, 0.40), Band(0.5, 1.0, 60, 0.80, 0.60))
 QUOTE = TierState("quote", price_ms=5.0)

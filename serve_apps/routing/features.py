@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.core.config import AnswerSection
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.routing import Features
+from serve_apps.routing.rules import Features
 from train_jobs.answering.abstention import support
 from train_jobs.answering.terms import question_terms
 

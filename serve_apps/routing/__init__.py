@@ -1,0 +1,1 @@
+"""Which tier answers: a pure decision on measured quality and latency."""
