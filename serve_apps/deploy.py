@@ -22,8 +22,8 @@ from serve_apps import served_code
 from serve_apps.gateway import handles
 from serve_apps.gateway.protocols import TierClient
 from serve_apps.metrics_page import MetricsPage
-from serve_apps.model_server import ModelReplica
-from serve_apps.replicas import GuardReplica, QuoteReplica, RetrieverReplica, report_start
+from serve_apps.replicas.model import ModelReplica
+from serve_apps.replicas.parts import GuardReplica, QuoteReplica, RetrieverReplica, report_start
 
 APP = "plinth"
 HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has

@@ -18,12 +18,12 @@ from cluster.core.records import Answer, Manifest
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from serve_apps.errors import UnavailableError
-from serve_apps.forgotten import Forgotten
 from serve_apps.gateway.protocols import InputCheck, OutputCheck, Recorder, Sampling
 from serve_apps.guards.input import check_input
 from serve_apps.guards.output import check_output
 from serve_apps.index_metrics import IndexMetrics
-from serve_apps.live import Live, Loaded
+from serve_apps.replicas.forgotten import Forgotten
+from serve_apps.replicas.live import Live, Loaded
 from train_jobs.answering.quote import answer
 
 if TYPE_CHECKING:

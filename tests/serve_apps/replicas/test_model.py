@@ -21,7 +21,7 @@ from data_jobs.retrieval.features import FEATURES
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from serve_apps.errors import ApiError, UnavailableError
 from serve_apps.gateway.protocols import Sampling
-from serve_apps.model_server import ModelReplica
+from serve_apps.replicas.model import ModelReplica
 
 pytestmark = pytest.mark.process
 

@@ -26,7 +26,7 @@ from serve_apps.engines import load_engine
 from serve_apps.engines.protocol import Capabilities, Engine, EngineSampling
 from serve_apps.errors import UnavailableError, bad_request, context_too_long
 from serve_apps.gateway.protocols import Band, Sampling, TierState
-from serve_apps.live import Live
+from serve_apps.replicas.live import Live
 from train_jobs.answering.prompt import lay_out
 
 if TYPE_CHECKING:
