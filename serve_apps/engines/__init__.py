@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.core.config import ServeSection
 from serve_apps.engines.openvino_engine import OpenVinoEngine, model_folder
 from serve_apps.engines.protocol import Engine
-from serve_apps.engines.torch_reference import TransformersEngine
+from serve_apps.engines.transformers_engine import TransformersEngine
 
 log = logging.getLogger(__name__)
 

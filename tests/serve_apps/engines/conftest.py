@@ -11,7 +11,7 @@ import pytest
 
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import Engine
-from serve_apps.engines.torch_reference import TransformersEngine
+from serve_apps.engines.transformers_engine import TransformersEngine
 from tests.serve_apps.engines.models import random_llama, train
 from train_jobs.export.openvino_graph import export
 

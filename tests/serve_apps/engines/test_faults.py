@@ -17,7 +17,7 @@ from cluster.core.errors import BadInputError, IntegrityError, PlinthError, Unsu
 from serve_apps.engines import load_engine
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import EngineSampling
-from serve_apps.engines.torch_reference import TransformersEngine
+from serve_apps.engines.transformers_engine import TransformersEngine
 from serve_apps.errors import UnavailableError
 from tests.serve_apps.engines.conftest import Published, engine_of
 from tests.serve_apps.engines.models import CONTEXT, greedy, random_llama
