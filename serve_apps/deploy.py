@@ -21,7 +21,7 @@ from cluster.core.telemetry import METRICS
 from serve_apps import served_code
 from serve_apps.gateway import handles
 from serve_apps.gateway.protocols import TierClient
-from serve_apps.metrics_page import MetricsPage
+from serve_apps.metrics.page import MetricsPage
 from serve_apps.replicas.model import ModelReplica
 from serve_apps.replicas.parts import GuardReplica, QuoteReplica, RetrieverReplica, report_start
 

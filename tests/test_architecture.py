@@ -30,7 +30,7 @@ RAY_MODULES = {
     "train_jobs/distributed/gloo.py",
     "serve_apps/deploy.py",
     "serve_apps/gateway/handles.py",
-    "serve_apps/metrics_page.py",
+    "serve_apps/metrics/page.py",
     "train_jobs/make_examples.py",
 }
 

@@ -21,7 +21,7 @@ from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import InputCheck, OutputCheck, Recorder, Sampling
 from serve_apps.guards.input import check_input
 from serve_apps.guards.output import check_output
-from serve_apps.index_metrics import IndexMetrics
+from serve_apps.metrics.index import IndexMetrics
 from serve_apps.replicas.forgotten import Forgotten
 from serve_apps.replicas.live import Live, Loaded
 from train_jobs.answering.quote import answer

@@ -12,7 +12,7 @@ import time
 import httpx
 import ray
 
-from serve_apps.metrics_text import combined
+from serve_apps.metrics.text import combined
 
 NODES_TTL_S = 10.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve_apps.metrics_text import combined
+from serve_apps.metrics.text import combined
 
 PAGE = """# HELP ray_plinth_requests_total Requests.
 # TYPE ray_plinth_requests_total counter

@@ -1,0 +1,1 @@
+"""Recording metrics and showing those of all replicas on one page."""
