@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cluster.cli import audit, forget, labels, sources, synth
+from cluster.cli.data import audit, forget, labels, sources, synth
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb

@@ -1,0 +1,1 @@
+"""plinth data: one file a verb or two."""
