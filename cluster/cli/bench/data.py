@@ -38,7 +38,7 @@ def register(group: Commands) -> None:
 
 
 def data(args: argparse.Namespace) -> int:
-    from cluster.cli.load import machine
+    from cluster.cli.bench.load import machine
 
     workers = _workers(args.workers)
     stages = Stages(show=not args.json)

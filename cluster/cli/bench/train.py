@@ -23,7 +23,7 @@ def register(group: Commands) -> None:
 
 
 def train(args: argparse.Namespace) -> int:
-    from cluster.cli.load import machine
+    from cluster.cli.bench.load import machine
     from cluster.connect import connected
 
     home = Home.from_env()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from cluster.cli.bench.token_load import Subject, measure_tokens, served_model
 from cluster.cli.main import main
-from cluster.cli.token_load import Subject, measure_tokens, served_model
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.home import Home

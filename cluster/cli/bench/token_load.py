@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from cluster.cli.load import distinct_questions, machine, percentile
+from cluster.cli.bench.load import distinct_questions, machine, percentile
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
 from cluster.core.storage import Store, utc_now

@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cluster.cli import bench_data, bench_index, bench_train
+from cluster.cli.bench import data as bench_data
+from cluster.cli.bench import index as bench_index
+from cluster.cli.bench import train as bench_train
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.entry import config_from
@@ -15,7 +17,7 @@ from cluster.core.home import Home
 from cluster.core.storage import Store
 
 if TYPE_CHECKING:
-    from cluster.cli.token_load import Subject
+    from cluster.cli.bench.token_load import Subject
     from cluster.core.config import PlinthConfig
 
 
@@ -42,7 +44,7 @@ def register(commands: Commands) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     from cluster.cli.ask import service_url
-    from cluster.cli.token_load import served_model
+    from cluster.cli.bench.token_load import served_model
 
     home = Home.from_env()
     config = config_from(args, home)
@@ -71,7 +73,7 @@ def _levels(text: str | None) -> tuple[int, ...]:
 def _tokens(
     args: argparse.Namespace, config: PlinthConfig, subject: Subject, levels: Sequence[int], base_url: str | None
 ) -> int:
-    from cluster.cli.token_load import measure_tokens
+    from cluster.cli.bench.token_load import measure_tokens
 
     result = measure_tokens(config, subject, levels, args.requests, base_url)
     if args.json:
@@ -98,7 +100,7 @@ def _tokens(
 
 
 def _latency(args: argparse.Namespace, base_url: str, levels: Sequence[int]) -> int:
-    from cluster.cli.load import measure
+    from cluster.cli.bench.load import measure
 
     result = measure(base_url, args.model, levels, args.requests or 300)
     if args.json:

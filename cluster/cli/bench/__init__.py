@@ -1,0 +1,1 @@
+"""plinth bench: one file a benchmark."""
