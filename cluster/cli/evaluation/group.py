@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cluster.cli import retrieval_suite
-from cluster.cli.data_suites import DATA_SUITES, run_data_suite
+from cluster.cli.evaluation import retrieval_suite
+from cluster.cli.evaluation.data_suites import DATA_SUITES, run_data_suite
 from cluster.cli.output import Stages, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.entry import config_from

@@ -1,0 +1,1 @@
+"""plinth eval: suites over the running service and over parts of the data plane."""
