@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cluster.cli import ask, gc, index, lifecycle, lineage, models, quickstart, runs, train
+from cluster.cli import ask, gc, lifecycle, lineage, models, quickstart, runs, train
 from cluster.cli.bench import group as bench
 from cluster.cli.data import group as data
 from cluster.cli.evaluation import group as evaluation
+from cluster.cli.index import group as index
 from cluster.core.entry import interrupt_as_exception, leave, run_main
 
 DESCRIPTION = """\

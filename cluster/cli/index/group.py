@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cluster.cli import index_watch
+from cluster.cli.index import watch as index_watch
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb

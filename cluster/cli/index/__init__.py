@@ -1,0 +1,1 @@
+"""plinth index: build, list, roll back, search, watch."""
