@@ -1,8 +1,8 @@
 """What happened to a model, append-only: one small file an event below ``models/<name>/history/``.
 
 A file an event works on object stores too, and a kill leaves whole events. The history is written before the aliases
-move, so that it is also the journal from which a half-done promotion is completed (``actors/registry/models.py``). Nothing
-here changes or removes an event.
+move, so that it is also the journal from which a half-done promotion is completed (``models.py``). Nothing here changes
+or removes an event.
 """
 
 from __future__ import annotations

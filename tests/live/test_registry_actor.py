@@ -78,7 +78,7 @@ try:
     client.refuse("small", two, REFUSED)
     print("restarted", state()["pid"] != before)
 
-    spawn.ACTORS["registry"] = spawn.ActorOptions("registry", ("actors/registry/runs.py",))  # as if the code had changed
+    spawn.ACTORS["registry"] = spawn.ActorOptions("registry", "actors.registry.runs")  # as if the code had changed
     newer = spawn.registry(store, home)
     newer.nudge()
     wait(lambda: names() == [spawn.ACTORS["registry"].name])
