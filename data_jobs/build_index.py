@@ -18,11 +18,12 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from cluster.core.config import IndexSection, PlinthConfig
+from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
 from cluster.core.progress import Progress
 from cluster.core.records import Chunk, Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones

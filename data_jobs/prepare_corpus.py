@@ -22,12 +22,13 @@ import ray
 import ray.data
 from ray.exceptions import RayTaskError
 
-from cluster.core.config import DataSection, PlinthConfig
+from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, PlinthError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest, Quarantined, stable_hash
 from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store, check_name
 from cluster.core.telemetry import log_event
 from data_jobs.corpus import blocks as work

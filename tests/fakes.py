@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from cluster.core.config import ServeSection
 from cluster.core.records import Answer, Citation, Passage
+from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState

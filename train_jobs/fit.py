@@ -26,9 +26,10 @@ from typing import Any
 import ray
 
 from actors.registry.runs import read_metrics
-from cluster.core.config import TrainSection, available_cpus
+from cluster.core.config import available_cpus
 from cluster.core.errors import PlinthError, TrainingError
 from cluster.core.progress import Progress
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.trainer.outcome import OUTCOME, STOP, Outcome

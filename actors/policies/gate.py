@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.core.config import GateSection
+from cluster.core.sections.train import GateSection
 
 MIN_SHARE_ASKED = 0.25  # of gate.questions and gate.unanswerable: fewer questions than this decide nothing
 CHECKS = ("questions", "unanswerable", "beats_baseline", "abstains", "answers")

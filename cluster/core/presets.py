@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from cluster.core.config import (
-    ClusterSection,
-    IndexSection,
-    PlinthConfig,
-    ServeSection,
-    TrainSection,
-    configured,
-)
+from cluster.core.config import PlinthConfig, configured
 from cluster.core.errors import UsageError
+from cluster.core.sections.cluster import ClusterSection
+from cluster.core.sections.data import IndexSection
+from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.train import TrainSection
 
 
 def laptop() -> PlinthConfig:

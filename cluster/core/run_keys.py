@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.core.code import source_hash
-from cluster.core.config import PlinthConfig, Section
+from cluster.core.config import PlinthConfig
 from cluster.core.records import stable_hash
+from cluster.core.sections.base import Section
 
 SECTIONS = {name: field.annotation for name, field in PlinthConfig.model_fields.items()}
 

@@ -17,10 +17,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cluster.core.config import IndexSection, available_cpus
+from cluster.core.config import available_cpus
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.progress import Progress
 from cluster.core.records import Document
+from cluster.core.sections.data import IndexSection
 from data_jobs.benchmarks.corpus import endless_documents
 from data_jobs.benchmarks.preparation import in_a_process, quiet_and_pinned
 

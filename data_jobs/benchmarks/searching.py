@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cluster.core.config import RetrievalSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Chunk
+from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.dense import DenseIndex, PatchedDense
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.search import Searcher

@@ -25,9 +25,9 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from cluster.core.config import DataSection
 from cluster.core.errors import IntegrityError
 from cluster.core.records import Document, Dropped, Quarantined, stable_hash
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store, storage_errors
 from data_jobs.corpus import packs
 from data_jobs.corpus.clean import FORGOTTEN, clean_records, is_forgotten

@@ -9,8 +9,8 @@ import functools
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cluster.core.config import DataSection
 from cluster.core.records import Document, Dropped, Quarantined
+from cluster.core.sections.data import DataSection
 from data_jobs.corpus.packs import Outcome
 from data_jobs.filters.decontaminate import REASON as CONTAMINATED
 from data_jobs.filters.decontaminate import EvaluationSets

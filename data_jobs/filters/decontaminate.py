@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 
 REASON = "contaminated"

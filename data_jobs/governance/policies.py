@@ -17,9 +17,9 @@ import datetime
 import re
 from typing import Protocol
 
-from cluster.core.config import DataSection
 from cluster.core.errors import PolicyRefusedError
 from cluster.core.records import Manifest
+from cluster.core.sections.data import DataSection
 
 POLICIES = ("source-approved", "use-allowed", "licence-allowed", "sensitivity")
 USES = ("retrieval", "pretraining", "fine-tuning")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.core.config import IndexSection
 from cluster.core.records import Chunk, Document
+from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE, KnownVectors, Unit

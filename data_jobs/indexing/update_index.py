@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from cluster.core.config import IndexSection
 from cluster.core.errors import IncompatibleError
 from cluster.core.home import Home
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
+from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store, storage_errors
 from data_jobs.indexing.index_blocks import Block, cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder

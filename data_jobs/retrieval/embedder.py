@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cluster.core.config import IndexSection
+from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 
 

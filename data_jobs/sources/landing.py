@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Quarantined, stable_hash
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import storage_errors
 from data_jobs.extractors.archives import check_entry_name
 from data_jobs.extractors.protocol import UnreadableFileError

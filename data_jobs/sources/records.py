@@ -9,8 +9,8 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from cluster.core.config import DataSection
 from cluster.core.records import Document, Quarantined
+from cluster.core.sections.data import DataSection
 from data_jobs.extractors.protocol import EXTRACT_REASONS, Item, Limits, UnreadableFileError, clean_title
 from data_jobs.extractors.registry import extract
 from data_jobs.extractors.text import split_title

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cluster.core.config import ServeSection
+from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import new_request_id
 from serve_apps.api.strict_json import read_json
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large

@@ -15,8 +15,8 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from cluster.core.config import ServeSection
 from cluster.core.errors import PlinthError
+from cluster.core.sections.serve import ServeSection
 from serve_apps.api.middleware import Limits, note, read_body, record_of, reply, stamp
 from serve_apps.api.responses import ReplyShape, embeddings, model_card, search_results
 from serve_apps.api.schema import (

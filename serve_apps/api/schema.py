@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.core.config import ServeSection
+from cluster.core.sections.serve import ServeSection
 from serve_apps.errors import ApiError, bad_request, context_too_long, shown
 
 MAX_TOKENS_LIMIT = 131_072

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cluster.core.config import ServeSection
+from cluster.core.sections.serve import ServeSection
 from serve_apps.engines.openvino_engine import OpenVinoEngine, model_folder
 from serve_apps.engines.protocol import Engine
 from serve_apps.engines.transformers_engine import TransformersEngine

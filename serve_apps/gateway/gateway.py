@@ -13,8 +13,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from cluster.core.config import ServeSection
 from cluster.core.records import Answer, Citation, Verdict
+from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import AbstainedError, UnavailableError, bad_request, model_not_found
 from serve_apps.gateway.exchange import Ask, Delta, Done, Event, Plan

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from cluster.core.config import ServeSection
 from cluster.core.records import Verdict
+from cluster.core.sections.serve import ServeSection
 from data_jobs.pii import DEFAULT_TYPES, NameFinder
 from serve_apps.gateway.protocols import InputCheck
 from serve_apps.guards.characters import encodable, has_control, visible

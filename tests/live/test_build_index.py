@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest
+from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.build_index import BLOCK_DOCUMENTS
 
@@ -27,7 +27,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 import ray
-from cluster.core.config import IndexSection, PlinthConfig
+from cluster.core.config import PlinthConfig
+from cluster.core.sections.data import IndexSection
 from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from data_jobs.build_index import build

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import local_head
-from cluster.core.config import ClusterSection, PlinthConfig
+from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.records import Manifest
+from cluster.core.sections.cluster import ClusterSection
 from cluster.core.storage import Store
 from cluster.processes import free_ports
 from data_jobs.corpus.report import check_balance, load_report

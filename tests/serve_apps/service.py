@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from cluster.core.config import ServeSection
+from cluster.core.sections.serve import ServeSection
 from serve_apps.api.openai_http import build_http
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.config import TrainSection
 from cluster.core.records import Document, Manifest
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 
 PARTS = ("pump", "valve", "filter", "hose", "gauge", "relay", "sensor", "bearing")

@@ -13,9 +13,10 @@ import signal
 import sys
 import tempfile
 
-from cluster.core.config import PlinthConfig, TrainSection
+from cluster.core.config import PlinthConfig
 from cluster.core.entry import leave, run_main
 from cluster.core.progress import Silent
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, make_dataset, make_examples
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.config import AnswerSection
 from cluster.core.records import Answer, Citation, Passage
+from cluster.core.sections.serve import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from train_jobs.answering.abstention import support
 from train_jobs.answering.citations import cite

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from cluster.core.config import AnswerSection
 from cluster.core.records import Answer, Citation, Passage
+from cluster.core.sections.serve import AnswerSection
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable

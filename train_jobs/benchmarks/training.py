@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.core.config import TrainSection, available_cpus
+from cluster.core.config import available_cpus
 from cluster.core.progress import Progress
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from train_jobs.data.batches import Windows
 from train_jobs.models.shape import Shape

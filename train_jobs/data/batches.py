@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.core.config import TrainSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from train_jobs.data.splits import is_held_out
 

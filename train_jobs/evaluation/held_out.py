@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from cluster.core.config import GateSection
 from cluster.core.records import Manifest
+from cluster.core.sections.train import GateSection
 from cluster.core.storage import Store
 from train_jobs.answering.prompt import read_points
 from train_jobs.evaluation.metrics import Rate, token_f1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.records import Document
+from cluster.core.sections.data import IndexSection, RetrievalSection
 from data_jobs.indexing.index_blocks import cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder, load_embedder
 from data_jobs.retrieval.model_files import find_model

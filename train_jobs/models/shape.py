@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.core.config import TrainSection
 from cluster.core.errors import BadInputError, UsageError
+from cluster.core.sections.train import TrainSection
 
 INIT_STD = 0.02
 

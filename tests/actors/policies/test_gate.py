@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.policies.gate import CHECKS, GateResult, decide
-from cluster.core.config import GateSection
+from cluster.core.sections.train import GateSection
 
 GOOD: dict[str, Any] = {
     "answerable": {"n": 200, "model": 0.8, "baseline": 0.6, "abstained": 0.05},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.errors import BadInputError
+from cluster.core.sections.data import IndexSection, RetrievalSection
 from data_jobs.benchmarks.searching import measure
 from data_jobs.retrieval import dense
 from data_jobs.retrieval.model_files import find_model

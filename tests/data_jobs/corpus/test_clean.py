@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster.core.config import DataSection
 from cluster.core.records import Document
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import DROPPED_SCHEMA, Block, clean_block, find_duplicates, finish_block, read_rows, split
 from data_jobs.corpus.parquet import parquet_bytes

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.core.config import DataSection
 from cluster.core.records import Quarantined
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 from data_jobs.corpus import blocks as blocks_module
 from data_jobs.corpus import packs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from cluster.core.config import DataSection
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import Block, clean_block, find_duplicates, finish_block
 from data_jobs.corpus.report import check_balance, ledger

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 from data_jobs.filters.decontaminate import NGRAM, EvaluationSets, evaluation_sets, pinned
 

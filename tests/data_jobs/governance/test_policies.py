@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError, ExitCode, PolicyRefusedError, UsageError
 from cluster.core.records import Manifest
+from cluster.core.sections.data import DataSection
 from data_jobs.governance.policies import POLICIES, check_use, licence_allowed, violations
 from data_jobs.sources.catalogue import BUILT_IN, Source, find_source, governed, load_catalogue, matches
 from data_jobs.sources.landing import open_source

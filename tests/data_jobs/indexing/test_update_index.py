@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.errors import IntegrityError
 from cluster.core.records import Document, Manifest
+from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.indexing import update_index
 from data_jobs.indexing.index_blocks import cut, embed, with_enclosing

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.config import PlinthConfig, RetrievalSection
+from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
+from cluster.core.sections.data import RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import add_tombstone
 from data_jobs.indexing import update_index, watch

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.records import Document, Manifest
+from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.indexing.index_blocks import cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder, load_embedder

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.core.config import IndexSection
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, UsageError
+from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval import model_files
 from data_jobs.retrieval.embedder import Embedder, load_embedder
 from data_jobs.retrieval.model_files import find_model
@@ -71,7 +71,7 @@ def test_other_architectures_go_through_transformers_silently(tmp_path: Path) ->
 from transformers import DistilBertConfig, DistilBertModel
 import shutil, json, pathlib
 from data_jobs.retrieval.model_files import find_model
-from cluster.core.config import IndexSection
+from cluster.core.sections.data import IndexSection
 folder = pathlib.Path({str(tmp_path)!r})
 source = find_model(IndexSection()).weights.parent
 sizes = dict(vocab_size=30522, dim=32, n_heads=2, n_layers=1, hidden_dim=64)
@@ -85,7 +85,7 @@ shutil.copy(source / "tokenizer.json", folder)
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[3])
     code = f"""
 from data_jobs.retrieval.embedder import load_embedder
-from cluster.core.config import IndexSection
+from cluster.core.sections.data import IndexSection
 e = load_embedder(IndexSection(embedder={str(tmp_path)!r}))
 assert e.encode(["a", "b c d"]).shape == (2, 32) and e.identity["pooling"] == "cls"
 """

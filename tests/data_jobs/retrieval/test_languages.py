@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.core.config import IndexSection, RetrievalSection
 from cluster.core.records import Document
+from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.indexing.update_index import update
 from data_jobs.retrieval.embedder import Embedder

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.core.config import AnswerSection, RetrievalSection
 from cluster.core.records import Document
+from cluster.core.sections.data import RetrievalSection
+from cluster.core.sections.serve import AnswerSection
 from data_jobs.indexing.index_blocks import Block, cut, embed
 from data_jobs.retrieval import dense
 from data_jobs.retrieval.embedder import Embedder

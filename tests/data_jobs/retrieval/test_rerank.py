@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.core.config import RetrievalSection
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.records import Document
+from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.rerank import CrossEncoder, load_reranker
 from data_jobs.retrieval.search import Searcher
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Quarantined
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import Block, Cleaned, clean_block, find_duplicates, finish_block, finished_counts, split
 from data_jobs.corpus.report import check_balance, ledger

@@ -10,8 +10,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PolicyRefusedError
+from cluster.core.sections.data import DataSection
 from data_jobs.sources.catalogue import Source
 from data_jobs.sources.fetch import allowing
 from data_jobs.sources.landing import KEPT, Opened, open_source

@@ -11,7 +11,7 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from cluster.core.config import ServeSection
+from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import METRICS
 from serve_apps.api.openai_http import ROUTES
 from tests.fakes import CITATION, PASSAGE, TEXT, FixedRetriever, RealGuard, ScriptedTier

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.config import ServeSection
 from cluster.core.errors import BadInputError, IntegrityError, PlinthError, UnsupportedError
+from cluster.core.sections.serve import ServeSection
 from serve_apps.engines import load_engine
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import EngineSampling

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from cluster.core.config import ServeSection
 from cluster.core.errors import BadInputError, PlinthError, PolicyRefusedError
 from cluster.core.records import Verdict
+from cluster.core.sections.serve import ServeSection
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import InputCheck, OutputCheck
 from serve_apps.guards.personal import LONGEST

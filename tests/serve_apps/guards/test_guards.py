@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from cluster.core.config import ServeSection
 from cluster.core.presets import preset
+from cluster.core.sections.serve import ServeSection
 from serve_apps.guards.characters import visible
 from serve_apps.guards.input import check_input
 from serve_apps.guards.output import check_output

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.config import IndexSection, PlinthConfig, RetrievalSection
+from cluster.core.config import PlinthConfig
 from cluster.core.records import Document, Manifest
+from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import Where, add_tombstone
 from data_jobs.indexing.update_index import update

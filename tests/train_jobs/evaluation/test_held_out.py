@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.policies.gate import decide
-from cluster.core.config import GateSection
+from cluster.core.sections.train import GateSection
 from train_jobs.answering.prompt import completion
 from train_jobs.evaluation.held_out import evaluate, paired
 from train_jobs.evaluation.metrics import token_f1

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.core.config import AnswerSection
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError, UsageError
 from cluster.core.records import Answer, Citation
+from cluster.core.sections.serve import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, retrieval
 from train_jobs.evaluation.answerer import HttpAnswerer, InProcessAnswerer, Reply

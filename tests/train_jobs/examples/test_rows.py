@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cluster.core.config import AnswerSection, PlinthConfig, configured
+from cluster.core.config import PlinthConfig, configured
 from cluster.core.records import Document, Passage
+from cluster.core.sections.serve import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.synthetic.writer import Asked
 from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.core.config import TrainSection
 from cluster.core.errors import BadInputError, UsageError
+from cluster.core.sections.train import TrainSection
 from train_jobs.models.shape import Shape
 
 SHAPES = [

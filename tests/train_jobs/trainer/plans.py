@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from cluster.core.config import TrainSection
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, example_rows
 from train_jobs.data.batches import encode_examples

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.config import DataSection
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
+from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, Block, clean_block, find_duplicates, finish_block
 from data_jobs.corpus.dataset import read_documents

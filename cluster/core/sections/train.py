@@ -1,0 +1,71 @@
+"""Training a model and judging it (train_jobs, actors/policies)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.core.sections.base import Section
+
+
+class TrainSection(Section):
+    """Training a model of one's own (train_jobs)."""
+
+    name: str = "small"
+    """Name of the trained model and of the tier it serves."""
+    min_documents: int = Field(200, ge=10)
+    """A corpus with fewer documents is not trained on: `quote` serves alone."""
+    vocab_size: int = Field(4096, ge=512, le=65_536)
+    """Tokens of the byte-level BPE tokenizer, special tokens included."""
+    hidden: int = Field(160, ge=32)
+    """Width of the model."""
+    layers: int = Field(4, ge=1)
+    """Transformer blocks."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; `hidden` must be a multiple."""
+    kv_heads: int = Field(2, ge=1)
+    """Key and value heads (grouped-query attention); `heads` must be a multiple."""
+    mlp: int = Field(448, ge=32)
+    """Width of the feed-forward layer."""
+    context_tokens: int = Field(512, ge=64, le=8192)
+    """Longest prompt and answer together."""
+    workers: int = Field(0, ge=0)
+    """Training workers; 0 means two where there are two CPUs or more, else one."""
+    worker_cpus: float = Field(0.0, ge=0)
+    """Ray CPUs reserved per training worker (0 on a laptop, so that other jobs may use every core)."""
+    minutes: float = Field(2.0, gt=0)
+    """Wall-clock budget of pretraining and fine-tuning together; ignored where `steps` is given. Not in a run_key."""
+    pretrain_share: float = Field(0.35, gt=0, lt=1)
+    """Share of the budget that goes to pretraining."""
+    steps: int = Field(0, ge=0)
+    """Optimizer steps of each stage instead of a wall-clock budget (0: by the clock): reproducible runs."""
+    batch_tokens: int = Field(2048, ge=256)
+    """Tokens of one optimizer step, all workers together."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training; auto measures whether bf16 autocast is faster on this CPU (runs by `steps` take fp32)."""
+    seed: int = Field(0, ge=0)
+    """Seed of weights and data order."""
+    checkpoint_s: float = Field(10.0, gt=0)
+    """Seconds between checkpoints: what a kill costs at most."""
+    examples: int = Field(3000, ge=50)
+    """Synthetic examples made for fine-tuning."""
+    held_out: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the documents kept out of training, for the gate's questions."""
+
+
+class GateSection(Section):
+    """What a model must show before it answers `auto` (actors/policies/gate.py)."""
+
+    questions: int = Field(400, ge=20)
+    """Answerable questions on held-out documents."""
+    unanswerable: int = Field(200, ge=10)
+    """Questions whose answer is in none of the passages shown."""
+    min_difference: float = 0.0
+    """The lower 95 % bound of (score of the model - score of the baseline) must lie above this."""
+    min_abstained: float = Field(0.8, ge=0, le=1)
+    """Least share of unanswerable questions on which the model abstains."""
+    min_answered: float = Field(0.5, ge=0, le=1)
+    """Least share of answerable questions that the model answers: a model that always abstains is none."""
