@@ -8,17 +8,52 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
+from moto.server import ThreadedMotoServer
 
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, PlinthError, UsageError
 from cluster.core.storage import Store
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """An object store on loopback that this process can reach by plain URIs."""
+    boto3, server = pytest.importorskip("boto3"), ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    pytest.importorskip("s3fs")
+    server.start()
+    with pytest.MonkeyPatch.context() as environment:
+        host, port = server.get_host_and_port()
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="plinth")
+        yield "s3://plinth"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server.stop()
+
+
+REMOTE = ("memory", pytest.param("s3", marks=pytest.mark.process))
+
+
+def store_at(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    folder = uuid.uuid4().hex
+    if kind == "local":
+        return Store(str(tmp_path / "store"))
+    return Store(f"memory://{folder}" if kind == "memory" else f"{request.getfixturevalue('s3')}/{folder}")
+
+
+@pytest.fixture(params=["local", *REMOTE])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store") if request.param == "local" else f"memory://{uuid.uuid4().hex}")
+    return store_at(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=REMOTE)
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return store_at(request.param, request, tmp_path)
 
 
 def publish(store: Store, run_key: str = "k1", content: bytes = b"x", name: str = "docs"):
@@ -62,27 +97,51 @@ def test_nothing_is_published_without_files(store: Store) -> None:
         store.publish("datasets", "docs", store.staging("k"), run_key="k")
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_damaged_artefacts_are_refused(tmp_path: Path, damage: str) -> None:
-    store = Store(str(tmp_path))
-    made = publish(store, content=bytes(range(256)) * 40)
-    path = Path(store.artefact(made)) / "part" / "a.bin"
-    if damage == "flip":
-        data = bytearray(path.read_bytes())
-        data[5000] ^= 1
-        path.write_bytes(data)
-    elif damage == "truncate":
-        path.write_bytes(path.read_bytes()[:-1])
+CONTENT = bytes(range(256)) * 40
+DAMAGES = {
+    "flip": CONTENT[:5000] + b"!" + CONTENT[5001:],
+    "truncate": CONTENT[:-1],
+    "grow": CONTENT + b"x",
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "remove"])
+def test_damaged_artefacts_are_refused(store: Store, tmp_path: Path, damage: str) -> None:
+    made = publish(store, content=CONTENT)
+    path = f"{store.artefact(made)}/part/a.bin"
+    if damage == "remove":
+        store.fs.rm(path)
     else:
-        path.unlink()
+        store.fs.pipe_file(path, DAMAGES[damage])
+    with pytest.raises(IntegrityError, match=r"a\.bin"):
+        store.verify(made)
     with pytest.raises(IntegrityError, match=r"a\.bin"):
         store.fetch(made, tmp_path / "cache")
+    assert not [found for found in (tmp_path / "cache").rglob("*a.bin*") if found.is_file()]
 
 
-def test_remote_artefacts_are_fetched_to_a_cache(tmp_path: Path) -> None:
-    store = Store(f"memory://{uuid.uuid4().hex}")
-    folder = store.fetch(publish(store), tmp_path)
-    assert (folder / "part" / "a.bin").read_bytes() == b"x"
+def test_fetched_files_are_the_published_ones(store: Store, tmp_path: Path) -> None:
+    folder = store.fetch(publish(store, content=CONTENT), tmp_path / "cache")
+    assert (folder / "part" / "a.bin").read_bytes() == CONTENT
+    assert (folder / "b.bin").read_bytes() == b"second"
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "remove"])
+def test_damaged_copies_are_fetched_again(remote: Store, tmp_path: Path, damage: str) -> None:
+    made = publish(remote, content=CONTENT)
+    copy = remote.fetch(made, tmp_path) / "part" / "a.bin"
+    if damage == "remove":
+        copy.unlink()
+    else:
+        copy.write_bytes(DAMAGES[damage])
+    assert (remote.fetch(made, tmp_path) / "part" / "a.bin").read_bytes() == CONTENT
+
+
+def test_whole_copies_are_not_read_from_the_store_again(remote: Store, tmp_path: Path) -> None:
+    made = publish(remote, content=CONTENT)
+    remote.fetch(made, tmp_path)
+    remote.fs.rm(remote.artefact(made), recursive=True)
+    assert (remote.fetch(made, tmp_path) / "part" / "a.bin").read_bytes() == CONTENT
 
 
 def test_missing_versions_are_named(store: Store) -> None:

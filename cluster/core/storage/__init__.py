@@ -1,0 +1,18 @@
+"""Artefacts on any fsspec filesystem: atomic publish, content hashes, manifests, aliases, locks.
+
+Layout below the store's root::
+
+    <kind>/<name>/<version>/...files...        an immutable artefact (dataset, index)
+    <kind>/<name>/<version>/manifest.json      written last; without it the artefact does not exist
+    <kind>/<name>/aliases/<alias>.json         a movable name for a version, with its history
+    runs/<run_key>.json                        which artefact a run produced (reuse before a stage runs)
+    staging/<run_key>/...                      work in progress of a run; survives a crash so that the run resumes
+
+``Store`` is all of it: ``files`` (bytes, written whole or not at all), ``locks`` (between processes of one machine),
+``aliases`` and, in ``store``, the artefacts themselves.
+"""
+
+from cluster.core.storage.files import NAME, check_name, storage_errors, sync_folder, utc_now
+from cluster.core.storage.store import MANIFEST, Store
+
+__all__ = ["MANIFEST", "NAME", "Store", "check_name", "storage_errors", "sync_folder", "utc_now"]

@@ -1,0 +1,117 @@
+"""Bytes below one fsspec URI: small files written whole or not at all, and what goes wrong with disks, said plainly."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import posixpath
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from cluster.core.errors import EnvironmentFaultError, UsageError
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+
+
+def check_name(name: str) -> str:
+    """Refuse names that could leave their folder or break a URL (THREATS T16)."""
+    if not NAME.fullmatch(name) or ".." in name:
+        raise UsageError(f"{name!r} is not a usable name: use 1-64 of a-z 0-9 . _ - starting with a letter or digit")
+    return name
+
+
+class Files:
+    """The files below one URI.
+
+    Args:
+        uri: a local folder or any URI that fsspec knows (``s3://bucket/folder``).
+
+    Attributes:
+        local: files have paths of this machine; renames are atomic and locks work.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        # Without its cache of listings: s3fs would never see what another process published after the first look.
+        self.fs, self.root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+        self.local = "file" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)
+
+    def path(self, *parts: str) -> str:
+        return posixpath.join(self.root, *parts)
+
+    def staging(self, run_key: str) -> str:
+        """The folder a run writes its unfinished files to; the same after a crash."""
+        path = self.path("staging", run_key)
+        with storage_errors(path):
+            self.fs.makedirs(path, exist_ok=True)
+        return path
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file so that readers see all of it or nothing. ``path`` is one this store returned."""
+        with storage_errors(path):
+            self.fs.makedirs(posixpath.dirname(path), exist_ok=True)
+            if not self.local:
+                self.fs.pipe_file(path, data)
+                return
+            temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+            try:
+                with open(temporary, "wb") as handle:
+                    handle.write(data)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                os.replace(temporary, path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+
+    def read(self, path: str) -> bytes:
+        data = self.fs.cat_file(path)
+        return data if isinstance(data, bytes) else bytes(data)
+
+    def read_json(self, path: str) -> Any:
+        return json.loads(self.read(path))
+
+    def exists(self, path: str) -> bool:
+        return bool(self.fs.exists(path))
+
+    def digest(self, path: str) -> tuple[str, int]:
+        """sha256 (hex) and size in bytes of a file, read once."""
+        digest, size = hashlib.sha256(), 0
+        with self.fs.open(path, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+        return digest.hexdigest(), size
+
+
+@contextmanager
+def storage_errors(path: str) -> Iterator[None]:
+    """Turn a full or read-only disk into an EnvironmentFaultError that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileNotFoundError):
+            raise
+        raise EnvironmentFaultError(
+            f"cannot write {path}: {error.strerror}; free some space or point PLINTH_STORE elsewhere", path=path
+        ) from error
+
+
+def sync_folder(path: str) -> None:
+    """fsync a folder, so that a rename inside it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def utc_now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
