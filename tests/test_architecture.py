@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -108,6 +109,25 @@ def test_serving_shares_only_plain_nouns(module: str) -> None:
     assert wrong == []
 
 
+def test_no_module_is_imported_under_a_library_s_name() -> None:
+    """Who reads ``tokenizers.load`` must be able to trust that it is the library."""
+    libraries = set(importlib.metadata.packages_distributions()) - set(PACKAGES)
+    borrowed = [
+        f"{module}: {alias.asname or alias.name}"
+        for module in modules()
+        for node in ast.walk(ast.parse((ROOT / module).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES
+        for alias in node.names
+        if (alias.asname or alias.name) in libraries and is_module(f"{node.module}.{alias.name}")
+    ]
+    assert borrowed == []
+
+
+def is_module(dotted: str) -> bool:
+    base = ROOT / dotted.replace(".", "/")
+    return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
+
+
 @pytest.mark.parametrize("module", modules())
 def test_files_stay_readable(module: str) -> None:
     path = ROOT / module
@@ -151,3 +171,23 @@ def test_no_machine_paths_in_the_repository() -> None:
     pattern = re.compile("/(?:wor" + "k|op" + "t/wheels)(?:/|$)", re.MULTILINE)
     texts = [n for n in names if n.endswith((".py", ".md", ".toml", ".txt", ".yaml", ".sh", "Makefile", "run"))]
     assert [n for n in texts if (ROOT / n).exists() and pattern.search((ROOT / n).read_text())] == []
+
+
+def test_no_test_sleeps() -> None:
+    """A test polls with a deadline: a pause of more than 10 ms stands in a loop that ends by a condition."""
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        looped = {
+            id(inner)
+            for loop in ast.walk(tree)
+            if isinstance(loop, ast.While | ast.For | ast.AsyncFor)
+            for inner in ast.walk(loop)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "asyncio.sleep", "sleep"):
+                seconds = node.args[0]
+                longest = 0.1 if id(node) in looped else 0.01
+                if path.name != "fakes.py" and isinstance(seconds, ast.Constant) and seconds.value > longest:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert wrong == []
