@@ -1,6 +1,6 @@
 // One answer on the page: text as it streams in, then sources, what was done to it, and what one can do with it.
 
-import { copy, icon, iconButton, make, say } from "/console/dom.js";
+import { copy, iconButton, make, say } from "/console/dom.js";
 import { emphasiseNames, patch, rendered } from "/console/markdown.js";
 
 let serial = 0;
@@ -12,7 +12,8 @@ export class AnswerView {
     this.turn = turn;
     this.on = on;
     this.sources = [];
-    this.frame = 0;
+    this.timer = 0; // of the next drawing
+    this.cost = 0; // milliseconds of the last one
     this.body = make("div", "text");
     this.node = make("article", "turn answer", this.body);
     this.node.setAttribute("aria-busy", "true");
@@ -31,20 +32,23 @@ export class AnswerView {
 
   add(text, drawn) {
     this.turn.content += text;
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
+    // At most a fifth of the time goes into drawing, however long the answer grows.
+    this.timer ||= setTimeout(() => {
+      this.timer = 0;
       this.draw();
       drawn();
-    });
+    }, Math.max(16, 4 * this.cost));
   }
 
   draw() {
+    const began = performance.now();
     const fragment = rendered(this.turn.content);
     if (this.sources.length) {
       emphasiseNames(fragment, this.sources.map((source) => source.name));
       for (const marker of fragment.querySelectorAll(".marker")) this.link(marker);
     }
     patch(this.body, fragment);
+    this.cost = performance.now() - began;
   }
 
   finish() {
@@ -61,9 +65,9 @@ export class AnswerView {
   }
 
   settle() {
-    if (this.frame) {
-      cancelAnimationFrame(this.frame);
-      this.frame = 0;
+    if (this.timer) {
+      clearTimeout(this.timer);
+      this.timer = 0;
       this.draw();
     }
     this.node.removeAttribute("aria-busy");

@@ -5,7 +5,7 @@ import { Marked, Tokenizer } from "/console/vendor/marked.esm.js";
 import DOMPurify from "/console/vendor/purify.es.mjs";
 import { icon, make } from "/console/dom.js";
 
-const MAX_CHARS = 60000; // longer answers are shown as plain text: some inputs take the parser time squared
+const MAX_CHARS = 20000; // longer answers are shown as plain text: some inputs take the parser time squared
 const WORD = /[\p{L}\p{N}_]/u;
 const SAFE = {
   ALLOWED_TAGS: [
@@ -13,6 +13,7 @@ const SAFE = {
     "h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td",
   ],
   ALLOWED_ATTR: ["href", "start", "align", "class"],
+  ADD_URI_SAFE_ATTR: ["start", "align"],
   ALLOWED_URI_REGEXP: /^https?:\/\//i,
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,

@@ -7,7 +7,6 @@ import { factsOf, History, newConversation, recall, remember, storageOf, titleOf
 import { ServiceWatch } from "/console/service.js";
 import { Sidebar } from "/console/sidebar.js";
 
-const GONE = "Plinth does not answer. It may have been stopped; `plinth up` starts it. This page goes on by itself.";
 const INTERRUPTED = { message: "The page was left before the answer was complete.", retry: true };
 
 const turns = byId("turns");
@@ -122,7 +121,12 @@ function show(next) {
 function fresh() {
   sidebar.drawer(false);
   show(newConversation());
-  question.focus();
+  focusQuestion();
+}
+
+// Where there is a keyboard already: a phone's would cover the page.
+function focusQuestion() {
+  if (!window.matchMedia("(hover: none)").matches) question.focus();
 }
 
 function keep(changed) {
@@ -176,7 +180,7 @@ const sidebar = new Sidebar({
   open: (id) => {
     const found = history.load(id);
     if (found && id !== conversation.id) show(found);
-    question.focus();
+    focusQuestion();
   },
   rename: (id, title) => {
     const found = id === conversation.id ? conversation : history.load(id);
@@ -201,8 +205,9 @@ window.addEventListener("storage", (event) => {
 // -- the service -----------------------------------------------------------------------------------------------------
 const watch = new ServiceWatch({
   alive: (alive) => {
-    byId("gone").textContent = alive ? "" : GONE;
     byId("gone").hidden = alive;
+    const start = make("code", "", "plinth up");
+    byId("gone").replaceChildren("Plinth does not answer. Start it with ", start, "; this page reconnects by itself.");
     if (!alive) showStatus("down", "not reachable", "");
     update();
   },
@@ -210,19 +215,19 @@ const watch = new ServiceWatch({
     if (!watch.alive) return;
     const chunks = Number(facts?.chunks);
     const count = chunks ? `${chunks.toLocaleString("en")} passage${chunks === 1 ? "" : "s"}` : "ready";
-    const label = facts?.index_as_of ? `${count}, ${String(facts.index_as_of).slice(0, 10)}` : count;
-    if (facts) showStatus("ready", label, `Index ${facts.index_version}`);
+    const date = facts?.index_as_of ? `, ${String(facts.index_as_of).slice(0, 10)}` : "";
+    if (facts) showStatus("ready", count, `Index ${facts.index_version}`, date);
     else showStatus("waiting", "no index yet", message);
     showModels();
     showExamples(Boolean(facts));
   },
 });
 
-function showStatus(state, label, title) {
+function showStatus(state, label, title, date = "") {
   const box = byId("status");
   box.className = `status ${state}`;
   box.title = title;
-  box.querySelector(".label").textContent = label;
+  box.querySelector(".label").replaceChildren(label, make("span", "date", date));
 }
 
 async function showModels() {
