@@ -17,7 +17,9 @@ from data_jobs.retrieval.snapshot import Snapshot
 
 POOL = 200  # of the documents with the highest static rank: in a reference, those that people ask for
 MAX_CHARS = 90  # of a question on a button
-_ASKING = re.compile(r"(?:how|what|which|why|when|where|who|can|could|does|do|is|are|should)\b(?: [\w'`.-]+,?){3,}\s*\??$", re.I)  # fmt: skip
+_ASKING = re.compile(
+    r"(?:how|what|which|why|when|where|who|can|could|does|do|is|are|should)\b(?: [\w'`.-]+,?){3,}\s*\??$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

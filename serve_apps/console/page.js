@@ -18,6 +18,7 @@ const session = storageOf("sessionStorage"); // which conversation this tab show
 const history = new History(local);
 let conversation = newConversation();
 let running = null; // AbortController of the answer in progress
+let leaving = false; // the browser breaks off what is under way before it leaves the page
 
 // -- asking ----------------------------------------------------------------------------------------------------------
 function submit(text) {
@@ -51,7 +52,8 @@ async function answer() {
     }
     say(turn.content || "No answer");
   } catch (error) {
-    if (control.signal.aborted) turn.failure = { message: "Stopped.", retry: true };
+    if (leaving) turn.failure = INTERRUPTED;
+    else if (control.signal.aborted) turn.failure = { message: "Stopped.", retry: true };
     else if (error instanceof ChatError) turn.failure = { message: error.message, retry: error.retry };
     else throw error;
     view.fail(turn.failure);
@@ -194,6 +196,12 @@ const sidebar = new Sidebar({
   removeAll: () => removed(history.list().map(({ id }) => history.load(id)).filter(Boolean)),
 });
 
+window.addEventListener("beforeunload", () => {
+  leaving = true;
+});
+window.addEventListener("pageshow", () => {
+  leaving = false;
+});
 window.addEventListener("storage", (event) => {
   if (event.storageArea !== local) return;
   history.reread();

@@ -88,8 +88,9 @@ export class Sidebar {
     };
     input.addEventListener("keydown", (event) => {
       event.stopPropagation(); // Escape and / mean something else to the page
-      if (event.key === "Enter" && !event.isComposing) end(true);
-      if (event.key === "Escape") end(false);
+      if (!["Enter", "Escape"].includes(event.key) || event.isComposing) return;
+      event.preventDefault(); // Enter would go on to press what gets the focus
+      end(event.key === "Enter");
     });
     input.addEventListener("blur", () => end(true));
     item.replaceChildren(input);

@@ -1,4 +1,4 @@
-"""What the page keeps in the browser: conversations, marks, the model; and what it does when the browser keeps nothing."""
+"""What the page keeps in the browser: conversations and marks; and what it does when the browser keeps nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def asked(seen: Visit, *questions: str) -> None:
 
 
 def stored(seen: Visit) -> list[dict[str, Any]]:
-    values = seen.page.evaluate(f"Object.keys(localStorage).filter(k => k.startsWith('{KEY}')).map(k => localStorage[k])")
+    values = seen.page.evaluate(
+        f"Object.keys(localStorage).filter(k => k.startsWith('{KEY}')).map(k => localStorage[k])"
+    )
     return [json.loads(value) for value in values]
 
 
@@ -136,7 +138,9 @@ def test_damaged_entries_do_no_harm(browser: Browser) -> None:
         page = seen.page
         values = {f"{KEY}{n}": text for n, text in enumerate(DAMAGED)} | {f"{KEY}strange": json.dumps(STRANGE)}
         page.evaluate("all => { for (const [k, v] of Object.entries(all)) localStorage.setItem(k, v); }", values)
-        page.evaluate("() => { localStorage.setItem('plinth:model', '{'); sessionStorage.setItem('plinth:open', '0'); }")
+        page.evaluate(
+            "() => { localStorage.setItem('plinth:model', '{'); sessionStorage.setItem('plinth:open', '0'); }"
+        )
         page.reload()
         assert titles(seen) == ["Untitled"]
         page.get_by_role("button", name="Untitled", exact=True).click()
@@ -176,7 +180,9 @@ def test_the_oldest_make_room(browser: Browser) -> None:
 
 @pytest.mark.parametrize("name", ["localStorage", "sessionStorage"])
 def test_a_browser_that_keeps_nothing(browser: Browser, name: str) -> None:
-    refuse = f"Object.defineProperty(window, '{name}', {{ get() {{ throw new DOMException('no', 'SecurityError'); }} }})"
+    refuse = (
+        f"Object.defineProperty(window, '{name}', {{ get() {{ throw new DOMException('no', 'SecurityError'); }} }})"
+    )
     with on_socket(Service().app()) as url:
         seen = visit(browser, url, script=refuse)
         asked(seen, "Does it work?", "Twice?")
@@ -204,15 +210,15 @@ def test_an_answer_that_a_reload_cut_off_can_be_asked_for_again(browser: Browser
 
 def test_two_tabs_do_not_overwrite_each_other(browser: Browser) -> None:
     with on_socket(Service().app()) as url:
-        one = visit(browser, url)
-        two = Visit(one.page.context.new_page(), url)
+        context = browser.new_context()
+        one, two = Visit(context.new_page(), url), Visit(context.new_page(), url)
         asked(one, "From the first?")
         asked(two, "From the second?")
         expect(one.page.locator("#list .open")).to_have_text(["From the second?", "From the first?"])
         asked(one, "Again?")
         expect(two.page.locator("#list .open")).to_have_text(["From the first?", "From the second?"])
         one.check_clean()
-        one.page.context.close()
+        context.close()
 
 
 def test_copying(browser: Browser) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -78,7 +77,7 @@ def test_it_says_when_it_does_not_know(browser: Browser) -> None:
         seen = visit(browser, url)
         seen.ask("Who won the match?")
         expect(seen.page.get_by_text("Not in the documents")).to_be_visible()
-        expect(seen.page.get_by_text("the documents do not say.")).to_be_visible()
+        expect(seen.page.locator("article.answer").get_by_text("the documents do not say.")).to_be_visible()
         assert seen.page.locator(".sources").count() == 0
         seen.picture("unknown")
         seen.check_clean()

@@ -76,19 +76,26 @@ class Once:
 
 def test_nobody_looking_nobody_asking(browser: Browser) -> None:
     with on_socket(Service().app()) as url:
-        seen = visit(browser, url)
+        seen = visit(browser, url, clock=True)
+        page = seen.page
         connected(seen)
-        hide = "state => { Object.defineProperty(document, 'visibilityState', {value: state, configurable: true}); }"
-        seen.page.evaluate(hide, "hidden")
-        with seen.page.expect_response("**/healthz"):
-            pass  # the one that was due
-        probes = len([r for r in seen.requests if r.url.endswith("/healthz")])
-        seen.page.wait_for_timeout(2500)
-        assert len([r for r in seen.requests if r.url.endswith("/healthz")]) == probes
-        seen.page.evaluate(hide, "visible")
-        with seen.page.expect_request("**/healthz"):
-            seen.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        seen.page.close()
+        with page.expect_response("**/healthz"):
+            page.clock.run_for(1500)
+        show = "state => { Object.defineProperty(document, 'visibilityState', {value: state, configurable: true}); }"
+        page.evaluate(show, "hidden")
+        page.clock.run_for(60_000)  # the look that was due finds nobody there and is the last
+        before = probes(seen)
+        page.clock.run_for(600_000)
+        assert probes(seen) == before
+        page.evaluate(show, "visible")
+        with page.expect_response("**/healthz"):
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.close()
+
+
+def probes(seen: Visit) -> int:
+    seen.page.evaluate("() => fetch('/healthz?last')")  # what was asked before it has been seen by now
+    return len([request for request in seen.requests if request.url.endswith("/healthz")])
 
 
 def test_the_model_is_chosen_and_remembered(browser: Browser) -> None:

@@ -53,9 +53,11 @@ class Visit:
             self.page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-def visit(browser: Browser, url: str, script: str = "", **options: Any) -> Visit:
-    """A page in a context of its own; ``script`` runs before any of the page's."""
+def visit(browser: Browser, url: str, script: str = "", clock: bool = False, **options: Any) -> Visit:
+    """A page in a context of its own; ``script`` runs before its own, ``clock`` lets the test turn time on."""
     page = browser.new_page(**{"viewport": DESK, **options})
+    if clock:
+        page.clock.install()
     if script:
         page.add_init_script(script)
     return Visit(page, url)
