@@ -8,7 +8,7 @@ import time
 import pytest
 
 from data_jobs.retrieval.examples import Example
-from serve_apps.collaborators import TierState
+from serve_apps.gateway.protocols import TierState
 from tests.fakes import FixedRetriever, ScriptedTier
 from tests.serve_apps.console.visit import PHONE, Browser, Visit, expect, visit
 from tests.serve_apps.service import Service, on_socket
