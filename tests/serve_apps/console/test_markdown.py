@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import CITATION, ScriptedTier
-from tests.serve_apps.console.visit import Browser, Visit, expect, visit
+from tests.serve_apps.console.visit import Browser, Gate, Visit, expect, visit
 from tests.serve_apps.service import Service, on_socket
 
 TAGS = "P BR HR STRONG EM DEL CODE PRE BLOCKQUOTE UL OL LI A H1 H2 H3 H4 H5 H6 TABLE THEAD TBODY TR TH TD"
@@ -141,17 +141,19 @@ def test_no_text_stops_the_page(seen: Visit, draw: Callable[..., Any], text: str
 
 
 def test_what_is_already_written_is_left_alone_while_more_arrives(browser: Browser) -> None:
-    words = ["First paragraph, said early. [1]\n\n", *(f"word{n} " for n in range(200)), "\n\nThe end."]
-    with on_socket(Service(tier=ScriptedTier(words, [CITATION], pause_s=0.002)).app()) as url:
+    words = ["First paragraph, said early.\n\n", *(f"word{n} " for n in range(200)), "\n\nThe end. [1]"]
+    gate = Gate(100)
+    with on_socket(Service(tier=ScriptedTier(words, [CITATION], gate=gate)).app()) as url:
         seen = visit(browser, url)
         seen.ask("Streaming?")
         first = seen.page.locator("article.answer .text p").first
-        expect(first).to_contain_text("said early")
-        first.evaluate("node => { node.kept = true; }")
+        expect(first).to_have_text("First paragraph, said early.")
         expect(seen.page.locator("article.answer .text p").nth(1)).to_contain_text("word3")
-        busy = seen.page.locator("article.answer[aria-busy] .text p").first
-        assert busy.evaluate("node => node.kept"), "it was drawn anew although it had not changed"
-        expect(seen.page.locator("article.answer .text p").last).to_have_text("The end.")
+        first.evaluate("node => { node.kept = true; }")
+        gate.open()
+        expect(seen.page.locator("article.answer .text p").nth(1)).to_contain_text("word199")
+        assert first.evaluate("node => node.kept"), "it was drawn anew although it had not changed"
+        expect(seen.page.locator("article.answer .text p").last).to_have_text("The end. 1")
         expect(seen.page.get_by_role("button", name="Source 1: shutil.copytree")).to_be_enabled()
         seen.check_clean()
         seen.page.close()

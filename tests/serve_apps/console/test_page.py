@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import json
@@ -15,7 +14,7 @@ from serve_apps.console import page as console
 from serve_apps.console.page import FILES, SCRIPTS
 from serve_apps.errors import UnavailableError
 from tests.fakes import CITATION, FixedRetriever, ScriptedTier
-from tests.serve_apps.console.visit import PHONE, Browser, expect, visit
+from tests.serve_apps.console.visit import PHONE, Browser, Gate, expect, visit
 from tests.serve_apps.service import Service, eventually, on_socket
 
 CONSOLE = Path(console.__file__).parent
@@ -102,20 +101,8 @@ def test_the_conversation_is_kept_and_can_be_dropped(browser: Browser) -> None:
         seen.page.close()
 
 
-class SlowGate:
-    """Lets ``open_for`` deltas pass, then none."""
-
-    def __init__(self, open_for: int) -> None:
-        self._left = open_for
-
-    async def wait(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            await asyncio.Event().wait()
-
-
 def test_text_streams_in_and_escape_stops_it(browser: Browser) -> None:
-    tier = ScriptedTier(["Words that come first, many of them. " * 12, "The end."], gate=SlowGate(1))
+    tier = ScriptedTier(["Words that come first, many of them. " * 12, "The end."], gate=Gate(1))
     with on_socket(Service(tier=tier).app()) as url:
         seen = visit(browser, url)
         seen.ask("Streaming?")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from data_jobs.retrieval.examples import Example
 from serve_apps.gateway.protocols import TierState
 from tests.fakes import FixedRetriever, ScriptedTier
-from tests.serve_apps.console.visit import PHONE, Browser, Visit, expect, visit
+from tests.serve_apps.console.visit import PHONE, Browser, Gate, Visit, expect, visit
 from tests.serve_apps.service import Service, on_socket
 
 NOTICED_MS = 3000
@@ -46,32 +45,22 @@ def test_it_notices_that_the_service_is_gone_and_back(browser: Browser, viewport
 
 
 def test_it_notices_a_service_that_hangs_during_a_stream(browser: Browser) -> None:
-    tier = ScriptedTier(["Some words. " * 20, "Never said."], gate=Once())
+    tier = ScriptedTier(["Some words. " * 20, "Never said."], gate=Gate(1))
     with on_socket(Service(tier=tier).app()) as url:
-        seen = visit(browser, url)
+        seen = visit(browser, url, clock=True)
         page = seen.page
+        connected(seen)
         seen.ask("Hanging?")
         expect(page.locator("article.answer[aria-busy]")).to_contain_text("Some words")
         page.route("**/healthz", lambda route: None)  # neither answered nor refused
-        expect(page.get_by_role("alert")).to_contain_text("Plinth does not answer", timeout=NOTICED_MS)
+        page.clock.run_for(NOTICED_MS)
+        expect(page.get_by_role("alert")).to_contain_text("Plinth does not answer")
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Try again")).to_be_disabled()
         page.unroute("**/healthz")
         expect(page.get_by_role("button", name="Try again")).to_be_enabled()
         seen.check_clean()
         page.close()
-
-
-class Once:
-    """Lets one delta pass, then none."""
-
-    def __init__(self) -> None:
-        self._passed = False
-
-    async def wait(self) -> None:
-        if self._passed:
-            await asyncio.Event().wait()
-        self._passed = True
 
 
 def test_nobody_looking_nobody_asking(browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -15,7 +16,7 @@ except ImportError:  # the fixture `browser` reports it
 
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-__all__ = ["DESK", "PHONE", "Browser", "Page", "Visit", "expect", "sync_playwright", "visit"]
+__all__ = ["DESK", "PHONE", "Browser", "Gate", "Page", "Visit", "expect", "sync_playwright", "visit"]
 
 
 class Visit:
@@ -51,6 +52,21 @@ class Visit:
         """Kept where PLINTH_SCREENSHOTS points, for looking at."""
         if folder := os.environ.get("PLINTH_SCREENSHOTS"):
             self.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+class Gate:
+    """Lets ``passes`` deltas of a tier through, and the others once it is opened."""
+
+    def __init__(self, passes: int) -> None:
+        self._passes, self._open = passes, False
+
+    def open(self) -> None:
+        self._open = True
+
+    async def wait(self) -> None:
+        self._passes -= 1
+        while self._passes < 0 and not self._open:
+            await asyncio.sleep(0.005)
 
 
 def visit(browser: Browser, url: str, script: str = "", clock: bool = False, **options: Any) -> Visit:
