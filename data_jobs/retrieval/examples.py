@@ -18,7 +18,7 @@ from data_jobs.retrieval.snapshot import Snapshot
 POOL = 200  # of the documents with the highest static rank: in a reference, those that people ask for
 MAX_CHARS = 90  # of a question on a button
 _ASKING = re.compile(
-    r"(?:how|what|which|why|when|where|who|can|could|does|do|is|are|should)\b(?: [\w'`.-]+,?){3,}\s*\??$", re.IGNORECASE
+    r"(?:how|what|which|why|when|where|who|can|could|does|is|are|should)\b(?: [\w'`.-]+,?){3,}\s*\??$", re.IGNORECASE
 )
 
 
@@ -33,33 +33,37 @@ class Example:
 def example_questions(snapshot: Snapshot, hidden: Collection[int], count: int) -> list[Example]:
     """At most ``count`` examples; restricted documents and the ``hidden`` chunks (rows) have no part in them."""
     left_out = {snapshot.chunks[row].document for row in hidden}
-    asked: dict[str, tuple[float, str]] = {}
-    titled: dict[str, tuple[float, str]] = {}
-    for chunk, own in zip(snapshot.chunks, snapshot.questions, strict=True):
+    own: dict[str, list[str]] = {}
+    titled: dict[str, str] = {}
+    rank: dict[str, float] = {}
+    for chunk, questions in zip(snapshot.chunks, snapshot.questions, strict=True):
         name = chunk.document
         if name in left_out or chunk.sensitivity == "restricted":
             continue
-        if name not in asked and (questions := [q for q in own if len(q) <= MAX_CHARS and _ASKING.match(q)]):
-            asked[name] = (chunk.prior, _as_question(min(questions, key=lambda q: _shuffle(snapshot, q))))
+        rank[name] = chunk.prior
+        if name not in own and (asking := [q for q in questions if len(q) <= MAX_CHARS and _ASKING.match(q)]):
+            own[name] = asking
         if name not in titled and (about := _about(chunk)):
-            titled[name] = (chunk.prior, about)
-    chosen = _varied(snapshot, asked, count)
-    rest = {name: made for name, made in titled.items() if name not in asked}
-    return chosen + _varied(snapshot, rest, count - len(chosen))
+            titled[name] = about
+    first = _varied(snapshot, {name: rank[name] for name in own}, count)
+    rest = {name: rank[name] for name in titled if name not in own} if len(first) < count else {}
+    return [Example(_as_question(min(own[name], key=lambda q: _shuffle(snapshot, q))), name) for name in first] + [
+        Example(titled[name], name) for name in _varied(snapshot, rest, count - len(first))
+    ]
 
 
-def _varied(snapshot: Snapshot, made: dict[str, tuple[float, str]], count: int) -> list[Example]:
-    """In an order that only the version decides, a second document of one module or folder after all others."""
-    if count <= 0 or not made:
+def _varied(snapshot: Snapshot, rank: dict[str, float], count: int) -> list[str]:
+    """Documents in an order that only the version decides, a second one of a module or folder after all others."""
+    if not rank:
         return []
-    floor = sorted((prior for prior, _ in made.values()), reverse=True)[:POOL][-1]
-    names = sorted((n for n, (prior, _) in made.items() if prior >= floor), key=lambda n: _shuffle(snapshot, n))
+    floor = sorted(rank.values(), reverse=True)[:POOL][-1]
+    names = sorted((name for name in rank if rank[name] >= floor), key=lambda name: _shuffle(snapshot, name))
     seen: dict[str, int] = {}
     turn = {}
     for name in names:
         group = re.split(r"[./]", name)[0]
         turn[name] = seen[group] = seen.get(group, 0) + 1
-    return [Example(made[name][1], name) for name in sorted(names, key=turn.__getitem__)[:count]]
+    return sorted(names, key=turn.__getitem__)[:count]
 
 
 def _shuffle(snapshot: Snapshot, text: str) -> bytes:
