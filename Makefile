@@ -4,6 +4,7 @@
 # make test-full    the slow tests too (kills, autoscaling; tens of minutes)
 # make check        lint, types, architecture
 # make bench        latency of the running service
+# make vendor       fetches the chat page's JavaScript libraries again (needs npm; only to change their versions)
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
 # Compiled once here instead of at every start of a process, wherever Python may not write what it compiled.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(TORCH) $(if $(GPU),--override gpu-overrides.txt)
 
-.PHONY: quickstart install install-dev preflight test test-pure test-slow test-full check bench lock clean
+.PHONY: quickstart install install-dev preflight test test-pure test-slow test-full check bench lock vendor clean
 
 quickstart: install
 	@$(BIN)/plinth quickstart
@@ -72,6 +73,16 @@ check: install-dev
 
 bench: install
 	@$(BIN)/plinth bench serve
+
+# The chat page's two libraries, at the versions in its package.json. What npm brings is committed: users need no npm.
+CONSOLE := serve_apps/console
+vendor:
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; cp $(CONSOLE)/package.json "$$folder"; \
+	 npm install --prefix "$$folder" --ignore-scripts --omit=optional --no-audit --no-fund --no-package-lock --loglevel=error; \
+	 mkdir -p $(CONSOLE)/vendor; cd "$$folder/node_modules"; \
+	 to="$(CURDIR)/$(CONSOLE)/vendor"; cp marked/lib/marked.esm.js dompurify/dist/purify.es.mjs "$$to"; \
+	 for name in marked dompurify; do cp "$$name/LICENSE" "$$to/$$name.LICENSE"; done; \
+	 cd "$$to"; sha256sum *js *.LICENSE > SHA256SUMS; cat SHA256SUMS
 
 clean:
 	rm -rf $(VENV) build *.egg-info

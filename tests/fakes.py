@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.core.records import Answer, Citation, Passage
 from cluster.core.sections.serve import ServeSection
+from data_jobs.retrieval.examples import Example
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
@@ -57,6 +58,7 @@ class FixedRetriever:
     def __init__(self, passages: Sequence[Passage] = (PASSAGE,), down: bool = False) -> None:
         self.passages, self.down = tuple(passages), down
         self.questions: list[str] = []
+        self.starters = [Example(f"What is said about thing {n}?", f"thing{n}.md") for n in range(4)]
 
     async def search(self, question: str, k: int | None) -> Retrieval:
         if self.down:
@@ -66,6 +68,11 @@ class FixedRetriever:
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         return [[float(len(text)), 0.5, -0.25, 1.0] for text in texts]
+
+    async def examples(self, count: int) -> tuple[str, list[Example]]:
+        if self.down:
+            raise UnavailableError("no index is live")
+        return "v1", list(self.starters[:count])
 
     async def info(self) -> dict[str, Any]:
         if self.down:

@@ -90,6 +90,11 @@ class Searcher:
         rows = np.array(sorted(row for name in documents for row in self._rows_of.get(name, ())), dtype=np.int64)
         self._mask = (self.lexical.without(rows) if len(rows) else self.lexical, rows)
 
+    @property
+    def hidden(self) -> np.ndarray:
+        """The rows of the chunks that ``hide`` left out; another array after every change."""
+        return self._mask[1]
+
     def search(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
         """Find the passages that best answer ``question``: at most ``k`` (default ``section.passages``).
 

@@ -41,6 +41,7 @@ ROUTES = (
     "/v1/models",
     "/v1/models/{id}",
     "/v1/search",
+    "/v1/plinth/examples",
     "/healthz",
     "/readyz",
     "/metrics",
@@ -131,6 +132,10 @@ def _add_other_routes(app: FastAPI, gateway: Gateway, section: ServeSection, met
 
         return JsonReply(whole, record, section.request_timeout_s)
 
+    @app.get("/v1/plinth/examples")
+    async def examples(request: Request) -> Response:
+        return JSONResponse(await gateway.examples(record_of(request.scope)))
+
     @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> Response:
         return JSONResponse({"status": "ok"})
@@ -147,7 +152,7 @@ def _add_other_routes(app: FastAPI, gateway: Gateway, section: ServeSection, met
     async def page() -> Response:
         return page_reply("index.html")
 
-    @app.api_route("/console/{name}", methods=["GET", "HEAD"])
+    @app.api_route("/console/{name:path}", methods=["GET", "HEAD"])
     async def page_file(name: str) -> Response:
         if name not in FILES:
             raise HTTPException(404)

@@ -100,7 +100,6 @@ def search_results(found: Sequence[dict[str, Any]], plinth: dict[str, Any]) -> d
     return {"object": "list", "data": [{"object": "search.result", **item} for item in found], "plinth": plinth}
 
 
-def model_card(name: str, created: int, plinth: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One entry of the list of models; ``plinth`` holds the version served and whether ``auto`` may choose it."""
-    card = {"id": name, "object": "model", "created": created, "owned_by": "plinth"}
-    return {**card, "plinth": plinth} if plinth else card
+def model_card(name: str, created: int, plinth: dict[str, Any]) -> dict[str, Any]:
+    """One entry of the list of models; ``plinth`` holds what it is for, and a tier's version and standing."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "plinth", "plinth": plinth}

@@ -1,4 +1,4 @@
-// The OpenAI-compatible API as the page uses it: one streamed chat call, as an async generator of events.
+// The HTTP API as the page uses it: one streamed chat call as an async generator of events, and two small lists.
 
 const MAX_TURNS = 20; // older turns stay on the page but are no longer sent
 const MAX_CHARS = 24000;
@@ -12,8 +12,8 @@ export class ChatError extends Error {
 
 // Yields {text} as it streams in, and {plinth, finish} with the last chunk. Throws ChatError; a stream that ends without
 // [DONE] is an error too, never a short answer.
-export async function* ask(messages, signal) {
-  const response = await post(messages, signal);
+export async function* ask(messages, model, signal) {
+  const response = await post({ model, stream: true, messages: recent(messages) }, signal);
   let finished = false;
   for await (const data of events(response.body)) {
     if (data === "[DONE]") {
@@ -29,13 +29,26 @@ export async function* ask(messages, signal) {
   if (!finished) throw new ChatError("The connection broke before the answer was complete.", true);
 }
 
-async function post(messages, signal) {
+// What may be asked for answers: [{id, note}], `auto` first. Throws what fetch throws.
+export async function chatModels() {
+  const { data } = await (await fetch("/v1/models")).json();
+  const chats = data.filter((card) => card.plinth?.kind === "chat");
+  return chats.map((card) => ({ id: card.id, note: card.plinth.auto === false ? "gate not passed" : "" }));
+}
+
+// A few questions from the live index; none while there is no index.
+export async function exampleQuestions() {
+  const response = await fetch("/v1/plinth/examples");
+  return response.ok ? (await response.json()).data.map((example) => example.question) : [];
+}
+
+async function post(body, signal) {
   let response;
   try {
     response = await fetch("/v1/chat/completions", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ model: "auto", stream: true, messages: recent(messages) }),
+      body: JSON.stringify(body),
       signal,
     });
   } catch (error) {

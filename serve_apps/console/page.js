@@ -1,225 +1,153 @@
-// The chat page. Text from documents and models only ever becomes text nodes, never markup.
+// The chat page: one conversation in the middle, wired to its history, its service and the keyboard.
 
-import { ask, ChatError } from "/console/chat.js";
+import { AnswerView } from "/console/answer.js";
+import { ask, ChatError, chatModels, exampleQuestions } from "/console/chat.js";
+import { byId, icon, make, say, toast } from "/console/dom.js";
+import { factsOf, History, newConversation, recall, remember, storageOf, titleOf } from "/console/history.js";
+import { ServiceWatch } from "/console/service.js";
+import { Sidebar } from "/console/sidebar.js";
 
-const byId = (id) => document.getElementById(id);
+const INTERRUPTED = { message: "The page was left before the answer was complete.", retry: true };
+
 const turns = byId("turns");
 const question = byId("question");
 const send = byId("send");
 const scroller = byId("scroller");
-const conversation = []; // what is sent: {role, content}
+const local = storageOf("localStorage");
+const session = storageOf("sessionStorage"); // which conversation this tab shows
+const history = new History(local);
+let conversation = newConversation();
 let running = null; // AbortController of the answer in progress
-let serial = 0;
+let leaving = false; // the browser breaks off what is under way before it leaves the page
 
-function make(tag, className, ...children) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children);
-  return node;
-}
-
-// -- one answer ------------------------------------------------------------------------------------------------------
-class AnswerView {
-  constructor() {
-    this.id = `answer-${++serial}`;
-    this.text = "";
-    this.sources = [];
-    this.body = make("div", "text");
-    this.node = make("article", "turn answer", this.body);
-    this.node.setAttribute("aria-busy", "true");
-    turns.append(this.node);
-  }
-
-  add(text) {
-    this.text += text;
-    this.body.replaceChildren(...this.rendered());
-  }
-
-  finish(plinth, finish) {
-    if (!plinth.grounded) {
-      this.node.classList.add("unknown");
-      const withheld = finish === "content_filter";
-      this.body.before(make("p", "badge", withheld ? "Withheld by the safety guard" : "Not in the documents"));
-    }
-    this.notes(plinth, finish);
-    if (plinth.citations.length) this.node.append(this.sourceList(plinth.citations));
-    this.node.append(this.facts(plinth));
-    this.body.replaceChildren(...this.rendered());
-  }
-
-  settle() {
-    this.node.removeAttribute("aria-busy");
-  }
-
-  // Plain text with `code`, code blocks and [n] markers.
-  rendered() {
-    const nodes = [];
-    const pattern = /```(?:[a-z]*\n)?([\s\S]*?)```|``([^`]+)``|`([^`\n]+)`|\[(\d)\]/g;
-    let place = 0;
-    for (const found of this.text.matchAll(pattern)) {
-      nodes.push(...this.named(this.text.slice(place, found.index)));
-      place = found.index + found[0].length;
-      if (found[1] !== undefined) nodes.push(make("pre", "", make("code", "", found[1].trim())));
-      else if (found[4] === undefined) nodes.push(make("code", "", found[2] ?? found[3]));
-      else nodes.push(this.marker(Number(found[4])));
-    }
-    nodes.push(...this.named(this.text.slice(place)));
-    return nodes;
-  }
-
-  // The names of cited documents stand out in the text.
-  named(text) {
-    const names = this.sources.map((source) => source.name).sort((a, b) => b.length - a.length);
-    if (!names.length) return [text];
-    const escaped = names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-    const parts = text.split(new RegExp(`(?<![\\w.])(${escaped.join("|")})(?![\\w]|\\.\\w)`));
-    return parts.map((part, index) => (index % 2 ? make("code", "", part) : part));
-  }
-
-  marker(number) {
-    const button = make("button", "marker", String(number));
-    button.type = "button";
-    const source = this.sources[number - 1];
-    button.setAttribute("aria-label", `Source ${number}${source ? `: ${source.name}` : ""}`);
-    button.disabled = !source;
-    if (source) {
-      button.title = source.name;
-      button.setAttribute("aria-controls", source.details.id);
-      button.addEventListener("click", () => this.show(source.details));
-    }
-    return button;
-  }
-
-  show(details) {
-    details.open = true;
-    details.classList.remove("shown");
-    requestAnimationFrame(() => details.classList.add("shown"));
-    details.scrollIntoView({ block: "nearest" });
-    details.querySelector("summary").focus({ preventScroll: true });
-  }
-
-  sourceList(citations) {
-    const list = make("ol", "sources");
-    list.setAttribute("aria-label", "Sources");
-    citations.forEach((citation, index) => {
-      const summary = make(
-        "summary",
-        "",
-        make("span", "number", String(index + 1)),
-        make("span", "document", citation.document),
-        make("span", "source", citation.source === citation.document ? "" : citation.source),
-      );
-      const details = make("details", "", summary, make("blockquote", "", citation.text));
-      if (citation.title && citation.title !== citation.document) details.append(make("p", "title", citation.title));
-      details.id = `${this.id}-source-${index + 1}`;
-      this.sources.push({ details, name: citation.document });
-      list.append(make("li", "", details));
-    });
-    return list;
-  }
-
-  notes(plinth, finish) {
-    const redacted = (stage, prefix) =>
-      plinth.verdicts.some((v) => v.stage === stage && v.action === "redact" && v.rule.startsWith(prefix));
-    const notes = [];
-    if (redacted("guard_in", "pii")) notes.push("Personal data in the conversation was replaced before searching.");
-    if (redacted("guard_in", "invisible")) notes.push("Invisible characters in the conversation were removed.");
-    if (redacted("guard_out", "pii")) notes.push("Personal data in the answer was replaced.");
-    if (plinth.dropped_passages) notes.push(`${plinth.dropped_passages} passages did not fit and were left out.`);
-    if (finish === "length") notes.push("The answer was cut at its length limit.");
-    this.node.append(...notes.map((note) => make("p", "note", note)));
-  }
-
-  facts(plinth) {
-    const ms = plinth.timings_ms ?? {};
-    const round = (value) => (value < 10 ? value.toFixed(1) : String(Math.round(value)));
-    const stages = make("dl", "stages");
-    for (const [stage, value] of Object.entries(ms)) {
-      if (stage !== "total") stages.append(make("div", "", make("dt", "", stage), make("dd", "", `${round(value)} ms`)));
-    }
-    for (const [name, value] of [
-      ["model", plinth.model_version],
-      ["index", `${plinth.index_version}, ${plinth.index_as_of.slice(0, 16).replace("T", " ")}`],
-      ["answer", plinth.answer_id],
-    ]) {
-      stages.append(make("div", "wide", make("dt", "", name), make("dd", "", value)));
-    }
-    const total = ms.total === undefined ? "" : ` \u00b7 ${round(ms.total)} ms`;
-    return make("details", "facts", make("summary", "", `${plinth.tier}${total}`), stages);
-  }
-
-  fail(message, retry) {
-    const box = make("p", "failure", message);
-    box.setAttribute("role", "alert");
-    if (retry) {
-      const again = make("button", "quiet", "Try again");
-      again.type = "button";
-      again.addEventListener("click", () => {
-        this.node.remove();
-        answer();
-      });
-      box.append(again);
-    }
-    this.node.append(box);
-  }
-}
-
-// -- the conversation ------------------------------------------------------------------------------------------------
-function submit() {
-  const text = question.value.trim();
-  if (!text || running) return;
-  byId("welcome").hidden = true;
-  byId("fresh").hidden = false;
-  // A question whose answer failed stands alone on the page only.
-  while (conversation.at(-1)?.role === "user") conversation.pop();
-  conversation.push({ role: "user", content: text });
-  turns.append(make("article", "turn question", text));
-  question.value = "";
-  grow();
+// -- asking ----------------------------------------------------------------------------------------------------------
+function submit(text) {
+  if (!text || running || watch.alive === false) return false;
+  if (!conversation.turns.length) conversation.title = titleOf(text);
+  conversation.turns.push({ role: "user", content: text });
+  keep(conversation);
+  showQuestion(text);
   answer();
+  return true;
 }
 
 async function answer() {
-  const view = new AnswerView();
+  const mine = conversation;
+  const turn = { role: "assistant", content: "", plinth: null, finish: "", failure: null, thumb: "" };
+  const view = viewOf(turn, mine);
   const control = new AbortController();
   running = control;
-  busy(true);
+  update();
   follow(true);
+  say("Answering");
   try {
-    for await (const event of ask(conversation, control.signal)) {
+    for await (const event of ask(sendable(mine.turns), byId("model").value, control.signal)) {
       const near = atEnd();
-      if (event.text) view.add(event.text);
-      if (event.plinth) view.finish(event.plinth, event.finish);
-      follow(near);
+      if (event.text) view.add(event.text, () => follow(near));
+      if (event.plinth) {
+        Object.assign(turn, { plinth: factsOf(event.plinth), finish: event.finish ?? "" });
+        view.finish();
+        follow(near);
+      }
     }
-    conversation.push({ role: "assistant", content: view.text });
+    say(turn.content || "No answer");
   } catch (error) {
-    if (control.signal.aborted) view.fail("Stopped.", true);
-    else if (error instanceof ChatError) view.fail(error.message, error.retry);
+    if (leaving) turn.failure = INTERRUPTED;
+    else if (control.signal.aborted) turn.failure = { message: "Stopped.", retry: true };
+    else if (error instanceof ChatError) turn.failure = { message: error.message, retry: error.retry };
     else throw error;
+    view.fail(turn.failure);
+    if (error instanceof ChatError) watch.look();
     follow(true);
   } finally {
     view.settle();
-    if (running === control) {
-      running = null;
-      busy(false);
-    }
+    mine.turns.push(turn);
+    if (!mine.removed) keep(mine);
+    if (running === control) running = null;
+    update();
   }
 }
 
-function busy(on) {
-  send.classList.toggle("stop", on);
-  send.setAttribute("aria-label", on ? "Stop" : "Send");
-  send.disabled = !on && !question.value.trim();
+// What the model is sent: the question, and before it those that were answered.
+function sendable(all) {
+  const sent = [];
+  all.forEach((turn, index) => {
+    const reply = all[index + 1];
+    if (turn.role !== "user") return;
+    if (index === all.length - 1) sent.push({ role: "user", content: turn.content });
+    else if (reply?.role === "assistant" && reply.content && !reply.failure) {
+      sent.push({ role: "user", content: turn.content }, { role: "assistant", content: reply.content });
+    }
+  });
+  return sent;
+}
+
+// -- showing ---------------------------------------------------------------------------------------------------------
+function showQuestion(text) {
+  byId("welcome").hidden = true;
+  turns.append(make("article", "turn question", text));
+}
+
+function viewOf(turn, mine) {
+  const view = new AnswerView(turns, turn, {
+    thumb: () => keep(mine),
+    retry: () => {
+      if (running || watch.alive === false) return;
+      mine.turns = mine.turns.filter((other) => other !== turn);
+      view.node.remove();
+      answer();
+    },
+  });
+  return view;
+}
+
+function show(next) {
+  running?.abort();
+  running = null;
+  conversation = next;
+  remember(session, "open", next.id);
+  turns.replaceChildren();
+  byId("welcome").hidden = next.turns.length > 0;
+  for (const turn of next.turns) {
+    if (turn.role === "user") showQuestion(turn.content);
+    else viewOf(turn, next).restore();
+  }
+  if (next.turns.at(-1)?.role === "user") {
+    viewOf({ role: "assistant", content: "", plinth: null, finish: "", failure: INTERRUPTED, thumb: "" }, next).restore();
+  }
+  sidebar.show(history.list(), next.id);
+  update();
+  follow(true);
 }
 
 function fresh() {
-  running?.abort();
-  conversation.length = 0;
-  turns.replaceChildren();
-  byId("welcome").hidden = false;
-  byId("fresh").hidden = true;
-  question.focus();
+  sidebar.drawer(false);
+  show(newConversation());
+  focusQuestion();
+}
+
+// Where there is a keyboard already: a phone's would cover the page.
+function focusQuestion() {
+  if (!window.matchMedia("(hover: none)").matches) question.focus();
+}
+
+function keep(changed) {
+  changed.updated = Date.now();
+  if (!history.save(changed) && !changed.unsaved) {
+    changed.unsaved = true;
+    toast("This conversation cannot be kept: the browser gives this page no more room. It lasts until you reload.");
+  }
+  remember(session, "open", conversation.id);
+  sidebar.show(history.list(), conversation.id);
+}
+
+// What can be pressed now.
+function update() {
+  const gone = watch.alive === false;
+  send.classList.toggle("stop", running !== null);
+  send.setAttribute("aria-label", running ? "Stop" : "Send");
+  send.disabled = !running && (gone || !question.value.trim());
+  for (const button of document.querySelectorAll(".needs-service")) button.disabled = gone;
 }
 
 const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 120;
@@ -232,53 +160,160 @@ function grow() {
   question.rows = 1;
   const line = parseFloat(getComputedStyle(question).lineHeight);
   question.rows = Math.min(8, Math.max(1, Math.floor((question.scrollHeight + 2) / line)));
-  if (!running) send.disabled = !question.value.trim();
+  update();
 }
 
-async function status() {
-  const box = byId("status");
-  let label = "not reachable";
-  let state = "down";
-  try {
-    const response = await fetch("/readyz");
-    const body = await response.json();
-    if (response.ok) {
-      state = "ready";
-      const chunks = Number(body.chunks);
-      const count = chunks ? `${chunks.toLocaleString("en")} passage${chunks === 1 ? "" : "s"}` : "ready";
-      label = body.index_as_of ? `${count}, ${String(body.index_as_of).slice(0, 10)}` : count;
-      box.title = `Index ${body.index_version}`;
-    } else {
-      state = "waiting";
-      label = "no index yet";
-      box.title = body.error?.message ?? "";
-    }
-  } catch {
-    box.title = "";
+// -- the list of conversations ---------------------------------------------------------------------------------------
+function removed(gone) {
+  if (gone.some(({ id }) => id === conversation.id)) {
+    conversation.removed = true;
+    show(newConversation());
   }
+  for (const { id } of gone) history.remove(id);
+  sidebar.show(history.list(), conversation.id);
+  const what = gone.length === 1 ? `\u201c${gone[0].title}\u201d` : `${gone.length} conversations`;
+  toast(`Deleted ${what}.`, "Undo", () => {
+    for (const back of gone) history.save(back);
+    sidebar.show(history.list(), conversation.id);
+  });
+}
+
+const sidebar = new Sidebar({
+  open: (id) => {
+    const found = history.load(id);
+    if (found && id !== conversation.id) show(found);
+    focusQuestion();
+  },
+  rename: (id, title) => {
+    const found = id === conversation.id ? conversation : history.load(id);
+    if (found) {
+      found.title = title;
+      history.save(found);
+    }
+    sidebar.show(history.list(), conversation.id);
+  },
+  remove: (id) => removed([history.load(id)].filter(Boolean)),
+  removeAll: () => removed(history.list().map(({ id }) => history.load(id)).filter(Boolean)),
+});
+
+window.addEventListener("beforeunload", () => {
+  leaving = true;
+});
+window.addEventListener("pageshow", () => {
+  leaving = false;
+});
+window.addEventListener("storage", (event) => {
+  if (event.storageArea !== local) return;
+  history.reread();
+  const changed = event.key?.endsWith(`:${conversation.id}`) && history.load(conversation.id);
+  if (changed && !running) show(changed);
+  else sidebar.show(history.list(), conversation.id);
+});
+
+// -- the service -----------------------------------------------------------------------------------------------------
+const watch = new ServiceWatch({
+  alive: (alive) => {
+    byId("gone").hidden = alive;
+    const start = make("code", "", "plinth up");
+    byId("gone").replaceChildren("Plinth does not answer. Start it with ", start, "; this page reconnects by itself.");
+    if (!alive) showStatus("down", "not reachable", "");
+    update();
+  },
+  ready: (facts, message) => {
+    if (!watch.alive) return;
+    const chunks = Number(facts?.chunks);
+    const count = chunks ? `${chunks.toLocaleString("en")} passage${chunks === 1 ? "" : "s"}` : "ready";
+    const date = facts?.index_as_of ? `, ${String(facts.index_as_of).slice(0, 10)}` : "";
+    if (facts) showStatus("ready", count, `Index ${facts.index_version}`, date);
+    else showStatus("waiting", "no index yet", message);
+    showModels();
+    showExamples(Boolean(facts));
+  },
+});
+
+function showStatus(state, label, title, date = "") {
+  const box = byId("status");
   box.className = `status ${state}`;
-  box.querySelector(".label").textContent = label;
-  setTimeout(status, state === "ready" ? 30000 : 3000);
+  box.title = title;
+  box.querySelector(".label").replaceChildren(label, make("span", "date", date));
+}
+
+async function showModels() {
+  const picker = byId("model");
+  let models;
+  try {
+    models = await chatModels();
+  } catch {
+    return; // gone or out of order: what was offered stays
+  }
+  if (!models.length) return;
+  const wanted = recall(local, "model");
+  picker.replaceChildren(
+    ...models.map(({ id, note }) => {
+      const option = make("option", "", note ? `${id} (${note})` : id);
+      option.value = id;
+      return option;
+    }),
+  );
+  picker.value = models.some(({ id }) => id === wanted) ? wanted : models[0].id;
+}
+
+// Asked for again now and then: a document may have been forgotten since.
+async function showExamples(wanted) {
+  let questions = [];
+  try {
+    if (wanted) questions = await exampleQuestions();
+  } catch {
+    // gone or out of order: none are shown
+  }
+  const box = byId("examples");
+  if (questions.join("\n") === box.dataset.shown) return;
+  box.dataset.shown = questions.join("\n");
+  box.replaceChildren(
+    ...questions.map((text) => {
+      const button = make("button", "example needs-service", text);
+      button.type = "button";
+      button.addEventListener("click", () => submit(text));
+      return make("li", "", button);
+    }),
+  );
+  update();
+}
+
+// -- hands -----------------------------------------------------------------------------------------------------------
+function sendWritten() {
+  if (submit(question.value.trim())) {
+    question.value = "";
+    grow();
+  }
 }
 
 byId("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   if (running) running.abort();
-  else submit();
+  else sendWritten();
 });
 question.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
-  submit();
+  sendWritten();
 });
 question.addEventListener("input", grow);
+byId("model").addEventListener("change", () => remember(local, "model", byId("model").value));
 byId("fresh").addEventListener("click", fresh);
+byId("fresh-small").addEventListener("click", fresh);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && running) running.abort();
-  else if (event.key === "/" && !event.target.closest("textarea")) {
+  if (event.key === "Escape" && sidebar.isOpen) sidebar.drawer(false);
+  else if (event.key === "Escape" && running) running.abort();
+  else if (event.key === "/" && !event.target.closest("textarea, input, select") && !sidebar.isOpen) {
     event.preventDefault();
     question.focus();
   }
 });
-busy(false);
-status();
+
+byId("menu").append(icon("menu"));
+byId("close").append(icon("close"));
+byId("fresh").prepend(icon("plus"));
+byId("fresh-small").append(icon("plus"));
+show(history.load(recall(session, "open")) ?? newConversation());
+watch.look();

@@ -1,4 +1,7 @@
-"""The chat page's files, read once: plain HTML, CSS and JavaScript without a build step or any other host."""
+"""The chat page's files, read once: plain HTML, CSS and JavaScript without a build step or any other host.
+
+The two libraries in ``vendor/`` are what `make vendor` fetched: a Markdown parser and an HTML sanitiser.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,20 @@ from pathlib import Path
 
 from starlette.responses import Response
 
+_SCRIPT = "text/javascript; charset=utf-8"
+SCRIPTS = ("page.js", "answer.js", "chat.js", "dom.js", "history.js", "markdown.js", "service.js", "sidebar.js")
+VENDORED = ("vendor/marked.esm.js", "vendor/purify.es.mjs")
 FILES = {
     "index.html": "text/html; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "chat.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    **dict.fromkeys(SCRIPTS + VENDORED, _SCRIPT),
 }
 # Nothing but this origin's own files: what a document says can never load or run anything.
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types dompurify"
 )
 HEADERS = {"content-security-policy": POLICY, "cache-control": "no-cache"}
 

@@ -37,6 +37,7 @@ from serve_apps.routing.rules import AUTO, QUOTE, Features, RouteDecision, known
 GUARD = "the safety guard (nothing is sent unchecked)"
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check: soon at first, then seldom
 CONTENT_FILTER = "content_filter"
+EXAMPLES = 3  # questions on an empty page
 
 
 class Gateway:
@@ -255,12 +256,14 @@ class Gateway:
         """What may be asked for answers."""
         return known_models([tier.state for tier in self._tiers.values()])
 
-    def facts(self, model: str) -> dict[str, Any] | None:
-        """Version and standing of a tier; None for names that are none."""
+    def facts(self, model: str) -> dict[str, Any]:
+        """What a name is for; of a tier also its version and whether ``auto`` may choose it."""
+        if model == self._embedding_model:
+            return {"kind": "embeddings"}
         if model not in self._tiers:
-            return None
+            return {"kind": "chat"}
         state = self._tiers[model].state
-        return {"version": state.model_version, "auto": state.earned}
+        return {"kind": "chat", "version": state.model_version, "auto": state.earned}
 
     async def refresh(self) -> None:
         """Notice models that went live, were rolled back or died. Tiers do this in the background but for the first."""
@@ -315,6 +318,21 @@ class Gateway:
             "timings_ms": record.timings(),
         }
         return [_citation(citation, clean[4 * n : 4 * n + 4]) for n, citation in enumerate(found)], plinth
+
+    async def examples(self, record: RequestRecord) -> dict[str, Any]:
+        """A few questions to start with, from documents of the live index; those the guard finds fault with are left
+        out, not mended. Raises UnavailableError while there is no index or no guard."""
+        call = self._retriever.examples(4 * EXAMPLES)
+        version, found = await or_unavailable(call, self._section.guard_timeout_s, "the index")
+        record.index_version = version
+        texts = [visible(example.question) for example in found]
+        checks = await self._guard_out(texts, record) if texts else []
+        fine = [
+            {"object": "example", "question": text}
+            for text, check in zip(texts, checks, strict=True)
+            if not check.blocked and not check.spans
+        ]
+        return {"object": "list", "data": fine[:EXAMPLES], "plinth": {"index_version": version}}
 
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer. Raises UnavailableError before."""

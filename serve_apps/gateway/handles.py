@@ -26,6 +26,7 @@ from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, Tier
 from serve_apps.routing.latency import Counter
 
 if TYPE_CHECKING:
+    from data_jobs.retrieval.examples import Example
     from data_jobs.retrieval.results import Retrieval
 
 RETRIES = 2
@@ -86,6 +87,9 @@ class RetrieverHandle:
 
     async def info(self) -> dict[str, Any]:
         return await call("retriever", lambda: self._handle.info.remote())
+
+    async def examples(self, count: int) -> tuple[str, list[Example]]:
+        return await call("retriever", lambda: self._handle.examples.remote(count))
 
 
 async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cluster.core.records import Answer, Verdict
 
 if TYPE_CHECKING:
+    from data_jobs.retrieval.examples import Example
     from data_jobs.retrieval.results import Retrieval
 
 
@@ -119,6 +120,10 @@ class RetrieverClient(Protocol):
 
     async def info(self) -> dict[str, Any]:
         """``index_version, index_as_of, chunks, embedder`` of the live index; UnavailableError while there is none."""
+        ...
+
+    async def examples(self, count: int) -> tuple[str, list[Example]]:
+        """The live index' version and questions it can be asked; UnavailableError while there is none."""
         ...
 
 

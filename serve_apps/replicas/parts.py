@@ -28,6 +28,7 @@ from train_jobs.answering.quote import answer
 
 if TYPE_CHECKING:
     from data_jobs.pii import NameFinder
+    from data_jobs.retrieval.examples import Example
     from data_jobs.retrieval.results import Retrieval
     from data_jobs.retrieval.search import Searcher
 
@@ -71,6 +72,7 @@ class RetrieverReplica:
         )  # fmt: skip
         self._forgotten = Forgotten("retriever", store, self._serving)
         self._metrics = IndexMetrics(recorder) if recorder else None
+        self._examples: tuple[Any, Any, int, list[Example]] | None = None
         self._forgotten.refresh()
         self._live.refresh()
 
@@ -112,6 +114,22 @@ class RetrieverReplica:
             "documents": manifest.counts.get("documents"),
             "embedder": self._embedder.identity.get("name"),
         }
+
+    async def examples(self, count: int) -> tuple[str, list[Example]]:
+        """The version of the live index, and at most ``count`` questions that it can be asked; made once a version.
+
+        Raises:
+            UnavailableError: no index is live yet.
+        """
+        from data_jobs.retrieval.examples import example_questions
+
+        searcher = self._current().thing
+        snapshot, hidden, kept = searcher.snapshot, searcher.hidden, self._examples
+        if kept is None or kept[0] is not snapshot or kept[1] is not hidden or kept[2] != count:
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(None, example_questions, snapshot, hidden.tolist(), count)
+            self._examples = kept = (snapshot, hidden, count, made)
+        return snapshot.version, kept[3]
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""

@@ -67,10 +67,11 @@ class Service:
 
 
 @contextmanager
-def on_socket(app: FastAPI) -> Iterator[str]:
-    """Serve on a free loopback port in a thread; yields the base URL."""
+def on_socket(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """Serve on a free loopback port (or this one) in a thread; yields the base URL."""
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import METRICS
+from data_jobs.retrieval.examples import Example
 from serve_apps.api.openai_http import ROUTES
 from tests.fakes import CITATION, PASSAGE, TEXT, FixedRetriever, RealGuard, ScriptedTier
 from tests.serve_apps.api.test_bad_bodies import GOOD, check_error
@@ -103,9 +104,31 @@ def test_models(service: Service) -> None:
     client = service.client()
     body = client.get("/v1/models").json()
     assert [card["id"] for card in body["data"]] == ["auto", "quote", EMBEDDER]
+    assert [card["plinth"]["kind"] for card in body["data"]] == ["chat", "chat", "embeddings"]
     assert client.get(f"/v1/models/{EMBEDDER}").json()["object"] == "model"
     assert check_error(client.get("/v1/models/gpt-4o"), 404)["code"] == "model_not_found"
     assert check_error(client.get("/v1/models/"), 404)["code"] == "model_not_found"
+
+
+def test_examples_leave_out_what_the_guard_finds_fault_with() -> None:
+    service = Service()
+    service.retriever.starters = [
+        Example("Who is jane.doe@mail.acme.io?", "a.md"),
+        Example("What is in\u200b b?", "b.md"),
+        *(Example(f"What is said about {name}?", f"{name}.md") for name in "cde"),
+    ]
+    body = service.client().get("/v1/plinth/examples").json()
+    assert [example["question"] for example in body["data"]] == [
+        "What is in b?", "What is said about c?", "What is said about d?",
+    ]  # fmt: skip
+    assert body["plinth"] == {"index_version": "v1"}
+    service.retriever.starters = []
+    assert service.client().get("/v1/plinth/examples").json()["data"] == []
+
+
+@pytest.mark.parametrize("broken", [{"retriever": FixedRetriever(down=True)}, {"guard": RealGuard(fail_after=0)}])
+def test_no_examples_without_index_or_guard(broken: dict[str, Any]) -> None:
+    check_error(Service(**broken).client().get("/v1/plinth/examples"), 503)
 
 
 def test_search(service: Service) -> None:
@@ -132,7 +155,7 @@ def test_probes_and_metrics(service: Service) -> None:
 def test_every_route_is_known_and_answers(service: Service) -> None:
     app, client = service.app(), service.client()
     paths = {route.path for route in app.routes if isinstance(route, Route)}
-    assert paths == {route.replace("{id}", "{name:path}") for route in ROUTES} | {"/console/{name}"}
+    assert paths == {route.replace("{id}", "{name:path}") for route in ROUTES} | {"/console/{name:path}"}
     for route in ROUTES:
         good = GOOD.get(route)
         path = route.replace("{id}", "auto")

@@ -88,6 +88,22 @@ def test_a_forgotten_document_is_gone_within_two_seconds(store: Store, embedder:
     asyncio.run(scenario())
 
 
+def test_its_examples_are_gone_too(store: Store, embedder: HashEmbedder) -> None:
+    index = published(store, embedder, NOTES)
+
+    async def scenario() -> None:
+        replica = RetrieverReplica(config())
+        version, examples = await replica.examples(9)
+        assert version == index.version
+        assert {e.question for e in examples} == {f"What is said about {x}?" for x in ("Cats", "Dogs", "Fish")}
+        assert await replica.examples(9) == (version, examples)
+        add_tombstone(store, document="cat.md")
+        replica._forgotten.refresh()
+        assert {e.document for e in (await replica.examples(9))[1]} == {"dog.md", "fish.md"}
+
+    asyncio.run(scenario())
+
+
 def test_a_new_index_that_still_holds_it_is_masked_before_it_serves(store: Store, embedder: HashEmbedder) -> None:
     first = published(store, embedder, NOTES[:2])
     add_tombstone(store, document="cat.md")
