@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from data_jobs.retrieval.embedder import Embedder
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -30,6 +34,15 @@ def data_set():
         return folder
 
     return path
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    """The real MiniLM, loaded once for all tests of a process."""
+    from cluster.core.sections.data import IndexSection
+    from data_jobs.retrieval.embedder import load_embedder
+
+    return load_embedder(IndexSection())
 
 
 @pytest.fixture

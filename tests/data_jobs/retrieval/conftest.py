@@ -11,18 +11,13 @@ from cluster.core.records import Document, Manifest
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.indexing.index_blocks import cut, embed, with_enclosing
-from data_jobs.retrieval.embedder import Embedder, load_embedder
+from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import Snapshot, write_snapshot
 
 INDEX = IndexSection()
 Publish = Callable[[Sequence[Document]], tuple[Store, Manifest]]
-
-
-@pytest.fixture(scope="session")
-def embedder() -> Embedder:
-    return load_embedder(INDEX)
 
 
 @pytest.fixture(scope="session")
