@@ -46,13 +46,15 @@ def add_tokens_arguments(parser: argparse.ArgumentParser) -> None:
 
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
     """The configuration with this job's own arguments applied; a relative folder is made absolute for the workers."""
+    from data_jobs.sources.registry import BUILT_IN
+
     overrides = []
     if getattr(args, "sources", None):
         overrides.append(f"data.sources={Path(args.sources).expanduser().absolute()}")
     if getattr(args, "use", None):
         overrides.append(f"data.use={args.use}")
     if getattr(args, "source", None):
-        named = args.source == "pydocs" or getattr(args, "sources", None)
+        named = args.source in BUILT_IN or getattr(args, "sources", None)
         source = args.source if named else str(Path(args.source).expanduser().absolute())
         overrides.append(f"data.source={source}")
     if getattr(args, "name", None):

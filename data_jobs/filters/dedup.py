@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.core.records import Document
+from cluster.core.records import CODE_KINDS, Document
 from cluster.core.storage import storage_errors
 
 PERMUTATIONS = 128
@@ -36,7 +36,6 @@ MAX_COMPARED = 64  # earlier members of one bucket that a document is compared w
 BATCH = 1024  # fingerprints held at a time
 WORDS_KEPT = 512  # documents whose shingles are held at a time
 SHORT_WORDS = 16  # docstrings below this are taken for stock phrases
-CODE_KINDS = frozenset(("function", "class", "method", "builtin"))
 _WORD = re.compile(r"\w+")
 
 
@@ -96,8 +95,10 @@ def fingerprint(document: Document) -> Fingerprint:
 
 
 def _group(document: Document) -> str:
+    if document.kind == "module":  # a page about many things, compared with other such pages
+        return "module"
     if document.kind not in CODE_KINDS:
-        return "module" if document.kind == "module" else ""
+        return ""
     owner, _, name = document.id.rpartition(".")
     if len(_WORD.findall(document.text)) < SHORT_WORDS:
         return document.id

@@ -13,9 +13,18 @@ import pytest
 from cluster.core.records import Document
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
-from data_jobs.corpus.blocks import DROPPED_SCHEMA, Block, clean_block, find_duplicates, finish_block, read_rows, split
+from data_jobs.corpus.blocks import (
+    DROPPED_SCHEMA,
+    CorpusBlock,
+    clean_block,
+    find_duplicates,
+    finish_block,
+    read_rows,
+    split,
+)
 from data_jobs.corpus.parquet import parquet_bytes
 from data_jobs.filters.decontaminate import pinned
+from tests.data_jobs.corpus_blocks import of_documents
 
 ENGLISH = "The harbour of the town was built long ago, and most of its walls still stand today."
 GERMAN = "Der Hafen der Stadt wurde vor langer Zeit gebaut, und die meisten Mauern stehen noch heute."
@@ -30,11 +39,9 @@ def prepared(
     store = Store(str(folder / f"store{count}"))
     section = pinned(section, store)
     parts = split(documents, [len(d.text) for d in documents], count)
-    blocks = [
-        Block(i, store.uri, store.staging("run"), section, "test", documents=tuple(p)) for i, p in enumerate(parts)
-    ]
+    blocks = [of_documents(i, store, store.staging("run"), section, part) for i, part in enumerate(parts)]
     for block in blocks:
-        clean_block(Block.from_json(block.to_json()))
+        clean_block(CorpusBlock.from_json(block.to_json()))
     cleaned = find_duplicates(store, blocks)
     rows: list[dict[str, Any]] = []
     for block in blocks:

@@ -24,9 +24,10 @@ from cluster.core.storage import storage_errors
 from data_jobs.extractors.archives import check_entry_name
 from data_jobs.extractors.protocol import UnreadableFileError
 from data_jobs.extractors.registry import EXTRACTORS, SUFFIXES, extractor_for
-from data_jobs.sources.catalogue import Source, matches, split_glob
+from data_jobs.sources.entry import CatalogueEntry
 from data_jobs.sources.fetch import AddressPolicy, FetchLimits, allowing, fetch
 from data_jobs.sources.files import FileItem, check_folder, list_files
+from data_jobs.sources.globs import matches, split_glob
 from data_jobs.sources.objects import ObjectLimits, land_objects
 
 KEPT = 3  # landed versions of a source; older ones are removed
@@ -39,7 +40,7 @@ _SUFFIX_OF = {
 
 
 @dataclass(frozen=True)
-class Opened:
+class LocatedFiles:
     """A source as files below ``root``: those to read, and those left out with their reasons."""
 
     root: Path
@@ -47,13 +48,13 @@ class Opened:
     refused: tuple[Quarantined, ...]
 
 
-def open_source(
+def locate(
     section: DataSection,
-    source: Source | None,
+    source: CatalogueEntry | None,
     landing: Path,
     policy: AddressPolicy | None = None,
     context: ssl.SSLContext | None = None,
-) -> Opened:
+) -> LocatedFiles:
     """List the files of ``source``, or of the plain folder ``section.source`` where that is None.
 
     Args:
@@ -97,7 +98,7 @@ def open_source(
     return _listed(final, items, [*refused, *more], source.location, source.format)
 
 
-def _listed(root: Path, items: list[FileItem], refused: list[Quarantined], where: str, kind: str) -> Opened:
+def _listed(root: Path, items: list[FileItem], refused: list[Quarantined], where: str, kind: str) -> LocatedFiles:
     if not items and not refused:
         raise BadInputError(f"{where} holds no files: give a source of {' '.join(SUFFIXES)} files")
     kept, other = [], []
@@ -107,7 +108,7 @@ def _listed(root: Path, items: list[FileItem], refused: list[Quarantined], where
             kept.append(item)
         else:
             other.append(Quarantined(item.path, "", "unsupported_kind", f"the source's format is {kind}"))
-    return Opened(root, tuple(kept), tuple(sorted([*refused, *other], key=lambda q: (q.source, q.record))))
+    return LocatedFiles(root, tuple(kept), tuple(sorted([*refused, *other], key=lambda q: (q.source, q.record))))
 
 
 def _wanted(pattern: str) -> Callable[[str], bool] | None:
@@ -115,7 +116,7 @@ def _wanted(pattern: str) -> Callable[[str], bool] | None:
 
 
 def _land_url(
-    source: Source, folder: Path, section: DataSection, policy: AddressPolicy, context: ssl.SSLContext | None
+    source: CatalogueEntry, folder: Path, section: DataSection, policy: AddressPolicy, context: ssl.SSLContext | None
 ) -> None:
     limits = FetchLimits(bytes=min(section.max_source_mb, section.max_file_mb) << 20)
     arrived = folder / "arrived"
