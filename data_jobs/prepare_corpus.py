@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import logging
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,10 +17,9 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.exceptions import RayTaskError
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError, PlinthError
+from cluster.core.errors import BadInputError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, Quarantined
@@ -29,6 +27,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store, check_name
 from cluster.core.telemetry import log_event
+from cluster.ray_errors import data_errors_as_raised, plain_errors
 from data_jobs.corpus import blocks as work
 from data_jobs.corpus import packs, report
 from data_jobs.corpus.blocks import CorpusBlock
@@ -41,6 +40,7 @@ from data_jobs.tasks import spread
 
 KIND = "datasets"
 ALIAS = "latest"
+DOING = "preparing the corpus"  # for messages of errors
 _LIBRARIES = (
     "ftfy", "rensa", "pyarrow", "pypdf", "python-docx", "trafilatura", "warcio", "charset-normalizer", "py3langid",
 )  # fmt: skip
@@ -112,7 +112,7 @@ def _items(items: SourceItems | Preparation, progress: Progress) -> SourceItems:
         return items
     progress.stage("read", sum(map(len, items.parts)), items.unit)
     found: dict[int, Any] = {}
-    for number, result in spread(items.read, [(part,) for part in items.parts]):
+    for number, result in spread(items.read, [(part,) for part in items.parts], DOING):
         found[number] = result
         progress.advance(len(items.parts[number]))
     return items.join([result for _, result in sorted(found.items())])
@@ -138,7 +138,6 @@ def _run(
     progress: Progress,
 ) -> Manifest | None:  # fmt: skip
     """The dataset of one run, or None where more was forgotten meanwhile: then it must be left out, too."""
-    _quiet_ray_data()
     staging = store.staging(key)
     dataset = posixpath.join(staging, "dataset")
     settings = _clean_key(section, source.label)
@@ -256,20 +255,10 @@ def _find_duplicates(
 
 
 def _one_task(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run ``function`` once on the cluster. Raises PlinthError as it raised it."""
-    try:
+    """Run ``function`` once on the cluster."""
+    with plain_errors(DOING):
         found: dict[str, Any] = ray.get(ray.remote(function).options(num_cpus=1).remote(*arguments))
-    except RayTaskError as error:
-        raise _cause(error) from None
     return found
-
-
-def _cause(error: RayTaskError) -> BaseException:
-    """The error of ours that a task raised, without Ray's wrapping; else Ray's."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PlinthError):
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return cause or error
 
 
 def _over_blocks(
@@ -278,23 +267,10 @@ def _over_blocks(
     """Run ``function`` once per block, a task each, yielding results as they come.
 
     ``from_items`` keeps the number of blocks it is given; Ray's file readers pack small inputs into one task.
-
-    Raises:
-        PlinthError: as a task raised it, without Ray's wrapping.
     """
     if not blocks:
         return
     rows = ray.data.from_items([{"block": block.to_json()} for block in blocks], override_num_blocks=len(blocks))
-    try:
+    data_errors_as_raised()
+    with plain_errors(DOING):
         yield from rows.map(function).iter_rows()
-    except RayTaskError as error:
-        raise _cause(error) from None
-
-
-def _quiet_ray_data() -> None:
-    """The command line has a progress bar of its own: silence Ray Data's."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for name in ("ray.data", "ray.data.dataset"):
-        logging.getLogger(name).setLevel(logging.ERROR)

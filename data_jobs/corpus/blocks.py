@@ -29,7 +29,7 @@ from cluster.core.records import CODE_KINDS, Document, Dropped, Quarantined
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store, storage_errors
 from data_jobs.corpus import packs
-from data_jobs.corpus.clean import FORGOTTEN, clean_records, is_forgotten
+from data_jobs.corpus.clean import FORGOTTEN, CleaningRules, clean_records, is_forgotten
 from data_jobs.corpus.contracts import (
     CLEAN_SCHEMA,
     CLEANED,
@@ -114,17 +114,19 @@ class CorpusBlock:
 def clean_block(block: CorpusBlock) -> dict[str, int]:
     """Clean the items of one block that no earlier run did; stores the outcome and returns its counts."""
     store = Store(block.store)
-    forgotten = read_tombstones(store)
-    keys, evaluation = block.keys(), evaluation_sets(store, block.section)
+    keys, rules = (
+        block.keys(),
+        CleaningRules(block.section, read_tombstones(store), evaluation_sets(store, block.section)),
+    )
     known = packs.pick(store, block.reuse, keys, CLEAN_SCHEMA)
-    writer = packs.Writer(CLEANED)
+    writer = packs.PackWriter(CLEANED)
     source = SOURCES[block.source]
     for item in block.items:
         if item.key in known:
             writer.take_over(known[item.key])
         else:
             records = _marked(source.records(item, block.section), block.section)
-            writer.add(item.key, clean_records(records, block.section, forgotten, evaluation))
+            writer.add(item.key, clean_records(records, rules))
     store.write(block.clean_path, writer.to_bytes())
     return {"items": len(keys), "documents": writer.documents, "reused": len(known)}
 
@@ -143,7 +145,7 @@ def _marked(records: Iterable[Document | Quarantined], section: DataSection) -> 
 
 # -- between the passes ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Cleaned:
+class CleanedCorpus:
     """The outcome of the first pass without texts and sketches."""
 
     kept: int
@@ -161,7 +163,7 @@ class Cleaned:
         return sorted([*self.dropped, *duplicates], key=lambda d: (d.document, d.source))
 
 
-def find_duplicates(store: Store, blocks: Sequence[CorpusBlock], forgotten: Tombstones | None = None) -> Cleaned:
+def find_duplicates(store: Store, blocks: Sequence[CorpusBlock], forgotten: Tombstones | None = None) -> CleanedCorpus:
     """Read all sketches, leave out duplicates and what was forgotten, and store for each block who is left out.
 
     Texts wait in a temporary file: they are looked at for candidates only, and a corpus need not fit into memory.
@@ -202,7 +204,7 @@ def find_duplicates(store: Store, blocks: Sequence[CorpusBlock], forgotten: Tomb
     for block in blocks:
         body = {"gone": gone[block.index], "inherited": inherited[block.index]}
         store.write(block.duplicates_path, json.dumps(body).encode())
-    return Cleaned(kept, duplicates, left, dropped, quarantined)
+    return CleanedCorpus(kept, duplicates, left, dropped, quarantined)
 
 
 def cleaned_rows(store: Store, block: CorpusBlock) -> tuple[pa.Table, list[dict[str, Any]]]:
@@ -343,7 +345,7 @@ def with_packs(blocks: Sequence[CorpusBlock], name: str, settings: str, store: S
 
     ``settings`` is the key of everything that decides what becomes of an item, but the item.
     """
-    known = packs.index(store, name, settings)
+    known = packs.locations(store, name, settings)
     made, reused = [], 0
     for block in blocks:
         keys = block.keys()
@@ -358,7 +360,7 @@ __all__ = [
     "DOCUMENT_SCHEMA",
     "DROPPED_SCHEMA",
     "QUARANTINE_SCHEMA",
-    "Cleaned",
+    "CleanedCorpus",
     "CorpusBlock",
     "clean_block",
     "cleaned_rows",

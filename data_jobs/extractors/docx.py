@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, parsing
+from data_jobs.extractors.protocol import Budget, Limits, Origin, UnreadableFileError, parsing
 
 # Word's own names, and those of publishers' templates (HeadA, HeadB, ChapterTitle).
 _HEADING = re.compile(r"head(?:ing)?[ _-]?([1-9a-e])\Z", re.I)
@@ -24,7 +24,7 @@ class DocxExtractor:
     kind = "docx"
     suffixes = (".docx",)
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         check_package(data, limits)
         budget = Budget(limits, len(data))
         with parsing("DOCX", zipfile.BadZipFile, *_errors()):
@@ -38,7 +38,7 @@ class DocxExtractor:
         if not text:
             raise UnreadableFileError("no_text", "no paragraph or table with text")
         heading = next((p.lstrip("# ") for p in parts if p.startswith("#")), "")
-        yield item.document(title or heading, text)
+        yield origin.document(title or heading, text)
 
 
 def check_package(data: bytes, limits: Limits) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, clean_title, parsing
+from data_jobs.extractors.protocol import Budget, Limits, Origin, UnreadableFileError, clean_title, parsing
 
 MAX_DEPTH = 400  # of open elements: deeper trees make parsers recurse, and no author writes them
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,4000}?(/?)>")
@@ -29,10 +29,10 @@ class HtmlExtractor:
     kind = "html"
     suffixes = (".html", ".htm", ".xhtml")
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         page, steps = page_text(data, limits)
         title, body = main_text(page, Budget(limits, len(data)))
-        yield item.document(title, body, steps=steps)
+        yield origin.document(title, body, steps=steps)
 
 
 def page_text(data: bytes, limits: Limits, declared: str = "") -> tuple[str, tuple[str, ...]]:

@@ -57,7 +57,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Item:
+class Origin:
     """The file that ``data`` is of: its path below the source folder, its source's name, its sha256 and size.
 
     ``neighbour`` reads another file of the same source by path (an image's captions); it raises UnreadableFileError.
@@ -107,7 +107,7 @@ class Extractor(Protocol):
     @property
     def suffixes(self) -> tuple[str, ...]: ...
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         """The records of one file in order.
 
         A ``Quarantined`` without ``record`` stands for the whole file and is then the only thing yielded.

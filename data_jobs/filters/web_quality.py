@@ -184,8 +184,8 @@ def fineweb_short_lines(page: Page) -> str:
     return "fineweb_short_lines" if short >= 0.67 * len(page.lines) else ""
 
 
-Rule = Callable[[Page], str]
-RULES: tuple[Rule, ...] = (
+PageRule = Callable[[Page], str]
+RULES: tuple[PageRule, ...] = (
     gopher_word_count, gopher_word_length, gopher_symbols, gopher_bullets, gopher_ellipsis_lines, gopher_alphabetic,
     gopher_stop_words, c4_lorem_ipsum, c4_curly_bracket, c4_few_sentences, fineweb_line_punctuation,
     fineweb_short_lines, fineweb_duplicate_line_characters, gopher_duplicate_lines, gopher_duplicate_paragraphs,

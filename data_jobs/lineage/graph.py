@@ -65,7 +65,7 @@ class Node:
                 queue += [value for value in node.inputs.values() if isinstance(value, Node)]
 
 
-class Catalogue:
+class Inventory:
     """All manifests of a store, and the aliases that point to them."""
 
     def __init__(self, manifests: Iterable[Manifest], aliases: dict[tuple[str, str, str], str] | None = None) -> None:
@@ -76,7 +76,7 @@ class Catalogue:
             self._by_reference.setdefault(f"{manifest.name}@{manifest.version}", []).append(manifest)
 
     @classmethod
-    def read(cls, store: Store) -> Catalogue:
+    def read(cls, store: Store) -> Inventory:
         """One look at the whole store. A manifest that cannot be read is left out: it is no artefact."""
         manifests, aliases = [], {}
         for path in sorted(store.fs.glob(store.path("*", "*", "*", MANIFEST))):
@@ -288,10 +288,10 @@ def chunks_of(store: Store, index: Manifest, ids: set[str]) -> int:
     return number
 
 
-def indexes_with(store: Store, catalogue: Catalogue, ids: set[str]) -> list[tuple[Manifest, int]]:
+def indexes_with(store: Store, inventory: Inventory, ids: set[str]) -> list[tuple[Manifest, int]]:
     """The indexes that hold chunks of these documents (also those kept fresh from a folder, without a dataset), oldest
     first, and how many."""
-    made = sorted(of_kind(catalogue.manifests.values(), "indexes"), key=lambda m: m.created_at)
+    made = sorted(of_kind(inventory.manifests.values(), "indexes"), key=lambda m: m.created_at)
     return [(index, chunks) for index in made if (chunks := chunks_of(store, index, ids))]
 
 
@@ -300,18 +300,18 @@ def of_kind(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
 
 
 # -- answers for whoever prints them -----------------------------------------------------------------------------------
-def graph(store: Store, catalogue: Catalogue, artefact: Manifest) -> dict[str, Any]:
+def graph(store: Store, inventory: Inventory, artefact: Manifest) -> dict[str, Any]:
     """An artefact's ancestry, and per dataset in it the raw files with their hashes."""
-    root = catalogue.ancestry(artefact)
+    root = inventory.ancestry(artefact)
     files = {}
     for node in root.nodes():
         if node.kind == "datasets" and not node.missing:
-            dataset = catalogue.manifests[node.kind, node.name, node.version]
+            dataset = inventory.manifests[node.kind, node.name, node.version]
             files[node.reference] = [file.__dict__ for file in raw_files(store, dataset)]
     return {"artefact": root.to_dict(), "files": files}
 
 
-def document_lineage(store: Store, catalogue: Catalogue, document: str) -> dict[str, Any]:
+def document_lineage(store: Store, inventory: Inventory, document: str) -> dict[str, Any]:
     """Every version that contains a document, by its id or another name of it: datasets, indexes, and what was made
     of those datasets (models among them).
 
@@ -324,24 +324,24 @@ def document_lineage(store: Store, catalogue: Catalogue, document: str) -> dict[
 
     datasets: list[dict[str, Any]] = []
     containing: list[Manifest] = []
-    for dataset in sorted(of_kind(catalogue.manifests.values(), "datasets"), key=lambda m: m.created_at):
+    for dataset in sorted(of_kind(inventory.manifests.values(), "datasets"), key=lambda m: m.created_at):
         found = find_documents(store, dataset, wanted)
         out = left_out(store, dataset, lambda name, _: name == document)
         if found:
             containing.append(dataset)
         for hit in found:
-            datasets.append({**_about(catalogue, dataset), **hit.__dict__, "contains": True})
+            datasets.append({**_about(inventory, dataset), **hit.__dict__, "contains": True})
         if not found:
-            datasets += [{**_about(catalogue, dataset), **row, "contains": False} for row in out]
+            datasets += [{**_about(inventory, dataset), **row, "contains": False} for row in out]
     indexes = [
-        {**_about(catalogue, made), "chunks": chunks}
-        for made, chunks in indexes_with(store, catalogue, {document, *(hit["id"] for hit in datasets if "id" in hit)})
+        {**_about(inventory, made), "chunks": chunks}
+        for made, chunks in indexes_with(store, inventory, {document, *(hit["id"] for hit in datasets if "id" in hit)})
     ]
     if not datasets and not indexes:
         raise BadInputError(f"no version in this store contains {document!r}: ids are paths below the source's folder")
     others = [
-        {**_about(catalogue, made), "through": references(made)}
-        for made in catalogue.descendants(containing)
+        {**_about(inventory, made), "through": references(made)}
+        for made in inventory.descendants(containing)
         if made.kind != "indexes"
     ]
     models = [row for row in others if row["kind"] == "models"]
@@ -354,10 +354,10 @@ def document_lineage(store: Store, catalogue: Catalogue, document: str) -> dict[
     }
 
 
-def _about(catalogue: Catalogue, manifest: Manifest) -> dict[str, Any]:
+def _about(inventory: Inventory, manifest: Manifest) -> dict[str, Any]:
     return {
         "kind": manifest.kind,
         "artefact": f"{manifest.name}@{manifest.version}",
-        "aliases": list(catalogue.aliases_of(manifest)),
+        "aliases": list(inventory.aliases_of(manifest)),
         "created_at": manifest.created_at,
     }

@@ -60,15 +60,15 @@ def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | 
     ]
 
 
-def _all_spans(text: str, rules: list[Rule]) -> tuple[list[Span], str]:
+def _all_spans(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], str]:
     """What the rules find in repeated looks, and the text with it covered.
 
     The first look is at everything, the others at the surroundings of what may hide something.
     """
-    spans: list[Span] = []
+    spans: list[TypedSpan] = []
     windows = [(0, len(text))]
     for _ in range(MAX_LOOKS):
-        fresh: list[Span] = []
+        fresh: list[TypedSpan] = []
         near: list[tuple[int, int]] = []
         cut = False
         for begin, end in windows:
@@ -107,7 +107,7 @@ def _needed(kind: str, types: Collection[str]) -> bool:
     return any(TYPES.index(kind) <= TYPES.index(wanted) for wanted in types)
 
 
-def _covered(text: str, spans: list[Span]) -> str:
+def _covered(text: str, spans: list[TypedSpan]) -> str:
     parts, at = [], 0
     for start, end, _ in sorted(spans):
         parts += [text[at:start], "<" * (end - start)]
@@ -115,12 +115,12 @@ def _covered(text: str, spans: list[Span]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _look(text: str, rules: list[Rule]) -> tuple[list[Span], list[tuple[int, int]]]:
+def _look(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], list[tuple[int, int]]]:
     """Spans that the rules claim, and claims refused although part of them is free.
 
     Where two claim the same characters the earlier rule has them.
     """
-    taken: list[Span] = []
+    taken: list[TypedSpan] = []
     refused: list[tuple[int, int]] = []
     covered = bytearray(len(text))
     for kind, needs, rule in rules:
@@ -175,12 +175,12 @@ def _joined(findings: list[Finding]) -> Iterator[tuple[str, int, int]]:
         yield first.type, first.start, end
 
 
-Span = tuple[int, int, str]
-Rule = tuple[str, Callable[[str], object], Callable[[str], Iterator[tuple[int, int]]]]
+TypedSpan = tuple[int, int, str]
+PiiRule = tuple[str, Callable[[str], object], Callable[[str], Iterator[tuple[int, int]]]]
 _TELLING = re.compile(r"[^\W_]|[_@+/.:-]").search
 # Most texts hold no run of digits long enough for a number: one cheap look saves the rules.
 _DIGITS_AND_SEPARATORS = re.compile(r"\d[\d ().-]{5}").search
-_RULES: tuple[Rule, ...] = (
+_RULES: tuple[PiiRule, ...] = (
     ("SECRET", lambda text: True, secrets_in),
     ("EMAIL", lambda text: "@" in text, emails_in),
     ("IBAN", re.compile(r"(?<!\w)[A-Za-z]{2}\d\d").search, ibans_in),

@@ -17,7 +17,7 @@ from cluster.core.storage import Store
 from data_jobs.corpus import blocks as blocks_module
 from data_jobs.corpus import packs
 from data_jobs.corpus.blocks import (
-    Cleaned,
+    CleanedCorpus,
     CorpusBlock,
     clean_block,
     find_duplicates,
@@ -58,7 +58,7 @@ def prepared(
     return files, len(items) - reused, made
 
 
-def books(cleaned: Cleaned) -> str:
+def books(cleaned: CleanedCorpus) -> str:
     lines: list[object] = [*cleaned.left_out(), *cleaned.quarantined]
     assert all(isinstance(line, Quarantined) or line for line in lines)
     return "\n".join(map(repr, lines))
@@ -152,7 +152,7 @@ def test_what_no_longer_is_in_the_folder_leaves_the_cache(tmp_path: Path) -> Non
     prepared(root, store)
     write(root, {"a.txt": sentence(1)})
     prepared(root, store)
-    assert len(packs.index(store, "test", KEY)) == 1
+    assert len(packs.locations(store, "test", KEY)) == 1
 
 
 def test_the_cache_holds_no_personal_data(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from cluster.core.records import Document, Quarantined
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import (
-    Cleaned,
+    CleanedCorpus,
     CorpusBlock,
     clean_block,
     find_duplicates,
@@ -171,7 +171,7 @@ def test_front_matter_is_no_part_of_the_body() -> None:
 
 
 # -- whole runs of the blocks, in this process -------------------------------------------------------------------------
-def prepared(root: Path, store: Store, blocks: int) -> tuple[dict[str, Any], list[dict[str, Any]], Cleaned]:
+def prepared(root: Path, store: Store, blocks: int) -> tuple[dict[str, Any], list[dict[str, Any]], CleanedCorpus]:
     """What prepare_corpus arranges, one block after the other."""
     section = DataSection(source=str(root), blocks=blocks, max_line_kb=10)
     items, refused = list_files(root, LIMITS[0])
