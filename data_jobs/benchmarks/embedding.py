@@ -34,6 +34,8 @@ Pairs = list[tuple[Document, str]]
 
 @dataclass(frozen=True)
 class Job:
+    """One measurement: embedding ``blocks`` (documents with what encloses them) with ``workers`` processes."""
+
     section: IndexSection
     blocks: tuple[Pairs, ...]
     workers: int

@@ -58,6 +58,7 @@ class PackWriter:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, key: str, cleaned: CleanedItem) -> None:
+        """Append what cleaning made of the item with this key."""
         self._rows += cleaned.rows
         self.entries.append(
             {
@@ -71,15 +72,18 @@ class PackWriter:
             self._flush()
 
     def take_over(self, packed: PackedItem) -> None:
+        """Append an item of an earlier pack as it is."""
         self._flush()
         self._tables.append(packed.table)
         self.entries.append(packed.entry)
 
     @property
     def documents(self) -> int:
+        """How many rows the pack has so far."""
         return sum(entry["rows"] for entry in self.entries)
 
     def to_bytes(self) -> bytes:
+        """The whole pack as the bytes of a Parquet file."""
         import pyarrow as pa
 
         self._flush()

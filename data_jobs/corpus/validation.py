@@ -115,10 +115,12 @@ def present(*columns: str) -> tuple[ColumnRule, ...]:
 
 
 def not_null(*columns: str) -> tuple[ColumnRule, ...]:
+    """There is a value, which may be empty."""
     return tuple(ColumnRule(f"{name} is not null", _rows(name, lambda value: value is not None)) for name in columns)
 
 
 def one_of(column: str, allowed: frozenset[str]) -> ColumnRule:
+    """One of the allowed values; a missing value counts as an empty one."""
     return ColumnRule(
         f"{column} is one of {', '.join(sorted(allowed - {''}))}", _rows(column, lambda v: (v or "") in allowed)
     )

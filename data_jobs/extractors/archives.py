@@ -44,6 +44,8 @@ class Entry:
 
 
 class ArchiveExtractor:
+    """Zip and tar files: every entry is read by the extractor of its own suffix. See ``protocol.Extractor``."""
+
     kind = "archive"
     suffixes = SUFFIXES
 

@@ -30,6 +30,8 @@ _OTHERS = ("id", "title", "questions")
 
 
 class ParquetExtractor:
+    """Parquet files: one record per row, a row group read at a time. See ``protocol.Extractor``."""
+
     kind = "parquet"
     suffixes = (".parquet",)
 

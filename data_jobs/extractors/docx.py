@@ -21,6 +21,8 @@ _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted Office files and of .do
 
 
 class DocxExtractor:
+    """Word files: headings, paragraphs, lists and tables as one document. See ``protocol.Extractor``."""
+
     kind = "docx"
     suffixes = (".docx",)
 

@@ -72,6 +72,11 @@ def decode(line: bytes, max_line_bytes: int) -> str:
 
 
 def check_lines(data: bytes, max_line_bytes: int) -> None:
+    """Refuse data with a line that is too long to be text.
+
+    Raises:
+        UnreadableFileError: ``long_line``, with the byte it starts at.
+    """
     start = 0
     while len(data) - start > max_line_bytes:
         end = data.find(b"\n", start, start + max_line_bytes + 1)

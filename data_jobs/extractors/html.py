@@ -26,6 +26,8 @@ _TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
 
 
 class HtmlExtractor:
+    """Web pages: their main text without navigation as one document. See ``protocol.Extractor``."""
+
     kind = "html"
     suffixes = (".html", ".htm", ".xhtml")
 

@@ -34,6 +34,8 @@ class Captions:
 
 
 class ImageExtractor:
+    """Pictures: the caption that a captions file has for one is its text. See ``protocol.Extractor``."""
+
     kind = "image"
     suffixes = IMAGE_SUFFIXES
 
@@ -54,6 +56,8 @@ class ImageExtractor:
 
 
 class CaptionsExtractor:
+    """Files of captions: only lines that no picture takes are named. See ``protocol.Extractor``."""
+
     kind = "captions"
     suffixes = (CAPTIONS,)
 

@@ -17,6 +17,8 @@ from data_jobs.extractors.text import first_heading
 
 
 class JsonLinesExtractor:
+    """JSON Lines files: one record per line. See ``protocol.Extractor``."""
+
     kind = "jsonl"
     suffixes = (".jsonl", ".ndjson")
 

@@ -13,6 +13,8 @@ from data_jobs.extractors.text import first_heading
 
 
 class NotebookExtractor:
+    """Jupyter notebooks: Markdown and code cells as one document. See ``protocol.Extractor``."""
+
     kind = "ipynb"
     suffixes = (".ipynb",)
 

@@ -17,6 +17,8 @@ _CHECK_EVERY = 2_000  # drawing operations between two looks at the clock
 
 
 class PdfExtractor:
+    """PDF files: one record per page that has text. See ``protocol.Extractor``."""
+
     kind = "pdf"
     suffixes = (".pdf",)
 

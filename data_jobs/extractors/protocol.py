@@ -90,6 +90,9 @@ class Origin:
         return self.document(title or document, text, **given)
 
     def refused(self, record: str, reason: str, detail: str = "") -> Quarantined:
+        """A record of this file that cannot be used, or the whole file where ``record`` is empty; long details are
+        cut.
+        """
         return Quarantined(self.path, record, reason, detail[:300])
 
     @property
@@ -102,10 +105,14 @@ class Extractor(Protocol):
     """One format. ``suffixes`` are lower case and start with a dot; ``kind`` is the format's name in sources.yaml."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """The format's name in sources.yaml."""
+        ...
 
     @property
-    def suffixes(self) -> tuple[str, ...]: ...
+    def suffixes(self) -> tuple[str, ...]:
+        """Which files are read by it; the longest suffix that fits a name decides."""
+        ...
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         """The records of one file in order.
@@ -141,9 +148,19 @@ class Budget:
         self.check_time()
 
     def take_text(self, text: str) -> None:
+        """Account for a text by its size in UTF-8.
+
+        Raises:
+            UnreadableFileError: as ``take``.
+        """
         self.take(len(text.encode("utf-8", "surrogatepass")))
 
     def check_time(self) -> None:
+        """Stop where the file has taken too long.
+
+        Raises:
+            UnreadableFileError: ``too_slow``.
+        """
         if time.monotonic() - self.started > self.limits.seconds:
             raise UnreadableFileError("too_slow", f"over {self.limits.seconds:g} s")
 
@@ -168,10 +185,12 @@ def printable(text: str) -> str:
 
 
 def has_control(text: str) -> bool:
+    """Whether a text holds control characters or undecodable bytes."""
     return _CONTROL.search(text) is not None
 
 
 def clean_title(title: str) -> str:
+    """A title on one line, at most MAX_TITLE_CHARS long."""
     return " ".join(title.split())[:MAX_TITLE_CHARS]
 
 

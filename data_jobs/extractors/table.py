@@ -26,6 +26,8 @@ _DELIMITERS = ",;\t|"
 
 
 class TableExtractor:
+    """CSV and TSV files with a header: one record per row. See ``protocol.Extractor``."""
+
     kind = "csv"
     suffixes = (".csv", ".tsv")
 

@@ -18,6 +18,8 @@ _FENCE = re.compile(r"[ ]{0,3}(?:```|~~~)")
 
 
 class TextExtractor:
+    """Plain text, Markdown and reStructuredText: the file as one document. See ``protocol.Extractor``."""
+
     kind = "text"
     suffixes = (".md", ".rst", ".txt")
 

@@ -23,6 +23,8 @@ _CHARSET = re.compile(r"charset\s*=\s*[\"']?([a-zA-Z0-9_:.-]{2,40})", re.I)
 
 
 class WarcExtractor:
+    """Web archives: one record per response that is HTML or plain text. See ``protocol.Extractor``."""
+
     kind = "warc"
     suffixes = (".warc", ".warc.gz")
 

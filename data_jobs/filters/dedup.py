@@ -78,6 +78,7 @@ def shingles(text: str) -> set[str]:
 
 
 def jaccard(left: set[str], right: set[str]) -> float:
+    """Jaccard similarity of two sets in [0, 1]; two empty ones are alike."""
     both = len(left & right)
     return both / (len(left) + len(right) - both) if left or right else 1.0
 

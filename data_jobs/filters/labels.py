@@ -67,6 +67,7 @@ class Suspect:
     suggested_probability: float
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain JSON."""
         return dict(vars(self))
 
 
@@ -277,12 +278,19 @@ def suspicious(given: Ints, chances: Floats, joint: Floats) -> npt.NDArray[np.bo
 
 
 def likeliest_other(given: Ints, chances: Floats) -> Ints:
+    """The likeliest class of each row other than its own label, int64 [rows].
+
+    Args:
+        given: the labels, int64 [rows].
+        chances: probabilities, float [rows, classes].
+    """
     others = chances.copy()
     others[np.arange(len(given)), given] = -1.0
     return others.argmax(1).astype(np.int64)
 
 
 def normalised_margins(given: Ints, chances: Floats) -> Floats:
+    """Probability of the given label less that of the likeliest other one, float [rows], each in [-1, 1]."""
     rows = np.arange(len(given))
     margins: Floats = chances[rows, given] - chances[rows, likeliest_other(given, chances)]
     return margins

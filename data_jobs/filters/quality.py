@@ -43,6 +43,7 @@ class Judgement:
 
 
 def count_words(text: str) -> int:
+    """How many words a text has; in scripts without spaces every character is one."""
     return sum(1 for _ in _WORD.finditer(text))
 
 

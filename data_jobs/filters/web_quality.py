@@ -36,18 +36,22 @@ class Page:
 
     @cached_property
     def words(self) -> list[str]:
+        """What white space separates, as the published rules count words."""
         return self.text.split()
 
     @cached_property
     def lexical(self) -> list[str]:
+        """The words that hold a letter or a digit."""
         return [word for word in self.words if any(c.isalnum() for c in word)]
 
     @cached_property
     def lines(self) -> list[str]:
+        """The lines that are not blank."""
         return [line for line in self.text.split("\n") if line.strip()]
 
     @cached_property
     def paragraphs(self) -> list[str]:
+        """The parts between blank lines."""
         return [part for part in re.split(r"\n\s*\n", self.text.strip()) if part.strip()]
 
 

@@ -51,6 +51,7 @@ class Garbage:
 
     @property
     def bytes(self) -> int:
+        """The size of all of it."""
         return sum(item.bytes for item in self.items)
 
 

@@ -47,9 +47,11 @@ class Node:
 
     @property
     def reference(self) -> str:
+        """``name@version``."""
         return f"{self.name}@{self.version}"
 
     def to_dict(self) -> dict[str, Any]:
+        """The node and all before it as plain JSON."""
         inputs = {role: value if isinstance(value, str) else value.to_dict() for role, value in self.inputs.items()}
         return {**self.__dict__, "inputs": inputs}
 
@@ -93,6 +95,7 @@ class Inventory:
         return cls(manifests, aliases)
 
     def aliases_of(self, manifest: Manifest) -> tuple[str, ...]:
+        """The names of the aliases that point to this version."""
         wanted = (manifest.kind, manifest.name)
         return tuple(
             a for (kind, name, a), v in self.aliases.items() if (kind, name) == wanted and v == manifest.version
@@ -200,6 +203,11 @@ def document_rows(store: Store, dataset: Manifest, columns: Sequence[str]) -> It
 
 
 def read_columns(store: Store, artefact: Manifest, file: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Some columns of a Parquet file of an artefact as plain values; those it does not have are all None.
+
+    Raises:
+        IntegrityError: the file cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -296,6 +304,7 @@ def indexes_with(store: Store, inventory: Inventory, ids: set[str]) -> list[tupl
 
 
 def of_kind(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
+    """Those of one kind, in the order given."""
     return [m for m in manifests if m.kind == kind]
 
 

@@ -52,13 +52,16 @@ class ForgetRequest:
         return "document" if row["id"] == self.document else "alias" if self.document in (row["aliases"] or ()) else ""
 
     def covers_dropped(self, document: str, source: str) -> bool:
+        """Whether the request is about a record that was left out of a dataset, by its id and source."""
         return self.where.matches(document, "", source) if self.where else document == self.document
 
     def to_dict(self) -> dict[str, str]:
+        """The request as plain JSON; ``from_dict`` reads it."""
         return {"document": self.document, "where": str(self.where or ""), "source_name": self.source_name}
 
     @classmethod
     def from_dict(cls, row: dict[str, str]) -> ForgetRequest:
+        """The request that ``to_dict`` wrote."""
         return cls(row["document"], Where.parse(row["where"]) if row["where"] else None, row["source_name"])
 
     def __str__(self) -> str:
@@ -77,6 +80,7 @@ class Traces:
 
     @property
     def ids(self) -> set[str]:
+        """The ids of all documents that were found."""
         return {hit.id for hit in self.found}
 
 

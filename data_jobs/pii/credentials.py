@@ -39,6 +39,7 @@ _PLACEHOLDER = re.compile(
 
 
 def secrets_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of private keys, keys of known services, and passwords: in URLs, headers and assignments."""
     if "-----BEGIN" in text:
         yield from _private_keys(text)
     if _LONG_RUN.search(text):

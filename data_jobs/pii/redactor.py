@@ -33,7 +33,9 @@ class Finding:
 class NameFinder(Protocol):
     """Finds names of persons (``data_jobs.pii.names.NameModel``)."""
 
-    def spans(self, text: str) -> list[tuple[int, int]]: ...
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Half-open character spans ``[start, end)`` of names in the text, sorted."""
+        ...
 
 
 def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | None = None) -> list[Finding]:

@@ -76,6 +76,7 @@ class Row:
     language: str
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain values."""
         return asdict(self)
 
 
@@ -240,6 +241,7 @@ class Candidate:
 
     @classmethod
     def of(cls, row: Row) -> Candidate:
+        """What the choice among rows has to know of one."""
         return cls(row.id, key_of(row), answer_key(row), row.document, row.rule != "keywords")
 
 

@@ -104,6 +104,7 @@ class Synonyms:
         return cls(thesaurus_lines(name))
 
     def of(self, word: str) -> list[str]:
+        """Other words for a word, whatever its form; none where none is known."""
         return self._others.get(stem(word.lower()), [])
 
 
