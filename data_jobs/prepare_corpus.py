@@ -31,6 +31,7 @@ from cluster.ray_errors import data_errors_as_raised, plain_errors
 from data_jobs.corpus import blocks as work
 from data_jobs.corpus import packs, report
 from data_jobs.corpus.blocks import CorpusBlock
+from data_jobs.extractors.registry import LIBRARIES
 from data_jobs.filters.decontaminate import pinned
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
 from data_jobs.sources.catalogue import governed
@@ -41,9 +42,7 @@ from data_jobs.tasks import spread
 KIND = "datasets"
 ALIAS = "latest"
 DOING = "preparing the corpus"  # for messages of errors
-_LIBRARIES = (
-    "ftfy", "rensa", "pyarrow", "pypdf", "python-docx", "trafilatura", "warcio", "charset-normalizer", "py3langid",
-)  # fmt: skip
+_LIBRARIES = ("ftfy", "rensa", "pyarrow", "charset-normalizer", "py3langid", *LIBRARIES)
 _CLEANING = (
     "data.licence", "data.owner", "data.sensitivity", "data.max_file_mb", "data.max_line_kb", "data.max_text_mb",
     "data.max_ratio", "data.max_pages", "data.max_rows", "data.max_extract_s", "data.min_words", "data.quality",

@@ -20,6 +20,7 @@ from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.protocol import (
     Budget,
     Extractor,
+    Format,
     Limits,
     Origin,
     UnreadableFileError,
@@ -46,8 +47,7 @@ class Entry:
 class ArchiveExtractor:
     """Zip and tar files: every entry is read by the extractor of its own suffix. See ``protocol.Extractor``."""
 
-    kind = "archive"
-    suffixes = SUFFIXES
+    format = Format("archive", SUFFIXES, content_types={"application/zip": ".zip"})
 
     def __init__(self, extractor_for: Callable[[str], Extractor | None]) -> None:
         self.extractor_for = extractor_for

@@ -15,6 +15,7 @@ from data_jobs.extractors.jsonl import record_fields
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Budget,
+    Format,
     Limits,
     Origin,
     UnreadableFileError,
@@ -32,8 +33,10 @@ _OTHERS = ("id", "title", "questions")
 class ParquetExtractor:
     """Parquet files: one record per row, a row group read at a time. See ``protocol.Extractor``."""
 
-    kind = "parquet"
-    suffixes = (".parquet",)
+    format = Format(
+        "parquet", (".parquet",), holds_records=True, libraries=("pyarrow",),
+        content_types={"application/vnd.apache.parquet": ".parquet"},
+    )  # fmt: skip
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         file, column, columns = _opened(data, limits)

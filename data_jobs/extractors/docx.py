@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.protocol import Budget, Limits, Origin, UnreadableFileError, parsing
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
 
 # Word's own names, and those of publishers' templates (HeadA, HeadB, ChapterTitle).
 _HEADING = re.compile(r"head(?:ing)?[ _-]?([1-9a-e])\Z", re.I)
@@ -23,8 +23,7 @@ _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted Office files and of .do
 class DocxExtractor:
     """Word files: headings, paragraphs, lists and tables as one document. See ``protocol.Extractor``."""
 
-    kind = "docx"
-    suffixes = (".docx",)
+    format = Format("docx", (".docx",), libraries=("python-docx",))
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         check_package(data, limits)

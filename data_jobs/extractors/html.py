@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import Budget, Limits, Origin, UnreadableFileError, clean_title, parsing
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title, parsing
 
 MAX_DEPTH = 400  # of open elements: deeper trees make parsers recurse, and no author writes them
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,4000}?(/?)>")
@@ -28,8 +28,10 @@ _TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
 class HtmlExtractor:
     """Web pages: their main text without navigation as one document. See ``protocol.Extractor``."""
 
-    kind = "html"
-    suffixes = (".html", ".htm", ".xhtml")
+    format = Format(
+        "html", (".html", ".htm", ".xhtml"), libraries=("trafilatura",),
+        content_types={"text/html": ".html", "application/xhtml+xml": ".html"},
+    )  # fmt: skip
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         page, steps = page_text(data, limits)

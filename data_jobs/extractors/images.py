@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode
 from data_jobs.extractors.jsonl import JsonLinesExtractor, lines_of, parsed
-from data_jobs.extractors.protocol import Limits, Origin, UnreadableFileError
+from data_jobs.extractors.protocol import Format, Limits, Origin, UnreadableFileError
 
 CAPTIONS = "captions.jsonl"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -36,8 +36,7 @@ class Captions:
 class ImageExtractor:
     """Pictures: the caption that a captions file has for one is its text. See ``protocol.Extractor``."""
 
-    kind = "image"
-    suffixes = IMAGE_SUFFIXES
+    format = Format("image", IMAGE_SUFFIXES)
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         width, height = check_picture(data)
@@ -58,8 +57,7 @@ class ImageExtractor:
 class CaptionsExtractor:
     """Files of captions: only lines that no picture takes are named. See ``protocol.Extractor``."""
 
-    kind = "captions"
-    suffixes = (CAPTIONS,)
+    format = Format("captions", (CAPTIONS,))
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         if not _names_pictures(data, limits.line_bytes):  # ordinary records that happen to be called so

@@ -12,15 +12,25 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import UTF8_MARK, decode, marked
-from data_jobs.extractors.protocol import TEXT_FIELDS, Limits, Origin, UnreadableFileError, clean_title, record_name
+from data_jobs.extractors.protocol import (
+    TEXT_FIELDS,
+    Format,
+    Limits,
+    Origin,
+    UnreadableFileError,
+    clean_title,
+    record_name,
+)
 from data_jobs.extractors.text import first_heading
 
 
 class JsonLinesExtractor:
     """JSON Lines files: one record per line. See ``protocol.Extractor``."""
 
-    kind = "jsonl"
-    suffixes = (".jsonl", ".ndjson")
+    format = Format(
+        "jsonl", (".jsonl", ".ndjson"), holds_records=True,
+        content_types={"application/jsonl": ".jsonl", "application/x-ndjson": ".jsonl"},
+    )  # fmt: skip
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         used: set[str] = set()

@@ -8,15 +8,14 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import Budget, Limits, Origin, UnreadableFileError, clean_title
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title
 from data_jobs.extractors.text import first_heading
 
 
 class NotebookExtractor:
     """Jupyter notebooks: Markdown and code cells as one document. See ``protocol.Extractor``."""
 
-    kind = "ipynb"
-    suffixes = (".ipynb",)
+    format = Format("ipynb", (".ipynb",))
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         # A stored picture is one long line of base64: the limit of lines is for text.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.protocol import Budget, Limits, Origin, UnreadableFileError, parsing
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
 
 # A page without text that shows a picture is a scan; one that shows neither is blank.
 MAX_STREAM = 16 << 20  # bytes that one stream may unpack to: a page's drawing has no use for more
@@ -19,8 +19,9 @@ _CHECK_EVERY = 2_000  # drawing operations between two looks at the clock
 class PdfExtractor:
     """PDF files: one record per page that has text. See ``protocol.Extractor``."""
 
-    kind = "pdf"
-    suffixes = (".pdf",)
+    format = Format(
+        "pdf", (".pdf",), holds_records=True, libraries=("pypdf",), content_types={"application/pdf": ".pdf"}
+    )
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         budget = Budget(limits, len(data))

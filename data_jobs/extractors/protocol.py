@@ -10,7 +10,7 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -101,17 +101,31 @@ class Origin:
         return PurePosixPath(self.path).stem.replace("_", " ").replace("-", " ").strip() or self.path
 
 
+@dataclass(frozen=True)
+class Format:
+    """What the rest of the pipeline has to know of a file format.
+
+    Attributes:
+        kind: its name in sources.yaml.
+        suffixes: of its files, lower case with a dot; the longest suffix that fits a name decides who reads the file.
+        holds_records: whether its files hold records, whose ids are ``PATH#RECORD``.
+        content_types: what servers declare such files as, and the suffix such a file gets where it has none.
+        libraries: packages that decide what is read out of a file; with other versions it is read again.
+    """
+
+    kind: str
+    suffixes: tuple[str, ...]
+    holds_records: bool = False
+    content_types: Mapping[str, str] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
+
+
 class Extractor(Protocol):
-    """One format. ``suffixes`` are lower case and start with a dot; ``kind`` is the format's name in sources.yaml."""
+    """Reads files of one format."""
 
     @property
-    def kind(self) -> str:
-        """The format's name in sources.yaml."""
-        ...
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """Which files are read by it; the longest suffix that fits a name decides."""
+    def format(self) -> Format:
+        """Which format it reads."""
         ...
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:

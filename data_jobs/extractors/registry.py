@@ -1,4 +1,4 @@
-"""Which extractor reads which file: by suffix, never by a guess at the content."""
+"""Which extractor reads which file: by suffix, never by a guess at the content. Add a format to ``EXTRACTORS``."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ EXTRACTORS: tuple[Extractor, ...] = (
     TextExtractor(), JsonLinesExtractor(), HtmlExtractor(), PdfExtractor(), DocxExtractor(), NotebookExtractor(),
     TableExtractor(), ParquetExtractor(), WarcExtractor(), ImageExtractor(), ArchiveExtractor(extractor_for),
 )  # fmt: skip
-_BY_SUFFIX = {suffix: extractor for extractor in EXTRACTORS for suffix in extractor.suffixes}
+FORMATS = tuple(extractor.format for extractor in EXTRACTORS)
+_BY_SUFFIX = {suffix: extractor for extractor in EXTRACTORS for suffix in extractor.format.suffixes}
 SUFFIXES = tuple(_BY_SUFFIX)
-KINDS = tuple(extractor.kind for extractor in EXTRACTORS)
-# Files of these kinds hold records, whose ids are PATH#RECORD.
-RECORD_SUFFIXES = tuple(
-    s for e in EXTRACTORS if e.kind in ("jsonl", "pdf", "csv", "parquet", "warc") for s in e.suffixes
-)
+KINDS = tuple(known.kind for known in FORMATS)
+RECORD_SUFFIXES = tuple(suffix for known in FORMATS if known.holds_records for suffix in known.suffixes)
+LIBRARIES = tuple(library for known in FORMATS for library in known.libraries)
+# What a server declares is no guess, where the type has one suffix.
+SUFFIX_OF_TYPE = {kind: suffix for known in FORMATS for kind, suffix in known.content_types.items()}

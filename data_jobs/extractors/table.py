@@ -14,6 +14,7 @@ from data_jobs.extractors.encoding import UTF8_MARK, decode, decode_file, marked
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Budget,
+    Format,
     Limits,
     Origin,
     UnreadableFileError,
@@ -28,8 +29,7 @@ _DELIMITERS = ",;\t|"
 class TableExtractor:
     """CSV and TSV files with a header: one record per row. See ``protocol.Extractor``."""
 
-    kind = "csv"
-    suffixes = (".csv", ".tsv")
+    format = Format("csv", (".csv", ".tsv"), holds_records=True, content_types={"text/csv": ".csv"})
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         lines = _Lines(data, limits)

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.html import main_text, page_text
-from data_jobs.extractors.protocol import Budget, Limits, Origin, UnreadableFileError, parsing, printable
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing, printable
 
 MAX_RESTARTS = 100
 _GZIP = b"\x1f\x8b\x08"
@@ -25,8 +25,10 @@ _CHARSET = re.compile(r"charset\s*=\s*[\"']?([a-zA-Z0-9_:.-]{2,40})", re.I)
 class WarcExtractor:
     """Web archives: one record per response that is HTML or plain text. See ``protocol.Extractor``."""
 
-    kind = "warc"
-    suffixes = (".warc", ".warc.gz")
+    format = Format(
+        "warc", (".warc", ".warc.gz"), holds_records=True, libraries=("warcio",),
+        content_types={"application/warc": ".warc"},
+    )  # fmt: skip
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         packed = data.startswith(_GZIP)
