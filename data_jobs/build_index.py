@@ -35,7 +35,7 @@ from data_jobs.retrieval.segments import FORMAT, KnownVectors, Unit
 from data_jobs.retrieval.snapshot import write_snapshot
 
 BLOCK_DOCUMENTS = 96
-WORKER_CPUS = 0.9  # a whole core each, and room for one task beside them
+WORKER_CPUS = 0.9  # Each worker gets a core, and the tenths that are left over make room for a task beside them.
 KEY = RunKey(
     "index", (__name__,),
     inside=("index.chunk_tokens",),

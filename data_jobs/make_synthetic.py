@@ -30,7 +30,7 @@ from data_jobs.tasks import spread
 KIND = "synthetic"
 ALIAS = "latest"
 SHARE = 0.5
-DOING = "making synthetic rows"  # for messages of errors
+DOING = "making synthetic rows"  # What messages of errors say was going on.
 KEY = RunKey("synthetic", (__name__,), outside=sections_but())
 
 

@@ -41,7 +41,7 @@ from data_jobs.tasks import spread
 
 KIND = "datasets"
 ALIAS = "latest"
-DOING = "preparing the corpus"  # for messages of errors
+DOING = "preparing the corpus"  # What messages of errors say was going on.
 _LIBRARIES = ("ftfy", "rensa", "pyarrow", "charset-normalizer", "py3langid", *LIBRARIES)
 _CLEANING = (
     "data.licence", "data.owner", "data.sensitivity", "data.max_file_mb", "data.max_line_kb", "data.max_text_mb",
@@ -53,7 +53,8 @@ _SOURCE = (
     "data.source", "data.name", "data.sources", "data.licences", "data.restricted", "data.private_hosts",
     "data.max_source_mb",
 )  # fmt: skip
-_WHOLE = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")  # say nothing about one record
+# These say nothing about what becomes of one record.
+_WHOLE = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")
 KEY = RunKey("prepare", (__name__,), inside=(*_CLEANING, *_WHOLE), outside=(*_SOURCE, *sections_but("data")))
 CLEAN_KEY = RunKey(
     "clean", ("data_jobs.corpus.blocks",), inside=_CLEANING, outside=(*_SOURCE, *_WHOLE, *sections_but("data"))

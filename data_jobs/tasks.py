@@ -9,7 +9,8 @@ import ray
 
 from cluster.ray_errors import plain_errors
 
-IN_FLIGHT = 2  # pieces per CPU handed to Ray at a time: enough that no worker waits, little that is held
+# Pieces per CPU that Ray has at a time: enough that no worker waits, few enough that little is held in memory.
+IN_FLIGHT = 2
 
 
 def spread(

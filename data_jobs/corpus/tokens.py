@@ -35,7 +35,8 @@ FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 # What ends a document, by the names tokenizers use for it; `tokenizer_config.json` has the first word.
 END_TOKENS = ("<|eos|>", "<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]")
-BATCH = 256  # documents encoded at a time: bounds the memory of a large file
+# Documents are encoded this many at a time, so that a large file does not fill the memory.
+BATCH = 256
 
 
 @dataclass(frozen=True)

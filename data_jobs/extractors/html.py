@@ -10,7 +10,8 @@ from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title, parsing
 
-MAX_DEPTH = 400  # of open elements: deeper trees make parsers recurse, and no author writes them
+# Open elements inside each other: parsers recurse over deeper trees until they crash, and no author writes such.
+MAX_DEPTH = 400
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,4000}?(/?)>")
 # Not Python's others: punycode, unicode_escape and the like are no character sets of pages.
 _BROWSER_CODECS = (

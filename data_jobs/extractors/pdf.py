@@ -12,7 +12,7 @@ from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
 
 # A page without text that shows a picture is a scan; one that shows neither is blank.
-MAX_STREAM = 16 << 20  # bytes that one stream may unpack to: a page's drawing has no use for more
+MAX_STREAM = 16 << 20  # One stream may unpack to so many bytes; the drawing of a page has no use for more.
 _CHECK_EVERY = 2_000  # drawing operations between two looks at the clock
 
 

@@ -32,10 +32,11 @@ PERMUTATIONS = 128
 SEED = 42
 SHINGLE_WORDS = 5
 RECALL_AT_THRESHOLD = 0.999
-MAX_COMPARED = 64  # earlier members of one bucket that a document is compared with: a flood of look-alikes stays linear
-BATCH = 1024  # fingerprints held at a time
-WORDS_KEPT = 512  # documents whose shingles are held at a time
-SHORT_WORDS = 16  # docstrings below this are taken for stock phrases
+# A document is compared with at most so many others of its bucket, so that time stays linear in a flood of look-alikes.
+MAX_COMPARED = 64
+BATCH = 1024  # So many fingerprints are held as Python objects at a time.
+WORDS_KEPT = 512  # The shingles of so many documents are kept for the next comparison.
+SHORT_WORDS = 16  # A docstring with fewer words is taken for a stock phrase.
 _WORD = re.compile(r"\w+")
 
 

@@ -30,10 +30,11 @@ from cluster.core.progress import Progress
 from cluster.core.records import Quarantined
 
 FOLDS = 5
-MAX_TEXT_CHARS = 20_000  # of one row read: a label that hangs on what comes later is rare, a file of one line is not
+# Only the beginning of a row is read: labels that hang on what comes later are rare, files of one long line are not.
+MAX_TEXT_CHARS = 20_000
 MAX_FEATURES = 200_000
-WORD = r"(?u)\w+"  # of any script and length: scikit-learn's default drops "I" and every other one-letter word
-C = 3.0  # inverse strength of regularisation: short texts, many classes
+WORD = r"(?u)\w+"  # Words of any length: scikit-learn's default drops "I" and every other word of one letter.
+C = 3.0  # The inverse strength of regularisation; weak, because texts are short and classes many.
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -25,7 +25,7 @@ _WORD = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W_]+"
 )
 
-LONG_ENOUGH_WORDS = 50  # Gopher's own lower limit for a document: below it a share says nothing
+LONG_ENOUGH_WORDS = 50  # Below Gopher's own lower limit for a document, a share says nothing.
 LONG_ENOUGH_LINES = 10
 
 

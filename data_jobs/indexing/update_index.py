@@ -2,8 +2,8 @@
 
 Segments are never changed: what was deleted or replaced is listed as gone beside them, and files are shared between
 versions by hard links (copied in an object store). Readers load a whole version or none, since its manifest comes
-last. Once deltas and gone chunks pass a share of the index, ``compact`` writes everything into one segment again; no
-text is embedded twice.
+last. Once the small segments and what is gone pass a share of the index, ``compact`` writes everything into one
+segment again; no text is embedded twice.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.segments import KnownVectors, Meta, Segment, SegmentRef, Unit, write_segment
 
 KIND = "indexes"
-COMPACT_SHARE = 0.2  # of the live chunks that lie in deltas or are gone
+# An index is compacted once the chunks that are gone, or outside the largest segment, are more than this share of those
+# that live.
+COMPACT_SHARE = 0.2
 MAX_SEGMENTS = 16
-MIN_COMPACT_CHUNKS = 256  # below this, deltas cost a reader nothing
+MIN_COMPACT_CHUNKS = 256  # Up to so many of them cost a reader nothing.
 
 
 def update(

@@ -20,7 +20,8 @@ from data_jobs.corpus.parquet import read_table
 
 # In the order in which a bare NAME or NAME@ALIAS is looked for; the alias a bare NAME stands for, first found first.
 KINDS = ("models", "indexes", "datasets", "checkpoints", "examples", "tokenizers", "gates")
-MAX_DEPTH = 40  # an index that is kept fresh for months is made of thousands of versions, one after the other
+# An index that is kept fresh for months is made of thousands of versions, one after the other: not all are shown.
+MAX_DEPTH = 40
 DEFAULT_ALIASES = ("live", "champion", "candidate", "latest")
 _REFERENCE = re.compile(r"([a-z0-9][a-z0-9._-]*)@([0-9a-f]{12})")
 _LINE = re.compile(r":(?:page )?\d+$")

@@ -14,9 +14,10 @@ from data_jobs.pii.internet import emails_in, ips_in, urls_in
 from data_jobs.pii.phones import CONTEXT_CHARS, phones_in
 
 MAX_ENTITY_CHARS = 128
-_LEFT = 64  # how far a rule looks to the left of what it finds
-MAX_LOOKS = 8  # two do for anything seen; a bound for text made to hide more
-# In order of trust: where two rules claim the same characters the earlier one has them.
+_LEFT = 64  # No rule looks further than this to the left of what it finds.
+# Two looks have found everything in every text so far; this stops texts that were made to keep the rules looking.
+MAX_LOOKS = 8
+# The most trusted type comes first: where two rules claim the same characters, the earlier one gets them.
 TYPES = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL")
 DEFAULT_TYPES = tuple(kind for kind in TYPES if kind != "URL")
 

@@ -30,7 +30,7 @@ from data_jobs.sources.files import FileItem, check_folder, list_files
 from data_jobs.sources.globs import matches, split_glob
 from data_jobs.sources.objects import ObjectLimits, land_objects
 
-KEPT = 3  # landed versions of a source; older ones are removed
+KEPT = 3  # So many landed versions of a source stay; older ones are removed.
 
 
 @dataclass(frozen=True)

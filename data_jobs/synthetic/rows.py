@@ -27,7 +27,7 @@ from data_jobs.text.chunks import chunk
 TAG = "synthetic"
 QUESTION, PARAPHRASE = "question", "paraphrase"
 PASSAGE_WORDS = 160
-SPARE = 3.0  # candidates made per row wanted: filters and duplicates take their share
+SPARE = 3.0  # So many candidates are made for each row wanted, because filters and duplicates take some away.
 QUESTION_WORDS, ANSWER_WORDS = (3, 40), (3, 60)
 MIN_SHARED_STEMS = 1
 # Why a candidate is left out; the closed set of the report.

@@ -18,7 +18,7 @@ from data_jobs.sources.pydocs.stdlib import module_names, scan_modules
 from data_jobs.sources.pydocs.symbols import Link, ModuleScan, Symbol
 from data_jobs.sources.pydocs.usage import count_uses
 
-NAME = "pydocs"  # of the source, in every document
+NAME = "pydocs"  # What every document says it is from.
 # Public by spelling, but only the implementation of another module: their names are used where there is no other.
 IMPLEMENTATION = frozenset(
     ("genericpath", "ntpath", "posixpath", "posix", "nturl2path", "sre_compile", "sre_constants", "sre_parse")

@@ -16,7 +16,7 @@ from data_jobs.sources.pydocs.documents import NAME, link
 from data_jobs.sources.pydocs.stdlib import library_version, module_names, scan_modules, with_files
 from data_jobs.sources.pydocs.symbols import ModuleScan
 
-PARTS = 16  # that the modules are read in; more than most machines have CPUs
+PARTS = 16  # The modules are read in so many parts: more than most machines have CPUs.
 Scanned = tuple[list[ModuleScan], list[Quarantined]]
 
 
