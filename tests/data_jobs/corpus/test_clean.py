@@ -13,6 +13,7 @@ import pytest
 from cluster.core.records import Document
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
+from data_jobs.corpus import clean
 from data_jobs.corpus.blocks import (
     DROPPED_SCHEMA,
     CorpusBlock,
@@ -112,3 +113,14 @@ def test_the_profile_web_asks_for_more(tmp_path: Path) -> None:
     documents = [file("short.md", ENGLISH)]
     _, (dropped,) = prepared(tmp_path, documents, DataSection(quality="web"), 1)
     assert dropped["reason"] == "gopher_word_count"
+
+
+def test_a_step_is_a_function_and_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_shouting(draft: clean.Draft, rules: clean.CleaningRules) -> clean.Draft | clean.LeftOut:
+        return clean.LeftOut("shouting", detail="capitals only") if draft.document.text.isupper() else draft
+
+    monkeypatch.setattr(clean, "STEPS", (*clean.STEPS, check_shouting))
+    rows, (dropped,) = prepared(tmp_path, [file("a.md", ENGLISH), file("b.md", ENGLISH.upper())], DataSection(), 1)
+    assert [row["id"] for row in rows] == ["a.md"]
+    assert (dropped["document"], dropped["stage"], dropped["reason"]) == ("b.md", "filtered", "shouting")
+    assert dropped["detail"] == "capitals only"
