@@ -13,11 +13,11 @@ from actors.registry import history
 from actors.registry.models import Registry
 from actors.registry.server import RegistryServer
 from cluster.core.code import PROCESS, source_hash
-from cluster.core.errors import PlinthError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
+from cluster.ray_errors import plain
 
 if TYPE_CHECKING:
     from actors.policies.gate import GateResult
@@ -99,9 +99,7 @@ class RegistryClient:
         try:
             return ray.get(self._handle.write.remote(method, who, arguments), timeout=CALL_TIMEOUT_S)
         except RayTaskError as error:
-            if isinstance(error.cause, PlinthError):
-                raise error.cause from None
-            raise
+            raise plain(error, "writing to the registry") from None
         except (RayActorError, GetTimeoutError) as error:
             log_event("registry", "actor_unreachable", method=method, error=type(error).__name__)
             return getattr(Registry(self._store, who), method)(**arguments)

@@ -10,6 +10,7 @@ from data_jobs import commands
 
 
 def main() -> int:
+    """Run one verb with its arguments; the result is its exit code."""
     parser = argparse.ArgumentParser(prog="python -m data_jobs", description="Data jobs on a running Ray cluster.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, about, add_arguments, run in (

@@ -19,22 +19,23 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
+from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.progress import Progress
 from cluster.core.records import Chunk, Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store
+from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
-from data_jobs.indexing.index_blocks import Block, cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, with_enclosing
 from data_jobs.indexing.update_index import known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.segments import FORMAT, KnownVectors, Unit
 from data_jobs.retrieval.snapshot import write_snapshot
 
 BLOCK_DOCUMENTS = 96
-WORKER_CPUS = 0.9  # a whole core each, and room for one task beside them
+WORKER_CPUS = 0.9  # Each worker gets a core, and the tenths that are left over make room for a task beside them.
 KEY = RunKey(
     "index", (__name__,),
     inside=("index.chunk_tokens",),
@@ -143,12 +144,12 @@ def _run_blocks(
         documents = {i: ray.put(blocks[i]) for i in missing}
         progress.stage("chunk", len(blocks), "blocks")
         counts = dict(finished)
-        for i, count in spread(pool, missing, lambda worker, i: worker.count.remote(documents[i])):
+        for i, count in spread_over_pool(pool, missing, lambda worker, i: worker.count.remote(documents[i])):
             counts[i] = count
             progress.advance()
         progress.stage("embed", sum(counts.values()), "chunks")
         progress.advance(sum(finished.values()))
-        for _, count in spread(
+        for _, count in spread_over_pool(
             pool, missing, lambda worker, i: worker.embed.remote(documents[i], _block_path(staging, i))
         ):
             progress.advance(count)
@@ -158,7 +159,9 @@ def _run_blocks(
             ray.kill(worker)
 
 
-def spread(pool: Sequence[Any], jobs: Sequence[int], call: Callable[[Any, int], Any]) -> Iterator[tuple[int, int]]:
+def spread_over_pool(
+    pool: Sequence[Any], jobs: Sequence[int], call: Callable[[Any, int], Any]
+) -> Iterator[tuple[int, int]]:
     """Run one call per job on whichever worker is free; yields (job, result) as they finish.
 
     A worker takes jobs once it has started, so one that finds no CPU holds nothing up. The job of a worker that died
@@ -181,7 +184,7 @@ def spread(pool: Sequence[Any], jobs: Sequence[int], call: Callable[[Any, int], 
                 running[worker.ready.remote()] = (worker, None)
             continue
         except RayTaskError as error:
-            raise _plain(error) from error
+            raise plain(error, "building the index") from None
         if job is not None:
             left -= 1
             yield job, result
@@ -199,22 +202,16 @@ def _lives(worker: Any) -> bool:
     return True
 
 
-def _plain(error: RayTaskError) -> Exception:
-    """The worker's own error where it is one of ours."""
-    cause = error.cause
-    return cause if isinstance(cause, PlinthError) else error
-
-
 def _block_path(staging: str, number: int) -> str:
     return posixpath.join(staging, f"block-{number:06d}.npz")
 
 
-def _finished(store: Store, staging: str, number: int) -> Block | None:
+def _finished(store: Store, staging: str, number: int) -> IndexBlock | None:
     path = _block_path(staging, number)
     if not store.exists(path):
         return None
     try:
-        return Block.from_bytes(store.read(path))
+        return IndexBlock.from_bytes(store.read(path))
     except ValueError:
         return None  # a damaged file from an earlier run: the block is made again
 
@@ -228,7 +225,7 @@ def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFi
     vectors: list[np.ndarray] = []
     embedded = 0
     for i in range(number):
-        block = Block.from_bytes(store.read(_block_path(staging, i)))
+        block = IndexBlock.from_bytes(store.read(_block_path(staging, i)))
         units.extend(Unit(u.chunk + len(chunks), u.kind, u.start, u.end) for u in block.units)
         chunks.extend(block.chunks)
         aliases.extend(block.aliases)

@@ -16,6 +16,7 @@ from cluster.core.storage import Store
 
 
 def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``prepare`` takes: where the documents are, and for what use."""
     parser.add_argument("--source", help="`pydocs` (default), a folder of files, or a name in the catalogue")
     parser.add_argument("--sources", metavar="FILE", help="the catalogue (sources.yaml) that has the source")
     parser.add_argument("--use", choices=("retrieval", "pretraining", "fine-tuning"), help="what the dataset is for")
@@ -23,11 +24,13 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``index`` takes: which dataset, and whether the index goes live."""
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("--no-live", action="store_true", help="publish the index without serving it")
 
 
 def add_synth_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``synth`` takes: which dataset, how many rows at most, and a seed."""
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="rows wanted (default: as the share allows)")
     parser.add_argument(
@@ -38,6 +41,7 @@ def add_synth_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tokens_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``tokens`` takes: which dataset and which tokenizer."""
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument(
         "--tokenizer", required=True, help="a folder with tokenizer.json, or a tokenizer artefact NAME[@VERSION]"
@@ -46,13 +50,15 @@ def add_tokens_arguments(parser: argparse.ArgumentParser) -> None:
 
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
     """The configuration with this job's own arguments applied; a relative folder is made absolute for the workers."""
+    from data_jobs.sources.registry import BUILT_IN
+
     overrides = []
     if getattr(args, "sources", None):
         overrides.append(f"data.sources={Path(args.sources).expanduser().absolute()}")
     if getattr(args, "use", None):
         overrides.append(f"data.use={args.use}")
     if getattr(args, "source", None):
-        named = args.source == "pydocs" or getattr(args, "sources", None)
+        named = args.source in BUILT_IN or getattr(args, "sources", None)
         source = args.source if named else str(Path(args.source).expanduser().absolute())
         overrides.append(f"data.source={source}")
     if getattr(args, "name", None):

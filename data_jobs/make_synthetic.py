@@ -30,6 +30,7 @@ from data_jobs.tasks import spread
 KIND = "synthetic"
 ALIAS = "latest"
 SHARE = 0.5
+DOING = "making synthetic rows"  # What messages of errors say was going on.
 KEY = RunKey("synthetic", (__name__,), outside=sections_but())
 
 
@@ -116,7 +117,7 @@ def _run(
 def _survey(parts: Sequence[Part], progress: Progress) -> tuple[int, Counter[str]]:
     progress.stage("count words", len(parts), "files")
     documents, frequencies = 0, Counter[str]()
-    for _, (number, terms) in spread(work.survey_part, [(part,) for part in parts]):
+    for _, (number, terms) in spread(work.survey_part, [(part,) for part in parts], DOING):
         documents += number
         frequencies.update(terms)
         progress.advance()
@@ -130,7 +131,7 @@ def _make(parts: Sequence[Part], settings: Settings, store: Store, progress: Pro
     todo = [part for part in parts if not store.exists(part.candidates_path)]
     progress.advance(len(parts) - len(todo))
     shared = ray.put(settings)
-    for _ in spread(work.make_part, [(part, shared) for part in todo]):
+    for _ in spread(work.make_part, [(part, shared) for part in todo], DOING):
         progress.advance()
 
 
@@ -140,7 +141,7 @@ def _finish(parts: Sequence[Part], kept: set[str], owner: dict[str, int], progre
     for one in sorted(kept):
         ids[owner[one]].append(one)
     totals: dict[str, Any] = {"rows": 0, "documents": 0, "forms": Counter(), "rules": Counter()}
-    for _, counts in spread(work.finish_part, [(part, ids[part.index]) for part in parts]):
+    for _, counts in spread(work.finish_part, [(part, ids[part.index]) for part in parts], DOING):
         for name, value in counts.items():
             totals[name] = totals[name] + (Counter(value) if isinstance(value, dict) else value)
         progress.advance(counts["rows"])

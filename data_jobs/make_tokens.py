@@ -47,7 +47,7 @@ def tokenise(store: Store, dataset: Manifest, encoder: Encoder, progress: Progre
         shared = ray.put(encoder)
         totals = [counts for counts in done if counts]
         todo = [(shard, shared) for shard, counts in zip(shards, done, strict=True) if counts is None]
-        for _, counts in spread(write_shard, todo):
+        for _, counts in spread(write_shard, todo, "making tokens"):
             totals.append(counts)
             progress.advance()
         counts = {

@@ -10,44 +10,39 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import logging
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
-from ray.exceptions import RayTaskError
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError, PlinthError
+from cluster.core.errors import BadInputError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
-from cluster.core.records import Document, Manifest, Quarantined, stable_hash
+from cluster.core.records import Manifest, Quarantined
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store, check_name
 from cluster.core.telemetry import log_event
+from cluster.ray_errors import data_errors_as_raised, plain_errors
 from data_jobs.corpus import blocks as work
 from data_jobs.corpus import packs, report
-from data_jobs.corpus.blocks import Block
+from data_jobs.corpus.blocks import CorpusBlock
+from data_jobs.extractors.registry import LIBRARIES
 from data_jobs.filters.decontaminate import pinned
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
-from data_jobs.sources.catalogue import Source, governed
-from data_jobs.sources.files import FileItem
-from data_jobs.sources.landing import open_source
-from data_jobs.sources.pydocs import library as pydocs
-from data_jobs.sources.pydocs.asked import with_questions
-from data_jobs.sources.pydocs.symbols import ModuleScan
+from data_jobs.sources.catalogue import governed
+from data_jobs.sources.protocol import OpenedSource, Preparation, SourceItem, SourceItems
+from data_jobs.sources.registry import source_for
+from data_jobs.tasks import spread
 
 KIND = "datasets"
 ALIAS = "latest"
-_LIBRARIES = (
-    "ftfy", "rensa", "pyarrow", "pypdf", "python-docx", "trafilatura", "warcio", "charset-normalizer", "py3langid",
-)  # fmt: skip
+DOING = "preparing the corpus"  # What messages of errors say was going on.
+_LIBRARIES = ("ftfy", "rensa", "pyarrow", "charset-normalizer", "py3langid", *LIBRARIES)
 _CLEANING = (
     "data.licence", "data.owner", "data.sensitivity", "data.max_file_mb", "data.max_line_kb", "data.max_text_mb",
     "data.max_ratio", "data.max_pages", "data.max_rows", "data.max_extract_s", "data.min_words", "data.quality",
@@ -58,25 +53,12 @@ _SOURCE = (
     "data.source", "data.name", "data.sources", "data.licences", "data.restricted", "data.private_hosts",
     "data.max_source_mb",
 )  # fmt: skip
-_WHOLE = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")  # say nothing about one record
+# These say nothing about what becomes of one record.
+_WHOLE = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")
 KEY = RunKey("prepare", (__name__,), inside=(*_CLEANING, *_WHOLE), outside=(*_SOURCE, *sections_but("data")))
 CLEAN_KEY = RunKey(
     "clean", ("data_jobs.corpus.blocks",), inside=_CLEANING, outside=(*_SOURCE, *_WHOLE, *sections_but("data"))
 )
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a source offers: its dataset's name, the version of its content, and how to make blocks of it."""
-
-    name: str
-    version: str
-    seen: int
-    refused: list[Quarantined]
-    root: str = ""
-    files: tuple[FileItem, ...] = ()
-    label: str = pydocs.SOURCE_NAME  # what its records say they are from
-    where: str = pydocs.SOURCE_NAME
 
 
 def prepare(config: PlinthConfig, store: Store, progress: Progress) -> Manifest:
@@ -99,50 +81,45 @@ def prepare(config: PlinthConfig, store: Store, progress: Progress) -> Manifest:
 def _prepare(section: DataSection, store: Store, progress: Progress) -> Manifest:
     section, entry = governed(section)
     section = pinned(section, store)
-    source = _open_source(section, entry, store, progress)
-    with store.locked(*packs.FOLDER, source.name):  # two runs over one dataset would clear away each other's packs
+    source = source_for(section).open(section, entry, _landing(store), progress)
+    name = check_name(section.name or source.name)
+    with store.locked(*packs.FOLDER, name):  # two runs over one dataset would clear away each other's packs
         while True:
             forgotten = read_tombstones(store)
-            key = _run_key(section, source, forgotten)
+            key = _run_key(section, source.version, name, forgotten)
             manifest = store.find_run(key)
             if manifest is not None:
                 log_event("data", "dataset_reused", dataset=manifest.name, version=manifest.version, run_key=key)
                 return manifest
-            log_event("data", "prepare_started", dataset=source.name, source=section.source, run_key=key,
+            log_event("data", "prepare_started", dataset=name, source=section.source, run_key=key,
                       files=source.seen)  # fmt: skip
-            manifest = _run(section, source, key, forgotten, store, progress)
+            manifest = _run(section, source, name, key, forgotten, store, progress)
             if manifest is not None:
                 log_event("data", "dataset_published", dataset=manifest.name, version=manifest.version,
                           counts=manifest.counts)  # fmt: skip
                 return manifest
 
 
-# -- sources -----------------------------------------------------------------------------------------------------------
-def _open_source(section: DataSection, entry: Source | None, store: Store, progress: Progress) -> _Source:
-    if section.source == pydocs.SOURCE_NAME:
-        name = check_name(section.name or pydocs.SOURCE_NAME)
-        return _Source(name, pydocs.library_version(), len(pydocs.module_names()), [])
-    progress.stage("list files" if entry is None or not entry.remote else f"fetch {entry.location}")
-    opened = open_source(section, entry, _landing(store))
-    version = stable_hash([asdict(f) for f in opened.files] + [q.to_dict() for q in opened.refused])
-    name = check_name(section.name or slug(opened.root.name))
-    seen, where = len(opened.files) + len(opened.refused), entry.location if entry is not None else section.source
-    label = entry.name if entry is not None else slug(name)
-    return _Source(name, version, seen, list(opened.refused), str(opened.root), opened.files, label, where)
-
-
+# -- the source --------------------------------------------------------------------------------------------------------
 def _landing(store: Store) -> Path:
-    """Where remote sources are copied to: beside the artefacts, or on this machine where those are not in a folder."""
+    """Where remote content is copied to: beside the artefacts, or on this machine where those are not in a folder."""
     return Path(store.path("landing")) if store.local else Home.from_env().folder("landing")
 
 
-def slug(name: str) -> str:
-    """A dataset name out of a folder's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "documents"
+def _items(items: SourceItems | Preparation, progress: Progress) -> SourceItems:
+    """The items of a source. Where its parts have to be seen together first, they are read on the cluster."""
+    if isinstance(items, SourceItems):
+        return items
+    progress.stage("read", sum(map(len, items.parts)), items.unit)
+    found: dict[int, Any] = {}
+    for number, result in spread(items.read, [(part,) for part in items.parts], DOING):
+        found[number] = result
+        progress.advance(len(items.parts[number]))
+    return items.join([result for _, result in sorted(found.items())])
 
 
-def _run_key(section: DataSection, source: _Source, forgotten: Tombstones) -> str:
-    return KEY(source=source.version, name=source.name, forgotten=forgotten.key, config=KEY.settings(section),
+def _run_key(section: DataSection, content: str, name: str, forgotten: Tombstones) -> str:
+    return KEY(source=content, name=name, forgotten=forgotten.key, config=KEY.settings(section),
                libraries=_libraries())  # fmt: skip
 
 
@@ -157,32 +134,31 @@ def _libraries() -> dict[str, str]:
 
 # -- the run -----------------------------------------------------------------------------------------------------------
 def _run(
-    section: DataSection, source: _Source, key: str, forgotten: Tombstones, store: Store, progress: Progress
-) -> Manifest | None:
+    section: DataSection, source: OpenedSource, name: str, key: str, forgotten: Tombstones, store: Store,
+    progress: Progress,
+) -> Manifest | None:  # fmt: skip
     """The dataset of one run, or None where more was forgotten meanwhile: then it must be left out, too."""
-    _quiet_ray_data()
     staging = store.staging(key)
     dataset = posixpath.join(staging, "dataset")
     settings = _clean_key(section, source.label)
-    blocks, refused, unplaced = _blocks(section, source, store, staging, progress)
-    blocks, reused = work.with_packs(blocks, source.name, settings, store)
-    unit = "files" if source.files else "documents"
-    total = sum(_size(block) for block in blocks)
+    content, unit = _items(source.items, progress), source.unit
+    blocks, reused = work.with_packs(_blocks(section, source, content.items, store, staging), name, settings, store)
+    total = sum(len(block.items) for block in blocks)
     todo = [block for block in blocks if not store.exists(block.clean_path)]
     log_event("data", "blocks_planned", run_key=key, blocks=len(blocks), done=len(blocks) - len(todo))
     progress.stage("clean", total, unit)
-    progress.advance(total - sum(_size(block) for block in todo))
+    progress.advance(total - sum(len(block.items) for block in todo))
     for row in _over_blocks(todo, _clean):
         progress.advance(row["items"])
         progress.counts(processed=total - reused, reused=reused)
     progress.stage("deduplicate")
     books = _one_task(
-        _find_duplicates, store.uri, dataset, [b.to_json() for b in blocks], forgotten, refused, source.seen
+        _find_duplicates, store.uri, dataset, [b.to_json() for b in blocks], forgotten, content.refused, source.seen
     )
     counts = _finish(blocks, books["kept"], store, progress)
     books |= {
         "kept": sum(c["documents"] for c in counts), "words": sum(c["words"] for c in counts),
-        "questions": sum(c["questions"] for c in counts), "questions_unplaced": unplaced,
+        "questions": sum(c["questions"] for c in counts), "questions_unplaced": content.questions_unplaced,
         "pii": dict(sorted(_summed(c["pii"] for c in counts).items())),
     }  # fmt: skip
     report.check_balance(books)
@@ -199,54 +175,26 @@ def _run(
     store.write(posixpath.join(dataset, report.REPORT), json.dumps(books, indent=1, sort_keys=True).encode())
     did = {f"{unit}_processed": total - reused, f"{unit}_reused": reused}
     manifest = store.publish(
-        KIND, source.name, dataset, run_key=key, inputs={"source": source.where, "content": source.version},
+        KIND, name, dataset, run_key=key, inputs={"source": source.where, "content": source.version},
         config=section.model_dump() | {"code": CLEAN_KEY.code_hash()},
         counts=books | did,
     )  # fmt: skip
     store.fs.rm(staging, recursive=True)
-    packs.keep_only(store, source.name, settings, [block.clean_path for block in blocks])
+    packs.keep_only(store, name, settings, [block.clean_path for block in blocks])
     return manifest
 
 
 def _blocks(
-    section: DataSection, source: _Source, store: Store, staging: str, progress: Progress
-) -> tuple[list[Block], list[Quarantined], int]:
-    """The blocks of the run, what could not be read before there were any, and questions without a document."""
-    if source.files or source.root:
-        sizes = [file.bytes for file in source.files]
-        made = [
-            Block(index, store.uri, staging, section, source.label, source.root, files=tuple(part))
-            for index, part in enumerate(work.split(source.files, sizes, work.number_of_blocks(section, sizes)))
-        ]
-        return made, source.refused, 0
-    found, refused = _read_pydocs(progress)
-    documents, unplaced = with_questions(found)
-    sizes = [len(d.text) for d in documents]
-    made = [
-        Block(index, store.uri, staging, section, pydocs.SOURCE_NAME, documents=tuple(piece))
-        for index, piece in enumerate(work.split(documents, sizes, work.number_of_blocks(section, sizes)))
+    section: DataSection, source: OpenedSource, items: Sequence[SourceItem], store: Store, staging: str
+) -> list[CorpusBlock]:
+    sizes = [item.size for item in items]
+    parts = work.split(items, sizes, work.number_of_blocks(section, sizes))
+    return [
+        CorpusBlock(number, store.uri, staging, section, source.kind, tuple(part)) for number, part in enumerate(parts)
     ]
-    return made, refused, unplaced
 
 
-def _read_pydocs(progress: Progress) -> tuple[list[Document], list[Quarantined]]:
-    """Scan the standard library's modules on the cluster, then link them here: names are shared by all modules."""
-    names = pydocs.module_names()
-    progress.stage("read", len(names), "modules")
-    parts = [names[start::16] for start in range(16)]
-    pending = {ray.remote(pydocs.scan_modules).remote(part): len(part) for part in parts}
-    scans: list[ModuleScan] = []
-    refused: list[Quarantined] = []
-    while pending:
-        ready, _ = ray.wait(list(pending))
-        found, failed = ray.get(ready[0])
-        scans += found
-        refused += failed
-        progress.advance(pending.pop(ready[0]))
-    return pydocs.with_files(pydocs.merge(scans)), sorted(refused, key=lambda q: q.source)
-
-
-def _finish(blocks: Sequence[Block], kept: int, store: Store, progress: Progress) -> list[dict[str, Any]]:
+def _finish(blocks: Sequence[CorpusBlock], kept: int, store: Store, progress: Progress) -> list[dict[str, Any]]:
     done = {block.index: work.finished_counts(store, block) for block in blocks}
     progress.stage("write", kept, "documents")
     progress.advance(sum(counts["documents"] for counts in done.values() if counts))
@@ -254,10 +202,6 @@ def _finish(blocks: Sequence[Block], kept: int, store: Store, progress: Progress
         progress.advance(row["documents"])
         done[row["index"]] = {**row, "pii": json.loads(row["pii"])}
     return [counts for _, counts in sorted(done.items()) if counts]
-
-
-def _size(block: Block) -> int:
-    return len(block.files) or len(block.documents)
 
 
 def _summed(counts: Iterator[dict[str, int]]) -> dict[str, int]:
@@ -279,11 +223,11 @@ def _nothing_kept(source: str, books: dict[str, Any], quarantined: Sequence[dict
 
 # -- Ray Data ----------------------------------------------------------------------------------------------------------
 def _clean(row: dict[str, Any]) -> dict[str, Any]:
-    return dict(work.clean_block(Block.from_json(row["block"])))
+    return dict(work.clean_block(CorpusBlock.from_json(row["block"])))
 
 
 def _finish_one(row: dict[str, Any]) -> dict[str, Any]:
-    block = Block.from_json(row["block"])
+    block = CorpusBlock.from_json(row["block"])
     counts = work.finish_block(block)
     return {**counts, "index": block.index, "pii": json.dumps(counts["pii"])}
 
@@ -297,7 +241,7 @@ def _find_duplicates(
     files_seen: int,
 ) -> dict[str, Any]:
     """The step between the passes, on a worker: nothing of the corpus comes to the driver but its books."""
-    store, made = Store(uri), [Block.from_json(text) for text in blocks]
+    store, made = Store(uri), [CorpusBlock.from_json(text) for text in blocks]
     cleaned = work.find_duplicates(store, made, forgotten)
     dropped, quarantined = cleaned.left_out(), [*refused, *cleaned.quarantined]
     for name, rows, schema in (
@@ -311,45 +255,22 @@ def _find_duplicates(
 
 
 def _one_task(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run ``function`` once on the cluster. Raises PlinthError as it raised it."""
-    try:
+    """Run ``function`` once on the cluster."""
+    with plain_errors(DOING):
         found: dict[str, Any] = ray.get(ray.remote(function).options(num_cpus=1).remote(*arguments))
-    except RayTaskError as error:
-        raise _cause(error) from None
     return found
 
 
-def _cause(error: RayTaskError) -> BaseException:
-    """The error of ours that a task raised, without Ray's wrapping; else Ray's."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PlinthError):
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return cause or error
-
-
 def _over_blocks(
-    blocks: Sequence[Block], function: Callable[[dict[str, Any]], dict[str, Any]]
+    blocks: Sequence[CorpusBlock], function: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Run ``function`` once per block, a task each, yielding results as they come.
 
     ``from_items`` keeps the number of blocks it is given; Ray's file readers pack small inputs into one task.
-
-    Raises:
-        PlinthError: as a task raised it, without Ray's wrapping.
     """
     if not blocks:
         return
     rows = ray.data.from_items([{"block": block.to_json()} for block in blocks], override_num_blocks=len(blocks))
-    try:
+    data_errors_as_raised()
+    with plain_errors(DOING):
         yield from rows.map(function).iter_rows()
-    except RayTaskError as error:
-        raise _cause(error) from None
-
-
-def _quiet_ray_data() -> None:
-    """The command line has a progress bar of its own: silence Ray Data's."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for name in ("ray.data", "ray.data.dataset"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
-from cluster.core.errors import PlinthError
+from cluster.ray_errors import plain_errors
 
-IN_FLIGHT = 2  # pieces per CPU handed to Ray at a time: enough that no worker waits, little that is held
+# Pieces per CPU that Ray has at a time: enough that no worker waits, few enough that little is held in memory.
+IN_FLIGHT = 2
 
 
-def spread(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+def spread(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], doing: str = "running a job"
+) -> Iterator[tuple[int, Any]]:
     """Call ``function`` once per job on the cluster; yields (number of the job, result) as they finish.
 
-    Arguments may be references from ``ray.put``. ray must be connected.
+    Arguments may be references from ``ray.put``. ray must be connected. ``doing`` is for the messages of errors.
 
     Raises:
-        PlinthError: as a task raised it, without Ray's wrapping.
+        PlinthError: as a task raised it, or for what happened to it (``ray_errors``).
     """
     task = ray.remote(function)
     most = max(2, int(IN_FLIGHT * ray.cluster_resources().get("CPU", 1)))
@@ -30,9 +32,6 @@ def spread(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> Ite
             number, arguments = queue.pop()
             running[task.remote(*arguments)] = number
         done, _ = ray.wait(list(running))
-        try:
-            yield running.pop(done[0]), ray.get(done[0])
-        except RayTaskError as error:
-            if isinstance(error.cause, PlinthError):
-                raise error.cause from None
-            raise
+        with plain_errors(doing):
+            result = ray.get(done[0])
+        yield running.pop(done[0]), result

@@ -18,6 +18,7 @@ MAX_LINES = 400
 # Modules that run on Ray. Everything else imports and is tested without it. Adding a line here is a design decision.
 RAY_MODULES = {
     "cluster/connect.py",
+    "cluster/ray_errors.py",
     "cluster/submit.py",
     "actors/spawn.py",
     "data_jobs/prepare_corpus.py",
@@ -35,15 +36,23 @@ RAY_MODULES = {
     "train_jobs/make_examples.py",
 }
 
-# What each folder may import of the others. `cluster.connect` lets a job join the cluster; it holds no domain logic.
+# What each folder may import of the others. `cluster.connect` lets a job join the cluster, `cluster.ray_errors` takes
+# Ray's wrapping off errors; neither holds domain logic.
 MAY_IMPORT = {
     "cluster/core": ("cluster.core",),
     "cluster/cli": ("cluster", "actors", "data_jobs", "train_jobs", "serve_apps"),
     "cluster": ("cluster",),
-    "actors": ("cluster.core", "actors"),
-    "data_jobs": ("cluster.core", "cluster.connect", "data_jobs"),
-    "train_jobs": ("cluster.core", "cluster.connect", "actors", "data_jobs", "train_jobs"),
-    "serve_apps": ("cluster.core", "actors.registry.models", "data_jobs", "train_jobs.answering", "serve_apps"),
+    "actors": ("cluster.core", "cluster.ray_errors", "actors"),
+    "data_jobs": ("cluster.core", "cluster.connect", "cluster.ray_errors", "data_jobs"),
+    "train_jobs": ("cluster.core", "cluster.connect", "cluster.ray_errors", "actors", "data_jobs", "train_jobs"),
+    "serve_apps": (
+        "cluster.core",
+        "cluster.ray_errors",
+        "actors.registry.models",
+        "data_jobs",
+        "train_jobs.answering",
+        "serve_apps",
+    ),
 }
 
 # The nouns serve_apps shares with corpus and training: what runs at request time is what ran on the corpus.

@@ -27,11 +27,12 @@ import ray
 
 from actors.registry.runs import read_metrics
 from cluster.core.config import available_cpus
-from cluster.core.errors import PlinthError, TrainingError
+from cluster.core.errors import TrainingError
 from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
+from cluster.ray_errors import own_error
 from train_jobs.trainer.outcome import OUTCOME, STOP, Outcome
 from train_jobs.trainer.plan import Plan
 
@@ -233,7 +234,7 @@ def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: BaseExcep
             f"the run {plan.run_id} was {outcome.state} at step {outcome.step}; a checkpoint was kept, the same "
             "command goes on from there", step=outcome.step, checkpoint=outcome.checkpoint, run=plan.run_id,
         )  # fmt: skip
-    cause = _own_error(error)
+    cause = own_error(error, "training")
     if cause is not None:
         raise cause from None
     if error is not None and not hasattr(error, "worker_failures"):
@@ -244,17 +245,6 @@ def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: BaseExcep
         "machine is short of memory; lower train.workers or train.batch_tokens. The same command goes on from the last "
         "checkpoint", run=plan.run_id,
     )  # fmt: skip
-
-
-def _own_error(error: BaseException | None) -> PlinthError | None:
-    """The error a worker raised on purpose, from inside Ray Train's wrapping."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        cause: BaseException | None = failure
-        while cause is not None and not isinstance(cause, PlinthError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
-            return cause
-    return None
 
 
 def _first_line(error: BaseException | None) -> str:

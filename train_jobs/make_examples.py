@@ -23,12 +23,13 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
+from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
+from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
@@ -347,7 +348,7 @@ def _over_parts(work: Work, parts: Sequence[Part]) -> Iterator[tuple[Part, list[
             "or fewer CPUs need less memory"
         ) from error
     except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, PlinthError) else error) from error
+        raise plain(error, "making examples") from None
     finally:
         for worker in pool:
             ray.kill(worker)

@@ -36,13 +36,13 @@ def register(commands: Commands) -> None:
 
 
 def collect_garbage(args: argparse.Namespace) -> int:
-    from data_jobs.lineage.garbage import collect, plan
+    from data_jobs.lineage.garbage import collect, find_garbage
 
     store = Store(Home.from_env().store_uri)
     if args.pin or args.unpin:
         return _pin(store, args)
     if args.dry_run:
-        found = plan(store, args.keep, args.stale_hours)
+        found = find_garbage(store, args.keep, args.stale_hours)
     else:
         stages = Stages(show=not args.json)
         with stages.run("gc"):
@@ -67,9 +67,9 @@ def collect_garbage(args: argparse.Namespace) -> int:
 
 def _pin(store: Store, args: argparse.Namespace) -> int:
     from data_jobs.lineage.garbage import PIN
-    from data_jobs.lineage.graph import Catalogue
+    from data_jobs.lineage.graph import Inventory
 
-    manifest = Catalogue.read(store).resolve(args.pin or args.unpin)
+    manifest = Inventory.read(store).resolve(args.pin or args.unpin)
     alias = f"{PIN}{manifest.version}"
     if args.pin:
         store.move_alias(manifest.kind, manifest.name, alias, manifest.version, why="pinned")

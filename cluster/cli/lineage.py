@@ -32,12 +32,12 @@ def register(commands: Commands) -> None:
 
 
 def lineage(args: argparse.Namespace) -> int:
-    from data_jobs.lineage.graph import Catalogue, document_lineage, graph
+    from data_jobs.lineage.graph import Inventory, document_lineage, graph
 
     if bool(args.artefact) == bool(args.document):
         raise UsageError("name an artefact (NAME@VERSION) or a document (--document ID)")
     store = Store(Home.from_env().store_uri)
-    catalogue = Catalogue.read(store)
+    catalogue = Inventory.read(store)
     if args.document:
         found = document_lineage(store, catalogue, args.document)
         print_json(found) if args.json else _print_document(found)

@@ -26,11 +26,7 @@ from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 
-QUESTIONS = (
-    "How do I copy a whole directory tree?",
-    "What is the best way to find the most common items in a list?",
-    "How can I bake a chocolate cake?",
-)
+UNANSWERABLE = "How can I bake a chocolate cake?"
 
 STAGE_LOGS = {
     "check this machine": "cli.jsonl",
@@ -68,15 +64,13 @@ def register(commands: Commands) -> None:
 
 def quickstart(args: argparse.Namespace) -> int:
     from data_jobs.commands import configure
+    from data_jobs.sources.registry import source_for
 
     home, began = Home.from_env(), time.monotonic()
     config, stages = configure(args, home), Stages(show=not args.json)
     if args.train_minutes is not None and not 0 <= args.train_minutes < math.inf:
         raise UsageError(f"--train-minutes {args.train_minutes}: give minutes, 0 or more")
-    if config.data.source != "pydocs":
-        from data_jobs.sources.files import check_folder
-
-        check_folder(config.data.source)  # before anything is started
+    source_for(config.data).check(config.data)  # before anything is started
     try:
         instance = start_head(config, home, stages)
         dataset, index = _prepare_and_index(config, home, stages)
@@ -160,10 +154,12 @@ def _ask(
 
 
 def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[str, ...]:
-    """Ours for the standard library; for other corpora two from its titles and one it cannot answer."""
-    if config.data.source == "pydocs":
-        return QUESTIONS
+    """Two that the source knows to be answered, or made of the dataset's titles, and one that it cannot answer."""
     from data_jobs.corpus.parquet import read_table
+    from data_jobs.sources.registry import source_for
+
+    if known := source_for(config.data).questions:
+        return (*known, UNANSWERABLE)
 
     files = [f.path for f in dataset.files if f.path.startswith("documents-")]
     titles: list[str] = []
@@ -172,7 +168,7 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
         if len(titles) > 200:
             break
     chosen = titles[:: max(1, len(titles) // 2)][:2]
-    return (*(f"What is said about {title}?" for title in chosen), QUESTIONS[-1])
+    return (*(f"What is said about {title}?" for title in chosen), UNANSWERABLE)
 
 
 def _say_goodbye(instance: local_head.Instance) -> None:

@@ -22,9 +22,15 @@ class Home:
 
     @classmethod
     def from_env(cls) -> Home:
+        """The folder PLINTH_HOME, or ``~/.plinth``."""
         return cls(Path(os.environ.get("PLINTH_HOME") or Path.home() / ".plinth").expanduser().absolute())
 
     def folder(self, name: str) -> Path:
+        """A folder below PLINTH_HOME, made where it is not there, readable by its owner only.
+
+        Raises:
+            EnvironmentFaultError: it cannot be made.
+        """
         path = self.root / name
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,6 +43,7 @@ class Home:
 
     @property
     def logs(self) -> Path:
+        """Where every component writes its log."""
         return self.folder("logs")
 
     @property
@@ -46,14 +53,17 @@ class Home:
 
     @property
     def token_path(self) -> Path:
+        """The file with Ray's token, whether it is there or not."""
         return self.root / "ray_token"
 
     @property
     def api_key_path(self) -> Path:
+        """The file with the local client key, whether it is there or not."""
         return self.root / "api_key"
 
     @property
     def store_uri(self) -> str:
+        """Where artefacts are: PLINTH_STORE, or a folder here."""
         return os.environ.get("PLINTH_STORE") or str(self.root / "store")
 
     def ensure_token(self) -> Path:

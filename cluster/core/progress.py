@@ -8,11 +8,17 @@ from typing import Protocol
 class Progress(Protocol):
     """Stages come one after the other; ``total`` is in ``unit`` and may be unknown."""
 
-    def stage(self, name: str, total: int | None = None, unit: str = "") -> None: ...
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        """A stage begins; ``total`` is how much there is to do in it, where that is known, counted in ``unit``."""
+        ...
 
-    def advance(self, amount: int = 1) -> None: ...
+    def advance(self, amount: int = 1) -> None:
+        """So much more of the stage is done."""
+        ...
 
-    def counts(self, **counts: float) -> None: ...
+    def counts(self, **counts: float) -> None:
+        """Numbers to show beside the stage; later ones replace earlier ones of the same name."""
+        ...
 
 
 class Silent:

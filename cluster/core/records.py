@@ -72,6 +72,7 @@ class Document(_Record):
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The document out of plain JSON; columns that older datasets lack get their defaults."""
         lists = ("aliases", "questions", "span", "steps")
         return cls(**{**row, **{name: tuple(row.get(name) or ()) for name in lists}})
 
@@ -173,6 +174,7 @@ class Verdict(_Record):
 
     @property
     def allowed(self) -> bool:
+        """Whether the request may go on, redacted or not."""
         return self.action != "block"
 
 
@@ -228,6 +230,7 @@ class Manifest(_Record):
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The manifest out of plain JSON."""
         return cls(**{**row, "files": tuple(FileEntry(**f) for f in row["files"])})
 
 

@@ -34,6 +34,8 @@ Pairs = list[tuple[Document, str]]
 
 @dataclass(frozen=True)
 class Job:
+    """One measurement: embedding ``blocks`` (documents with what encloses them) with ``workers`` processes."""
+
     section: IndexSection
     blocks: tuple[Pairs, ...]
     workers: int
@@ -90,7 +92,7 @@ def _pool(job: Job) -> dict[str, Any]:
     with quiet_and_pinned(job.workers) as scratch, private(job.workers, str(scratch / "ray")):
         import ray
 
-        from data_jobs.build_index import WORKER_CPUS, EmbedWorker, spread
+        from data_jobs.build_index import WORKER_CPUS, EmbedWorker, spread_over_pool
 
         environment = {"env_vars": {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}}
         actor: Any = ray.remote(EmbedWorker).options(num_cpus=WORKER_CPUS, runtime_env=environment)
@@ -102,7 +104,7 @@ def _pool(job: Job) -> dict[str, Any]:
         blocks = [ray.put(block) for block in job.blocks]
         chunks = sum(
             count
-            for _, count in spread(
+            for _, count in spread_over_pool(
                 pool, range(len(blocks)), lambda worker, i: worker.embed.remote(blocks[i], f"{store}/{i}")
             )
         )

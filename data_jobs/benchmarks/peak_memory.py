@@ -35,6 +35,7 @@ class PeakMemory:
         self._thread.join()
 
     def largest(self) -> float:
+        """The highest mark of any watched process so far, in MiB; 0 where none was seen."""
         return round(max(list(self.peaks.values()), default=0.0), 1)
 
     def _watch(self) -> None:

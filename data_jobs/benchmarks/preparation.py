@@ -28,8 +28,8 @@ from data_jobs.benchmarks.corpus import LOWEST, Corpus, build, recall
 from data_jobs.benchmarks.peak_memory import PeakMemory
 from data_jobs.corpus.tokens import FILE, Encoder, find_encoder
 
-SMALLER = 10  # memory is compared with a corpus of one part in so many
-FILE_MB = 1  # of every file, whatever the size of the corpus: what is compared is more files, not larger ones
+SMALLER = 10  # Memory is compared with that of a corpus of a tenth of the size.
+FILE_MB = 1  # Every file is of this size, so that a larger corpus has more files and not larger ones.
 VOCABULARY = 4096
 END = "<|endoftext|>"
 STEPS = (

@@ -20,17 +20,16 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from cluster.core.errors import IntegrityError
-from cluster.core.records import Document, Dropped, Quarantined, stable_hash
+from cluster.core.records import CODE_KINDS, Document, Dropped, Quarantined
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store, storage_errors
 from data_jobs.corpus import packs
-from data_jobs.corpus.clean import FORGOTTEN, clean_records, is_forgotten
+from data_jobs.corpus.clean import FORGOTTEN, CleaningRules, clean_records, is_forgotten
 from data_jobs.corpus.contracts import (
     CLEAN_SCHEMA,
     CLEANED,
@@ -43,8 +42,8 @@ from data_jobs.corpus.parquet import parquet_bytes, read_table, table_bytes
 from data_jobs.filters.decontaminate import evaluation_sets
 from data_jobs.filters.dedup import Duplicate, Fingerprint, deduplicate
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
-from data_jobs.sources.files import FileItem
-from data_jobs.sources.records import limits_of, read_records
+from data_jobs.sources.protocol import SourceItem
+from data_jobs.sources.registry import SOURCES
 from data_jobs.text.questions import clean_questions
 
 # Blocks grow with the corpus up to this size, then there are more of them: a worker's memory stays the same.
@@ -53,83 +52,83 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Block:
-    """One block of work: files to read below ``root``, or documents already extracted (``documents``).
+class CorpusBlock:
+    """One block of work: some items of a source, and where what is made of them goes.
 
-    ``pack`` is where its outcome is kept (by default in ``staging``), ``reuse`` the packs of earlier runs that hold
-    some of its items.
+    Attributes:
+        index: its number in the corpus.
+        store: URI of the store; ``staging`` is the run's folder in it.
+        source: kind of the source that reads the items (``sources.registry.SOURCES``).
+        pack: where the outcome of cleaning is kept, by default in ``staging``.
+        reuse: packs of earlier runs that hold some of the items.
     """
 
     index: int
     store: str
     staging: str
     section: DataSection
-    source_name: str
-    root: str = ""
-    files: tuple[FileItem, ...] = ()
-    documents: tuple[Document, ...] = ()
+    source: str
+    items: tuple[SourceItem, ...]
     pack: str = ""
     reuse: tuple[str, ...] = ()
 
     def to_json(self) -> str:
+        """The block as JSON, to travel to a worker."""
         return json.dumps({**asdict(self), "section": self.section.model_dump()})
 
     @classmethod
-    def from_json(cls, text: str) -> Block:
+    def from_json(cls, text: str) -> CorpusBlock:
+        """The block that ``to_json`` wrote."""
         row = json.loads(text)
         row["section"] = DataSection(**row["section"])
-        row["files"] = tuple(FileItem(**f) for f in row["files"])
-        row["documents"] = tuple(Document.from_dict(d) for d in row["documents"])
+        row["items"] = tuple(SourceItem(**item) for item in row["items"])
         row["reuse"] = tuple(row["reuse"])
         return cls(**row)
 
     @property
     def clean_path(self) -> str:
+        """Where the outcome of the first pass is."""
         return self.pack or posixpath.join(self.staging, "clean", f"{self.index:05d}.parquet")
 
     @property
     def final_path(self) -> str:
+        """Where the block's part of the dataset is; there is none where nothing of it was kept."""
         return posixpath.join(self.staging, "dataset", f"documents-{self.index:05d}.parquet")
 
     @property
     def duplicates_path(self) -> str:
+        """Where the step between the passes says who of the block is left out."""
         return posixpath.join(self.staging, "duplicates", f"{self.index:05d}.json")
 
     @property
     def counts_path(self) -> str:
+        """Where the counts of the second pass are."""
         return posixpath.join(self.staging, "finished", f"{self.index:05d}.json")
 
     def keys(self) -> list[str]:
-        """One key per item, in order: the same as long as path and content of a file (and what it goes with) are."""
-        return [stable_hash([f.path, f.sha256, f.companion], 40) for f in self.files] + [
-            stable_hash(d.to_dict(), 40) for d in self.documents
-        ]
+        """The items' keys, in order."""
+        return [item.key for item in self.items]
 
 
 # -- first pass --------------------------------------------------------------------------------------------------------
-def clean_block(block: Block) -> dict[str, int]:
+def clean_block(block: CorpusBlock) -> dict[str, int]:
     """Clean the items of one block that no earlier run did; stores the outcome and returns its counts."""
     store = Store(block.store)
-    forgotten = read_tombstones(store)
-    keys, evaluation = block.keys(), evaluation_sets(store, block.section)
+    keys, rules = (
+        block.keys(),
+        CleaningRules(block.section, read_tombstones(store), evaluation_sets(store, block.section)),
+    )
     known = packs.pick(store, block.reuse, keys, CLEAN_SCHEMA)
-    writer = packs.Writer(CLEANED)
-    for key, records in zip(keys, _records(block), strict=True):
-        if key in known:
-            writer.take_over(known[key])
+    writer = packs.PackWriter(CLEANED)
+    source = SOURCES[block.source]
+    for item in block.items:
+        if item.key in known:
+            writer.take_over(known[item.key])
         else:
-            writer.add(key, clean_records(records, block.section, forgotten, evaluation))
+            records = _marked(source.records(item, block.section), block.section)
+            writer.add(item.key, clean_records(records, rules))
     store.write(block.clean_path, writer.to_bytes())
     return {"items": len(keys), "documents": writer.documents, "reused": len(known)}
-
-
-def _records(block: Block) -> Iterator[Iterable[Document | Quarantined]]:
-    """The records of one item after the other; an item is read when its records are asked for."""
-    limits = limits_of(block.section)
-    for file in block.files:
-        yield _marked(read_records(Path(block.root), file, block.source_name, limits), block.section)
-    for document in block.documents:
-        yield _marked((document,), block.section)
 
 
 def _marked(records: Iterable[Document | Quarantined], section: DataSection) -> Iterator[Document | Quarantined]:
@@ -146,7 +145,7 @@ def _marked(records: Iterable[Document | Quarantined], section: DataSection) -> 
 
 # -- between the passes ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Cleaned:
+class CleanedCorpus:
     """The outcome of the first pass without texts and sketches."""
 
     kept: int
@@ -164,7 +163,7 @@ class Cleaned:
         return sorted([*self.dropped, *duplicates], key=lambda d: (d.document, d.source))
 
 
-def find_duplicates(store: Store, blocks: Sequence[Block], forgotten: Tombstones | None = None) -> Cleaned:
+def find_duplicates(store: Store, blocks: Sequence[CorpusBlock], forgotten: Tombstones | None = None) -> CleanedCorpus:
     """Read all sketches, leave out duplicates and what was forgotten, and store for each block who is left out.
 
     Texts wait in a temporary file: they are looked at for candidates only, and a corpus need not fit into memory.
@@ -205,10 +204,10 @@ def find_duplicates(store: Store, blocks: Sequence[Block], forgotten: Tombstones
     for block in blocks:
         body = {"gone": gone[block.index], "inherited": inherited[block.index]}
         store.write(block.duplicates_path, json.dumps(body).encode())
-    return Cleaned(kept, duplicates, left, dropped, quarantined)
+    return CleanedCorpus(kept, duplicates, left, dropped, quarantined)
 
 
-def cleaned_rows(store: Store, block: Block) -> tuple[pa.Table, list[dict[str, Any]]]:
+def cleaned_rows(store: Store, block: CorpusBlock) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The outcome of a block's first pass; a damaged one is made again.
 
     Raises:
@@ -277,7 +276,7 @@ class _Texts:
 
 
 # -- second pass -------------------------------------------------------------------------------------------------------
-def finish_block(block: Block) -> dict[str, Any]:
+def finish_block(block: CorpusBlock) -> dict[str, Any]:
     """Take out duplicates; stores the block's part of the dataset and returns its counts.
 
     Only code objects inherit the names of their duplicates: a file's path is where it is, not what it is called. The
@@ -301,7 +300,7 @@ def finish_block(block: Block) -> dict[str, Any]:
         document = {name: row[name] for name in DOCUMENT_SCHEMA.names}
         if row["id"] in asked:
             document["questions"] = list(clean_questions((*row["questions"], *asked[row["id"]])))
-        if row["id"] in names and row["kind"] not in ("file", "record"):
+        if row["id"] in names and row["kind"] in CODE_KINDS:
             document["aliases"] = sorted({*row["aliases"], *names[row["id"]]})
         questions += len(document["questions"])
         documents.append(document)
@@ -314,7 +313,7 @@ def finish_block(block: Block) -> dict[str, Any]:
     return counts
 
 
-def finished_counts(store: Store, block: Block) -> dict[str, Any] | None:
+def finished_counts(store: Store, block: CorpusBlock) -> dict[str, Any] | None:
     """The counts of a block that went through the second pass, or None.
 
     A run that died while it published has the counts but no longer the file: that block is not finished.
@@ -341,12 +340,12 @@ def number_of_blocks(section: DataSection, sizes: Sequence[int]) -> int:
     return max(section.blocks, -(-sum(sizes) // BLOCK_BYTES))
 
 
-def with_packs(blocks: Sequence[Block], name: str, settings: str, store: Store) -> tuple[list[Block], int]:
+def with_packs(blocks: Sequence[CorpusBlock], name: str, settings: str, store: Store) -> tuple[list[CorpusBlock], int]:
     """The blocks with the places of their outcomes and of those to read back, and how many items need no cleaning.
 
     ``settings`` is the key of everything that decides what becomes of an item, but the item.
     """
-    known = packs.index(store, name, settings)
+    known = packs.locations(store, name, settings)
     made, reused = [], 0
     for block in blocks:
         keys = block.keys()
@@ -357,7 +356,20 @@ def with_packs(blocks: Sequence[Block], name: str, settings: str, store: Store) 
 
 
 __all__ = [
-    "CLEAN_SCHEMA", "DOCUMENT_SCHEMA", "DROPPED_SCHEMA", "QUARANTINE_SCHEMA", "Block", "Cleaned", "clean_block",
-    "cleaned_rows", "find_duplicates", "finish_block", "finished_counts", "number_of_blocks", "parquet_bytes",
-    "read_rows", "split", "with_packs",
+    "CLEAN_SCHEMA",
+    "DOCUMENT_SCHEMA",
+    "DROPPED_SCHEMA",
+    "QUARANTINE_SCHEMA",
+    "CleanedCorpus",
+    "CorpusBlock",
+    "clean_block",
+    "cleaned_rows",
+    "find_duplicates",
+    "finish_block",
+    "finished_counts",
+    "number_of_blocks",
+    "parquet_bytes",
+    "read_rows",
+    "split",
+    "with_packs",
 ]  # fmt: skip

@@ -1,17 +1,19 @@
-"""From one extracted record to a document worth keeping: normalise, judge, redact, sketch; a pure function of it.
+"""From one extracted record to a document worth keeping: the steps in ``STEPS``, one after the other.
 
-Each step is one line in ``clean_records``. What a record is left out for becomes its reason in the books.
+A step is a pure function of a draft and the rules: it gives back the draft, changed or not, or leaves the record out
+for a reason, which stands in the dataset's books. To add one, write the function and put it into ``STEPS``.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cluster.core.records import Document, Dropped, Quarantined
 from cluster.core.sections.data import DataSection
-from data_jobs.corpus.packs import Outcome
+from data_jobs.corpus.packs import CleanedItem
 from data_jobs.filters.decontaminate import REASON as CONTAMINATED
 from data_jobs.filters.decontaminate import EvaluationSets
 from data_jobs.filters.dedup import fingerprint
@@ -26,74 +28,121 @@ from data_jobs.text.questions import clean_questions
 FORGOTTEN = "forgotten"
 
 
-def clean_records(
-    records: Iterable[Document | Quarantined],
-    section: DataSection,
-    forgotten: Tombstones,
-    evaluation: EvaluationSets | None = None,
-) -> Outcome:
-    """What becomes of the records of one item; depends on nothing but them, the settings and what was forgotten.
+@dataclass(frozen=True)
+class CleaningRules:
+    """What the steps go by: the settings, what was forgotten, and the evaluation sets to keep out of the corpus."""
 
-    Args:
-        evaluation: documents that hold text of these sets are left out.
-    """
-    outcome = Outcome()
-    for record in records:
-        if isinstance(record, Quarantined):
-            outcome.quarantined.append(record)
-            continue
-        document = normalised(record)
-        reason = _unwanted(document, section)
-        if reason:
-            outcome.dropped.append(Dropped(document.id, document.source, "filtered", reason))
-            continue
-        overlap = evaluation.overlap(document.text) if evaluation else None
-        if overlap:
-            outcome.dropped.append(
-                Dropped(
-                    document.id, document.source, "filtered", CONTAMINATED, similarity=overlap.item_share,
-                    detail=f"{overlap.evaluation} item {overlap.item}, {overlap.document_share:.1%} of the document",
-                )
-            )  # fmt: skip
-            continue
-        document, found = redacted(document, section)
-        if is_forgotten(document, forgotten):
-            outcome.dropped.append(Dropped(document.id, document.source, "filtered", FORGOTTEN))
-            continue
-        sketch = fingerprint(document)
-        extra = {"exact": sketch.exact, "group": sketch.group, "minhash": sketch.minhash}
-        outcome.rows.append({**document.to_dict(), **extra, "words": count_words(document.text), "pii": found})
-    return outcome
+    section: DataSection
+    forgotten: Tombstones
+    evaluation: EvaluationSets | None = None
 
 
-def normalised(record: Document) -> Document:
-    """The document with title, text and questions in their stored form."""
-    title, text = clean_title(normalise(record.title)), normalise(record.text)
-    steps = (*record.steps, "normalised") if text != record.text else record.steps
-    return replace(
-        record, title=title, text=text, questions=clean_questions(record.questions), steps=steps,
-        language=record.language or detect(text)[0],
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Draft:
+    """A document on its way through the steps; ``pii`` has the type of each piece of personal data taken out."""
+
+    document: Document
+    pii: tuple[str, ...] = ()
 
 
-def _unwanted(document: Document, section: DataSection) -> str:
-    """Why a document is not worth keeping, or nothing."""
+@dataclass(frozen=True)
+class LeftOut:
+    """Why a step leaves a record out; ``similarity`` and ``detail`` as in ``records.Dropped``."""
+
+    reason: str
+    similarity: float = 0.0
+    detail: str = ""
+
+
+def normalise_texts(draft: Draft, rules: CleaningRules) -> Draft:
+    """Title, text and questions in their stored form, and the language where the record does not say it."""
+    old = draft.document
+    title, text = clean_title(normalise(old.title)), normalise(old.text)
+    steps = (*old.steps, "normalised") if text != old.text else old.steps
+    return replace(draft, document=replace(
+        old, title=title, text=text, questions=clean_questions(old.questions), steps=steps,
+        language=old.language or detect(text)[0],
+    ))  # fmt: skip
+
+
+def check_quality(draft: Draft, rules: CleaningRules) -> Draft | LeftOut:
+    """Leaves out texts that break a rule of the profile ``data.quality``; the reason is the rule's name."""
+    document, section = draft.document, rules.section
     judgement = judge(document.text, section.min_words, section.quality, document.language)
-    if judgement.keep and section.languages and document.language not in (*section.languages, UNDETERMINED):
-        return "language"
-    return judgement.reason
+    return draft if judgement.keep else LeftOut(judgement.reason)
 
 
-def redacted(document: Document, section: DataSection) -> tuple[Document, list[str]]:
-    """The document without personal data, and the type of each piece taken out of title, text and questions."""
+def check_language(draft: Draft, rules: CleaningRules) -> Draft | LeftOut:
+    """Leaves out other languages than ``data.languages``; a text whose language cannot be told stays."""
+    wanted = rules.section.languages
+    return draft if not wanted or draft.document.language in (*wanted, UNDETERMINED) else LeftOut("language")
+
+
+def check_evaluation_sets(draft: Draft, rules: CleaningRules) -> Draft | LeftOut:
+    """Leaves out documents that hold an item of an evaluation set (``data.decontaminate``)."""
+    found = rules.evaluation.overlap(draft.document.text) if rules.evaluation else None
+    if not found:
+        return draft
+    detail = f"{found.evaluation} item {found.item}, {found.document_share:.1%} of the document"
+    return LeftOut(CONTAMINATED, found.item_share, detail)
+
+
+def redact_personal_data(draft: Draft, rules: CleaningRules) -> Draft:
+    """Placeholders for personal data (``data.redact``) in title, text and questions."""
+    document, section = draft.document, rules.section
     names = _names(section.name_model) if section.name_model and "PERSON" in section.redact else None
     text, found = redact(document.text, section.redact, names)
     title, in_title = redact(document.title, section.redact, names)
     asked = [redact(question, section.redact, names) for question in document.questions]
-    types = [finding.type for finding in (*found, *in_title, *(f for _, more in asked for f in more))]
+    types = tuple(finding.type for finding in (*found, *in_title, *(f for _, more in asked for f in more)))
     steps = (*document.steps, *(f"redacted:{kind}" for kind in sorted(set(types))))
     questions = clean_questions(question for question, _ in asked)
-    return replace(document, text=text, title=title, questions=questions, steps=steps), types
+    return Draft(replace(document, text=text, title=title, questions=questions, steps=steps), types)
+
+
+def check_forgotten(draft: Draft, rules: CleaningRules) -> Draft | LeftOut:
+    """Leaves out what somebody asked to be forgotten, by its name or its text as it would be stored."""
+    return LeftOut(FORGOTTEN) if is_forgotten(draft.document, rules.forgotten) else draft
+
+
+Step = Callable[[Draft, CleaningRules], Draft | LeftOut]
+STEPS: tuple[Step, ...] = (
+    normalise_texts, check_quality, check_language, check_evaluation_sets, redact_personal_data, check_forgotten,
+)  # fmt: skip
+
+
+def clean_records(records: Iterable[Document | Quarantined], rules: CleaningRules) -> CleanedItem:
+    """What becomes of the records of one item; depends on nothing but them and the rules."""
+    item = CleanedItem()
+    for record in records:
+        if isinstance(record, Quarantined):
+            item.quarantined.append(record)
+            continue
+        draft = Draft(record)
+        for step in STEPS:
+            after = step(draft, rules)
+            if isinstance(after, LeftOut):
+                item.dropped.append(_dropped(draft.document, after))
+                break
+            draft = after
+        else:
+            item.rows.append(_row(draft))
+    return item
+
+
+def _dropped(document: Document, left: LeftOut) -> Dropped:
+    return Dropped(
+        document.id, document.source, "filtered", left.reason, similarity=left.similarity, detail=left.detail
+    )
+
+
+def _row(draft: Draft) -> dict[str, Any]:
+    """The document with its sketch for deduplication, as ``contracts.CLEAN_SCHEMA`` has it."""
+    sketch, document = fingerprint(draft.document), draft.document
+    return {
+        **document.to_dict(), "exact": sketch.exact, "group": sketch.group, "minhash": sketch.minhash,
+        "words": count_words(document.text), "pii": list(draft.pii),
+    }  # fmt: skip
 
 
 @functools.cache
@@ -104,6 +153,7 @@ def _names(folder: str) -> NameFinder:
 
 
 def is_forgotten(document: Document, forgotten: Tombstones) -> bool:
+    """Whether a tombstone names the document, or covers its stored text or the whole file that it is."""
     if not forgotten:
         return False
     whole_file = document.file_sha256 if document.kind == "file" and document.span[:1] == (0,) else ""

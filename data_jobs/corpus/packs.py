@@ -28,7 +28,7 @@ _FLUSH_ROWS = 500
 
 
 @dataclass
-class Outcome:
+class CleanedItem:
     """What became of one item: rows to keep, and the records left out with their reasons."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -37,14 +37,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Kept:
+class PackedItem:
     """One item out of a pack: its rows as a slice of the pack's table, and its line in the metadata."""
 
     table: pa.Table
     entry: dict[str, Any]
 
 
-class Writer:
+class PackWriter:
     """Collects the items of one block in order and makes the pack's bytes. The same items give the same bytes.
 
     Raises:
@@ -57,29 +57,33 @@ class Writer:
         self._tables: list[pa.Table] = []
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, key: str, outcome: Outcome) -> None:
-        self._rows += outcome.rows
+    def add(self, key: str, cleaned: CleanedItem) -> None:
+        """Append what cleaning made of the item with this key."""
+        self._rows += cleaned.rows
         self.entries.append(
             {
                 "key": key,
-                "rows": len(outcome.rows),
-                "dropped": [d.to_dict() for d in outcome.dropped],
-                "quarantined": [q.to_dict() for q in outcome.quarantined],
+                "rows": len(cleaned.rows),
+                "dropped": [d.to_dict() for d in cleaned.dropped],
+                "quarantined": [q.to_dict() for q in cleaned.quarantined],
             }
         )
         if len(self._rows) >= _FLUSH_ROWS:
             self._flush()
 
-    def take_over(self, kept: Kept) -> None:
+    def take_over(self, packed: PackedItem) -> None:
+        """Append an item of an earlier pack as it is."""
         self._flush()
-        self._tables.append(kept.table)
-        self.entries.append(kept.entry)
+        self._tables.append(packed.table)
+        self.entries.append(packed.entry)
 
     @property
     def documents(self) -> int:
+        """How many rows the pack has so far."""
         return sum(entry["rows"] for entry in self.entries)
 
     def to_bytes(self) -> bytes:
+        """The whole pack as the bytes of a Parquet file."""
         import pyarrow as pa
 
         self._flush()
@@ -128,17 +132,17 @@ def items(store: Store, where: str) -> list[str]:
         return []
 
 
-def index(store: Store, name: str, settings: str) -> dict[str, str]:
+def locations(store: Store, name: str, settings: str) -> dict[str, str]:
     """In which pack each item is that an earlier run made with the same settings."""
     folder = store.path(*FOLDER, name, settings)
     found = sorted(store.fs.find(folder)) if store.exists(folder) else []
     return {key: where for where in found if where.endswith(".parquet") for key in items(store, where)}
 
 
-def pick(store: Store, packs: Iterable[str], keys: Iterable[str], schema: pa.Schema) -> dict[str, Kept]:
+def pick(store: Store, packs: Iterable[str], keys: Iterable[str], schema: pa.Schema) -> dict[str, PackedItem]:
     """The wanted items out of these packs."""
     wanted = set(keys)
-    found: dict[str, Kept] = {}
+    found: dict[str, PackedItem] = {}
     for where in packs:
         content = read(store, where)
         if content is None or not content[0].schema.equals(schema):
@@ -147,7 +151,7 @@ def pick(store: Store, packs: Iterable[str], keys: Iterable[str], schema: pa.Sch
         at = 0
         for entry in entries:
             if entry["key"] in wanted:
-                found[entry["key"]] = Kept(table.slice(at, entry["rows"]), entry)
+                found[entry["key"]] = PackedItem(table.slice(at, entry["rows"]), entry)
             at += entry["rows"]
     return found
 

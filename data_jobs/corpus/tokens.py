@@ -35,7 +35,8 @@ FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 # What ends a document, by the names tokenizers use for it; `tokenizer_config.json` has the first word.
 END_TOKENS = ("<|eos|>", "<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]")
-BATCH = 256  # documents encoded at a time: bounds the memory of a large file
+# Documents are encoded this many at a time, so that a large file does not fill the memory.
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class Encoder:
 
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
+        """The smallest type that holds every id of the vocabulary."""
         return np.uint16 if self.vocabulary <= 1 << 16 else np.uint32
 
     def load(self) -> Tokenizer:
+        """The tokenizer itself, ready to encode: it neither pads nor truncates."""
         return _loaded(self.json)
 
 
@@ -92,6 +95,14 @@ def find_encoder(store: Store, where: str) -> Encoder:
 
 
 def make_encoder(source: str, tokenizer_json: bytes, config: bytes = b"{}") -> Encoder:
+    """An encoder out of the bytes of ``tokenizer.json`` and, for the end token, ``tokenizer_config.json``.
+
+    Args:
+        source: where they are from, for messages.
+
+    Raises:
+        BadInputError: they are no tokenizer, or nothing in them ends a document.
+    """
     from tokenizers import Tokenizer
 
     try:
@@ -127,6 +138,7 @@ def encode(
 
 
 def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """An array as the bytes of a ``.npy`` file without pickled objects."""
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=False)
     return sink.getvalue()
@@ -144,14 +156,19 @@ class Shard:
 
     @property
     def tokens_path(self) -> str:
+        """Where the stream of token ids goes."""
         return posixpath.join(self.output, f"tokens-{self.index:05d}.npy")
 
     @property
     def starts_path(self) -> str:
+        """Where the documents' first positions in the stream go."""
         return posixpath.join(self.output, f"starts-{self.index:05d}.npy")
 
 
 def shards_of(store: Store, dataset: Manifest, output: str) -> list[Shard]:
+    """The shards of a dataset, one per documents file in the order of their names, to be written below
+    ``output``.
+    """
     folder = store.artefact(dataset)
     names = sorted(f.path for f in dataset.files if f.path.startswith("documents-"))
     return [Shard(n, store.uri, posixpath.join(folder, name), output) for n, name in enumerate(names)]

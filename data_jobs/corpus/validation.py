@@ -27,7 +27,7 @@ Broken = Callable[["pa.Table"], Iterator[int]]
 
 
 @dataclass(frozen=True)
-class Rule:
+class ColumnRule:
     """``broken`` yields the positions of rows that break the rule ``name``."""
 
     name: str
@@ -44,7 +44,7 @@ class Contract:
 
     stage: str
     schema: pa.Schema
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ColumnRule, ...] = ()
     unique: str = ""
     optional: frozenset[str] = frozenset()
 
@@ -109,44 +109,48 @@ def _refused(where: str, group: int, row: int | None, rule: str, detail: str = "
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
-def present(*columns: str) -> tuple[Rule, ...]:
+def present(*columns: str) -> tuple[ColumnRule, ...]:
     """Neither null nor empty."""
-    return tuple(Rule(f"{name} is present", _rows(name, bool)) for name in columns)
+    return tuple(ColumnRule(f"{name} is present", _rows(name, bool)) for name in columns)
 
 
-def not_null(*columns: str) -> tuple[Rule, ...]:
-    return tuple(Rule(f"{name} is not null", _rows(name, lambda value: value is not None)) for name in columns)
+def not_null(*columns: str) -> tuple[ColumnRule, ...]:
+    """There is a value, which may be empty."""
+    return tuple(ColumnRule(f"{name} is not null", _rows(name, lambda value: value is not None)) for name in columns)
 
 
-def one_of(column: str, allowed: frozenset[str]) -> Rule:
-    return Rule(
+def one_of(column: str, allowed: frozenset[str]) -> ColumnRule:
+    """One of the allowed values; a missing value counts as an empty one."""
+    return ColumnRule(
         f"{column} is one of {', '.join(sorted(allowed - {''}))}", _rows(column, lambda v: (v or "") in allowed)
     )
 
 
-def sha256(column: str) -> Rule:
+def sha256(column: str) -> ColumnRule:
     """Empty, or a sha256 in hex."""
-    return Rule(f"{column} is a sha256", _rows(column, lambda v: not v or SHA256.fullmatch(v) is not None))
+    return ColumnRule(f"{column} is a sha256", _rows(column, lambda v: not v or SHA256.fullmatch(v) is not None))
 
 
-def span(column: str) -> Rule:
+def span(column: str) -> ColumnRule:
     """Empty, or [start, end) with 0 <= start <= end."""
 
     def holds(value: Sequence[int] | None) -> bool:
         return not value or (len(value) == 2 and 0 <= value[0] <= value[1])
 
-    return Rule(f"{column} is a span", _rows(column, holds))
+    return ColumnRule(f"{column} is a span", _rows(column, holds))
 
 
-def of_size(column: str, size: int) -> Rule:
+def of_size(column: str, size: int) -> ColumnRule:
     """Exactly ``size`` bytes."""
-    return Rule(f"{column} has {size} bytes", _rows(column, lambda value: value is not None and len(value) == size))
+    return ColumnRule(
+        f"{column} has {size} bytes", _rows(column, lambda value: value is not None and len(value) == size)
+    )
 
 
-def printable(*columns: str) -> tuple[Rule, ...]:
+def printable(*columns: str) -> tuple[ColumnRule, ...]:
     """No control characters other than tab and line ends."""
     return tuple(
-        Rule(f"{name} has no control characters", _rows(name, lambda v: not v or _CONTROL.search(v) is None))
+        ColumnRule(f"{name} has no control characters", _rows(name, lambda v: not v or _CONTROL.search(v) is None))
         for name in columns
     )
 

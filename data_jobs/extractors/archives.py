@@ -20,8 +20,9 @@ from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.protocol import (
     Budget,
     Extractor,
-    Item,
+    Format,
     Limits,
+    Origin,
     UnreadableFileError,
     has_control,
     parsing,
@@ -44,15 +45,16 @@ class Entry:
 
 
 class ArchiveExtractor:
-    kind = "archive"
-    suffixes = SUFFIXES
+    """Zip and tar files: every entry is read by the extractor of its own suffix. See ``protocol.Extractor``."""
+
+    format = Format("archive", SUFFIXES, content_types={"application/zip": ".zip"})
 
     def __init__(self, extractor_for: Callable[[str], Extractor | None]) -> None:
         self.extractor_for = extractor_for
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         budget = Budget(_unpacking(limits), len(data))
-        entries = _zip_entries if item.path.lower().endswith(".zip") else _tar_entries
+        entries = _zip_entries if origin.path.lower().endswith(".zip") else _tar_entries
         seen: set[str] = set()
         number = 0
         for number, entry in enumerate(entries(data, limits, budget), start=1):
@@ -68,30 +70,30 @@ class ArchiveExtractor:
                 if entry.name.lower().endswith(SUFFIXES):
                     raise UnreadableFileError("nested_archive", "unpack it first")
                 seen.add(entry.name)
-                yield from self._entry(entry, item, limits, budget)
+                yield from self._entry(entry, origin, limits, budget)
             except UnreadableFileError as error:
                 if error.args[0] in ("bomb", "too_much_text", "too_slow") and budget_is_spent(budget):
                     raise
-                yield item.refused(shown, str(error.args[0]), str(error.args[1]))
+                yield origin.refused(shown, str(error.args[0]), str(error.args[1]))
         if not number:
             raise UnreadableFileError("empty", "no entries")
 
-    def _entry(self, entry: Entry, item: Item, limits: Limits, budget: Budget) -> Iterator[Document | Quarantined]:
+    def _entry(self, entry: Entry, origin: Origin, limits: Limits, budget: Budget) -> Iterator[Document | Quarantined]:
         extractor = self.extractor_for(entry.name)
         if extractor is None:
             raise UnreadableFileError("unsupported_kind", "its suffix is none of those that are read")
         data = entry.read()
         if not data:
             raise UnreadableFileError("empty", "")
-        packed = Item(
-            f"{item.path}/{entry.name}", item.source_name, item.sha256, item.size, span=entry.span or (0, item.size),
-            steps=(*item.steps, f"unpacked:{entry.name}"),
+        packed = Origin(
+            f"{origin.path}/{entry.name}", origin.source_name, origin.sha256, origin.size,
+            span=entry.span or (0, origin.size), steps=(*origin.steps, f"unpacked:{entry.name}"),
         )  # fmt: skip
         for found in extractor.extract(data, packed, limits):
             budget.check_time()
             if isinstance(found, Quarantined):
                 record = f"{entry.name} {found.record}".strip()
-                yield Quarantined(item.path, record, found.reason, found.detail)
+                yield Quarantined(origin.path, record, found.reason, found.detail)
             else:
                 yield found
 

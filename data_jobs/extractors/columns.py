@@ -15,8 +15,9 @@ from data_jobs.extractors.jsonl import record_fields
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Budget,
-    Item,
+    Format,
     Limits,
+    Origin,
     UnreadableFileError,
     parsing,
     record_name,
@@ -30,10 +31,14 @@ _OTHERS = ("id", "title", "questions")
 
 
 class ParquetExtractor:
-    kind = "parquet"
-    suffixes = (".parquet",)
+    """Parquet files: one record per row, a row group read at a time. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format(
+        "parquet", (".parquet",), holds_records=True, libraries=("pyarrow",),
+        content_types={"application/vnd.apache.parquet": ".parquet"},
+    )  # fmt: skip
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         file, column, columns = _opened(data, limits)
         budget, used, row = Budget(limits, len(data)), set[str](), 0
         for group in range(file.num_row_groups):
@@ -46,18 +51,18 @@ class ParquetExtractor:
                 if error.args[0] != "damaged":
                     raise
                 row = done + rows
-                yield item.refused(f"row_group {group}", "damaged", f"{rows} rows from row {done}: {error.args[1]}")
+                yield origin.refused(f"row_group {group}", "damaged", f"{rows} rows from row {done}: {error.args[1]}")
                 continue
             for values in found:
                 row += 1
                 text = values.get(column)
                 if not isinstance(text, str):
                     reason = "no_text" if text is None else "text_not_string"
-                    yield item.refused(f"row_group {group} row {row}", reason, f"{column} is {type(text).__name__}")
+                    yield origin.refused(f"row_group {group} row {row}", reason, f"{column} is {type(text).__name__}")
                     continue
                 title, questions = record_fields(values, text)
                 name = record_name(values.get("id"), row, used)
-                yield item.record(name, str(row), title, text, questions=questions)
+                yield origin.record(name, str(row), title, text, questions=questions)
 
 
 def _opened(data: bytes, limits: Limits) -> tuple[ParquetFile, str, list[str]]:

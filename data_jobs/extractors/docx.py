@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, parsing
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
 
 # Word's own names, and those of publishers' templates (HeadA, HeadB, ChapterTitle).
 _HEADING = re.compile(r"head(?:ing)?[ _-]?([1-9a-e])\Z", re.I)
@@ -21,10 +21,11 @@ _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted Office files and of .do
 
 
 class DocxExtractor:
-    kind = "docx"
-    suffixes = (".docx",)
+    """Word files: headings, paragraphs, lists and tables as one document. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format("docx", (".docx",), libraries=("python-docx",))
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         check_package(data, limits)
         budget = Budget(limits, len(data))
         with parsing("DOCX", zipfile.BadZipFile, *_errors()):
@@ -38,7 +39,7 @@ class DocxExtractor:
         if not text:
             raise UnreadableFileError("no_text", "no paragraph or table with text")
         heading = next((p.lstrip("# ") for p in parts if p.startswith("#")), "")
-        yield item.document(title or heading, text)
+        yield origin.document(title or heading, text)
 
 
 def check_package(data: bytes, limits: Limits) -> None:

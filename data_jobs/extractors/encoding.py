@@ -10,10 +10,12 @@ import re
 
 from data_jobs.extractors.protocol import UnreadableFileError
 
-MIN_COHERENCE = 0.4  # of charset-normalizer: how much the letters are distributed as in a language it knows
-MAX_CHAOS = 0.1  # share of character sequences no language has
-MIN_BYTES = 3  # beyond ASCII: fewer are as likely a damaged byte as a letter
-MIN_WIDE_BYTES = 64  # of a multi-byte text without one error: long enough not to be chance
+# Two measures of charset-normalizer: how far letters are distributed as in a language it knows (at least), and the
+# share of character sequences that no language has (at most).
+MIN_COHERENCE = 0.4
+MAX_CHAOS = 0.1
+MIN_BYTES = 3  # With fewer bytes beyond ASCII, a damaged byte is as likely as a letter of another encoding.
+MIN_WIDE_BYTES = 64  # So many bytes without one error are a multi-byte encoding, and not chance.
 _WIDE = ("gb18030", "big5", "cp949", "cp932", "euc_jp", "euc_jis_2004")
 _SINGLE = ("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "koi8_r")
 _SAMPLE = 64 << 10
@@ -72,6 +74,11 @@ def decode(line: bytes, max_line_bytes: int) -> str:
 
 
 def check_lines(data: bytes, max_line_bytes: int) -> None:
+    """Refuse data with a line that is too long to be text.
+
+    Raises:
+        UnreadableFileError: ``long_line``, with the byte it starts at.
+    """
     start = 0
     while len(data) - start > max_line_bytes:
         end = data.find(b"\n", start, start + max_line_bytes + 1)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, clean_title, parsing
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title, parsing
 
-MAX_DEPTH = 400  # of open elements: deeper trees make parsers recurse, and no author writes them
+# Open elements inside each other: parsers recurse over deeper trees until they crash, and no author writes such.
+MAX_DEPTH = 400
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,4000}?(/?)>")
 # Not Python's others: punycode, unicode_escape and the like are no character sets of pages.
 _BROWSER_CODECS = (
@@ -26,13 +27,17 @@ _TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
 
 
 class HtmlExtractor:
-    kind = "html"
-    suffixes = (".html", ".htm", ".xhtml")
+    """Web pages: their main text without navigation as one document. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format(
+        "html", (".html", ".htm", ".xhtml"), libraries=("trafilatura",),
+        content_types={"text/html": ".html", "application/xhtml+xml": ".html"},
+    )  # fmt: skip
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         page, steps = page_text(data, limits)
         title, body = main_text(page, Budget(limits, len(data)))
-        yield item.document(title, body, steps=steps)
+        yield origin.document(title, body, steps=steps)
 
 
 def page_text(data: bytes, limits: Limits, declared: str = "") -> tuple[str, tuple[str, ...]]:

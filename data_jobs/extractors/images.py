@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode
 from data_jobs.extractors.jsonl import JsonLinesExtractor, lines_of, parsed
-from data_jobs.extractors.protocol import Item, Limits, UnreadableFileError
+from data_jobs.extractors.protocol import Format, Limits, Origin, UnreadableFileError
 
 CAPTIONS = "captions.jsonl"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -34,40 +34,42 @@ class Captions:
 
 
 class ImageExtractor:
-    kind = "image"
-    suffixes = IMAGE_SUFFIXES
+    """Pictures: the caption that a captions file has for one is its text. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format("image", IMAGE_SUFFIXES)
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         width, height = check_picture(data)
-        for folder in _folders(item.path):
-            captions = _captions_of(item, folder, limits)
+        for folder in _folders(origin.path):
+            captions = _captions_of(origin, folder, limits)
             if captions is None:
                 continue
-            known = captions.found.get(posixpath.relpath(item.path, folder or "."))
+            known = captions.found.get(posixpath.relpath(origin.path, folder or "."))
             if known is not None:
                 caption, line = known
                 step = f"captioned:{posixpath.join(folder, CAPTIONS)}:{line}"
-                yield item.document(caption, caption, steps=(step, f"picture:{width}x{height}"))
+                yield origin.document(caption, caption, steps=(step, f"picture:{width}x{height}"))
                 return
             break
         raise UnreadableFileError("no_caption", f"no {CAPTIONS} beside or above it has a caption for it")
 
 
 class CaptionsExtractor:
-    kind = "captions"
-    suffixes = (CAPTIONS,)
+    """Files of captions: only lines that no picture takes are named. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format("captions", (CAPTIONS,))
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         if not _names_pictures(data, limits.line_bytes):  # ordinary records that happen to be called so
-            yield from JsonLinesExtractor().extract(data, item, limits)
+            yield from JsonLinesExtractor().extract(data, origin, limits)
             return
         captions = read_captions(data, limits.line_bytes)
-        folder = posixpath.dirname(item.path)
+        folder = posixpath.dirname(origin.path)
         for record, reason, detail in captions.refused:
-            yield item.refused(record, reason, detail)
+            yield origin.refused(record, reason, detail)
         for name, (_, line) in captions.found.items():
-            if not _is_there(item, posixpath.join(folder, name)):
-                yield item.refused(str(line), "no_image", f"{name} is not there")
+            if not _is_there(origin, posixpath.join(folder, name)):
+                yield origin.refused(str(line), "no_image", f"{name} is not there")
 
 
 def check_picture(data: bytes) -> tuple[int, int]:
@@ -160,11 +162,11 @@ def _names_pictures(data: bytes, max_line_bytes: int) -> bool:
 _cached = functools.lru_cache(maxsize=8)(read_captions)
 
 
-def _captions_of(item: Item, folder: str, limits: Limits) -> Captions | None:
-    if item.neighbour is None:
+def _captions_of(origin: Origin, folder: str, limits: Limits) -> Captions | None:
+    if origin.neighbour is None:
         return None
     try:
-        data = item.neighbour(posixpath.join(folder, CAPTIONS))
+        data = origin.neighbour(posixpath.join(folder, CAPTIONS))
     except UnreadableFileError:
         return None
     return _cached(data, limits.line_bytes)
@@ -179,11 +181,11 @@ def _folders(path: str) -> Iterator[str]:
     yield ""
 
 
-def _is_there(item: Item, path: str) -> bool:
-    if item.neighbour is None:
+def _is_there(origin: Origin, path: str) -> bool:
+    if origin.neighbour is None:
         return False
     try:
-        item.neighbour(path)
+        origin.neighbour(path)
     except UnreadableFileError:
         return False
     return True

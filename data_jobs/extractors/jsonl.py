@@ -12,15 +12,27 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import UTF8_MARK, decode, marked
-from data_jobs.extractors.protocol import TEXT_FIELDS, Item, Limits, UnreadableFileError, clean_title, record_name
+from data_jobs.extractors.protocol import (
+    TEXT_FIELDS,
+    Format,
+    Limits,
+    Origin,
+    UnreadableFileError,
+    clean_title,
+    record_name,
+)
 from data_jobs.extractors.text import first_heading
 
 
 class JsonLinesExtractor:
-    kind = "jsonl"
-    suffixes = (".jsonl", ".ndjson")
+    """JSON Lines files: one record per line. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format(
+        "jsonl", (".jsonl", ".ndjson"), holds_records=True,
+        content_types={"application/jsonl": ".jsonl", "application/x-ndjson": ".jsonl"},
+    )  # fmt: skip
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         used: set[str] = set()
         for number, start, end, line, steps in lines_of(data):
             if not line.strip():
@@ -31,11 +43,11 @@ class JsonLinesExtractor:
                 record = parsed(decode(line, limits.line_bytes))
                 text = text_of(record)
             except UnreadableFileError as error:
-                yield item.refused(str(number), *error.args)
+                yield origin.refused(str(number), *error.args)
                 continue
             name = record_name(record.get("id"), number, used)
             title, questions = record_fields(record, text)
-            yield item.record(name, str(number), title, text, questions=questions, span=(start, end), steps=steps)
+            yield origin.record(name, str(number), title, text, questions=questions, span=(start, end), steps=steps)
 
 
 def lines_of(data: bytes) -> Iterator[tuple[int, int, int, bytes, tuple[str, ...]]]:

@@ -8,15 +8,16 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, clean_title
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title
 from data_jobs.extractors.text import first_heading
 
 
 class NotebookExtractor:
-    kind = "ipynb"
-    suffixes = (".ipynb",)
+    """Jupyter notebooks: Markdown and code cells as one document. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format("ipynb", (".ipynb",))
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         # A stored picture is one long line of base64: the limit of lines is for text.
         text, steps = decode_file(data, max(limits.line_bytes, limits.file_bytes))
         try:
@@ -34,7 +35,7 @@ class NotebookExtractor:
         body = "\n\n".join(parts)
         if not body:
             raise UnreadableFileError("no_text", "no cell with text")
-        yield item.document(clean_title(first_heading(body, markdown=True)), body, steps=steps)
+        yield origin.document(clean_title(first_heading(body, markdown=True)), body, steps=steps)
 
 
 def _cells(notebook: Any) -> tuple[str, list[Any]]:

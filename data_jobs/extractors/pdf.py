@@ -9,18 +9,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, parsing
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
 
 # A page without text that shows a picture is a scan; one that shows neither is blank.
-MAX_STREAM = 16 << 20  # bytes that one stream may unpack to: a page's drawing has no use for more
+MAX_STREAM = 16 << 20  # One stream may unpack to so many bytes; the drawing of a page has no use for more.
 _CHECK_EVERY = 2_000  # drawing operations between two looks at the clock
 
 
 class PdfExtractor:
-    kind = "pdf"
-    suffixes = (".pdf",)
+    """PDF files: one record per page that has text. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format(
+        "pdf", (".pdf",), holds_records=True, libraries=("pypdf",), content_types={"application/pdf": ".pdf"}
+    )
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         budget = Budget(limits, len(data))
         reader, title = _opened(data, limits)
         with parsing("page tree", *_errors()):
@@ -38,16 +41,16 @@ class PdfExtractor:
             except UnreadableFileError as error:
                 if error.args[0] not in ("damaged", "bomb"):
                     raise
-                found.append(item.refused(str(number), *error.args))
+                found.append(origin.refused(str(number), *error.args))
                 continue
             if text.strip():
                 texts += 1
-                name = f"{title or item.stem}, page {number}" if count > 1 else title or item.stem
-                found.append(item.record(str(number), f"page {number}", name, text))
+                name = f"{title or origin.stem}, page {number}" if count > 1 else title or origin.stem
+                found.append(origin.record(str(number), f"page {number}", name, text))
             elif pictures:
-                found.append(item.refused(str(number), "image_only", "a scanned page: it needs text recognition"))
+                found.append(origin.refused(str(number), "image_only", "a scanned page: it needs text recognition"))
             else:
-                found.append(item.refused(str(number), "empty_page"))
+                found.append(origin.refused(str(number), "empty_page"))
         if not texts:
             raise _nothing(found, count)
         yield from found

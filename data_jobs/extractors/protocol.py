@@ -10,7 +10,7 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -57,7 +57,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Item:
+class Origin:
     """The file that ``data`` is of: its path below the source folder, its source's name, its sha256 and size.
 
     ``neighbour`` reads another file of the same source by path (an image's captions); it raises UnreadableFileError.
@@ -90,6 +90,9 @@ class Item:
         return self.document(title or document, text, **given)
 
     def refused(self, record: str, reason: str, detail: str = "") -> Quarantined:
+        """A record of this file that cannot be used, or the whole file where ``record`` is empty; long details are
+        cut.
+        """
         return Quarantined(self.path, record, reason, detail[:300])
 
     @property
@@ -98,16 +101,34 @@ class Item:
         return PurePosixPath(self.path).stem.replace("_", " ").replace("-", " ").strip() or self.path
 
 
+@dataclass(frozen=True)
+class Format:
+    """What the rest of the pipeline has to know of a file format.
+
+    Attributes:
+        kind: its name in sources.yaml.
+        suffixes: of its files, lower case with a dot; the longest suffix that fits a name decides who reads the file.
+        holds_records: whether its files hold records, whose ids are ``PATH#RECORD``.
+        content_types: what servers declare such files as, and the suffix such a file gets where it has none.
+        libraries: packages that decide what is read out of a file; with other versions it is read again.
+    """
+
+    kind: str
+    suffixes: tuple[str, ...]
+    holds_records: bool = False
+    content_types: Mapping[str, str] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
+
+
 class Extractor(Protocol):
-    """One format. ``suffixes`` are lower case and start with a dot; ``kind`` is the format's name in sources.yaml."""
+    """Reads files of one format."""
 
     @property
-    def kind(self) -> str: ...
+    def format(self) -> Format:
+        """Which format it reads."""
+        ...
 
-    @property
-    def suffixes(self) -> tuple[str, ...]: ...
-
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         """The records of one file in order.
 
         A ``Quarantined`` without ``record`` stands for the whole file and is then the only thing yielded.
@@ -141,9 +162,19 @@ class Budget:
         self.check_time()
 
     def take_text(self, text: str) -> None:
+        """Account for a text by its size in UTF-8.
+
+        Raises:
+            UnreadableFileError: as ``take``.
+        """
         self.take(len(text.encode("utf-8", "surrogatepass")))
 
     def check_time(self) -> None:
+        """Stop where the file has taken too long.
+
+        Raises:
+            UnreadableFileError: ``too_slow``.
+        """
         if time.monotonic() - self.started > self.limits.seconds:
             raise UnreadableFileError("too_slow", f"over {self.limits.seconds:g} s")
 
@@ -168,10 +199,12 @@ def printable(text: str) -> str:
 
 
 def has_control(text: str) -> bool:
+    """Whether a text holds control characters or undecodable bytes."""
     return _CONTROL.search(text) is not None
 
 
 def clean_title(title: str) -> str:
+    """A title on one line, at most MAX_TITLE_CHARS long."""
     return " ".join(title.split())[:MAX_TITLE_CHARS]
 
 

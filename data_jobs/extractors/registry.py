@@ -1,4 +1,4 @@
-"""Which extractor reads which file: by suffix, never by a guess at the content."""
+"""Which extractor reads which file: by suffix, never by a guess at the content. Add a format to ``EXTRACTORS``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_jobs.extractors.images import CAPTIONS, CaptionsExtractor, ImageExtrac
 from data_jobs.extractors.jsonl import JsonLinesExtractor
 from data_jobs.extractors.notebook import NotebookExtractor
 from data_jobs.extractors.pdf import PdfExtractor
-from data_jobs.extractors.protocol import Extractor, Item, Limits, UnreadableFileError
+from data_jobs.extractors.protocol import Extractor, Limits, Origin, UnreadableFileError
 from data_jobs.extractors.table import TableExtractor
 from data_jobs.extractors.text import TextExtractor
 from data_jobs.extractors.warc import WarcExtractor
@@ -29,20 +29,20 @@ def extractor_for(path: str) -> Extractor | None:
     return _BY_SUFFIX[max(matches, key=len)] if matches else None
 
 
-def extract(data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+def extract(data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
     """The records of one file. What cannot be read is yielded with its reason, nothing is raised for it."""
-    extractor = extractor_for(item.path)
+    extractor = extractor_for(origin.path)
     if extractor is None:
-        yield item.refused("", "unsupported_kind", "its suffix is none of those that are read")
+        yield origin.refused("", "unsupported_kind", "its suffix is none of those that are read")
         return
     started = False
     try:
-        for found in extractor.extract(data, item, limits):
+        for found in extractor.extract(data, origin, limits):
             started = True
             yield found
     except UnreadableFileError as error:
         # Records that were read stand; what could not be read after them is named as the rest.
-        yield item.refused("rest" if started else "", *(str(part) for part in error.args))
+        yield origin.refused("rest" if started else "", *(str(part) for part in error.args))
 
 
 _CAPTIONS = CaptionsExtractor()
@@ -50,10 +50,11 @@ EXTRACTORS: tuple[Extractor, ...] = (
     TextExtractor(), JsonLinesExtractor(), HtmlExtractor(), PdfExtractor(), DocxExtractor(), NotebookExtractor(),
     TableExtractor(), ParquetExtractor(), WarcExtractor(), ImageExtractor(), ArchiveExtractor(extractor_for),
 )  # fmt: skip
-_BY_SUFFIX = {suffix: extractor for extractor in EXTRACTORS for suffix in extractor.suffixes}
+FORMATS = tuple(extractor.format for extractor in EXTRACTORS)
+_BY_SUFFIX = {suffix: extractor for extractor in EXTRACTORS for suffix in extractor.format.suffixes}
 SUFFIXES = tuple(_BY_SUFFIX)
-KINDS = tuple(extractor.kind for extractor in EXTRACTORS)
-# Files of these kinds hold records, whose ids are PATH#RECORD.
-RECORD_SUFFIXES = tuple(
-    s for e in EXTRACTORS if e.kind in ("jsonl", "pdf", "csv", "parquet", "warc") for s in e.suffixes
-)
+KINDS = tuple(known.kind for known in FORMATS)
+RECORD_SUFFIXES = tuple(suffix for known in FORMATS if known.holds_records for suffix in known.suffixes)
+LIBRARIES = tuple(library for known in FORMATS for library in known.libraries)
+# What a server declares is no guess, where the type has one suffix.
+SUFFIX_OF_TYPE = {kind: suffix for known in FORMATS for kind, suffix in known.content_types.items()}

@@ -14,8 +14,9 @@ from data_jobs.extractors.encoding import UTF8_MARK, decode, decode_file, marked
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Budget,
-    Item,
+    Format,
     Limits,
+    Origin,
     UnreadableFileError,
     clean_title,
     printable,
@@ -26,13 +27,14 @@ _DELIMITERS = ",;\t|"
 
 
 class TableExtractor:
-    kind = "csv"
-    suffixes = (".csv", ".tsv")
+    """CSV and TSV files with a header: one record per row. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format("csv", (".csv", ".tsv"), holds_records=True, content_types={"text/csv": ".csv"})
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         lines = _Lines(data, limits)
         first = lines.peek()
-        tabs = item.path.lower().endswith(".tsv")
+        tabs = origin.path.lower().endswith(".tsv")
         delimiter = "\t" if tabs else max(_DELIMITERS, key=lambda d: (first.count(d), -_DELIMITERS.index(d)))
         csv.field_size_limit(max(limits.line_bytes, 1 << 17))
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -49,14 +51,14 @@ class TableExtractor:
                 if header is None:
                     raise UnreadableFileError("no_header", str(error)) from None
                 lines.rows += 1
-                yield item.refused(str(number), "bad_row", f"lines {number}-{lines.number}: {error}")
+                yield origin.refused(str(number), "bad_row", f"lines {number}-{lines.number}: {error}")
                 continue
             if lines.bad is not None:
                 problem, lines.bad = lines.bad, None
                 if header is None:
                     raise UnreadableFileError(*problem)
                 lines.rows += 1
-                yield item.refused(str(number), *problem)
+                yield origin.refused(str(number), *problem)
                 continue
             if not any(cell.strip() for cell in row):
                 continue
@@ -67,19 +69,19 @@ class TableExtractor:
             if lines.rows > limits.rows:
                 raise UnreadableFileError("too_many_rows", f"over {limits.rows} rows")
             if len(row) != len(header):
-                yield item.refused(str(number), "ragged_row", f"{len(row)} fields; the header has {len(header)}")
+                yield origin.refused(str(number), "ragged_row", f"{len(row)} fields; the header has {len(header)}")
                 continue
             values = dict(zip(header, row, strict=True))
             text = _text(values)
             budget.take_text(text)
             if not text.strip():
-                yield item.refused(str(number), "no_text", "the text column is empty")
+                yield origin.refused(str(number), "no_text", "the text column is empty")
                 continue
             name = record_name(values.get("id"), number, used)
             title = clean_title(values.get("title", ""))
             # Offsets in a file that had to be decoded first mean nothing in the raw one.
-            span = (0, item.size) if lines.steps else (start, lines.offset)
-            yield item.record(name, str(number), title, text, span=span, steps=lines.steps)
+            span = (0, origin.size) if lines.steps else (start, lines.offset)
+            yield origin.record(name, str(number), title, text, span=span, steps=lines.steps)
         if header is None:
             raise UnreadableFileError("no_header", "no line with text")
         if not lines.rows:

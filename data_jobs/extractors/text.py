@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import MAX_TITLE_CHARS, Item, Limits, clean_title
+from data_jobs.extractors.protocol import MAX_TITLE_CHARS, Format, Limits, Origin, clean_title
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _FRONT_TITLE = re.compile(r"^title[ \t]*:[ \t]*(.+?)[ \t]*$", re.M | re.I)
@@ -18,13 +18,14 @@ _FENCE = re.compile(r"[ ]{0,3}(?:```|~~~)")
 
 
 class TextExtractor:
-    kind = "text"
-    suffixes = (".md", ".rst", ".txt")
+    """Plain text, Markdown and reStructuredText: the file as one document. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format("text", (".md", ".rst", ".txt"), content_types={"text/plain": ".txt", "text/markdown": ".md"})
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         text, steps = decode_file(data, limits.line_bytes)
-        title, body = split_title(text.replace("\r\n", "\n").replace("\r", "\n"), item.path)
-        yield item.document(title, body, steps=steps)
+        title, body = split_title(text.replace("\r\n", "\n").replace("\r", "\n"), origin.path)
+        yield origin.document(title, body, steps=steps)
 
 
 def split_title(text: str, path: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.html import main_text, page_text
-from data_jobs.extractors.protocol import Budget, Item, Limits, UnreadableFileError, parsing, printable
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing, printable
 
 MAX_RESTARTS = 100
 _GZIP = b"\x1f\x8b\x08"
@@ -23,10 +23,14 @@ _CHARSET = re.compile(r"charset\s*=\s*[\"']?([a-zA-Z0-9_:.-]{2,40})", re.I)
 
 
 class WarcExtractor:
-    kind = "warc"
-    suffixes = (".warc", ".warc.gz")
+    """Web archives: one record per response that is HTML or plain text. See ``protocol.Extractor``."""
 
-    def extract(self, data: bytes, item: Item, limits: Limits) -> Iterator[Document | Quarantined]:
+    format = Format(
+        "warc", (".warc", ".warc.gz"), holds_records=True, libraries=("warcio",),
+        content_types={"application/warc": ".warc"},
+    )  # fmt: skip
+
+    def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         packed = data.startswith(_GZIP)
         if not packed and not data.startswith(b"WARC/"):
             raise UnreadableFileError("damaged", "not a web archive: it starts with neither WARC/ nor a gzip header")
@@ -39,10 +43,10 @@ class WarcExtractor:
                     number += 1
                     if number > limits.entries:
                         raise UnreadableFileError("too_many_entries", f"over {limits.entries} records")
-                    found = _read(record, item, number, limits, budget)
+                    found = _read(record, origin, number, limits, budget)
                     span = span_of()
                     where = span[1]
-                    if isinstance(found, Document) and not item.span:
+                    if isinstance(found, Document) and not origin.span:
                         found = replace(found, span=span)
                     if found is not None:
                         yielded = True
@@ -58,7 +62,7 @@ class WarcExtractor:
                     raise
                 number += 1
                 yielded = True
-                yield item.refused(str(number), "damaged", f"at byte {where}: {error.args[1]}")
+                yield origin.refused(str(number), "damaged", f"at byte {where}: {error.args[1]}")
             if start < 0:
                 return
         raise UnreadableFileError("damaged", f"over {MAX_RESTARTS} damaged records")
@@ -86,7 +90,7 @@ def _records(data: bytes, start: int, budget: Budget) -> Iterator[tuple[Any, Cal
         yield record, span
 
 
-def _read(record: Any, item: Item, number: int, limits: Limits, budget: Budget) -> Document | Quarantined | None:
+def _read(record: Any, origin: Origin, number: int, limits: Limits, budget: Budget) -> Document | Quarantined | None:
     """One record: a document, a reason, or None for what is no response."""
     if record.rec_type not in ("response", "resource"):
         return None
@@ -98,12 +102,12 @@ def _read(record: Any, item: Item, number: int, limits: Limits, budget: Budget) 
         declared = (headers.get_header("Content-Type") if headers is not None else record.content_type) or ""
     kind = declared.partition(";")[0].strip().lower()
     if not str(status).startswith("2"):
-        return item.refused(name, "http_status", f"{status} {url}")
+        return origin.refused(name, "http_status", f"{status} {url}")
     if kind not in ("text/html", "application/xhtml+xml", "text/plain"):
-        return item.refused(name, "unsupported_kind", f"{printable(kind)[:80]} {url}")
+        return origin.refused(name, "unsupported_kind", f"{printable(kind)[:80]} {url}")
     body = _body(record, budget)
     if record.digest_checker is not None and record.digest_checker.passed is False:
-        return item.refused(name, "bad_digest", url)
+        return origin.refused(name, "bad_digest", url)
     found = _CHARSET.search(declared)
     try:
         page, steps = page_text(body, limits, found[1] if found else "")
@@ -113,9 +117,9 @@ def _read(record: Any, item: Item, number: int, limits: Limits, budget: Budget) 
         else:
             title, text = main_text(page, budget)
     except UnreadableFileError as error:
-        return item.refused(name, str(error.args[0]), f"{url} {error.args[1] if len(error.args) > 1 else ''}")
-    return item.record(
-        name, str(number), title or url, text, source=url or f"{item.path}:{number}", steps=steps,
+        return origin.refused(name, str(error.args[0]), f"{url} {error.args[1] if len(error.args) > 1 else ''}")
+    return origin.record(
+        name, str(number), title or url, text, source=url or f"{origin.path}:{number}", steps=steps,
     )  # fmt: skip
 
 

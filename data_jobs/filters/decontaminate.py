@@ -45,6 +45,7 @@ class Overlap:
 
 
 def words_of(text: str) -> list[str]:
+    """The lower-cased words of a text, as items and documents are compared by."""
     return _WORD.findall(text.lower())
 
 

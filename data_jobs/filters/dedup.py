@@ -25,18 +25,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.core.records import Document
+from cluster.core.records import CODE_KINDS, Document
 from cluster.core.storage import storage_errors
 
 PERMUTATIONS = 128
 SEED = 42
 SHINGLE_WORDS = 5
 RECALL_AT_THRESHOLD = 0.999
-MAX_COMPARED = 64  # earlier members of one bucket that a document is compared with: a flood of look-alikes stays linear
-BATCH = 1024  # fingerprints held at a time
-WORDS_KEPT = 512  # documents whose shingles are held at a time
-SHORT_WORDS = 16  # docstrings below this are taken for stock phrases
-CODE_KINDS = frozenset(("function", "class", "method", "builtin"))
+# A document is compared with at most so many others of its bucket, so that time stays linear in a flood of look-alikes.
+MAX_COMPARED = 64
+BATCH = 1024  # So many fingerprints are held as Python objects at a time.
+WORDS_KEPT = 512  # The shingles of so many documents are kept for the next comparison.
+SHORT_WORDS = 16  # A docstring with fewer words is taken for a stock phrase.
 _WORD = re.compile(r"\w+")
 
 
@@ -79,6 +79,7 @@ def shingles(text: str) -> set[str]:
 
 
 def jaccard(left: set[str], right: set[str]) -> float:
+    """Jaccard similarity of two sets in [0, 1]; two empty ones are alike."""
     both = len(left & right)
     return both / (len(left) + len(right) - both) if left or right else 1.0
 
@@ -96,8 +97,10 @@ def fingerprint(document: Document) -> Fingerprint:
 
 
 def _group(document: Document) -> str:
+    if document.kind == "module":  # a page about many things, compared with other such pages
+        return "module"
     if document.kind not in CODE_KINDS:
-        return "module" if document.kind == "module" else ""
+        return ""
     owner, _, name = document.id.rpartition(".")
     if len(_WORD.findall(document.text)) < SHORT_WORDS:
         return document.id

@@ -30,10 +30,11 @@ from cluster.core.progress import Progress
 from cluster.core.records import Quarantined
 
 FOLDS = 5
-MAX_TEXT_CHARS = 20_000  # of one row read: a label that hangs on what comes later is rare, a file of one line is not
+# Only the beginning of a row is read: labels that hang on what comes later are rare, files of one long line are not.
+MAX_TEXT_CHARS = 20_000
 MAX_FEATURES = 200_000
-WORD = r"(?u)\w+"  # of any script and length: scikit-learn's default drops "I" and every other one-letter word
-C = 3.0  # inverse strength of regularisation: short texts, many classes
+WORD = r"(?u)\w+"  # Words of any length: scikit-learn's default drops "I" and every other word of one letter.
+C = 3.0  # The inverse strength of regularisation; weak, because texts are short and classes many.
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -67,6 +68,7 @@ class Suspect:
     suggested_probability: float
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain JSON."""
         return dict(vars(self))
 
 
@@ -277,12 +279,19 @@ def suspicious(given: Ints, chances: Floats, joint: Floats) -> npt.NDArray[np.bo
 
 
 def likeliest_other(given: Ints, chances: Floats) -> Ints:
+    """The likeliest class of each row other than its own label, int64 [rows].
+
+    Args:
+        given: the labels, int64 [rows].
+        chances: probabilities, float [rows, classes].
+    """
     others = chances.copy()
     others[np.arange(len(given)), given] = -1.0
     return others.argmax(1).astype(np.int64)
 
 
 def normalised_margins(given: Ints, chances: Floats) -> Floats:
+    """Probability of the given label less that of the likeliest other one, float [rows], each in [-1, 1]."""
     rows = np.arange(len(given))
     margins: Floats = chances[rows, given] - chances[rows, likeliest_other(given, chances)]
     return margins

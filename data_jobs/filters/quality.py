@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,18 +20,12 @@ from data_jobs.filters.web_quality import web_reason
 
 Profile = Literal["documentation", "web"]
 
-REASONS = (
-    "empty", "too_few_words", "garbled", "mostly_symbols", "long_words", "repeated_lines", "repeated_phrases",
-    "placeholder_text",
-)  # fmt: skip
-"""Of the profile ``documentation``; ``web`` knows the first three and the names of ``web_quality.RULES``."""
-
 # A word is a run of letters and digits; in scripts written without spaces every character counts as one.
 _WORD = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W_]+"
 )
 
-LONG_ENOUGH_WORDS = 50  # Gopher's own lower limit for a document: below it a share says nothing
+LONG_ENOUGH_WORDS = 50  # Below Gopher's own lower limit for a document, a share says nothing.
 LONG_ENOUGH_LINES = 10
 
 
@@ -43,6 +38,7 @@ class Judgement:
 
 
 def count_words(text: str) -> int:
+    """How many words a text has; in scripts without spaces every character is one."""
     return sum(1 for _ in _WORD.finditer(text))
 
 
@@ -62,18 +58,11 @@ def judge(text: str, min_words: int, profile: Profile = "documentation", languag
     if profile == "web":
         reason = web_reason(text, language)
         return Judgement(not reason, reason)
-    if _is_placeholder(text, words):
-        return Judgement(False, "placeholder_text")
-    for reason, broken in (
-        ("mostly_symbols", _mostly_symbols), ("long_words", _long_words), ("repeated_lines", _repeated_lines),
-        ("repeated_phrases", _repeated_phrases),
-    ):  # fmt: skip
-        if broken(text):
-            return Judgement(False, reason)
-    return Judgement(True)
+    reason = next((rule.__name__ for rule in RULES if rule(text)), "")
+    return Judgement(not reason, reason)
 
 
-def _mostly_symbols(text: str) -> bool:
+def mostly_symbols(text: str) -> bool:
     """Fewer than a third of the visible characters are letters or digits (Gopher's alphabetic rule, for code too)."""
     visible = [c for c in text if not c.isspace()]
     return len(visible) >= 100 and sum(c.isalnum() or _is_mark(c) for c in visible) < len(visible) / 3
@@ -83,14 +72,14 @@ def _is_mark(char: str) -> bool:
     return char > "\u0300" and not char.isalnum() and char.isprintable() and not ("\u2000" <= char <= "\u2fff")
 
 
-def _long_words(text: str) -> bool:
+def long_words(text: str) -> bool:
     """Encoded or minified data: the average token is longer than 40 characters (Gopher: mean word length 3 to 10)."""
     tokens = [token for token in text.split() if token.isascii()]  # other scripts separate words in their own ways
     size = sum(map(len, tokens))
     return size > 400 and size > 40 * len(tokens) and size > 0.8 * len(text)
 
 
-def _repeated_lines(text: str) -> bool:
+def repeated_lines(text: str) -> bool:
     """More than 60 % of the characters are in lines that stand there already (Gopher: 20 %; tables in documentation
     repeat more than prose)."""
     lines = [line.strip() for line in text.split("\n")]
@@ -101,7 +90,7 @@ def _repeated_lines(text: str) -> bool:
     return total - sum(map(len, set(lines))) > 0.6 * total
 
 
-def _repeated_phrases(text: str) -> bool:
+def repeated_phrases(text: str) -> bool:
     """One run of four words, over ten times, makes up half of the text (Gopher: 16 %; doctests repeat themselves)."""
     words = _WORD.findall(text)
     if len(words) < LONG_ENOUGH_WORDS:
@@ -110,8 +99,16 @@ def _repeated_phrases(text: str) -> bool:
     return times > 10 and times * sum(map(len, phrase)) > 0.5 * sum(map(len, words))
 
 
-def _is_placeholder(text: str, words: int) -> bool:
+def placeholder_text(text: str) -> bool:
     """Typesetter's filler (C4 drops every page with "lorem ipsum"; a mention in a sentence is fine here)."""
     lowered = text[:20_000].lower()
     found = lowered.count("lorem ipsum dolor")
-    return found > 0 and (lowered.lstrip("# *>\n").startswith("lorem ipsum") or found * 60 > words)
+    return found > 0 and (lowered.lstrip("# *>\n").startswith("lorem ipsum") or found * 60 > count_words(text))
+
+
+RULES: tuple[Callable[[str], bool], ...] = (
+    placeholder_text, mostly_symbols, long_words, repeated_lines, repeated_phrases,
+)  # fmt: skip
+"""Of the profile ``documentation``, in the order they are asked: whether a text breaks the rule, by its name."""
+REASONS = ("empty", "too_few_words", "garbled", *(rule.__name__ for rule in RULES))
+"""Of the profile ``documentation``; ``web`` knows the first three and the names of ``web_quality.RULES``."""

@@ -36,18 +36,22 @@ class Page:
 
     @cached_property
     def words(self) -> list[str]:
+        """What white space separates, as the published rules count words."""
         return self.text.split()
 
     @cached_property
     def lexical(self) -> list[str]:
+        """The words that hold a letter or a digit."""
         return [word for word in self.words if any(c.isalnum() for c in word)]
 
     @cached_property
     def lines(self) -> list[str]:
+        """The lines that are not blank."""
         return [line for line in self.text.split("\n") if line.strip()]
 
     @cached_property
     def paragraphs(self) -> list[str]:
+        """The parts between blank lines."""
         return [part for part in re.split(r"\n\s*\n", self.text.strip()) if part.strip()]
 
 
@@ -184,8 +188,8 @@ def fineweb_short_lines(page: Page) -> str:
     return "fineweb_short_lines" if short >= 0.67 * len(page.lines) else ""
 
 
-Rule = Callable[[Page], str]
-RULES: tuple[Rule, ...] = (
+PageRule = Callable[[Page], str]
+RULES: tuple[PageRule, ...] = (
     gopher_word_count, gopher_word_length, gopher_symbols, gopher_bullets, gopher_ellipsis_lines, gopher_alphabetic,
     gopher_stop_words, c4_lorem_ipsum, c4_curly_bracket, c4_few_sentences, fineweb_line_punctuation,
     fineweb_short_lines, fineweb_duplicate_line_characters, gopher_duplicate_lines, gopher_duplicate_paragraphs,

@@ -30,17 +30,34 @@ class Governed(Protocol):
     """What the policies look at."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
     @property
-    def licence(self) -> str: ...
+    def licence(self) -> str:
+        """Its licence, an SPDX expression."""
+        ...
+
     @property
-    def sensitivity(self) -> str: ...
+    def sensitivity(self) -> str:
+        """public, internal or restricted."""
+        ...
+
     @property
-    def uses(self) -> tuple[str, ...]: ...
+    def uses(self) -> tuple[str, ...]:
+        """What it may be used for, out of ``USES``."""
+        ...
+
     @property
-    def approved_by(self) -> str: ...
+    def approved_by(self) -> str:
+        """Who approved it; empty where nobody did."""
+        ...
+
     @property
-    def approved_on(self) -> datetime.date | None: ...
+    def approved_on(self) -> datetime.date | None:
+        """The day from which on the approval holds."""
+        ...
 
 
 def check_source(source: Governed, section: DataSection, today: datetime.date | None = None) -> None:
@@ -132,4 +149,5 @@ def _one(tokens: list[str], names: set[str]) -> tuple[bool, list[str]]:
 
 
 def refused(policy: str, why: str, **extras: str) -> PolicyRefusedError:
+    """The error of a violated policy, which names it for people and in ``extras``."""
     return PolicyRefusedError(f"policy `{policy}` refuses {why}", policy=policy, **extras)

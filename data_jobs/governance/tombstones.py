@@ -54,6 +54,9 @@ class Where:
         return cls(name, pattern)
 
     def matches(self, document_id: str, source_name: str, source: str) -> bool:
+        """Whether the rule covers a document with this id and source name, read from this source (a path, maybe with
+        a line).
+        """
         if self.field == "document":
             return self._like(document_id)
         if self.field == "source_name":
@@ -86,10 +89,12 @@ class Tombstone:
     previous: str = GENESIS
 
     def to_json(self) -> bytes:
+        """The bytes that are stored."""
         return json.dumps(self.__dict__, indent=1, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Tombstone:
+        """The tombstone in stored bytes."""
         row = json.loads(data)
         row["documents"] = tuple((i, n) for i, n in row["documents"])
         row["text_sha256"], row["file_sha256"] = tuple(row["text_sha256"]), tuple(row["file_sha256"])
@@ -115,6 +120,7 @@ class Tombstones:
 
     @property
     def generation(self) -> int:
+        """How many there are: grows with every request, and never shrinks."""
         return len(self.entries)
 
     def __bool__(self) -> bool:
@@ -140,6 +146,7 @@ class Tombstones:
 
     @classmethod
     def of(cls, entries: Iterable[Tombstone], fingerprint: str) -> Tombstones:
+        """All of these together, in the order given; ``fingerprint`` is the sha256 of the last one's file."""
         known = tuple(entries)
         ids = {pair for e in known for pair in e.documents} | {(e.document, e.source_name) for e in known if e.document}
         return cls(

@@ -28,7 +28,7 @@ MAX_SUMMARY_CHARS = 150
 
 
 @dataclass(frozen=True)
-class Block:
+class IndexBlock:
     """A finished block. ``units`` count chunks from 0 within the block; ``vectors`` is float16 [units, dim],
     ``embedded`` how many of them were made here and not taken over from an earlier version."""
 
@@ -50,7 +50,7 @@ class Block:
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Block:
+    def from_bytes(cls, data: bytes) -> IndexBlock:
         """Raises ValueError where ``data`` is not a whole block."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -105,7 +105,7 @@ def embed(
     embedder: Embedder,
     batch_size: int,
     known: KnownVectors | None = None,
-) -> Block:
+) -> IndexBlock:
     """Embed every chunk (context and text), every sentence of the chunks and every question that a document answers;
     questions belong to its first chunk.
 
@@ -135,7 +135,7 @@ def embed(
             vectors[i] = found
     if new:
         vectors[new] = embedder.encode([texts[i] for i in new], batch_size).astype(np.float16)
-    return Block(
+    return IndexBlock(
         tuple(c for _, c in pairs),
         tuple(d.aliases for d, _ in pairs),
         tuple(questions),

@@ -2,8 +2,8 @@
 
 Segments are never changed: what was deleted or replaced is listed as gone beside them, and files are shared between
 versions by hard links (copied in an object store). Readers load a whole version or none, since its manifest comes
-last. Once deltas and gone chunks pass a share of the index, ``compact`` writes everything into one segment again; no
-text is embedded twice.
+last. Once the small segments and what is gone pass a share of the index, ``compact`` writes everything into one
+segment again; no text is embedded twice.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from cluster.core.home import Home
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store, storage_errors
-from data_jobs.indexing.index_blocks import Block, cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.segments import KnownVectors, Meta, Segment, SegmentRef, Unit, write_segment
 
 KIND = "indexes"
-COMPACT_SHARE = 0.2  # of the live chunks that lie in deltas or are gone
+# An index is compacted once the chunks that are gone, or outside the largest segment, are more than this share of those
+# that live.
+COMPACT_SHARE = 0.2
 MAX_SEGMENTS = 16
-MIN_COMPACT_CHUNKS = 256  # below this, deltas cost a reader nothing
+MIN_COMPACT_CHUNKS = 256  # Up to so many of them cost a reader nothing.
 
 
 def update(
@@ -158,7 +160,7 @@ def _known(held: Sequence[Segment]) -> KnownVectors | None:
     return KnownVectors([s.keys for s in held], [s.vectors for s in held]) if held else None
 
 
-def _unchanged(held: Sequence[Segment], refs: Sequence[SegmentRef], block: Block) -> set[str]:
+def _unchanged(held: Sequence[Segment], refs: Sequence[SegmentRef], block: IndexBlock) -> set[str]:
     """Documents of ``block`` that stand in the index with equal chunks, names and questions."""
 
     def grouped(parts: Any) -> dict[str, list[Any]]:
@@ -177,12 +179,12 @@ def _unchanged(held: Sequence[Segment], refs: Sequence[SegmentRef], block: Block
     return same
 
 
-def _without(block: Block, documents: Collection[str]) -> Block:
+def _without(block: IndexBlock, documents: Collection[str]) -> IndexBlock:
     kept = np.array([c.document not in documents for c in block.chunks], dtype=bool)
     return _rows(block.chunks, block.aliases, block.questions, block.units, block.vectors, kept)
 
 
-def _alive(segment: Segment, ref: SegmentRef) -> Block:
+def _alive(segment: Segment, ref: SegmentRef) -> IndexBlock:
     gone = set(ref.gone)
     kept = np.array([c.document not in gone for c in segment.chunks], dtype=bool)
     units = [Unit(*row) for row in segment.units.T.tolist()]
@@ -196,12 +198,12 @@ def _rows(
     units: Sequence[Unit],
     vectors: np.ndarray,
     kept: np.ndarray,
-) -> Block:
+) -> IndexBlock:
     places = np.cumsum(kept) - 1
     rows = np.flatnonzero(kept).tolist()
     alive = [i for i, unit in enumerate(units) if kept[unit.chunk]]
     moved = tuple(replace(units[i], chunk=int(places[units[i].chunk])) for i in alive)
-    return Block(
+    return IndexBlock(
         tuple(chunks[row] for row in rows),
         tuple(aliases[row] for row in rows),
         tuple(questions[row] for row in rows),
@@ -210,7 +212,7 @@ def _rows(
     )
 
 
-def _joined(blocks: Sequence[Block], dim: int) -> Block:
+def _joined(blocks: Sequence[IndexBlock], dim: int) -> IndexBlock:
     units: list[Unit] = []
     chunks: list[Chunk] = []
     for block in blocks:
@@ -219,7 +221,7 @@ def _joined(blocks: Sequence[Block], dim: int) -> Block:
     aliases = tuple(names for block in blocks for names in block.aliases)
     questions = tuple(asked for block in blocks for asked in block.questions)
     vectors = np.concatenate([np.empty((0, dim), np.float16), *(block.vectors for block in blocks)])
-    return Block(tuple(chunks), aliases, questions, tuple(units), vectors)
+    return IndexBlock(tuple(chunks), aliases, questions, tuple(units), vectors)
 
 
 def _publish(
@@ -227,7 +229,7 @@ def _publish(
     name: str,
     meta: Meta,
     folder: Path | None,
-    block: Block,
+    block: IndexBlock,
     before: Manifest | None,
     inputs: dict[str, str],
     began: float,
@@ -262,7 +264,11 @@ def _publish(
 
 
 def _counts(
-    refs: Sequence[SegmentRef], gone: dict[str, set[str]], folder: Path | None, block: Block, added: SegmentRef | None
+    refs: Sequence[SegmentRef],
+    gone: dict[str, set[str]],
+    folder: Path | None,
+    block: IndexBlock,
+    added: SegmentRef | None,
 ) -> dict[str, Any]:
     """Documents and chunks that are found."""
     from data_jobs.corpus.parquet import read_table

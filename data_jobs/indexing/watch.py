@@ -24,7 +24,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
-from data_jobs.corpus.clean import clean_records
+from data_jobs.corpus.clean import CleaningRules, clean_records
 from data_jobs.filters.decontaminate import evaluation_sets, pinned
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
 from data_jobs.indexing.update_index import KIND, compact, indexed_documents, needs_compaction, update
@@ -201,12 +201,12 @@ class FolderWatch:
 
     def _prepared(self, item: FileItem) -> _Work:
         records = read_records(self.root, item, self.root.name, limits_of(self.config.data))
-        evaluation = evaluation_sets(self.store, self.config.data)
-        outcome = clean_records(records, self.config.data, self._forgotten, evaluation)
+        section = self.config.data
+        cleaned = clean_records(records, CleaningRules(section, self._forgotten, evaluation_sets(self.store, section)))
         fields = Document.__dataclass_fields__
-        documents = [Document.from_dict({k: v for k, v in row.items() if k in fields}) for row in outcome.rows]
-        reasons = [*(row.reason for row in outcome.quarantined), *(row.reason for row in outcome.dropped)]
-        transient = any(q.reason in TRANSIENT and not q.record for q in outcome.quarantined)
+        documents = [Document.from_dict({k: v for k, v in row.items() if k in fields}) for row in cleaned.rows]
+        reasons = [*(row.reason for row in cleaned.quarantined), *(row.reason for row in cleaned.dropped)]
+        transient = any(q.reason in TRANSIENT and not q.record for q in cleaned.quarantined)
         return _Work(item, documents, ", ".join(sorted(set(reasons))), transient)
 
     def _publish(self, before: Manifest | None, ready: Sequence[_Work], vanished: Sequence[str]) -> Manifest | None:

@@ -22,7 +22,7 @@ from typing import Any
 from cluster.core.records import Manifest
 from cluster.core.storage import MANIFEST, Store
 from data_jobs.corpus import packs
-from data_jobs.lineage.graph import Catalogue, of_kind, references
+from data_jobs.lineage.graph import Inventory, of_kind, references
 from data_jobs.lineage.receipts import RECEIPTS
 
 TRASH = ".trash"
@@ -32,7 +32,7 @@ _VERSION_CHARS = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
-class Item:
+class GarbageItem:
     """Something that nothing needs: a version, or what a run left. ``path`` is below the store's root."""
 
     what: str
@@ -43,51 +43,54 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Garbage:
     """What goes, and per kept version why it stays."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[GarbageItem] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
+        """The size of all of it."""
         return sum(item.bytes for item in self.items)
 
 
-def plan(store: Store, keep: int, stale_hours: float = STALE_HOURS, now: float | None = None) -> Plan:
+def find_garbage(store: Store, keep: int, stale_hours: float = STALE_HOURS, now: float | None = None) -> Garbage:
     """Look through a store; changes nothing.
 
     Args:
         keep: how many of the newest versions of every name stay in any case.
         stale_hours: what an unfinished run left stays that long after its last write: the run may be resumed.
     """
-    catalogue = Catalogue.read(store)
-    kept = keepers(catalogue, keep, _live_before(store, catalogue), _holding_forgotten(store))
+    inventory = Inventory.read(store)
+    kept = keepers(inventory, keep, _live_before(store, inventory), _holding_forgotten(store))
     items = [
-        Item(m.kind, f"{m.kind}/{m.name}/{m.version}", _size(store, store.artefact(m)), "unreferenced", m.created_at)
-        for key, m in sorted(catalogue.manifests.items())
+        GarbageItem(
+            m.kind, f"{m.kind}/{m.name}/{m.version}", _size(store, store.artefact(m)), "unreferenced", m.created_at
+        )
+        for key, m in sorted(inventory.manifests.items())
         if _reference(m) not in kept
     ]
     cutoff = (time.time() if now is None else now) - stale_hours * 3600
     items += _unfinished(store, cutoff)
     items += _old_caches(store)
     items += _temporary(store, cutoff)
-    return Plan(items, kept)
+    return Garbage(items, kept)
 
 
 def keepers(
-    catalogue: Catalogue, keep: int, before: Iterable[Manifest] = (), stained: Iterable[str] = ()
+    inventory: Inventory, keep: int, before: Iterable[Manifest] = (), stained: Iterable[str] = ()
 ) -> dict[str, str]:
     """The versions (``kind/name@version``) that stay, each with the reason."""
     kept: dict[str, str] = {}
-    for (kind, name, alias), version in sorted(catalogue.aliases.items()):
-        manifest = catalogue.manifests.get((kind, name, version))
+    for (kind, name, alias), version in sorted(inventory.aliases.items()):
+        manifest = inventory.manifests.get((kind, name, version))
         if manifest is not None and kind != "gates":
             kept.setdefault(_reference(manifest), "pinned" if alias.startswith(PIN) else f"alias {alias}")
     for manifest in before:
         kept.setdefault(_reference(manifest), "live before, to roll back to")
     by_name: dict[tuple[str, str], list[Manifest]] = {}
-    for manifest in catalogue.manifests.values():
+    for manifest in inventory.manifests.values():
         by_name.setdefault((manifest.kind, manifest.name), []).append(manifest)
     out = set(stained)
     for (kind, _), made in by_name.items():
@@ -95,8 +98,8 @@ def keepers(
         for manifest in newest if kind != "gates" else ():
             if f"{manifest.name}@{manifest.version}" not in out:
                 kept.setdefault(_reference(manifest), f"one of the newest {keep}")
-    by_reference = {f"{m.name}@{m.version}": m for m in catalogue.manifests.values()}
-    queue = [m for m in catalogue.manifests.values() if _reference(m) in kept]
+    by_reference = {f"{m.name}@{m.version}": m for m in inventory.manifests.values()}
+    queue = [m for m in inventory.manifests.values() if _reference(m) in kept]
     while queue:
         manifest = queue.pop()
         for reference in references(manifest):
@@ -106,7 +109,7 @@ def keepers(
             if _reference(made_of) not in kept:
                 kept[_reference(made_of)] = f"{manifest.kind}/{manifest.name}@{manifest.version} was made of it"
                 queue.append(made_of)
-    for manifest in of_kind(catalogue.manifests.values(), "gates"):
+    for manifest in of_kind(inventory.manifests.values(), "gates"):
         model = by_reference.get(manifest.inputs.get("model", ""))
         if model is not None and _reference(model) in kept:
             kept[_reference(manifest)] = f"the gate's word on {model.name}@{model.version}"
@@ -117,12 +120,12 @@ def _reference(manifest: Manifest) -> str:
     return f"{manifest.kind}/{manifest.name}@{manifest.version}"
 
 
-def _live_before(store: Store, catalogue: Catalogue) -> Iterator[Manifest]:
+def _live_before(store: Store, inventory: Inventory) -> Iterator[Manifest]:
     """What `plinth index rollback` would go back to."""
-    for kind, name, alias in catalogue.aliases:
+    for kind, name, alias in inventory.aliases:
         if alias == "live":
             history = store.alias_history(kind, name, alias)
-            found = catalogue.manifests.get((kind, name, history[-2]["version"])) if len(history) > 1 else None
+            found = inventory.manifests.get((kind, name, history[-2]["version"])) if len(history) > 1 else None
             if found is not None:
                 yield found
 
@@ -138,15 +141,15 @@ def _holding_forgotten(store: Store) -> set[str]:
 
 
 # -- what runs left ----------------------------------------------------------------------------------------------------
-def _unfinished(store: Store, cutoff: float) -> Iterator[Item]:
+def _unfinished(store: Store, cutoff: float) -> Iterator[GarbageItem]:
     """Staging folders nobody wrote to for long, and versions without a manifest."""
     for path in _children(store, "staging"):
         if (newest := _newest(store, path)) < cutoff:
             finished = store.exists(store.path("runs", f"{posixpath.basename(path)}.json"))
             why = "its run is finished" if finished else f"unfinished run, last written {_hours(newest)} ago"
-            yield Item("staging", _below(store, path), _size(store, path), why)
+            yield GarbageItem("staging", _below(store, path), _size(store, path), why)
     for path in _children(store, TRASH):
-        yield Item("trash", _below(store, path), _size(store, path), "an earlier collection was interrupted")
+        yield GarbageItem("trash", _below(store, path), _size(store, path), "an earlier collection was interrupted")
     for kind in _children(store):
         if posixpath.basename(kind) in ("staging", "cache", "forgotten", "runs", "training", TRASH):
             continue
@@ -155,25 +158,25 @@ def _unfinished(store: Store, cutoff: float) -> Iterator[Item]:
                 version = posixpath.basename(path)
                 bare = len(version) == 12 and set(version) <= _VERSION_CHARS
                 if bare and not store.exists(posixpath.join(path, MANIFEST)) and _newest(store, path) < cutoff:
-                    yield Item("unfinished", _below(store, path), _size(store, path), "it has no manifest")
+                    yield GarbageItem("unfinished", _below(store, path), _size(store, path), "it has no manifest")
 
 
-def _old_caches(store: Store) -> Iterator[Item]:
+def _old_caches(store: Store) -> Iterator[GarbageItem]:
     """Cleaned records of settings or code that were since replaced: all but the newest of every dataset."""
     for name in _children(store, *packs.FOLDER):
         settings = sorted(_children(store, _below(store, name)), key=lambda path: _newest(store, path))
         for path in settings[:-1]:
-            yield Item("cache", _below(store, path), _size(store, path), "made with other settings or code")
+            yield GarbageItem("cache", _below(store, path), _size(store, path), "made with other settings or code")
 
 
-def _temporary(store: Store, cutoff: float) -> Iterator[Item]:
+def _temporary(store: Store, cutoff: float) -> Iterator[GarbageItem]:
     """Half-written files of killed processes."""
     if not store.local:
         return
     for path in Path(store.root).rglob("*.tmp"):
         below = path.relative_to(store.root).as_posix()
         if path.is_file() and not below.startswith(("staging/", "training/")) and path.stat().st_mtime < cutoff:
-            yield Item("temporary", below, path.stat().st_size, "a process was killed while it wrote")
+            yield GarbageItem("temporary", below, path.stat().st_size, "a process was killed while it wrote")
 
 
 def _children(store: Store, *parts: str) -> list[str]:
@@ -208,15 +211,15 @@ def _hours(newest: float) -> str:
 
 # -- removal -----------------------------------------------------------------------------------------------------------
 def collect(
-    store: Store, keep: int, stale_hours: float = STALE_HOURS, removed: Callable[[Item], None] = lambda _: None
-) -> Plan:
-    """Remove what ``plan`` finds while no job is running; returns what was removed.
+    store: Store, keep: int, stale_hours: float = STALE_HOURS, removed: Callable[[GarbageItem], None] = lambda _: None
+) -> Garbage:
+    """Remove what ``find_garbage`` finds while no job is running; returns what was removed.
 
     Raises:
         EnvironmentFaultError: a job is running on this machine, or the store cannot be written.
     """
     with store.collecting():
-        found = plan(store, keep, stale_hours)
+        found = find_garbage(store, keep, stale_hours)
         for item in found.items:
             _remove(store, item)
             removed(item)
@@ -224,7 +227,7 @@ def collect(
     return found
 
 
-def _remove(store: Store, item: Item) -> None:
+def _remove(store: Store, item: GarbageItem) -> None:
     path = store.path(*item.path.split("/"))
     if not store.local:
         manifest = posixpath.join(path, MANIFEST)

@@ -20,7 +20,8 @@ from data_jobs.corpus.parquet import read_table
 
 # In the order in which a bare NAME or NAME@ALIAS is looked for; the alias a bare NAME stands for, first found first.
 KINDS = ("models", "indexes", "datasets", "checkpoints", "examples", "tokenizers", "gates")
-MAX_DEPTH = 40  # an index that is kept fresh for months is made of thousands of versions, one after the other
+# An index that is kept fresh for months is made of thousands of versions, one after the other: not all are shown.
+MAX_DEPTH = 40
 DEFAULT_ALIASES = ("live", "champion", "candidate", "latest")
 _REFERENCE = re.compile(r"([a-z0-9][a-z0-9._-]*)@([0-9a-f]{12})")
 _LINE = re.compile(r":(?:page )?\d+$")
@@ -47,9 +48,11 @@ class Node:
 
     @property
     def reference(self) -> str:
+        """``name@version``."""
         return f"{self.name}@{self.version}"
 
     def to_dict(self) -> dict[str, Any]:
+        """The node and all before it as plain JSON."""
         inputs = {role: value if isinstance(value, str) else value.to_dict() for role, value in self.inputs.items()}
         return {**self.__dict__, "inputs": inputs}
 
@@ -65,7 +68,7 @@ class Node:
                 queue += [value for value in node.inputs.values() if isinstance(value, Node)]
 
 
-class Catalogue:
+class Inventory:
     """All manifests of a store, and the aliases that point to them."""
 
     def __init__(self, manifests: Iterable[Manifest], aliases: dict[tuple[str, str, str], str] | None = None) -> None:
@@ -76,7 +79,7 @@ class Catalogue:
             self._by_reference.setdefault(f"{manifest.name}@{manifest.version}", []).append(manifest)
 
     @classmethod
-    def read(cls, store: Store) -> Catalogue:
+    def read(cls, store: Store) -> Inventory:
         """One look at the whole store. A manifest that cannot be read is left out: it is no artefact."""
         manifests, aliases = [], {}
         for path in sorted(store.fs.glob(store.path("*", "*", "*", MANIFEST))):
@@ -93,6 +96,7 @@ class Catalogue:
         return cls(manifests, aliases)
 
     def aliases_of(self, manifest: Manifest) -> tuple[str, ...]:
+        """The names of the aliases that point to this version."""
         wanted = (manifest.kind, manifest.name)
         return tuple(
             a for (kind, name, a), v in self.aliases.items() if (kind, name) == wanted and v == manifest.version
@@ -200,6 +204,11 @@ def document_rows(store: Store, dataset: Manifest, columns: Sequence[str]) -> It
 
 
 def read_columns(store: Store, artefact: Manifest, file: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Some columns of a Parquet file of an artefact as plain values; those it does not have are all None.
+
+    Raises:
+        IntegrityError: the file cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -288,30 +297,31 @@ def chunks_of(store: Store, index: Manifest, ids: set[str]) -> int:
     return number
 
 
-def indexes_with(store: Store, catalogue: Catalogue, ids: set[str]) -> list[tuple[Manifest, int]]:
+def indexes_with(store: Store, inventory: Inventory, ids: set[str]) -> list[tuple[Manifest, int]]:
     """The indexes that hold chunks of these documents (also those kept fresh from a folder, without a dataset), oldest
     first, and how many."""
-    made = sorted(of_kind(catalogue.manifests.values(), "indexes"), key=lambda m: m.created_at)
+    made = sorted(of_kind(inventory.manifests.values(), "indexes"), key=lambda m: m.created_at)
     return [(index, chunks) for index in made if (chunks := chunks_of(store, index, ids))]
 
 
 def of_kind(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
+    """Those of one kind, in the order given."""
     return [m for m in manifests if m.kind == kind]
 
 
 # -- answers for whoever prints them -----------------------------------------------------------------------------------
-def graph(store: Store, catalogue: Catalogue, artefact: Manifest) -> dict[str, Any]:
+def graph(store: Store, inventory: Inventory, artefact: Manifest) -> dict[str, Any]:
     """An artefact's ancestry, and per dataset in it the raw files with their hashes."""
-    root = catalogue.ancestry(artefact)
+    root = inventory.ancestry(artefact)
     files = {}
     for node in root.nodes():
         if node.kind == "datasets" and not node.missing:
-            dataset = catalogue.manifests[node.kind, node.name, node.version]
+            dataset = inventory.manifests[node.kind, node.name, node.version]
             files[node.reference] = [file.__dict__ for file in raw_files(store, dataset)]
     return {"artefact": root.to_dict(), "files": files}
 
 
-def document_lineage(store: Store, catalogue: Catalogue, document: str) -> dict[str, Any]:
+def document_lineage(store: Store, inventory: Inventory, document: str) -> dict[str, Any]:
     """Every version that contains a document, by its id or another name of it: datasets, indexes, and what was made
     of those datasets (models among them).
 
@@ -324,24 +334,24 @@ def document_lineage(store: Store, catalogue: Catalogue, document: str) -> dict[
 
     datasets: list[dict[str, Any]] = []
     containing: list[Manifest] = []
-    for dataset in sorted(of_kind(catalogue.manifests.values(), "datasets"), key=lambda m: m.created_at):
+    for dataset in sorted(of_kind(inventory.manifests.values(), "datasets"), key=lambda m: m.created_at):
         found = find_documents(store, dataset, wanted)
         out = left_out(store, dataset, lambda name, _: name == document)
         if found:
             containing.append(dataset)
         for hit in found:
-            datasets.append({**_about(catalogue, dataset), **hit.__dict__, "contains": True})
+            datasets.append({**_about(inventory, dataset), **hit.__dict__, "contains": True})
         if not found:
-            datasets += [{**_about(catalogue, dataset), **row, "contains": False} for row in out]
+            datasets += [{**_about(inventory, dataset), **row, "contains": False} for row in out]
     indexes = [
-        {**_about(catalogue, made), "chunks": chunks}
-        for made, chunks in indexes_with(store, catalogue, {document, *(hit["id"] for hit in datasets if "id" in hit)})
+        {**_about(inventory, made), "chunks": chunks}
+        for made, chunks in indexes_with(store, inventory, {document, *(hit["id"] for hit in datasets if "id" in hit)})
     ]
     if not datasets and not indexes:
         raise BadInputError(f"no version in this store contains {document!r}: ids are paths below the source's folder")
     others = [
-        {**_about(catalogue, made), "through": references(made)}
-        for made in catalogue.descendants(containing)
+        {**_about(inventory, made), "through": references(made)}
+        for made in inventory.descendants(containing)
         if made.kind != "indexes"
     ]
     models = [row for row in others if row["kind"] == "models"]
@@ -354,10 +364,10 @@ def document_lineage(store: Store, catalogue: Catalogue, document: str) -> dict[
     }
 
 
-def _about(catalogue: Catalogue, manifest: Manifest) -> dict[str, Any]:
+def _about(inventory: Inventory, manifest: Manifest) -> dict[str, Any]:
     return {
         "kind": manifest.kind,
         "artefact": f"{manifest.name}@{manifest.version}",
-        "aliases": list(catalogue.aliases_of(manifest)),
+        "aliases": list(inventory.aliases_of(manifest)),
         "created_at": manifest.created_at,
     }

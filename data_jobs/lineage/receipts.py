@@ -23,7 +23,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store, check_name, utc_now
 from data_jobs.corpus import packs
 from data_jobs.governance.tombstones import Tombstone, Tombstones, Where, add_tombstone, read_tombstones, text_sha256
-from data_jobs.lineage.graph import Catalogue, Found, find_documents, indexes_with, left_out, of_kind
+from data_jobs.lineage.graph import Found, Inventory, find_documents, indexes_with, left_out, of_kind
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -35,7 +35,7 @@ ALGORITHM = "Ed25519"
 
 
 @dataclass(frozen=True)
-class Request:
+class ForgetRequest:
     """What to forget: one document (of one source, or wherever it is) or all that a rule covers."""
 
     document: str = ""
@@ -52,13 +52,16 @@ class Request:
         return "document" if row["id"] == self.document else "alias" if self.document in (row["aliases"] or ()) else ""
 
     def covers_dropped(self, document: str, source: str) -> bool:
+        """Whether the request is about a record that was left out of a dataset, by its id and source."""
         return self.where.matches(document, "", source) if self.where else document == self.document
 
     def to_dict(self) -> dict[str, str]:
+        """The request as plain JSON; ``from_dict`` reads it."""
         return {"document": self.document, "where": str(self.where or ""), "source_name": self.source_name}
 
     @classmethod
-    def from_dict(cls, row: dict[str, str]) -> Request:
+    def from_dict(cls, row: dict[str, str]) -> ForgetRequest:
+        """The request that ``to_dict`` wrote."""
         return cls(row["document"], Where.parse(row["where"]) if row["where"] else None, row["source_name"])
 
     def __str__(self) -> str:
@@ -66,7 +69,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Search:
+class Traces:
     """Where a request's documents are: itself and copies, records left out as duplicates, and what was made of them."""
 
     found: list[Found]
@@ -77,12 +80,13 @@ class Search:
 
     @property
     def ids(self) -> set[str]:
+        """The ids of all documents that were found."""
         return {hit.id for hit in self.found}
 
 
-def search(store: Store, catalogue: Catalogue, request: Request) -> Search:
+def search(store: Store, inventory: Inventory, request: ForgetRequest) -> Traces:
     """Look into every dataset, first for the documents, then for copies of their texts under other names."""
-    datasets = sorted(of_kind(catalogue.manifests.values(), "datasets"), key=lambda m: m.created_at)
+    datasets = sorted(of_kind(inventory.manifests.values(), "datasets"), key=lambda m: m.created_at)
     direct: list[Found] = []
     dropped: list[dict[str, str]] = []
     stand_ins: set[str] = set()
@@ -107,8 +111,8 @@ def search(store: Store, catalogue: Catalogue, request: Request) -> Search:
     inside = {hit.dataset for hit in found}
     containing = [m for m in datasets if f"{m.name}@{m.version}" in inside]
     ids = {hit.id for hit in found} | ({request.document} - {""})
-    made = [m for m in catalogue.descendants(containing) if m.kind not in ("indexes", "gates")]
-    return Search(found, dropped, containing, indexes_with(store, catalogue, ids), made)
+    made = [m for m in inventory.descendants(containing) if m.kind not in ("indexes", "gates")]
+    return Traces(found, dropped, containing, indexes_with(store, inventory, ids), made)
 
 
 def _copies_of(texts: set[str], stand_ins: set[str]) -> Callable[[dict[str, Any]], str]:
@@ -116,7 +120,7 @@ def _copies_of(texts: set[str], stand_ins: set[str]) -> Callable[[dict[str, Any]
 
 
 def forget(
-    store: Store, home: Home, request: Request, *, by: str = "", why: str = "", unknown: bool = False
+    store: Store, home: Home, request: ForgetRequest, *, by: str = "", why: str = "", unknown: bool = False
 ) -> dict[str, Any]:
     """Forget what is asked and return the signed receipt, which is also kept in the store.
 
@@ -127,8 +131,8 @@ def forget(
         BadInputError: nothing covers it and ``unknown`` is not set.
         EnvironmentFaultError: the store cannot be written.
     """
-    catalogue = Catalogue.read(store)
-    looked = search(store, catalogue, request)
+    inventory = Inventory.read(store)
+    looked = search(store, inventory, request)
     if not (looked.found or looked.dropped or looked.indexes or unknown):
         raise BadInputError(
             f"nothing holds {str(request)!r}: ids are paths below the source's folder, or qualified names; "
@@ -141,7 +145,7 @@ def forget(
         "receipt": f"{stone.number:08d}-{secrets.token_hex(4)}", "at": utc_now(), "by": by, "why": why,
         "request": request.to_dict(),
         "tombstone": stone.number, "text_sha256": list(stone.text_sha256),
-        **_places(store, catalogue, looked, cleared),
+        **_places(store, inventory, looked, cleared),
     }  # fmt: skip
     signed = sign(receipt, home, store)
     body = json.dumps(signed, indent=1, ensure_ascii=False).encode()
@@ -152,7 +156,7 @@ def forget(
     return signed
 
 
-def _tombstone(store: Store, request: Request, looked: Search, by: str, why: str) -> Tombstone:
+def _tombstone(store: Store, request: ForgetRequest, looked: Traces, by: str, why: str) -> Tombstone:
     """A new tombstone, or the one that says all of this already."""
     documents = sorted({(hit.id, hit.source_name) for hit in looked.found})
     texts = sorted({hit.text_sha256 for hit in looked.found})
@@ -188,11 +192,11 @@ def clear_cache(store: Store, forgotten: Tombstones) -> list[str]:
     return cleared
 
 
-def _places(store: Store, catalogue: Catalogue, looked: Search, cleared: list[str]) -> dict[str, Any]:
+def _places(store: Store, inventory: Inventory, looked: Traces, cleared: list[str]) -> dict[str, Any]:
     """Every place, and what became of the document there."""
 
     def row(made: Manifest) -> dict[str, Any]:
-        aliases = list(catalogue.aliases_of(made))
+        aliases = list(inventory.aliases_of(made))
         return {"kind": made.kind, "artefact": f"{made.name}@{made.version}", "aliases": aliases}
 
     indexes = [{**row(made), "chunks": chunks, "action": "not served from now on"} for made, chunks in looked.indexes]
@@ -235,7 +239,7 @@ def inherited(store: Store, manifest: Manifest) -> list[str]:
     marks = tainted(store)
     if not marks:
         return []
-    before = Catalogue.read(store).ancestry(manifest).nodes()
+    before = Inventory.read(store).ancestry(manifest).nodes()
     return sorted({receipt for node in before for receipt in marks.get(node.reference, ())})
 
 
@@ -282,16 +286,16 @@ def verify(store: Store, home: Home, receipt: dict[str, Any]) -> dict[str, Any]:
         raise IntegrityError("the receipt's signature does not fit: it was changed after it was signed") from None
     stones = read_tombstones(store)
     number = int(receipt["tombstone"])
-    request, texts = Request.from_dict(receipt["request"]), set(receipt["text_sha256"])
+    request, texts = ForgetRequest.from_dict(receipt["request"]), set(receipt["text_sha256"])
     ids = {row["id"] for row in receipt["found"]} | ({request.document} - {""})
 
     def wanted(row: dict[str, Any]) -> str:
         return request.how(row) or ("copy" if text_sha256(row["text"]) in texts else "")
 
     stands = number <= stones.generation and all(stones.covers(name) for name in ids)
-    catalogue = Catalogue.read(store)
+    inventory = Inventory.read(store)
     still = []
-    for dataset in of_kind(catalogue.manifests.values(), "datasets"):
+    for dataset in of_kind(inventory.manifests.values(), "datasets"):
         if find_documents(store, dataset, wanted, columns=("text",)):
             still.append({"dataset": f"{dataset.name}@{dataset.version}", "made": dataset.created_at})
     own = hashlib.sha256(_public_bytes(_own_key(home))).hexdigest()[:16]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 MAX_ADDRESS_CHARS = 128
-_EXTENT = 80  # how far behind a street the rest of its address may reach
+_EXTENT = 80  # The rest of an address may reach so far behind its street.
 _NAME = r"[^\W\d_a-z][\w'’.-]{0,24}"  # a word with a capital
 _STREETS = (
     "Street", "St", "Avenue", "Ave", "Road", "Rd", "Boulevard", "Blvd", "Lane", "Ln", "Drive", "Dr", "Court", "Ct",

@@ -30,7 +30,7 @@ _ASSIGNED = re.compile(
     r"(?:([\"'])([^\"'\n]{4,200})\1|([^\s\"'`,;<>()\[\]{}]{6,200}+)(?![(\[]))"
 )  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
 _ASSIGNED_WORDS = ("pass", "pwd", "secret", "key", "token")
-_LONG_RUN = re.compile(r"[\w-]{15}")  # nothing shorter can be a key
+_LONG_RUN = re.compile(r"[\w-]{15}")  # No key is shorter than this.
 _PLACEHOLDER = re.compile(
     r"(?:your|my|the|some|new|old|user|test|example|sample|dummy|fake|default)?[ _-]?"
     r"(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|key|api[ _-]?key|none|null|true|false|x{3,}|\*{3,}|\.{3,}|hidden|"
@@ -39,6 +39,7 @@ _PLACEHOLDER = re.compile(
 
 
 def secrets_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of private keys, keys of known services, and passwords: in URLs, headers and assignments."""
     if "-----BEGIN" in text:
         yield from _private_keys(text)
     if _LONG_RUN.search(text):

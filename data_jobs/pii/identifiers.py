@@ -23,6 +23,7 @@ _IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _IBAN_REGISTRY.split()}
 
 
 def cards_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of payment card numbers: a known prefix, usual groups, and a Luhn checksum that holds."""
     for match in _CARD.finditer(text):
         if not _CARD_GROUPS.fullmatch(match[0]):
             continue
@@ -32,6 +33,7 @@ def cards_in(text: str) -> Iterator[tuple[int, int]]:
 
 
 def ssns_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of US social security numbers: in their usual form, or called so."""
     yield from (match.span() for match in _SSN.finditer(text))
     lowered = text.lower()
     if "ssn" in lowered or "social security" in lowered:
@@ -39,6 +41,7 @@ def ssns_in(text: str) -> Iterator[tuple[int, int]]:
 
 
 def ibans_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of international bank account numbers: the country's length, and a checksum that holds."""
     for match in _IBAN.finditer(text):
         length = _IBAN_LENGTHS.get(match[0][:2].upper(), 0)
         end, seen = match.start(), 0

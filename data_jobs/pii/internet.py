@@ -15,6 +15,7 @@ _RESERVED_DOMAIN = re.compile(r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|
 
 
 def emails_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of e-mail addresses; those of domains reserved for examples are nobody's."""
     for match in _AT.finditer(text):
         start = match.start()
         while start > 0 and match.start() - start < 64 and (text[start - 1].isalnum() or text[start - 1] in "_.%+'-"):
@@ -33,6 +34,7 @@ _VERSION_BEFORE = re.compile(r"(?:\bv|\bversions?:?|\brelease|\bbuild|[=~<>!]=|\
 
 
 def ips_in(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of public IPv4 and IPv6 addresses; versions that look like one are left alone."""
     for match in _IPV4.finditer(text):
         octets = match[0].split(".")
         if all(len(o) == 1 for o in octets) or any((o[0] == "0" and o != "0") or int(o) > 255 for o in octets):

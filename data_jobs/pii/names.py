@@ -11,7 +11,7 @@ from typing import Any
 from cluster.core.errors import BadInputError
 
 WINDOW_TOKENS = 256
-OVERLAP_TOKENS = 32  # a name cut by one window stands whole in the next
+OVERLAP_TOKENS = 32  # Windows overlap by so much that a name which one of them cuts is whole in the next.
 _PERSON = ("PER", "PERSON")
 
 

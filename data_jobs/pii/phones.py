@@ -44,7 +44,7 @@ _PHONE_WORDS = (
     "phone", "tel", "mobile", "cell", "fax", "desk", "hotline", "whatsapp", "sms", "call", "reach", "answering", "dial",
     "text me", "messages to", "contact", "number", "registered", "message",
 )  # fmt: skip
-CONTEXT_CHARS = 56  # how far before a number a word may stand that says what it is
+CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
 # The last of these before a number decides: the first group speaks of phoning, the second of something else.
 _CONTEXT = re.compile(
     r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|mobile|m[óo]vil|\bhandy"

@@ -14,9 +14,10 @@ from data_jobs.pii.internet import emails_in, ips_in, urls_in
 from data_jobs.pii.phones import CONTEXT_CHARS, phones_in
 
 MAX_ENTITY_CHARS = 128
-_LEFT = 64  # how far a rule looks to the left of what it finds
-MAX_LOOKS = 8  # two do for anything seen; a bound for text made to hide more
-# In order of trust: where two rules claim the same characters the earlier one has them.
+_LEFT = 64  # No rule looks further than this to the left of what it finds.
+# Two looks have found everything in every text so far; this stops texts that were made to keep the rules looking.
+MAX_LOOKS = 8
+# The most trusted type comes first: where two rules claim the same characters, the earlier one gets them.
 TYPES = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL")
 DEFAULT_TYPES = tuple(kind for kind in TYPES if kind != "URL")
 
@@ -33,7 +34,9 @@ class Finding:
 class NameFinder(Protocol):
     """Finds names of persons (``data_jobs.pii.names.NameModel``)."""
 
-    def spans(self, text: str) -> list[tuple[int, int]]: ...
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Half-open character spans ``[start, end)`` of names in the text, sorted."""
+        ...
 
 
 def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | None = None) -> list[Finding]:
@@ -60,15 +63,15 @@ def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | 
     ]
 
 
-def _all_spans(text: str, rules: list[Rule]) -> tuple[list[Span], str]:
+def _all_spans(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], str]:
     """What the rules find in repeated looks, and the text with it covered.
 
     The first look is at everything, the others at the surroundings of what may hide something.
     """
-    spans: list[Span] = []
+    spans: list[TypedSpan] = []
     windows = [(0, len(text))]
     for _ in range(MAX_LOOKS):
-        fresh: list[Span] = []
+        fresh: list[TypedSpan] = []
         near: list[tuple[int, int]] = []
         cut = False
         for begin, end in windows:
@@ -107,7 +110,7 @@ def _needed(kind: str, types: Collection[str]) -> bool:
     return any(TYPES.index(kind) <= TYPES.index(wanted) for wanted in types)
 
 
-def _covered(text: str, spans: list[Span]) -> str:
+def _covered(text: str, spans: list[TypedSpan]) -> str:
     parts, at = [], 0
     for start, end, _ in sorted(spans):
         parts += [text[at:start], "<" * (end - start)]
@@ -115,12 +118,12 @@ def _covered(text: str, spans: list[Span]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _look(text: str, rules: list[Rule]) -> tuple[list[Span], list[tuple[int, int]]]:
+def _look(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], list[tuple[int, int]]]:
     """Spans that the rules claim, and claims refused although part of them is free.
 
     Where two claim the same characters the earlier rule has them.
     """
-    taken: list[Span] = []
+    taken: list[TypedSpan] = []
     refused: list[tuple[int, int]] = []
     covered = bytearray(len(text))
     for kind, needs, rule in rules:
@@ -175,12 +178,12 @@ def _joined(findings: list[Finding]) -> Iterator[tuple[str, int, int]]:
         yield first.type, first.start, end
 
 
-Span = tuple[int, int, str]
-Rule = tuple[str, Callable[[str], object], Callable[[str], Iterator[tuple[int, int]]]]
+TypedSpan = tuple[int, int, str]
+PiiRule = tuple[str, Callable[[str], object], Callable[[str], Iterator[tuple[int, int]]]]
 _TELLING = re.compile(r"[^\W_]|[_@+/.:-]").search
 # Most texts hold no run of digits long enough for a number: one cheap look saves the rules.
 _DIGITS_AND_SEPARATORS = re.compile(r"\d[\d ().-]{5}").search
-_RULES: tuple[Rule, ...] = (
+_RULES: tuple[PiiRule, ...] = (
     ("SECRET", lambda text: True, secrets_in),
     ("EMAIL", lambda text: "@" in text, emails_in),
     ("IBAN", re.compile(r"(?<!\w)[A-Za-z]{2}\d\d").search, ibans_in),

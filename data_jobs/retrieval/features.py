@@ -52,6 +52,7 @@ class QuestionTerms:
 
     @property
     def mass(self) -> float:
+        """Sum of the idf of the question's content words: what BM25 scores are divided by."""
         return sum(self.content.values())
 
 

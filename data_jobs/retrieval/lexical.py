@@ -23,7 +23,7 @@ B = 0.75
 
 
 @dataclass(frozen=True)
-class Field:
+class SearchField:
     """One searched field: its name, its weight in the sum, and BM25's length normalisation (0 none, 1 full)."""
 
     name: str
@@ -117,7 +117,7 @@ class Bm25:
             the rows that count, of all parts together: the same as if they had been counted at once.
     """
 
-    def __init__(self, fields: Sequence[Field], parts: Sequence[tuple[Counted, np.ndarray | None]]) -> None:
+    def __init__(self, fields: Sequence[SearchField], parts: Sequence[tuple[Counted, np.ndarray | None]]) -> None:
         self.rows = 0
         joined: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in fields]
         lengths: list[list[np.ndarray]] = [[] for _ in fields]
@@ -134,7 +134,7 @@ class Bm25:
 
     def _postings(
         self,
-        fields: Sequence[Field],
+        fields: Sequence[SearchField],
         joined: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]],
         lengths: list[list[np.ndarray]],
         places: dict[str, int],

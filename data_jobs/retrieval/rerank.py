@@ -23,7 +23,9 @@ BATCH = 16
 class Reranker(Protocol):
     """Says how well each text answers the question: any scale, higher is better, float32 [texts]."""
 
-    def scores(self, question: str, texts: Sequence[str]) -> np.ndarray: ...
+    def scores(self, question: str, texts: Sequence[str]) -> np.ndarray:
+        """How well each text answers the question, float32 [len(texts)]; higher is better."""
+        ...
 
 
 class CrossEncoder:

@@ -66,6 +66,7 @@ class Retrieval:
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The result out of plain JSON."""
         passages = tuple(Passage.from_dict(p) for p in row["passages"])
         sentences = tuple(ScoredSentence(**s) for s in row["sentences"])
         return cls(**{**row, "passages": passages, "sentences": sentences})

@@ -15,7 +15,7 @@ from data_jobs.retrieval.dense import DenseIndex
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
-from data_jobs.retrieval.lexical import Bm25, Counted, Field, count, merged
+from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
 from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
@@ -24,12 +24,12 @@ from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus
 from data_jobs.text.chunks import embedded_text
 
-FIELDS = (Field("context", 0.25, 0.4), Field("text", 1.0), Field("questions", 1.0, 0.4))
+FIELDS = (SearchField("context", 0.25, 0.4), SearchField("text", 1.0), SearchField("questions", 1.0, 0.4))
 BACKGROUND_ROWS = 2048
 MAX_LOOKED_PAST = 2000
 # BM25 of the whole document beside that of the chunk: what a question is about is said all over a document. Chosen on
 # the training half of SciFact (nDCG@10 of BM25 alone 0.693 without, 0.728 with it).
-WHOLE_FIELDS = (Field("context", 0.5, 0.4), Field("text", 1.0, 0.6), Field("questions", 1.0, 0.4))
+WHOLE_FIELDS = (SearchField("context", 0.5, 0.4), SearchField("text", 1.0, 0.6), SearchField("questions", 1.0, 0.4))
 WHOLE_WEIGHT = 0.7
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 

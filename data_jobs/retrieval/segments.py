@@ -73,6 +73,7 @@ class Meta:
     segments: tuple[SegmentRef, ...] = ()
 
     def write(self, folder: Path) -> None:
+        """Write it into an index folder by one rename; the folder is an index from then on."""
         rows = [{**vars(ref), "gone": list(ref.gone)} for ref in self.segments]
         body = {"format": FORMAT, **vars(self), "segments": rows}
         temporary = folder / f"{META}.tmp"

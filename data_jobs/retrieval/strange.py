@@ -15,8 +15,9 @@ import Stemmer
 from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier, stem, words
 
 MIN_CHARS = 3
-MAX_LOOKED_AT = 16  # unknown words of one question: about a millisecond each, and more say nothing new
-MIN_HALF = 3  # of a compound
+# At most so many unknown words of a question are looked at: each takes about a millisecond, and more say nothing new.
+MAX_LOOKED_AT = 16
+MIN_HALF = 3  # Each half of a compound word has at least so many letters.
 MIN_PREFIX = 6
 _SUFFIXES = ("ly", "ness", "less", "able", "ish")
 _stemmer = Stemmer.Stemmer("english", 0)  # as ``analysis.stem``, without its cache: these words are never seen again

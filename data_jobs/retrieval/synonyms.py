@@ -14,7 +14,7 @@ from cluster.core.errors import UsageError
 from data_jobs.retrieval.analysis import terms
 
 SHIPPED = {"software": Path(__file__).with_name("synonyms_software.txt")}
-WEIGHT = 0.7  # of a synonym against the word itself
+WEIGHT = 0.7  # A synonym counts so much where the word itself counts 1.
 
 Phrase = tuple[str, ...]
 

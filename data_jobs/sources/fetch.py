@@ -137,6 +137,7 @@ def check_url(url: str) -> tuple[SplitResult, str, int]:
 
 
 def refused(url: str, why: str) -> PolicyRefusedError:
+    """The error for an address that may not be fetched; a password in the URL is not shown."""
     shown = url.split("@")[-1] if "@" in url else url
     return PolicyRefusedError(
         f"policy `address-allowed` refuses {shown[:200]!r}: {why}", policy="address-allowed", url=shown[:500]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.core.records import Document, Quarantined
 from cluster.core.sections.data import DataSection
-from data_jobs.extractors.protocol import EXTRACT_REASONS, Item, Limits, UnreadableFileError, clean_title
+from data_jobs.extractors.protocol import EXTRACT_REASONS, Limits, Origin, UnreadableFileError, clean_title
 from data_jobs.extractors.registry import extract
 from data_jobs.extractors.text import split_title
 from data_jobs.sources.files import FileItem, read_bytes, read_path
@@ -46,7 +46,7 @@ def read_records(
     def neighbour(path: str) -> bytes:
         return read_path(root, posixpath.normpath(path), most)
 
-    yield from extract(data, Item(item.path, source_name, item.sha256, item.bytes, neighbour), limits)
+    yield from extract(data, Origin(item.path, source_name, item.sha256, item.bytes, neighbour), limits)
 
 
 __all__ = ["EXTRACT_REASONS", "Limits", "clean_title", "limits_of", "read_records", "split_title"]

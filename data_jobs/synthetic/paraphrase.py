@@ -17,7 +17,8 @@ from data_jobs.retrieval.wording import is_stop_word, text_stems
 from data_jobs.synthetic.writer import base_verb
 
 RULES = ("clause_order", "phrase")
-MIN_KEPT = 0.6  # share of content stems that stay: below, it says something else
+# A rewrite must keep this share of the stems of content words; with fewer it says something else.
+MIN_KEPT = 0.6
 MAX_PHRASES = 3
 _FIRST = re.compile(
     r"^(?P<word>If|When|Before|After|Unless|While|Because|Once) (?P<clause>[^,;:()]{8,120}), (?:then )?"

@@ -48,10 +48,12 @@ class Part:
 
     @property
     def candidates_path(self) -> str:
+        """Where the rows made of the part wait for the choice."""
         return posixpath.join(self.staging, "candidates", f"{self.index:05d}.parquet")
 
     @property
     def final_path(self) -> str:
+        """Where the part's chosen rows go."""
         return posixpath.join(self.staging, "dataset", f"rows-{self.index:05d}.parquet")
 
 

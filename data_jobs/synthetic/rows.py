@@ -27,7 +27,7 @@ from data_jobs.text.chunks import chunk
 TAG = "synthetic"
 QUESTION, PARAPHRASE = "question", "paraphrase"
 PASSAGE_WORDS = 160
-SPARE = 3.0  # candidates made per row wanted: filters and duplicates take their share
+SPARE = 3.0  # So many candidates are made for each row wanted, because filters and duplicates take some away.
 QUESTION_WORDS, ANSWER_WORDS = (3, 40), (3, 60)
 MIN_SHARED_STEMS = 1
 # Why a candidate is left out; the closed set of the report.
@@ -76,6 +76,7 @@ class Row:
     language: str
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain values."""
         return asdict(self)
 
 
@@ -240,6 +241,7 @@ class Candidate:
 
     @classmethod
     def of(cls, row: Row) -> Candidate:
+        """What the choice among rows has to know of one."""
         return cls(row.id, key_of(row), answer_key(row), row.document, row.rule != "keywords")
 
 

@@ -22,8 +22,9 @@ from data_jobs.text.chunks import readable_name
 from data_jobs.text.sentences import sentences, unreadable
 
 MANNERS = ("own", "how", "what", "keywords", "title")
-UNREADABLE = 0.2  # as the quote tier: a sentence with at least this penalty is not quoted as a summary
-WORDS = (5, 45)  # least and most words of a sentence that a question is made from
+# A sentence with at least this reading penalty is not taken as a summary; the quote tier draws the line there, too.
+UNREADABLE = 0.2
+WORDS = (5, 45)  # A question is made from a sentence with at least and at most so many words.
 MIN_CONTENT = 3
 CLAUSE_WORDS = 11
 REPLACED, DROPPED = 0.3, 0.15  # chance that a content word is replaced by a synonym, or left out
@@ -104,6 +105,7 @@ class Synonyms:
         return cls(thesaurus_lines(name))
 
     def of(self, word: str) -> list[str]:
+        """Other words for a word, whatever its form; none where none is known."""
         return self._others.get(stem(word.lower()), [])
 
 

@@ -33,7 +33,7 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Piece:
     """A structural piece of a document and the headings above it."""
 
     start: int
@@ -195,7 +195,7 @@ def _runs(text: str, start: int, end: int, count_tokens: Callable[[str], int], b
         start = stop
 
 
-def _blocks(text: str) -> Iterator[_Block]:
+def _blocks(text: str) -> Iterator[_Piece]:
     """Paragraphs, code blocks and headed sections in order; fenced code stays in one block."""
     headings: list[tuple[int, str]] = []
     styles: list[str] = []
@@ -209,7 +209,7 @@ def _blocks(text: str) -> Iterator[_Block]:
             if line[0] not in styles:
                 styles.append(line[0])
             _enter(headings, styles.index(line[0]) + 1, first.strip())
-        yield _Block(start, end, tuple(title for _, title in headings))
+        yield _Piece(start, end, tuple(title for _, title in headings))
 
 
 def _enter(headings: list[tuple[int, str]], level: int, title: str) -> None:

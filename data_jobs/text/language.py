@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 UNDETERMINED = "und"
-MIN_LETTERS = 10  # "Return it." could be many a language
+MIN_LETTERS = 10  # Of a shorter text, such as "Return it.", the language cannot be told.
 MIN_PROBABILITY = 0.5
 SAMPLE_CHARS = 600  # from the beginning and from the middle: a licence in English may stand before a text that is not
 _NO_LANGUAGE = "zxx"

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from data_jobs.text.normalise import normalise
 
-MAX_QUESTIONS = 32  # of one document: further ones would say little new and let one document crowd the others out
-MAX_CHARS = 300  # longer ones are no question as people ask them
+# A document keeps at most so many questions: more would say little new and let it crowd the others out.
+MAX_QUESTIONS = 32
+MAX_CHARS = 300  # Nobody asks longer questions.
 
 
 def clean_questions(questions: Iterable[str]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
+from cluster.ray_errors import cause_of
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
 from serve_apps.routing.latency import Counter
@@ -52,12 +53,6 @@ async def call(what: str, send: Callable[[], Awaitable[Result]]) -> Result:
         except (BackPressureError, DeploymentUnavailableError, RayServeException, RayError) as error:
             raise UnavailableError(f"the {what} is not available ({type(error).__name__})") from error
     raise UnavailableError(f"the {what} died while answering")
-
-
-def cause_of(error: RayTaskError) -> BaseException:
-    """What the remote code raised, without Ray's wrapping."""
-    cause = error.cause
-    return cause if isinstance(cause, BaseException) else UnavailableError(f"remote failure: {cause}")
 
 
 class GuardHandle:

@@ -81,7 +81,7 @@ def test_killed_at_a_write_the_next_run_redoes_what_was_not_finished(
     store = Store(str(tmp_path / "store"))
     killed = child(KILLED, root, store.uri, write, when)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    kept = packs.index(store, "test", KEY)
+    kept = packs.locations(store, "test", KEY)
     assert len(set(kept.values())) == done
     files, cleaned, _ = prepared(root, store, BLOCKS)
     assert cleaned == FILES - len(kept)

@@ -284,3 +284,35 @@ def test_a_store_that_cannot_be_written_exits_5(cluster: Cluster, tmp_path: Path
     done = cluster.prepare(store, source)
     assert done.returncode == 5, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 3 MiB in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a filesystem can be mounted by root only: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_disk_that_fills_up_exits_5_with_one_line_and_the_next_run_goes_on(
+    cluster: Cluster, uninterrupted: Manifest, library: Path, small_disk: Path
+) -> None:
+    done = cluster.prepare(small_disk, library, BLOCKS)
+    assert done.returncode == 5, done.stderr
+    assert "No space left on device; free some space" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr.splitlines()) < 5
+    subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
+    again = cluster.prepare(small_disk, library, BLOCKS)
+    assert again.returncode == 0, again.stderr
+    assert cluster.events("blocks_planned")[-1]["done"] > 0, "what was written before is used"
+    (manifest,) = Store(str(small_disk)).versions("datasets", "library0")
+    assert manifest.files == uninterrupted.files

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
-from data_jobs.sources.pydocs.library import read_pydocs
+from data_jobs.sources.pydocs.documents import read_pydocs
 from train_jobs.evaluation.questions import load_suite
 
 QUESTIONS = Path(__file__).with_name("calibration")

@@ -49,7 +49,7 @@ def index(args: argparse.Namespace) -> int:
 
 def _texts(data: str | None) -> list[str]:
     from data_jobs.sources.files import list_files
-    from data_jobs.sources.pydocs.library import read_pydocs
+    from data_jobs.sources.pydocs.documents import read_pydocs
     from data_jobs.sources.records import read_records
 
     if data is None:

@@ -51,7 +51,7 @@ def forget(args: argparse.Namespace) -> int:
     if args.verify:
         return _verify(store, home, args)
     where = Where.parse(args.where) if args.where else None
-    request = receipts.Request(args.document, where, args.source_name)
+    request = receipts.ForgetRequest(args.document, where, args.source_name)
     if not args.yes and not args.json and sys.stdin.isatty():
         answer = console.input(f"Forget [bold]{escape(str(request))}[/bold] everywhere? This is not undone. [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):

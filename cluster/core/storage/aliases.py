@@ -16,6 +16,11 @@ class Aliases(Locks):
     """The aliases of artefacts: ``latest``, ``live``, ``champion``."""
 
     def alias_path(self, kind: str, name: str, alias: str) -> str:
+        """The file that an alias and its history are in, whether it is there or not.
+
+        Raises:
+            UsageError: a name that cannot be used.
+        """
         return self.path(kind, check_name(name), "aliases", f"{check_name(alias)}.json")
 
     def alias(self, kind: str, name: str, alias: str) -> str | None:

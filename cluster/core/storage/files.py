@@ -45,6 +45,7 @@ class Files:
         self.local = "file" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)
 
     def path(self, *parts: str) -> str:
+        """The path of something in the store, out of its parts; nothing is looked up."""
         return posixpath.join(self.root, *parts)
 
     def staging(self, run_key: str) -> str:
@@ -72,13 +73,20 @@ class Files:
                 Path(temporary).unlink(missing_ok=True)
 
     def read(self, path: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
         data = self.fs.cat_file(path)
         return data if isinstance(data, bytes) else bytes(data)
 
     def read_json(self, path: str) -> Any:
+        """The content of a JSON file."""
         return json.loads(self.read(path))
 
     def exists(self, path: str) -> bool:
+        """Whether there is a file or folder at a path."""
         return bool(self.fs.exists(path))
 
     def digest(self, path: str) -> tuple[str, int]:
@@ -114,4 +122,5 @@ def sync_folder(path: str) -> None:
 
 
 def utc_now() -> str:
+    """The time in UTC as ISO 8601, to the millisecond."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

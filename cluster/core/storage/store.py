@@ -133,6 +133,7 @@ class Store(Aliases):
         return sorted((Manifest.from_dict(self.read_json(p)) for p in found), key=lambda m: m.created_at)
 
     def names(self, kind: str) -> list[str]:
+        """The names of all artefacts of a kind, sorted."""
         folder = self.path(kind)
         if not self.exists(folder):
             return []

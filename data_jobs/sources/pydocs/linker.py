@@ -16,11 +16,15 @@ from data_jobs.sources.pydocs.symbols import Instance, Link, ModuleScan, Symbol
 
 @dataclass(frozen=True)
 class ModuleRef:
+    """A name that denotes a module."""
+
     name: str
 
 
 @dataclass(frozen=True)
 class InstanceRef:
+    """A name that denotes an instance of a class."""
+
     of: Symbol
 
 
@@ -37,10 +41,12 @@ class Thing:
 
     @property
     def documented(self) -> bool:
+        """Whether any of its symbols has a docstring."""
         return any(s.doc for s in self.symbols)
 
 
 def is_public(dotted: str) -> bool:
+    """Whether no part of a dotted name starts with an underscore."""
     return not any(part.startswith("_") for part in dotted.split("."))
 
 
@@ -119,6 +125,9 @@ class Linker:
             )
 
     def resolve(self, link: Link) -> list[Ref]:
+        """What a link leads to; several things where a name is bound in branches, none where it leads out of the
+        scans.
+        """
         if not link.module:
             return [ModuleRef(link.name)] if link.name in self.scans else []
         first, *rest = link.name.split(".")
@@ -144,6 +153,7 @@ class Linker:
         return []
 
     def own_member(self, cls: Symbol, name: str) -> list[Ref]:
+        """What a name in the body of a class itself denotes, its bases left aside."""
         member = cls.members[name]
         if isinstance(member, Symbol):
             return [member]

@@ -85,6 +85,7 @@ class ModuleScan:
     uses: frozenset[str] = frozenset()
 
     def bind(self, name: str, binding: Binding) -> None:
+        """Note that the module binds this name, beside what it bound it to before."""
         self.bindings.setdefault(name, []).append(binding)
 
 

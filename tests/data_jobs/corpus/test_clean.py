@@ -13,9 +13,19 @@ import pytest
 from cluster.core.records import Document
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
-from data_jobs.corpus.blocks import DROPPED_SCHEMA, Block, clean_block, find_duplicates, finish_block, read_rows, split
+from data_jobs.corpus import clean
+from data_jobs.corpus.blocks import (
+    DROPPED_SCHEMA,
+    CorpusBlock,
+    clean_block,
+    find_duplicates,
+    finish_block,
+    read_rows,
+    split,
+)
 from data_jobs.corpus.parquet import parquet_bytes
 from data_jobs.filters.decontaminate import pinned
+from tests.data_jobs.corpus_blocks import of_documents
 
 ENGLISH = "The harbour of the town was built long ago, and most of its walls still stand today."
 GERMAN = "Der Hafen der Stadt wurde vor langer Zeit gebaut, und die meisten Mauern stehen noch heute."
@@ -30,11 +40,9 @@ def prepared(
     store = Store(str(folder / f"store{count}"))
     section = pinned(section, store)
     parts = split(documents, [len(d.text) for d in documents], count)
-    blocks = [
-        Block(i, store.uri, store.staging("run"), section, "test", documents=tuple(p)) for i, p in enumerate(parts)
-    ]
+    blocks = [of_documents(i, store, store.staging("run"), section, part) for i, part in enumerate(parts)]
     for block in blocks:
-        clean_block(Block.from_json(block.to_json()))
+        clean_block(CorpusBlock.from_json(block.to_json()))
     cleaned = find_duplicates(store, blocks)
     rows: list[dict[str, Any]] = []
     for block in blocks:
@@ -105,3 +113,14 @@ def test_the_profile_web_asks_for_more(tmp_path: Path) -> None:
     documents = [file("short.md", ENGLISH)]
     _, (dropped,) = prepared(tmp_path, documents, DataSection(quality="web"), 1)
     assert dropped["reason"] == "gopher_word_count"
+
+
+def test_a_step_is_a_function_and_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_shouting(draft: clean.Draft, rules: clean.CleaningRules) -> clean.Draft | clean.LeftOut:
+        return clean.LeftOut("shouting", detail="capitals only") if draft.document.text.isupper() else draft
+
+    monkeypatch.setattr(clean, "STEPS", (*clean.STEPS, check_shouting))
+    rows, (dropped,) = prepared(tmp_path, [file("a.md", ENGLISH), file("b.md", ENGLISH.upper())], DataSection(), 1)
+    assert [row["id"] for row in rows] == ["a.md"]
+    assert (dropped["document"], dropped["stage"], dropped["reason"]) == ("b.md", "filtered", "shouting")
+    assert dropped["detail"] == "capitals only"

@@ -17,8 +17,8 @@ from cluster.core.storage import Store
 from data_jobs.corpus import blocks as blocks_module
 from data_jobs.corpus import packs
 from data_jobs.corpus.blocks import (
-    Block,
-    Cleaned,
+    CleanedCorpus,
+    CorpusBlock,
     clean_block,
     find_duplicates,
     finish_block,
@@ -28,22 +28,25 @@ from data_jobs.corpus.blocks import (
 )
 from data_jobs.governance.tombstones import add_tombstone, text_sha256
 from data_jobs.sources.files import FileItem, list_files
+from tests.data_jobs.corpus_blocks import of_files
 
 KEY = "settings"
 
 
-def prepared(root: Path, store: Store, blocks: int = 3, run: str = "run") -> tuple[dict[str, bytes], int, list[Block]]:
+def prepared(
+    root: Path, store: Store, blocks: int = 3, run: str = "run"
+) -> tuple[dict[str, bytes], int, list[CorpusBlock]]:
     """What prepare_corpus arranges, without Ray: the dataset's parts, the number of items cleaned, the blocks."""
     section = DataSection(source=str(root), blocks=blocks)
     items, _ = list_files(root, 1 << 20)
     staging = store.staging(run)
     sizes = [item.bytes for item in items]
     parts = split(items, sizes, number_of_blocks(section, sizes))
-    made = [Block(i, store.uri, staging, section, "test", str(root), files=tuple(p)) for i, p in enumerate(parts)]
+    made = [of_files(i, store, staging, section, root, part, "test") for i, part in enumerate(parts)]
     made, reused = with_packs(made, "test", KEY, store)
     for block in made:
         if not store.exists(block.clean_path):
-            clean_block(Block.from_json(block.to_json()))
+            clean_block(CorpusBlock.from_json(block.to_json()))
     cleaned = find_duplicates(store, made)
     files = {}
     for block in made:
@@ -55,7 +58,7 @@ def prepared(root: Path, store: Store, blocks: int = 3, run: str = "run") -> tup
     return files, len(items) - reused, made
 
 
-def books(cleaned: Cleaned) -> str:
+def books(cleaned: CleanedCorpus) -> str:
     lines: list[object] = [*cleaned.left_out(), *cleaned.quarantined]
     assert all(isinstance(line, Quarantined) or line for line in lines)
     return "\n".join(map(repr, lines))
@@ -149,7 +152,7 @@ def test_what_no_longer_is_in_the_folder_leaves_the_cache(tmp_path: Path) -> Non
     prepared(root, store)
     write(root, {"a.txt": sentence(1)})
     prepared(root, store)
-    assert len(packs.index(store, "test", KEY)) == 1
+    assert len(packs.locations(store, "test", KEY)) == 1
 
 
 def test_the_cache_holds_no_personal_data(tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ def test_a_damaged_dataset_is_refused_when_read(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_block_is_not_stored_if_a_row_is_wrong() -> None:
-    writer = packs.Writer(CLEANED)
+    writer = packs.PackWriter(CLEANED)
     extra = {"exact": "0" * 64, "group": "", "minhash": bytes(512), "words": 1, "pii": []}
-    writer.add("good", packs.Outcome(rows=[{**document("a.md").to_dict(), **extra}]))
+    writer.add("good", packs.CleanedItem(rows=[{**document("a.md").to_dict(), **extra}]))
     assert writer.to_bytes()
-    writer.add("bad", packs.Outcome(rows=[{**document("b.md").to_dict(), **extra, "minhash": b"short"}]))
+    writer.add("bad", packs.CleanedItem(rows=[{**document("b.md").to_dict(), **extra, "minhash": b"short"}]))
     with pytest.raises(IntegrityError, match="minhash has 512 bytes"):
         writer.to_bytes()

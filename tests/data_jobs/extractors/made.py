@@ -21,7 +21,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.protocol import Item, Limits, UnreadableFileError
+from data_jobs.extractors.protocol import Limits, Origin, UnreadableFileError
 from data_jobs.extractors.registry import extract
 
 WORDS = "The quick brown fox jumps over the lazy dog while seven wizards boil their kettles slowly."
@@ -37,7 +37,7 @@ def read(
             raise UnreadableFileError("unreadable", path)
         return (others or {})[path]
 
-    item = Item(name, "made", hashlib.sha256(data).hexdigest(), len(data), neighbour)
+    item = Origin(name, "made", hashlib.sha256(data).hexdigest(), len(data), neighbour)
     return list(extract(data, item, limits or Limits()))
 
 

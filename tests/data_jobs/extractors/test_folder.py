@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
-from data_jobs.corpus.blocks import Block, clean_block, find_duplicates, finish_block
+from data_jobs.corpus.blocks import CorpusBlock, clean_block, find_duplicates, finish_block
 from data_jobs.corpus.report import check_balance, ledger
 from data_jobs.sources.catalogue import governed
-from data_jobs.sources.landing import open_source
+from data_jobs.sources.located_files import locate
+from tests.data_jobs.corpus_blocks import of_files
 from tests.data_jobs.extractors import made
 
 
@@ -34,17 +35,17 @@ def test_the_books_balance_and_every_record_says_whose_it_is(tmp_path: Path) -> 
         "sources: {shelf: {location: library, owner: Ann, licence: MIT, sensitivity: public, approved_by: Bob,"
         " approved_on: 2025-01-01, uses: [retrieval]}}"
     )
-    section, source = governed(DataSection(source="shelf", sources=str(tmp_path / "sources.yaml"), min_words=1))
-    opened = open_source(section, source, tmp_path / "landing")
+    section, entry = governed(DataSection(source="shelf", sources=str(tmp_path / "sources.yaml"), min_words=1))
+    located = locate(section, entry, tmp_path / "landing")
     store = Store(str(tmp_path / "store"))
-    block = Block(0, store.uri, store.staging("run"), section, "shelf", str(opened.root), files=opened.files)
-    block = Block.from_json(block.to_json())
+    block = of_files(0, store, store.staging("run"), section, located.root, located.files, "shelf")
+    block = CorpusBlock.from_json(block.to_json())
     clean_block(block)
     cleaned = find_duplicates(store, [block])
     counts = finish_block(block)
-    quarantined = [*opened.refused, *cleaned.quarantined]
+    quarantined = [*located.refused, *cleaned.quarantined]
     books = ledger(
-        files_seen=len(opened.files) + len(opened.refused), kept=counts["documents"], dropped=cleaned.left_out(),
+        files_seen=len(located.files) + len(located.refused), kept=counts["documents"], dropped=cleaned.left_out(),
         quarantined=quarantined, pii={}, words=0,
     )  # fmt: skip
     check_balance(books)

@@ -14,8 +14,11 @@ from cluster.core.errors import BadInputError, ExitCode, PolicyRefusedError, Usa
 from cluster.core.records import Manifest
 from cluster.core.sections.data import DataSection
 from data_jobs.governance.policies import POLICIES, check_use, licence_allowed, violations
-from data_jobs.sources.catalogue import BUILT_IN, Source, find_source, governed, load_catalogue, matches
-from data_jobs.sources.landing import open_source
+from data_jobs.sources.catalogue import find_entry, governed, load_catalogue
+from data_jobs.sources.entry import CatalogueEntry
+from data_jobs.sources.globs import matches
+from data_jobs.sources.located_files import locate
+from data_jobs.sources.registry import BUILT_IN
 
 GOOD = """
 sources:
@@ -81,13 +84,13 @@ def test_restricted_data_where_the_configuration_says_so(tmp_path: Path) -> None
 
 def test_pydocs_is_built_in_and_a_plain_folder_is_its_users_own(tmp_path: Path) -> None:
     for use in ("retrieval", "pretraining", "fine-tuning"):
-        assert violations(BUILT_IN, DataSection(use=use)) == []  # type: ignore[arg-type]
+        assert violations(BUILT_IN["pydocs"], DataSection(use=use)) == []  # type: ignore[arg-type]
     assert governed(DataSection())[0].licence == "PSF-2.0"
     plain, source = governed(DataSection(source=str(tmp_path)))
     assert source is None
     assert (plain.owner, plain.licence) == ("user", "unknown")
     with pytest.raises(UsageError, match="no source"):
-        find_source(section(catalogue(tmp_path), source="missing"))
+        find_entry(section(catalogue(tmp_path), source="missing"))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_local_places(tmp_path: Path, location: str, kind: str, paths: list[str]
     tree(tmp_path)
     text = GOOD.replace("location: docs", f'location: "{location}"') + f"    format: {kind}\n"
     source = load_catalogue(catalogue(tmp_path, text))["handbook"]
-    opened = open_source(DataSection(), source, tmp_path / "landing")
+    opened = locate(DataSection(), source, tmp_path / "landing")
     assert [item.path for item in opened.files] == paths
     assert [q.source for q in opened.refused] == refused
     assert not (tmp_path / "landing").exists()
@@ -211,7 +214,7 @@ def test_a_place_with_nothing_is_an_error(tmp_path: Path) -> None:
             "handbook"
         ]
         with pytest.raises(BadInputError):
-            open_source(DataSection(), source, tmp_path / "landing")
+            locate(DataSection(), source, tmp_path / "landing")
 
 
 @pytest.mark.process
@@ -258,4 +261,4 @@ def test_dates_are_days() -> None:
     future = BUILT_IN.model_copy(update={"approved_on": datetime.date(2030, 1, 2)})
     assert violations(future, DataSection(), today=datetime.date(2030, 1, 1))
     assert not violations(future, DataSection(), today=datetime.date(2030, 1, 2))
-    assert isinstance(Source.model_validate(BUILT_IN.model_dump()), Source)
+    assert isinstance(CatalogueEntry.model_validate(BUILT_IN.model_dump()), CatalogueEntry)

@@ -9,7 +9,7 @@ import pytest
 from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.records import Dropped, Manifest
 from cluster.core.storage import Store
-from data_jobs.lineage.graph import MAX_DEPTH, Catalogue, Node, document_lineage, graph, raw_files
+from data_jobs.lineage.graph import MAX_DEPTH, Inventory, Node, document_lineage, graph, raw_files
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 
 
@@ -34,7 +34,7 @@ def family(store: Store) -> dict[str, Manifest]:
 
 
 def test_a_model_goes_back_to_the_raw_files(store: Store, family: dict[str, Manifest]) -> None:
-    catalogue = Catalogue.read(store)
+    catalogue = Inventory.read(store)
     made = graph(store, catalogue, catalogue.resolve("models/small"))
     root = catalogue.ancestry(family["model"])
     assert {node.reference for node in root.nodes()} == {
@@ -56,11 +56,11 @@ def test_a_model_goes_back_to_the_raw_files(store: Store, family: dict[str, Mani
      ("notes", "datasets"), ("tokenizers/small", "tokenizers")],
 )  # fmt: skip
 def test_references(store: Store, family: dict[str, Manifest], text: str, kind: str) -> None:
-    assert Catalogue.read(store).resolve(text).kind == kind
+    assert Inventory.read(store).resolve(text).kind == kind
 
 
 def test_a_version_or_its_beginning(store: Store, family: dict[str, Manifest]) -> None:
-    catalogue = Catalogue.read(store)
+    catalogue = Inventory.read(store)
     for name, manifest in family.items():
         assert catalogue.resolve(reference(manifest)) == manifest, name
         assert catalogue.resolve(reference(manifest)[:-4]) == manifest, name
@@ -70,7 +70,7 @@ def test_a_version_or_its_beginning(store: Store, family: dict[str, Manifest]) -
 
 
 def test_a_document_is_found_in_all_that_contains_it(store: Store, family: dict[str, Manifest]) -> None:
-    found = document_lineage(store, Catalogue.read(store), "a.md")
+    found = document_lineage(store, Inventory.read(store), "a.md")
     assert [d["artefact"] for d in found["datasets"]] == [reference(family["notes"])]
     assert [(i["artefact"], i["chunks"], i["aliases"]) for i in found["indexes"]] == [
         (reference(family["main"]), 2, ["live"])
@@ -80,7 +80,7 @@ def test_a_document_is_found_in_all_that_contains_it(store: Store, family: dict[
 
 
 def test_other_names_duplicates_and_unknown_ones(store: Store, family: dict[str, Manifest]) -> None:
-    catalogue = Catalogue.read(store)
+    catalogue = Inventory.read(store)
     assert document_lineage(store, catalogue, "bee.md")["datasets"][0]["how"] == "alias"
     assert document_lineage(store, catalogue, "r.jsonl#1")["indexes"] == [], "the index has no chunk of it"
     duplicate = document_lineage(store, catalogue, "c.md")
@@ -93,7 +93,7 @@ def test_other_names_duplicates_and_unknown_ones(store: Store, family: dict[str,
 
 def test_an_input_that_is_gone_is_named(store: Store, family: dict[str, Manifest]) -> None:
     store.fs.rm(store.artefact(family["notes"]), recursive=True)
-    root = Catalogue.read(store).ancestry(family["main"])
+    root = Inventory.read(store).ancestry(family["main"])
     gone = root.inputs["dataset"]
     assert isinstance(gone, Node)
     assert (gone.missing, gone.reference) == (True, reference(family["notes"]))
@@ -111,5 +111,5 @@ def test_a_chain_of_thousands_ends(store: Store) -> None:
         Manifest("indexes", "main", f"{n:012x}", "", (), {"base": f"main@{n - 1:012x}"} if n else {})
         for n in range(3000)
     ]
-    root = Catalogue(made).ancestry(made[-1])
+    root = Inventory(made).ancestry(made[-1])
     assert len(list(root.nodes())) == MAX_DEPTH + 1

@@ -17,7 +17,7 @@ from data_jobs.corpus.contracts import CLEANED
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import Where, read_tombstones
 from data_jobs.lineage import receipts
-from data_jobs.lineage.receipts import Request
+from data_jobs.lineage.receipts import ForgetRequest
 from tests.actors.published import publish
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
 from train_jobs.data.batches import read_documents as read_for_training
@@ -40,7 +40,7 @@ def test_the_receipt_lists_every_place(store: Store, home: Home) -> None:
     notes = dataset(store, [document("ann.md", TEXT), document("b.md")])
     main = index(store, notes, ["ann.md", "b.md"])
     model = made_of(store, "models", "small", dataset=notes)
-    receipt = receipts.forget(store, home, Request("ann.md"), by="bob@here", why="asked to")
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"), by="bob@here", why="asked to")
     assert [(f["dataset"], f["id"]) for f in receipt["found"]] == [(reference(notes), "ann.md")]
     assert [(i["artefact"], i["chunks"]) for i in receipt["indexes"]] == [(reference(main), 1)]
     assert [m["artefact"] for m in receipt["models"]] == [reference(model)]
@@ -55,7 +55,7 @@ def test_what_is_made_later_of_what_saw_it_is_marked_with_it(store: Store, home:
     notes = dataset(store, [document("ann.md", TEXT), document("b.md")])
     examples = made_of(store, "examples", "small", dataset=notes)
     assert receipts.inherited(store, examples) == []
-    receipt = receipts.forget(store, home, Request("ann.md"))
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"))
     model = publish(store, "small", "weights", inputs={"examples": reference(examples)})
     taken_in = enrol(store, Registry(store), model)
     assert receipts.inherited(store, taken_in) == [receipt["receipt"]]
@@ -68,7 +68,7 @@ def test_what_is_made_later_of_what_saw_it_is_marked_with_it(store: Store, home:
 def test_copies_under_other_names_are_forgotten_too(store: Store, home: Home) -> None:
     dataset(store, [document("ann.md", TEXT), document("b.md")])
     dataset(store, [document("old/ann.txt", "  " + TEXT.upper(), "archive")], name="archive")
-    receipt = receipts.forget(store, home, Request("ann.md"))
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"))
     assert {(f["id"], f["as"]) for f in receipt["found"]} == {("ann.md", "document"), ("old/ann.txt", "copy")}
     assert read_tombstones(store).covers("old/ann.txt", "archive")
 
@@ -79,14 +79,14 @@ def test_one_left_out_as_a_duplicate_takes_the_one_kept_with_it(store: Store, ho
         Dropped("ann2.md", "ann2.md", "duplicate", "near_duplicate", "copy.md"),
     ]
     dataset(store, [document("copy.md", TEXT), document("b.md")], dropped=dropped)
-    receipt = receipts.forget(store, home, Request("ann.md"))
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"))
     assert [f["id"] for f in receipt["found"]] == ["copy.md"]
     assert [n["document"] for n in receipt["near_copies"]] == ["ann2.md"]
 
 
 def test_a_rule_covers_what_is_there_and_what_will_come(store: Store, home: Home) -> None:
     dataset(store, [document("ann/1.md"), document("ann/2.md"), document("bob/1.md")])
-    receipt = receipts.forget(store, home, Request(where=Where.parse("source=ann/")))
+    receipt = receipts.forget(store, home, ForgetRequest(where=Where.parse("source=ann/")))
     assert [f["id"] for f in receipt["found"]] == ["ann/1.md", "ann/2.md"]
     assert read_tombstones(store).covers("ann/3.md", "notes", "ann/3.md")
 
@@ -94,7 +94,7 @@ def test_a_rule_covers_what_is_there_and_what_will_come(store: Store, home: Home
 def test_the_same_id_in_another_source_stays_if_only_one_is_meant(store: Store, home: Home) -> None:
     dataset(store, [document("a.md", "one text of some words", "x")], name="x")
     dataset(store, [document("a.md", "another text of other words", "y")], name="y")
-    receipts.forget(store, home, Request("a.md", source_name="x"))
+    receipts.forget(store, home, ForgetRequest("a.md", source_name="x"))
     stones = read_tombstones(store)
     assert stones.covers("a.md", "x")
     assert not stones.covers("a.md", "y")
@@ -103,7 +103,7 @@ def test_the_same_id_in_another_source_stays_if_only_one_is_meant(store: Store, 
 def test_a_document_that_only_an_index_holds_is_forgotten(store: Store, home: Home) -> None:
     notes = dataset(store, [document("b.md")])
     watched = index(store, notes, ["ann.md", "b.md"], name="watched")  # kept fresh from a folder, not from a dataset
-    receipt = receipts.forget(store, home, Request("ann.md"))
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"))
     assert [i["artefact"] for i in receipt["indexes"]] == [reference(watched)]
     assert read_tombstones(store).covers("ann.md")
 
@@ -111,15 +111,15 @@ def test_a_document_that_only_an_index_holds_is_forgotten(store: Store, home: Ho
 def test_what_nothing_holds_is_refused_unless_meant(store: Store, home: Home) -> None:
     dataset(store, [document("a.md")])
     with pytest.raises(BadInputError, match=r"nothing holds 'nope\.md'"):
-        receipts.forget(store, home, Request("nope.md"))
+        receipts.forget(store, home, ForgetRequest("nope.md"))
     assert read_tombstones(store).generation == 0
-    receipts.forget(store, home, Request("nope.md"), unknown=True)
+    receipts.forget(store, home, ForgetRequest("nope.md"), unknown=True)
     assert read_tombstones(store).covers("nope.md")
 
 
 def test_forgetting_twice_puts_up_one_tombstone(store: Store, home: Home) -> None:
     dataset(store, [document("a.md")])
-    first, second = (receipts.forget(store, home, Request("a.md")) for _ in range(2))
+    first, second = (receipts.forget(store, home, ForgetRequest("a.md")) for _ in range(2))
     assert first["tombstone"] == second["tombstone"] == read_tombstones(store).generation == 1
     assert first["receipt"] != second["receipt"]
 
@@ -135,17 +135,17 @@ def test_packs_that_hold_it_are_removed(store: Store, home: Home) -> None:
             "words": 3,
             "pii": [],
         }
-        writer = packs.Writer(CLEANED)
-        writer.add(name, packs.Outcome(rows=[row]))
+        writer = packs.PackWriter(CLEANED)
+        writer.add(name, packs.CleanedItem(rows=[row]))
         store.write(packs.path(store, "notes", "s", [name]), writer.to_bytes())
-    receipt = receipts.forget(store, home, Request("ann.md"))
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"))
     assert [c["file"] for c in receipt["cache"]] == [packs.path(store, "notes", "s", ["ann.md"])[len(store.root) + 1 :]]
-    assert list(packs.index(store, "notes", "s")) == ["b.md"]
+    assert list(packs.locations(store, "notes", "s")) == ["b.md"]
 
 
 def test_a_receipt_verifies_and_a_changed_one_does_not(store: Store, home: Home, tmp_path: Path) -> None:
     dataset(store, [document("ann.md", TEXT), document("b.md")])
-    receipt = receipts.forget(store, home, Request("ann.md"))
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"))
     path = tmp_path / "receipt.json"
     path.write_text(json.dumps(receipt, indent=4))
     found = receipts.verify(store, home, receipts.load(store, str(path)))
@@ -167,7 +167,7 @@ def test_a_receipt_verifies_and_a_changed_one_does_not(store: Store, home: Home,
 
 def test_a_document_that_came_back_is_noticed(store: Store, home: Home) -> None:
     dataset(store, [document("ann.md", TEXT), document("b.md")])
-    receipt = receipts.forget(store, home, Request("ann.md"))
+    receipt = receipts.forget(store, home, ForgetRequest("ann.md"))
     later = dataset(store, [document("renamed.md", TEXT), document("b.md"), document("c.md")])
     assert receipts.verify(store, home, receipt)["came_back"] == [reference(later)]
 
@@ -177,14 +177,14 @@ def test_what_is_made_of_an_older_version_no_longer_sees_it(
 ) -> None:
     monkeypatch.setenv("PLINTH_HOME", str(home.root))
     made = dataset(store, [document("ann.md", TEXT), document("b.md")])
-    receipts.forget(store, home, Request("ann.md"))
+    receipts.forget(store, home, ForgetRequest("ann.md"))
     assert [d.id for d in read_documents(store, made)] == ["b.md"]
     assert [read.document.id for read in read_for_training(store, made, 0.1)] == ["b.md"]
 
 
 def test_the_key_is_for_its_owner_only(store: Store, home: Home) -> None:
     dataset(store, [document("a.md")])
-    receipts.forget(store, home, Request("a.md"))
+    receipts.forget(store, home, ForgetRequest("a.md"))
     key = home.root / "keys" / "receipts.ed25519"
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.read_text() not in "".join(

@@ -9,11 +9,11 @@ import pytest
 
 from data_jobs.retrieval.analysis import expand, is_identifier, joined, terms, words
 from data_jobs.retrieval.features import question_terms
-from data_jobs.retrieval.lexical import K1, B, Bm25, Field, count, merged
+from data_jobs.retrieval.lexical import K1, B, Bm25, SearchField, count, merged
 
 
 def index(*texts: str) -> Bm25:
-    return Bm25((Field("text", 1.0),), [(count([texts]), None)])
+    return Bm25((SearchField("text", 1.0),), [(count([texts]), None)])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_scores_follow_the_formula() -> None:
 
 def test_fields_add_up_with_their_weights() -> None:
     counted = count([["apple", "pear"], ["apple", "apple"]])
-    both = Bm25((Field("title", 2.0, 0.0), Field("text", 1.0, 0.0)), [(counted, None)])
+    both = Bm25((SearchField("title", 2.0, 0.0), SearchField("text", 1.0, 0.0)), [(counted, None)])
     only_text, both_fields = both.scores({"appl": 1.0})[[1, 0]]
     assert both_fields == pytest.approx(3 * only_text, rel=1e-5)
 
@@ -87,7 +87,7 @@ def test_chunks_add_up_to_documents_whose_title_counts_once() -> None:
     titles, texts = ["pear", "pear", "fig"], ["apple plum", "apple", "plum"]
     added = merged([(count([titles, texts]), None)], np.array([0, 0, 1]), once=(0,))
     whole = count([["pear", "fig"], ["apple plum apple", "plum"]])
-    fields = (Field("title", 0.5, 0.4), Field("text", 1.0, 0.6))
+    fields = (SearchField("title", 0.5, 0.4), SearchField("text", 1.0, 0.6))
     ours, theirs = Bm25(fields, [(added, None)]), Bm25(fields, [(whole, None)])
     assert ours.vocabulary.keys() == theirs.vocabulary.keys()
     for term in theirs.vocabulary:

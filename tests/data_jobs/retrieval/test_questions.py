@@ -13,7 +13,7 @@ import pytest
 from cluster.core.records import Document
 from cluster.core.sections.data import RetrievalSection
 from cluster.core.sections.serve import AnswerSection
-from data_jobs.indexing.index_blocks import Block, cut, embed
+from data_jobs.indexing.index_blocks import IndexBlock, cut, embed
 from data_jobs.retrieval import dense
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.fusion import fused, static
@@ -94,7 +94,7 @@ def test_questions_belong_to_the_first_chunk_and_survive_storage(embedder: Embed
     assert block.questions == (("why apples",), *[()] * (len(block.chunks) - 1))
     units = [u for u in block.units if u.kind == QUESTION]
     assert [(u.chunk, u.start, u.end) for u in units] == [(0, 0, 1)]
-    stored = Block.from_bytes(block.to_bytes())
+    stored = IndexBlock.from_bytes(block.to_bytes())
     assert (stored.questions, stored.units) == (block.questions, block.units)
 
 

@@ -18,10 +18,19 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Quarantined
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
-from data_jobs.corpus.blocks import Block, Cleaned, clean_block, find_duplicates, finish_block, finished_counts, split
+from data_jobs.corpus.blocks import (
+    CleanedCorpus,
+    CorpusBlock,
+    clean_block,
+    find_duplicates,
+    finish_block,
+    finished_counts,
+    split,
+)
 from data_jobs.corpus.report import check_balance, ledger
 from data_jobs.sources.files import FILE_REASONS, check_folder, list_files
 from data_jobs.sources.records import EXTRACT_REASONS, read_records, split_title
+from tests.data_jobs.corpus_blocks import of_documents, of_files
 
 LIMITS = (1 << 20, 10_000)
 
@@ -162,14 +171,14 @@ def test_front_matter_is_no_part_of_the_body() -> None:
 
 
 # -- whole runs of the blocks, in this process -------------------------------------------------------------------------
-def prepared(root: Path, store: Store, blocks: int) -> tuple[dict[str, Any], list[dict[str, Any]], Cleaned]:
+def prepared(root: Path, store: Store, blocks: int) -> tuple[dict[str, Any], list[dict[str, Any]], CleanedCorpus]:
     """What prepare_corpus arranges, one block after the other."""
     section = DataSection(source=str(root), blocks=blocks, max_line_kb=10)
     items, refused = list_files(root, LIMITS[0])
     staging = store.staging(f"run{blocks}")
     parts = split(items, [item.bytes for item in items], blocks)
-    made = [Block(i, store.uri, staging, section, "test", str(root), files=tuple(p)) for i, p in enumerate(parts)]
-    made = [Block.from_json(block.to_json()) for block in made]
+    made = [of_files(i, store, staging, section, root, part, "test") for i, part in enumerate(parts)]
+    made = [CorpusBlock.from_json(block.to_json()) for block in made]
     for block in reversed(made):
         clean_block(block)
     cleaned = find_duplicates(store, made)
@@ -230,7 +239,7 @@ def test_the_result_does_not_depend_on_the_number_of_blocks(tmp_path: Path) -> N
 def test_a_block_whose_file_was_published_away_is_not_finished(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     document = Document("m.f", "f()", "Some words of documentation.", "m.py:1", kind="function")
-    block = Block(0, store.uri, store.staging("run"), DataSection(), "pydocs", documents=(document,))
+    block = of_documents(0, store, store.staging("run"), DataSection(), (document,))
     clean_block(block)
     find_duplicates(store, [block])
     finish_block(block)
@@ -252,7 +261,7 @@ def test_names_of_merged_copies_become_aliases(tmp_path: Path) -> None:
         Document(f"mod.{c}.copy", f"{c}.copy()", text, "mod.py:1", kind="method") for c in ("Base", "Other")
     )
     store = Store(str(tmp_path))
-    block = Block(0, store.uri, store.staging("run"), DataSection(), "pydocs", documents=documents)
+    block = of_documents(0, store, store.staging("run"), DataSection(), documents)
     clean_block(block)
     cleaned = find_duplicates(store, [block])
     finish_block(block)

@@ -12,9 +12,9 @@ from moto.server import ThreadedMotoServer
 
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PolicyRefusedError
 from cluster.core.sections.data import DataSection
-from data_jobs.sources.catalogue import Source
+from data_jobs.sources.entry import CatalogueEntry
 from data_jobs.sources.fetch import allowing
-from data_jobs.sources.landing import KEPT, Opened, open_source
+from data_jobs.sources.located_files import KEPT, LocatedFiles, locate
 from data_jobs.sources.objects import ObjectLimits, land_objects
 from data_jobs.sources.records import Limits, read_records
 from tests.data_jobs.extractors import made
@@ -51,8 +51,8 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     client.delete_bucket(Bucket=BUCKET)
 
 
-def source(location: str, kind: str = "auto") -> Source:
-    return Source(
+def source(location: str, kind: str = "auto") -> CatalogueEntry:
+    return CatalogueEntry(
         name="remote",
         location=location,
         owner="o",
@@ -63,8 +63,8 @@ def source(location: str, kind: str = "auto") -> Source:
     )
 
 
-def opened(location: str, landing: Path, section: DataSection | None = None) -> Opened:
-    return open_source(section or DataSection(), source(location), landing)
+def opened(location: str, landing: Path, section: DataSection | None = None) -> LocatedFiles:
+    return locate(section or DataSection(), source(location), landing)
 
 
 def test_objects_land_as_files_and_hostile_keys_are_refused(bucket, tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_a_store_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_page_fetched_by_https_is_a_source(tmp_path: Path) -> None:
     with https_server(tmp_path, lambda h: send(h, made.page())) as (port, trust, _):
 
-        def land(location: str, kind: str, context: ssl.SSLContext = trust) -> Opened:
+        def land(location: str, kind: str, context: ssl.SSLContext = trust) -> LocatedFiles:
             policy = allowing([f"localhost:{port}"])
-            return open_source(DataSection(), source(location, kind), tmp_path / "landing", policy, context)
+            return locate(DataSection(), source(location, kind), tmp_path / "landing", policy, context)
 
         # Named by its path, by the catalogue's format, by the type the server declares.
         for path, kind, name in (("guide.html", "auto", "guide.html"), ("guide", "html", "remote.html"),
@@ -152,5 +152,5 @@ def test_a_page_fetched_by_https_is_a_source(tmp_path: Path) -> None:
             (document,) = read_records(found.root, found.files[0], "remote", Limits())
             assert document.title == "Kettles"  # type: ignore[union-attr]
         with pytest.raises(PolicyRefusedError):
-            open_source(DataSection(), source(f"https://localhost:{port}/x"), tmp_path / "landing", context=trust)
+            locate(DataSection(), source(f"https://localhost:{port}/x"), tmp_path / "landing", context=trust)
     assert sorted(p.name for p in (tmp_path / "landing").iterdir()) == ["remote"]

@@ -16,19 +16,20 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import Store
-from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, Block, clean_block, find_duplicates, finish_block
+from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, CorpusBlock, clean_block, find_duplicates, finish_block
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.sources.files import list_files
-from data_jobs.sources.pydocs import library as pydocs
+from data_jobs.sources.pydocs import stdlib
 from data_jobs.sources.pydocs.asked import shipped_questions, with_questions
 from data_jobs.text.questions import MAX_CHARS, MAX_QUESTIONS, clean_questions
+from tests.data_jobs.corpus_blocks import of_documents, of_files
 
 TEXT = (
     "Copies every file and folder below one place to another, with permissions and times, and says where it put them."
 )
 
 
-def run(store: Store, blocks: list[Block]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def run(store: Store, blocks: list[CorpusBlock]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Both passes over the blocks: their counts, and the rows of the dataset."""
     for block in blocks:
         clean_block(block)
@@ -59,9 +60,8 @@ def test_a_json_record_brings_its_questions(tmp_path: Path) -> None:
     ]
     (source / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
     store = Store(str(tmp_path / "store"))
-    files = tuple(list_files(source, 1 << 20)[0])
-    block = Block(0, store.uri, store.staging("run"), DataSection(), "test", str(source), files=files)
-    counts, made = run(store, [Block.from_json(block.to_json())])
+    block = of_files(0, store, store.staging("run"), DataSection(), source, list_files(source, 1 << 20)[0], "test")
+    counts, made = run(store, [CorpusBlock.from_json(block.to_json())])
     asked = {row["id"].partition("#")[2]: row["questions"] for row in made}
     assert asked == {"good": ["Who wrote to <EMAIL_1>?", "a b"], "mixed": ["fine"], "wrong": [], "none": []}
     assert counts[0]["questions"] == 3
@@ -75,7 +75,7 @@ def test_what_a_duplicate_is_asked_for_the_kept_one_answers(tmp_path: Path) -> N
     ]
     store = Store(str(tmp_path))
     staging = store.staging("run")
-    blocks = [Block(i, store.uri, staging, DataSection(), "t", documents=(d,)) for i, d in enumerate(documents)]
+    blocks = [of_documents(i, store, staging, DataSection(), (d,)) for i, d in enumerate(documents)]
     counts, rows = run(store, blocks)
     assert [(row["id"], row["questions"]) for row in rows] == [
         ("a.md", ["How do I copy a folder?", "clone a directory"])
@@ -116,10 +116,10 @@ def test_a_broken_shipped_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_the_shipped_files_are_part_of_the_source_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = pydocs.library_version()
-    assert before == pydocs.library_version()
-    monkeypatch.setattr(pydocs, "questions_version", lambda: {"x.tsv": "changed"})
-    assert pydocs.library_version() != before
+    before = stdlib.library_version()
+    assert before == stdlib.library_version()
+    monkeypatch.setattr(stdlib, "questions_version", lambda: {"x.tsv": "changed"})
+    assert stdlib.library_version() != before
 
 
 def test_the_shipped_questions_are_clean_and_stand_once() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cluster.core.records import Document
-from data_jobs.sources.pydocs import cmodules
-from data_jobs.sources.pydocs import library as pydocs
+from data_jobs.sources.pydocs import cmodules, stdlib
 from data_jobs.sources.pydocs.asked import shipped_questions
+from data_jobs.sources.pydocs.documents import link, read_pydocs
 from data_jobs.sources.pydocs.linker import Linker
 from data_jobs.sources.pydocs.pysource import scan_python
 from data_jobs.sources.pydocs.symbols import ModuleScan, Symbol
@@ -23,7 +23,7 @@ SUITE = Path(__file__).parents[4] / "train_jobs/evaluation/suites/stdlib.jsonl"
 
 @pytest.fixture(scope="module")
 def whole_library() -> list[Document]:
-    return list(pydocs.read_pydocs())
+    return list(read_pydocs())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_documents_are_complete_and_unique(whole_library: list[Document]) -> Non
 
 def test_sources_name_file_and_line(by_name: dict[str, Document]) -> None:
     file, line = by_name["json.loads"].source.split(":")
-    source = (pydocs.stdlib_root() / file).read_text().splitlines()
+    source = (stdlib.stdlib_root() / file).read_text().splitlines()
     assert file == "json/__init__.py"
     assert source[int(line) - 1].startswith("def loads(")
     assert by_name["time.sleep"].source == "time"
@@ -112,23 +112,23 @@ def test_what_is_no_part_of_the_library_is_left_out(prefix: str, whole_library: 
 
 @pytest.mark.process
 def test_some_modules_only() -> None:
-    found = {document.id for document in pydocs.read_pydocs(["builtins", "json"])}
+    found = {document.id for document in read_pydocs(["builtins", "json"])}
     assert {"json.loads", "json", "sorted", "str.split", "str"} <= found
     assert not {"csv.reader", "os"} & found
 
 
 def test_merging_does_not_depend_on_the_order_of_scans() -> None:
     names = ["json", "json.decoder", "json.encoder", "json.scanner", "heapq", "_heapq", "builtins"]
-    scans, refused = pydocs.scan_modules(names)
-    backwards, _ = pydocs.scan_modules(names[::-1])
+    scans, refused = stdlib.scan_modules(names)
+    backwards, _ = stdlib.scan_modules(names[::-1])
     assert not refused
-    assert pydocs.merge(scans) == pydocs.merge(backwards)
+    assert link(scans) == link(backwards)
 
 
 def test_python_modules_are_read_without_importing_them() -> None:
     code = (
-        "import sys; from data_jobs.sources.pydocs import library as pydocs; before = set(sys.modules);"
-        "pydocs.merge(pydocs.scan_modules([n for n in pydocs.module_files() if n[0] in 'jtw'])[0]);"
+        "import sys; from data_jobs.sources.pydocs import documents, stdlib; before = set(sys.modules);"
+        "documents.link(stdlib.scan_modules([n for n in stdlib.module_files() if n[0] in 'jtw'])[0]);"
         "print(sorted(n for n in set(sys.modules) - before if not n.startswith('_sysconfigdata')))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -151,7 +151,7 @@ def scan(tmp_path: Path, name: str, source: str) -> ModuleScan:
 
 
 def ids(*scans: ModuleScan) -> dict[str, tuple[str, ...]]:
-    return {d.id: d.aliases for d in pydocs.merge([ModuleScan("builtins", "builtins"), *scans])}
+    return {d.id: d.aliases for d in link([ModuleScan("builtins", "builtins"), *scans])}
 
 
 def test_all_hides_imported_names_but_not_definitions(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_all_hides_imported_names_but_not_definitions(tmp_path: Path) -> None:
 def test_platform_branches_are_decided(tmp_path: Path) -> None:
     source = "import sys\nif sys.platform == 'win32':\n  def f():\n    'Windows.'\nelse:\n  def f():\n    'Here.'\n"
     expected = "Windows." if sys.platform == "win32" else "Here."
-    assert [d.text for d in pydocs.merge([scan(tmp_path, "plat", source)])] == [expected]
+    assert [d.text for d in link([scan(tmp_path, "plat", source)])] == [expected]
 
 
 def test_a_cycle_of_star_imports_ends(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_lazy_reexports_and_templates(tmp_path: Path) -> None:
         "def enc(): pass\nenc.__doc__ = _DOC.format(what='bytes')\n"
     )
     deep = scan(tmp_path, "_deep", "def late():\n  'Late.'\n")
-    documents = pydocs.merge([deep, scan(tmp_path, "lazy", source)])
+    documents = link([deep, scan(tmp_path, "lazy", source)])
     assert {d.id: d.text for d in documents} == {"lazy.late": "Late.", "lazy.enc": "Encode bytes."}
 
 
@@ -198,9 +198,9 @@ def test_overrides_without_docstring_are_aliases_of_the_base(tmp_path: Path) -> 
 def test_a_broken_module_is_reported_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "broken.py"
     path.write_text("def (:\n")
-    monkeypatch.setattr(pydocs, "module_files", lambda: {"broken": path})
-    monkeypatch.setattr(pydocs, "stdlib_root", lambda: tmp_path)
-    scans, refused = pydocs.scan_modules(["broken"])
+    monkeypatch.setattr(stdlib, "module_files", lambda: {"broken": path})
+    monkeypatch.setattr(stdlib, "stdlib_root", lambda: tmp_path)
+    scans, refused = stdlib.scan_modules(["broken"])
     assert not scans
     assert [(r.source, r.reason) for r in refused] == [("broken", "unreadable_module")]
 

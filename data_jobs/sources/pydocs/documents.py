@@ -1,37 +1,24 @@
-"""The documentation already on the machine: docstrings of the running Python's standard library.
+"""From scans of all modules to documents: one for every documented public thing, under its shortest public name.
 
-Two phases, so that the reading can be spread over workers: ``scan_modules`` reads modules one by one (Python ones with
-``ast``, C ones through an allow-list, see ``cmodules``); ``merge`` sees all scans and gives every thing its shortest
-public qualified name, with its other public names as aliases. The questions shipped for them (``asked``) join last.
+Names are re-exported across modules, so ``link`` has to see all scans at once; reading the modules, which is most of
+the work, is done one by one before (``stdlib``). The questions shipped for the documents (``asked``) join last.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import sysconfig
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from cluster.core.errors import BadInputError
-from cluster.core.records import Document, Quarantined, stable_hash
-from data_jobs.sources.pydocs import cmodules
-from data_jobs.sources.pydocs.asked import questions_version, with_questions
+from cluster.core.records import Document
+from data_jobs.sources.pydocs.asked import with_questions
 from data_jobs.sources.pydocs.linker import Linker, ModuleRef, Thing, is_public
-from data_jobs.sources.pydocs.pysource import scan_python
+from data_jobs.sources.pydocs.stdlib import module_names, scan_modules
 from data_jobs.sources.pydocs.symbols import Link, ModuleScan, Symbol
 from data_jobs.sources.pydocs.usage import count_uses
 
-SOURCE_NAME = "pydocs"
-# Not part of the library people use: tests, demos, easter eggs, vendored or frozen things, tools kept for themselves.
-_EXCLUDED_NAMES = """
-    antigravity this idlelib turtledemo test tests lib2to3 distutils pydoc_data site-packages dist-packages lib-dynload
-    encodings.* ensurepip._bundled ensurepip._uninstall ctypes.macholib msilib xxlimited xxsubtype
-"""
-EXCLUDED = frozenset(_EXCLUDED_NAMES.split())
+NAME = "pydocs"  # What every document says it is from.
 # Public by spelling, but only the implementation of another module: their names are used where there is no other.
 IMPLEMENTATION = frozenset(
     ("genericpath", "ntpath", "posixpath", "posix", "nturl2path", "sre_compile", "sre_constants", "sre_parse")
@@ -40,75 +27,12 @@ MAX_ALIASES = 24
 MAX_TITLE_CHARS = 88
 
 
-def stdlib_root() -> Path:
-    return Path(sysconfig.get_path("stdlib")).resolve()
-
-
-def module_files() -> dict[str, Path]:
-    """Every Python module of the standard library that is read, private ones included: name to file, sorted.
-
-    Raises:
-        BadInputError: the standard library is not there as source files.
-    """
-    root = stdlib_root()
-    found = dict(sorted(_walk(root, "")))
-    if "json" not in found:
-        raise BadInputError(f"the standard library's source files are not in {root}; install Python with its library")
-    return found
-
-
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    for path in folder.iterdir():
-        name = prefix + path.stem
-        if path.name.startswith("__") and path.name != "__init__.py":
-            continue
-        if name in EXCLUDED or path.stem in ("test", "tests") or (prefix and f"{prefix}*" in EXCLUDED):
-            continue
-        if path.suffix == ".py":
-            if path.name != "__init__.py" and path.stem.isidentifier():
-                yield name, path
-        elif (path / "__init__.py").is_file() and path.name.isidentifier():
-            yield prefix + path.name, path / "__init__.py"
-            yield from _walk(path, f"{prefix}{path.name}.")
-
-
-def module_names() -> list[str]:
-    """Everything ``scan_modules`` can be asked for."""
-    return sorted({*module_files(), *cmodules.available()})
-
-
-def library_version() -> str:
-    """Hash of what the documents are made from: Python's build, sources and C modules, and the shipped questions."""
-    root = stdlib_root()
-    files = {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in module_files().values()
-    }
-    compiled = cmodules.available()
-    return stable_hash({"python": sys.version, "files": files, "compiled": compiled, "questions": questions_version()})
-
-
-def scan_modules(names: Sequence[str]) -> tuple[list[ModuleScan], list[Quarantined]]:
-    """Scan modules by name; and those that cannot be read (bad syntax, a missing shared library), with the reason."""
-    files, root = module_files(), stdlib_root()
-    scans: list[ModuleScan] = []
-    refused: list[Quarantined] = []
-    for name in names:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # deprecation of modules that are documented all the same
-                scans.append(scan_python(name, files[name], root) if name in files else cmodules.scan_compiled(name))
-        except (SyntaxError, UnicodeDecodeError, ImportError, OSError) as error:
-            refused.append(Quarantined(name, "", "unreadable_module", str(error)[:200]))
-    return scans, refused
-
-
 def read_pydocs(modules: Sequence[str] | None = None) -> Iterator[Document]:
     """Documents of the standard library, sorted by id; ``modules`` limits them to some top-level modules.
 
     Everything is scanned either way, since names are re-exported across modules.
     """
-    for document in with_questions(merge(scan_modules(module_names())[0]))[0]:
+    for document in with_questions(link(scan_modules(module_names())[0]))[0]:
         if modules is None or _top_module(document) in modules:
             yield document
 
@@ -118,17 +42,17 @@ def _top_module(document: Document) -> str:
     return top if document.kind == "module" or ("." in document.id and top in sys.stdlib_module_names) else "builtins"
 
 
-def merge(scans: Iterable[ModuleScan]) -> list[Document]:
+def link(scans: Iterable[ModuleScan]) -> list[Document]:
     """One document per documented public thing, sorted by id. Pure: the order of ``scans`` does not matter."""
     linker = Linker(sorted(scans, key=lambda s: s.name))
     uses = count_uses((scan.name, scan.uses) for scan in linker.scans.values())
-    catalogue = _Catalogue(linker)
-    documents = [*catalogue.module_documents(), *catalogue.symbol_documents()]
+    names = _PublicNames(linker)
+    documents = [*names.module_documents(), *names.symbol_documents()]
     unique = {document.id: document for document in sorted(documents, key=lambda d: (d.id, d.kind != "module"))[::-1]}
     return [_linked(document, unique, uses) for _, document in sorted(unique.items())]
 
 
-class _Catalogue:
+class _PublicNames:
     """Collects the public names of every module and thing."""
 
     def __init__(self, linker: Linker) -> None:
@@ -234,7 +158,7 @@ class _Catalogue:
             if scan.doc:
                 best, *others = sorted(names, key=_rank())
                 yield Document(
-                    id=best, title=f"module {best}", text=scan.doc, source=scan.source, source_name=SOURCE_NAME,
+                    id=best, title=f"module {best}", text=scan.doc, source=scan.source, source_name=NAME,
                     kind="module", aliases=tuple(sorted(others)),
                 )  # fmt: skip
 
@@ -252,31 +176,9 @@ class _Catalogue:
                 signature = next((s.signature for s in made if isinstance(s, Symbol) and not s.compiled), "")
             yield Document(
                 id=ranked[0], title=_title(ranked[0], signature, best), text=text, source=best.source,
-                source_name=SOURCE_NAME, kind=_kind(ranked[0], best), signature=signature,
+                source_name=NAME, kind=_kind(ranked[0], best), signature=signature,
                 aliases=tuple(sorted(others)),
             )  # fmt: skip
-
-
-def with_files(documents: Iterable[Document]) -> list[Document]:
-    """The documents with the hash and the bytes of the file each is in; compiled modules have none."""
-    root = stdlib_root()
-    known: dict[str, tuple[str, tuple[int, ...]]] = {}
-
-    def of(name: str) -> tuple[str, tuple[int, ...]]:
-        path = root / name
-        if not name.endswith(".py") or not path.is_file():
-            return "", ()
-        data = path.read_bytes()
-        return hashlib.sha256(data).hexdigest(), (0, len(data))
-
-    found = []
-    for document in documents:
-        name = document.source.rpartition(":")[0] or document.source
-        if name not in known:
-            known[name] = of(name)
-        digest, span = known[name]
-        found.append(replace(document, file_sha256=digest, span=span))
-    return found
 
 
 def _text(thing: Thing) -> tuple[str, Symbol]:

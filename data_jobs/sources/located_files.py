@@ -23,23 +23,18 @@ from cluster.core.sections.data import DataSection
 from cluster.core.storage import storage_errors
 from data_jobs.extractors.archives import check_entry_name
 from data_jobs.extractors.protocol import UnreadableFileError
-from data_jobs.extractors.registry import EXTRACTORS, SUFFIXES, extractor_for
-from data_jobs.sources.catalogue import Source, matches, split_glob
+from data_jobs.extractors.registry import FORMATS, SUFFIX_OF_TYPE, SUFFIXES, extractor_for
+from data_jobs.sources.entry import CatalogueEntry
 from data_jobs.sources.fetch import AddressPolicy, FetchLimits, allowing, fetch
 from data_jobs.sources.files import FileItem, check_folder, list_files
+from data_jobs.sources.globs import matches, split_glob
 from data_jobs.sources.objects import ObjectLimits, land_objects
 
-KEPT = 3  # landed versions of a source; older ones are removed
-# What a server declares is no guess. Only types that have one suffix.
-_SUFFIX_OF = {
-    "text/html": ".html", "application/xhtml+xml": ".html", "text/plain": ".txt", "text/markdown": ".md",
-    "application/pdf": ".pdf", "text/csv": ".csv", "application/jsonl": ".jsonl", "application/x-ndjson": ".jsonl",
-    "application/zip": ".zip", "application/warc": ".warc", "application/vnd.apache.parquet": ".parquet",
-}  # fmt: skip
+KEPT = 3  # So many landed versions of a source stay; older ones are removed.
 
 
 @dataclass(frozen=True)
-class Opened:
+class LocatedFiles:
     """A source as files below ``root``: those to read, and those left out with their reasons."""
 
     root: Path
@@ -47,13 +42,13 @@ class Opened:
     refused: tuple[Quarantined, ...]
 
 
-def open_source(
+def locate(
     section: DataSection,
-    source: Source | None,
+    source: CatalogueEntry | None,
     landing: Path,
     policy: AddressPolicy | None = None,
     context: ssl.SSLContext | None = None,
-) -> Opened:
+) -> LocatedFiles:
     """List the files of ``source``, or of the plain folder ``section.source`` where that is None.
 
     Args:
@@ -97,17 +92,17 @@ def open_source(
     return _listed(final, items, [*refused, *more], source.location, source.format)
 
 
-def _listed(root: Path, items: list[FileItem], refused: list[Quarantined], where: str, kind: str) -> Opened:
+def _listed(root: Path, items: list[FileItem], refused: list[Quarantined], where: str, kind: str) -> LocatedFiles:
     if not items and not refused:
         raise BadInputError(f"{where} holds no files: give a source of {' '.join(SUFFIXES)} files")
     kept, other = [], []
     for item in items:
         extractor = extractor_for(item.path)
-        if kind == "auto" or (extractor is not None and extractor.kind == kind):
+        if kind == "auto" or (extractor is not None and extractor.format.kind == kind):
             kept.append(item)
         else:
             other.append(Quarantined(item.path, "", "unsupported_kind", f"the source's format is {kind}"))
-    return Opened(root, tuple(kept), tuple(sorted([*refused, *other], key=lambda q: (q.source, q.record))))
+    return LocatedFiles(root, tuple(kept), tuple(sorted([*refused, *other], key=lambda q: (q.source, q.record))))
 
 
 def _wanted(pattern: str) -> Callable[[str], bool] | None:
@@ -115,7 +110,7 @@ def _wanted(pattern: str) -> Callable[[str], bool] | None:
 
 
 def _land_url(
-    source: Source, folder: Path, section: DataSection, policy: AddressPolicy, context: ssl.SSLContext | None
+    source: CatalogueEntry, folder: Path, section: DataSection, policy: AddressPolicy, context: ssl.SSLContext | None
 ) -> None:
     limits = FetchLimits(bytes=min(section.max_source_mb, section.max_file_mb) << 20)
     arrived = folder / "arrived"
@@ -127,7 +122,7 @@ def _land_url(
     except UnreadableFileError:
         known = False
     if not known:  # a page without a suffix: by the format in the catalogue, else by the type the server declares
-        suffix = next((e.suffixes[0] for e in EXTRACTORS if e.kind == source.format), _SUFFIX_OF.get(got.content_type))
+        suffix = next((f.suffixes[0] for f in FORMATS if f.kind == source.format), SUFFIX_OF_TYPE.get(got.content_type))
         if suffix is None:
             raise BadInputError(
                 f"{source.location}: the kind of file is not known (declared as {got.content_type or 'nothing'}); "
