@@ -28,13 +28,13 @@ from cluster.core.storage import Store
 if TYPE_CHECKING:
     from actors.spawn import RegistryClient
     from train_jobs.fit import Workers
-    from train_jobs.trainer.plan import Plan
+    from train_jobs.trainer.plan import RunPlan
 
 _NOT_OF_A_MODEL = (
     *sections_but("train", "gate", "answer"), "train.min_documents", "train.vocab_size", "train.hidden", "train.layers",
     "train.heads", "train.kv_heads", "train.mlp", "train.workers", "train.worker_cpus", "train.minutes",
-    "train.pretrain_share", "train.steps", "train.batch_tokens", "train.learning_rate", "train.precision", "train.seed",
-    "train.checkpoint_s", "train.examples", "train.held_out",
+    "train.pretrain_share", "train.steps", "train.batch_tokens", "train.optimizer", "train.learning_rate",
+    "train.precision", "train.seed", "train.checkpoint_s", "train.examples", "train.held_out",
 )  # fmt: skip
 MODEL_KEY = RunKey(
     "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publishing.publish"),
@@ -138,7 +138,7 @@ class WorkersOnDemand:
     def size(self) -> int:
         return self._started().size
 
-    def carry_out(self, plan: Plan, progress: Progress) -> None:
+    def carry_out(self, plan: RunPlan, progress: Progress) -> None:
         """As ``fit.Workers.carry_out``."""
         self._started().carry_out(plan, progress)
 

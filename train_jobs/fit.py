@@ -32,8 +32,8 @@ from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from train_jobs.trainer.outcome import OUTCOME, STOP, Outcome
-from train_jobs.trainer.plan import Plan
+from train_jobs.trainer.outcome import OUTCOME, STOP, RunOutcome
+from train_jobs.trainer.plan import RunPlan
 
 MAX_FAILURES = 3
 STOP_GRACE_S = 30.0
@@ -79,7 +79,7 @@ class Workers:
         if self.store.exists(self.folder):
             self.store.fs.rm(self.folder, recursive=True)
 
-    def carry_out(self, plan: Plan, progress: Progress) -> None:
+    def carry_out(self, plan: RunPlan, progress: Progress) -> None:
         """Have the workers carry out one plan and wait for its end.
 
         Raises:
@@ -96,13 +96,13 @@ class Workers:
         watch = _Watch(plan, self.store, progress)
         try:
             with _terminated_as_interrupted():
-                while not self._over(0.1 if self.store.local else 2.0) and not Outcome.read(self.store, plan.folder):
+                while not self._over(0.1 if self.store.local else 2.0) and not RunOutcome.read(self.store, plan.folder):
                     watch.look()
         except KeyboardInterrupt:
             self._interrupt(plan)
             raise
         self._order(None)
-        outcome = Outcome.read(self.store, plan.folder)
+        outcome = RunOutcome.read(self.store, plan.folder)
         error = self._fitting.exception() if self._fitting is not None and self._fitting.done() else None
         _raise_what_went_wrong(plan, outcome, error)
 
@@ -112,17 +112,17 @@ class Workers:
             return True
         return bool(wait([self._fitting], timeout=wait_s).done)
 
-    def _interrupt(self, plan: Plan) -> None:
+    def _interrupt(self, plan: RunPlan) -> None:
         """Have a checkpoint written, if there is anybody to write it."""
         log_event("train", "interrupted", run=plan.run_id)
         self.store.write(posixpath.join(plan.folder, STOP), b"{}")
         deadline = time.monotonic() + STOP_GRACE_S
         started = bool(read_metrics(self.store, plan.run_id))
-        while started and time.monotonic() < deadline and not Outcome.read(self.store, plan.folder):
+        while started and time.monotonic() < deadline and not RunOutcome.read(self.store, plan.folder):
             if self._over(0.1):
                 return
 
-    def _order(self, plan: Plan | None, end: bool = False) -> None:
+    def _order(self, plan: RunPlan | None, end: bool = False) -> None:
         """Tell the workers what to do next: a plan, nothing for now, or to end."""
         self._number += 1
         body = {"number": self._number, "plan": plan.to_dict() if plan else None, "end": end}
@@ -155,11 +155,12 @@ def _work(config: dict[str, Any]) -> None:
     """What every worker runs: one plan after the other until there are no more."""
     import ray.train
 
+    from train_jobs.distributed.ranks import Ranks
     from train_jobs.trainer import loop
 
     context = ray.train.get_context()
     threads = int(config["cpus"]) or max(1, available_cpus() // context.get_local_world_size())
-    group = loop.Group(context.get_world_rank(), context.get_world_size(), threads)
+    group = Ranks(context.get_world_rank(), context.get_world_size(), threads)
     store, done = Store(config["store"]), 0
     while True:
         path = posixpath.join(config["folder"], ORDERS)
@@ -169,7 +170,7 @@ def _work(config: dict[str, Any]) -> None:
         if orders["plan"] is None or orders["number"] == done:
             time.sleep(0.05 if store.local else 1.0)
             continue
-        loop.run(Plan.from_dict(orders["plan"]), group)
+        loop.run(RunPlan.from_dict(orders["plan"]), group)
         done = orders["number"]
 
 
@@ -200,7 +201,7 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
 class _Watch:
     """Turns the run's log into progress."""
 
-    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+    def __init__(self, plan: RunPlan, store: Store, progress: Progress) -> None:
         self.plan, self.store, self.progress = plan, store, progress
         self.done, self.began = 0, False
 
@@ -221,7 +222,7 @@ class _Watch:
         self.progress.counts(**{name: round(value, 2) for name, value in seen.items() if value is not None})
 
 
-def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: BaseException | None) -> None:
+def _raise_what_went_wrong(plan: RunPlan, outcome: RunOutcome | None, error: BaseException | None) -> None:
     """Raise unless the run finished."""
     if outcome is not None and outcome.state == "finished":
         return

@@ -16,68 +16,40 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from actors.registry.runs import RunLog
 from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.data.batches import Batch, Examples, Windows
+from train_jobs.distributed.ranks import Ranks
 from train_jobs.models.llama import Llama, parameter_count
 from train_jobs.objectives.causal_lm import evaluate, share_of_loss
 from train_jobs.trainer import checkpoint
 from train_jobs.trainer.checkpoint import TrainState
-from train_jobs.trainer.outcome import STOP, Ended, Outcome
-from train_jobs.trainer.plan import Plan
+from train_jobs.trainer.optimizer import make_optimizer
+from train_jobs.trainer.outcome import STOP, Ended, RunOutcome
+from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
 from train_jobs.trainer.schedule import Budget, learning_rate, train_seconds
 
 NICENESS = 10  # behind the service's replicas, which answer people
 MAX_NORM = 1.0
-WEIGHT_DECAY = 0.1
-BETAS = (0.9, 0.95)
 LOG_S = 0.5
 FEWEST_STEPS = 250  # before a limit of passes counts: what little data needs to be learnt at all
 STOPS: tuple[Ended, ...] = ("finished", "cancelled", "interrupted")
 
 
-class Group:
-    """The workers of a run and this one's threads; alone, nothing is sent."""
-
-    def __init__(self, rank: int = 0, size: int = 1, threads: int = 1) -> None:
-        self.rank, self.size, self.threads = rank, size, threads
-
-    def from_first(self, values: list[float]) -> list[float]:
-        """The numbers rank 0 has, on every rank."""
-        if self.size == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64)
-        torch.distributed.broadcast(tensor, src=0)
-        return [float(value) for value in tensor]
-
-    def add(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks."""
-        if self.size > 1:
-            torch.distributed.all_reduce(tensor)
-        return tensor
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model whose gradients are averaged over the workers."""
-        if self.size == 1:
-            return model
-        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
-
-
-def run(plan: Plan, group: Group) -> None:
-    """Train until the budget is used, the run is cancelled or something breaks; rank 0 leaves an ``Outcome``.
+def run(plan: RunPlan, group: Ranks) -> None:
+    """Train until the budget is used, the run is cancelled or something breaks; rank 0 leaves an ``RunOutcome``.
 
     Raises:
         PlinthError: this worker cannot go on (disk full, damaged inputs, no memory). Others are left waiting for it, so
             the whole group has to end; a restarted group finds the outcome and does not try again.
     """
     store = Store(plan.store)
-    if Outcome.read(store, plan.folder) is not None:
+    if RunOutcome.read(store, plan.folder) is not None:
         return
     be_nice()
     torch.set_num_threads(group.threads)
@@ -92,7 +64,7 @@ def run(plan: Plan, group: Group) -> None:
         step = trainer.state.step if trainer else 0
         with contextlib.suppress(EnvironmentFaultError):  # a full disk has no room for the outcome either
             saved = last_checkpoint(store, plan.folder)
-            Outcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
+            RunOutcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
         if trainer is not None and trainer.log is not None:
             with contextlib.suppress(EnvironmentFaultError):
                 trainer.log.finish("failed", failure.message)
@@ -124,13 +96,13 @@ def last_checkpoint(store: Store, folder: str) -> int | None:
 class Trainer:
     """One worker's state. ``train`` runs it to its end."""
 
-    def __init__(self, plan: Plan, group: Group, store: Store) -> None:
+    def __init__(self, plan: RunPlan, group: Ranks, store: Store) -> None:
         self.plan, self.group, self.store = plan, group, store
         self.batches, self.held_out = load_data(plan, store, group)
         self.model = Llama(plan.shape, plan.seed)
         if plan.initial:
             load_initial(plan, store, self.model)
-        self.optimizer = make_optimizer(self.model, plan.learning_rate)
+        self.optimizer = make_optimizer(plan.optimizer, self.model, plan.learning_rate)
         self.state = self._resume()
         self.network = group.wrap(self.model)
         most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
@@ -258,7 +230,7 @@ class Trainer:
     def _end(self, how: Ended) -> None:
         if self.log is None:
             return
-        Outcome(how, self.state.step, checkpoint=self.state.step).write(self.store, self.plan.folder)
+        RunOutcome(how, self.state.step, checkpoint=self.state.step).write(self.store, self.plan.folder)
         if how == "finished":
             self.log.finish("finished")
         else:
@@ -291,7 +263,7 @@ class Trainer:
         }  # fmt: skip
 
 
-def load_data(plan: Plan, store: Store, group: Group) -> tuple[Windows | Examples, list[Batch]]:
+def load_data(plan: RunPlan, store: Store, group: Ranks) -> tuple[Windows | Examples, list[Batch]]:
     """The training batches and the held-out ones (this rank's share of each)."""
     from safetensors.numpy import load
 
@@ -314,7 +286,7 @@ def load_data(plan: Plan, store: Store, group: Group) -> tuple[Windows | Example
 SIDES = ("train", "held_out")
 
 
-def load_initial(plan: Plan, store: Store, model: nn.Module) -> None:
+def load_initial(plan: RunPlan, store: Store, model: nn.Module) -> None:
     """Start from published weights."""
     from safetensors.torch import load
 
@@ -322,14 +294,6 @@ def load_initial(plan: Plan, store: Store, model: nn.Module) -> None:
     if hashlib.sha256(body).hexdigest() != plan.initial_sha256:
         raise IntegrityError(f"{plan.initial} does not match its manifest: damaged or changed", path=plan.initial)
     checkpoint.load_weights(model, load(body))
-
-
-def make_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); norms are not decayed."""
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
-    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
 
 
 def be_nice() -> None:

@@ -17,7 +17,7 @@ Ended = Literal["finished", "cancelled", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """``step`` is how far it got, ``checkpoint`` the step of the last one; ``error`` the class of what failed."""
 
     state: Ended
@@ -30,7 +30,7 @@ class Outcome:
         store.write(posixpath.join(folder, OUTCOME), json.dumps(asdict(self)).encode())
 
     @classmethod
-    def read(cls, store: Store, folder: str) -> Outcome | None:
+    def read(cls, store: Store, folder: str) -> RunOutcome | None:
         path = posixpath.join(folder, OUTCOME)
         return cls(**store.read_json(path)) if store.exists(path) else None
 

@@ -15,7 +15,7 @@ Stage = Literal["pretrain", "finetune"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """One run of the loop.
 
     Attributes:
@@ -27,6 +27,7 @@ class Plan:
         shape: sizes of the model.
         pad: id of the padding token.
         batch_tokens: tokens of one step, all workers together.
+        optimizer: its name in ``optimizer.OPTIMIZERS``.
         learning_rate: its peak.
         steps: number of steps; 0 means by the clock.
         passes: by the clock, most passes over the data (0: no limit); ``loop.FEWEST_STEPS`` are taken in any case.
@@ -46,6 +47,7 @@ class Plan:
     shape: Shape
     pad: int
     batch_tokens: int
+    optimizer: str
     learning_rate: float
     seed: int
     steps: int
@@ -55,7 +57,7 @@ class Plan:
     checkpoint_s: float
     precision: Literal["auto", "fp32", "bf16"]
 
-    def starting_from(self, store: Store, base: Manifest) -> Plan:
+    def starting_from(self, store: Store, base: Manifest) -> RunPlan:
         """The same run from the weights of a published checkpoint."""
         (entry,) = (file for file in base.files if file.path == "model.safetensors")
         path = posixpath.join(store.artefact(base), entry.path)
@@ -65,5 +67,5 @@ class Plan:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Plan:
+    def from_dict(cls, row: dict[str, Any]) -> RunPlan:
         return cls(**{**row, "shape": Shape(**row["shape"])})

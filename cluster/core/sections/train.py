@@ -42,6 +42,8 @@ class TrainSection(Section):
     """Optimizer steps of each stage instead of a wall-clock budget (0: by the clock): reproducible runs."""
     batch_tokens: int = Field(2048, ge=256)
     """Tokens of one optimizer step, all workers together."""
+    optimizer: Literal["adamw"] = "adamw"
+    """What turns gradients into steps (train_jobs/trainer/optimizer.py)."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
