@@ -27,7 +27,7 @@ import ray
 
 from actors.registry.runs import read_metrics
 from cluster.core.config import available_cpus
-from cluster.core.errors import PlinthError, TrainingError
+from cluster.core.errors import PlinthError, TooSlowError, TrainingError
 from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
@@ -84,6 +84,7 @@ class Workers:
 
         Raises:
             TrainingError: the run failed, or was cancelled.
+            TooSlowError: its steps take longer than the plan allows.
             PlinthError: as a worker raised it (full disk, damaged data).
             KeyboardInterrupt: after the workers wrote a checkpoint.
         """
@@ -160,7 +161,7 @@ def _work(config: dict[str, Any]) -> None:
 
     context = ray.train.get_context()
     threads = int(config["cpus"]) or max(1, available_cpus() // context.get_local_world_size())
-    group = Ranks(context.get_world_rank(), context.get_world_size(), threads)
+    ranks = Ranks(context.get_world_rank(), context.get_world_size(), threads)
     store, done = Store(config["store"]), 0
     while True:
         path = posixpath.join(config["folder"], ORDERS)
@@ -170,7 +171,7 @@ def _work(config: dict[str, Any]) -> None:
         if orders["plan"] is None or orders["number"] == done:
             time.sleep(0.05 if store.local else 1.0)
             continue
-        loop.run(RunPlan.from_dict(orders["plan"]), group)
+        loop.run(RunPlan.from_dict(orders["plan"]), ranks)
         done = orders["number"]
 
 
@@ -209,12 +210,11 @@ class _Watch:
         rows = read_metrics(self.store, self.plan.run_id)
         if not rows:
             return
-        row, total = rows[-1], self.plan.steps or round(self.plan.budget_s)
+        row, total = rows[-1], self.plan.steps or 100
         if not self.began:
-            self.progress.stage(self.plan.stage, total, "steps" if self.plan.steps else "seconds")
+            self.progress.stage(self.plan.stage, total, "steps" if self.plan.steps else "%")
             self.began = True
-        spent = time.time() - self.plan.started_at
-        done = min(total, int(row["step"]) if self.plan.steps else round(spent))
+        done = min(total, int(row["step"] if self.plan.steps else 100 * row.get("done", 0.0)))
         if done > self.done:
             self.progress.advance(done - self.done)
             self.done = done
@@ -229,6 +229,11 @@ def _raise_what_went_wrong(plan: RunPlan, outcome: RunOutcome | None, error: Bas
     if outcome is not None and outcome.state == "failed":
         log_event("train", "run_failed", run=plan.run_id, step=outcome.step, reason=outcome.message)
         raise outcome.as_error(plan.run_id)
+    if outcome is not None and outcome.state == "too_slow":
+        raise TooSlowError(
+            f"a training step takes {outcome.step_s:.1f} s on this machine and may take {plan.slowest_step_s:.2f} s: "
+            "give it more minutes, or lower train.min_steps", step_s=outcome.step_s,
+        )  # fmt: skip
     if outcome is not None:
         raise TrainingError(
             f"the run {plan.run_id} was {outcome.state} at step {outcome.step}; a checkpoint was kept, the same "

@@ -49,8 +49,8 @@ _RUN = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.p
 # How long, on how many workers and how carefully a run is made does not tell runs apart: what it rests on does. The
 # tokenizer and the examples are inputs.
 _OUTSIDE = (
-    *sections_but("train"), "train.min_documents", "train.vocab_size", "train.workers", "train.worker_cpus",
-    "train.minutes", "train.pretrain_share", "train.checkpoint_s", "train.examples",
+    *sections_but("train"), "train.min_documents", "train.min_steps", "train.vocab_size", "train.workers",
+    "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.checkpoint_s", "train.examples",
 )  # fmt: skip
 PRETRAIN = RunKey("pretrain", (__name__,), inside=("train.name", "train.held_out", *_MODEL, *_RUN), outside=_OUTSIDE)
 FINETUNE = RunKey("finetune", (__name__,), inside=("train.name", *_RUN), outside=("train.held_out", *_MODEL, *_OUTSIDE))
@@ -58,15 +58,17 @@ FINETUNE = RunKey("finetune", (__name__,), inside=("train.name", *_RUN), outside
 
 def pretrain(
     config: PlinthConfig, store: Store, dataset: Manifest, tokenizer: Manifest, progress: Progress,
-    seconds: float | None = None, workers: TrainingWorkers | None = None,
+    seconds: float | None = None, workers: TrainingWorkers | None = None, slowest_step_s: float = 0.0,
 ) -> Manifest:  # fmt: skip
     """Train a model from random weights on a dataset and publish ``checkpoints/<train.name>-base``.
 
-    Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (wall clock
-    of the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
-    ``workers`` is a running group to train on; without one a group is started and ended.
+    Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (budget of
+    the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
+    ``workers`` is a running group to train on; without one a group is started and ended. ``slowest_step_s`` is the
+    plan's.
 
     Raises:
+        TooSlowError: a step takes longer than ``slowest_step_s``.
         BadInputError: the dataset is too small, or damaged.
         PolicyRefusedError: the dataset's source does not allow pretraining.
         IncompatibleError: the tokenizer is not one of ours.
@@ -93,7 +95,7 @@ def pretrain(
 
     budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
     run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, shape, section.learning_rate, 0, budget,
-               started)  # fmt: skip
+               started, slowest_step_s)  # fmt: skip
     return _carry_out(run, section, store, arrays, progress, workers)
 
 
@@ -166,6 +168,7 @@ class _Run:
     passes: int
     budget_s: float
     started_at: float
+    slowest_step_s: float = 0.0
 
 
 def _carry_out(
@@ -192,6 +195,7 @@ def _carry_out(
         learning_rate=run.rate, seed=section.seed,
         steps=section.steps, passes=run.passes, budget_s=run.budget_s, started_at=run.started_at,
         checkpoint_s=section.checkpoint_s, precision=section.precision,
+        slowest_step_s=run.slowest_step_s,
     )  # fmt: skip
     if run.base is not None:
         plan = plan.starting_from(store, run.base)

@@ -60,6 +60,7 @@ KEY = RunKey(
         *sections_but("train", "gate", "answer", "retrieval"), "gate.min_difference", "gate.min_abstained",
         "gate.min_answered", "train.vocab_size", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
         "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
+        "train.min_steps",
         "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.checkpoint_s",
     ),
 )  # fmt: skip

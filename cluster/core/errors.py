@@ -89,6 +89,13 @@ class TrainingError(PlinthError):
     """
 
 
+class TooSlowError(EnvironmentFaultError):
+    """This machine would not get far enough in the time given, so the work was not begun, or given up early.
+
+    ``extras`` may hold ``step_s``: the seconds that one training step took.
+    """
+
+
 class UnsupportedError(PlinthError):
     """Something this engine, converter or tier cannot do: refused by name, never ignored."""
 

@@ -35,6 +35,7 @@ KEY = RunKey(
     outside=(
         *sections_but("train"), "train.min_documents", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
         "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
+        "train.min_steps",
         "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.seed",
         "train.checkpoint_s", "train.examples",
     ),

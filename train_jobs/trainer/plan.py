@@ -31,9 +31,12 @@ class RunPlan:
         learning_rate: its peak.
         steps: number of steps; 0 means by the clock.
         passes: by the clock, most passes over the data (0: no limit); ``loop.FEWEST_STEPS`` are taken in any case.
-        budget_s: wall-clock seconds of the whole stage, from started_at (seconds since the epoch).
+        budget_s: seconds of the whole stage, from started_at (seconds since the epoch); of its stepping those count in
+            which the workers had processors (``schedule.counted_seconds``).
         checkpoint_s: seconds between checkpoints.
         precision: arithmetic; auto measures whether bf16 is faster here.
+        slowest_step_s: the run gives up in its first seconds where a step takes longer than this (counted seconds; 0:
+            however long it takes).
     """
 
     stage: Stage
@@ -56,6 +59,7 @@ class RunPlan:
     started_at: float
     checkpoint_s: float
     precision: Literal["auto", "fp32", "bf16"]
+    slowest_step_s: float = 0.0
 
     def starting_from(self, store: Store, base: Manifest) -> RunPlan:
         """The same run from the weights of a published checkpoint."""
