@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import sys
@@ -11,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
@@ -49,7 +48,7 @@ def connected(home: Home) -> Iterator[None]:
             ray.shutdown()
 
 
-class _Aside(io.TextIOBase):
+class _Aside:
     """A stream that hands on what this program prints, and puts what Ray's own threads print into a log."""
 
     def __init__(self, stream: TextIO, log: TextIO) -> None:
@@ -59,18 +58,8 @@ class _Aside(io.TextIOBase):
         theirs = threading.current_thread().name.startswith(RAY_THREADS)
         return (self._log if theirs else self._stream).write(text)
 
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager
@@ -80,12 +69,10 @@ def ray_aside(home: Home) -> Iterator[None]:
     ``log_to_driver=False`` keeps the output of workers away. Warnings of the raylet ("8 PYTHON worker processes have
     been started") reach a driver on another way, which has no setting: a thread of Ray's prints them.
     """
-    with open(home.logs / "ray_driver.log", "a", buffering=1) as log:
-        with (
-            contextlib.redirect_stdout(_Aside(sys.stdout, log)),
-            contextlib.redirect_stderr(_Aside(sys.stderr, log)),
-        ):
-            yield
+    with open(home.logs / "ray_driver.log", "a", buffering=1) as log, contextlib.ExitStack() as streams:
+        streams.enter_context(contextlib.redirect_stdout(cast(TextIO, _Aside(sys.stdout, log))))
+        streams.enter_context(contextlib.redirect_stderr(cast(TextIO, _Aside(sys.stderr, log))))
+        yield
 
 
 @contextmanager

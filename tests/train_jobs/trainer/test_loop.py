@@ -126,6 +126,29 @@ def test_by_the_clock_it_ends_in_time(store: Store) -> None:
     assert last(plan).state.step > 0
 
 
+def test_a_run_whose_steps_take_too_long_gives_up_early(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_jobs.trainer.loop.PROBE_S", 0.0)
+    plan = make_plan(store, steps=0, budget_s=600.0, slowest_step_s=1e-9)
+    ended = run(plan)
+    assert ended.state == "too_slow"
+    assert ended.step_s > 1e-9
+    assert ended.step <= 4
+    assert read_run(store, plan.run_id).state == "failed"
+
+
+def test_a_run_whose_steps_are_fast_enough_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_jobs.trainer.loop.PROBE_S", 0.0)
+    plan = make_plan(store, steps=0, budget_s=2.0, slowest_step_s=60.0)
+    ended = run(plan)
+    assert ended.state == "finished"
+    assert 0 < ended.step_s < 60.0
+
+
+def test_a_run_by_steps_is_never_too_slow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_jobs.trainer.loop.PROBE_S", 0.0)
+    assert run(make_plan(store, steps=5, slowest_step_s=1e-9)).state == "finished"
+
+
 def test_by_the_clock_a_limit_of_passes_ends_it_earlier(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from train_jobs.trainer import loop
 
