@@ -128,8 +128,9 @@ def build_model(
             rest = max(budget - share, budget - (time.monotonic() - began), SMALLEST_BUDGET_S)
             stages.note(_trained(base))
         with stages.run("make examples"):
-            _check_steps(base, rest, section)
-            examples = make_examples(config, store, dataset, index, tokenizer, stages)
+            examples = make_examples(
+                config, store, dataset, index, tokenizer, stages, lambda: _check_steps(base, rest, section)
+            )
             stages.note(_counted(examples))
         with stages.run("fine-tune the model"):
             checkpoint = finetune(config, store, base, examples, stages, rest, workers)

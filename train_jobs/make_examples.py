@@ -13,7 +13,7 @@ import posixpath
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -67,13 +67,14 @@ KEY = RunKey(
 
 
 def make_examples(
-    config: PlinthConfig, store: Store, dataset: Manifest, index: Manifest, tokenizer: Manifest, progress: Progress
-) -> Manifest:
+    config: PlinthConfig, store: Store, dataset: Manifest, index: Manifest, tokenizer: Manifest, progress: Progress,
+    worth_it: Callable[[], None] | None = None,
+) -> Manifest:  # fmt: skip
     """Make and publish the examples ``config.train.name``; ray must be connected.
 
     The artefact holds ``train.jsonl`` and ``held_out.jsonl`` (rows as ``examples.rows.Row``; held-out rows are about
     held-out documents only, train rows about the others only) and ``report.json``. An identical earlier run is
-    returned.
+    returned. ``worth_it`` is called before anything is made, and may raise.
 
     Raises:
         BadInputError: fewer documents than ``train.min_documents``, or none that a question can be made about.
@@ -89,6 +90,8 @@ def make_examples(
     run_key = KEY(inputs=inputs, config=settings)
     if found := store.find_run(run_key):
         return found
+    if worth_it is not None:
+        worth_it()
     documents = read_documents(store, dataset)
     if len(documents) < config.train.min_documents:
         raise BadInputError(

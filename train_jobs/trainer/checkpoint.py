@@ -107,6 +107,7 @@ def load(store: Store, path: str) -> Checkpoint:
 
 
 def path_of(folder: str, step: int) -> str:
+    """Where the checkpoint of a step lies below a run's folder."""
     return posixpath.join(folder, "checkpoints", f"{step:08d}")
 
 

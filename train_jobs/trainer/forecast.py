@@ -28,6 +28,7 @@ class Forecast:
 
     @property
     def enough(self) -> bool:
+        """Whether training is worth beginning."""
         return self.steps >= self.wanted
 
     @property
@@ -55,8 +56,8 @@ def forecast(step_s: float, seconds: float, section: TrainSection) -> Forecast:
 
 
 def slowest_step(seconds: float, section: TrainSection) -> float:
-    """The longest that a pretraining step may take for a fine-tuning of ``seconds`` to reach its floor; infinite where
-    there is no floor."""
+    """The counted seconds that a pretraining step may take for a fine-tuning of ``seconds`` to reach its floor; 0 where
+    there is none (``RunPlan.slowest_step_s``)."""
     if not section.min_steps:
-        return math.inf
-    return max(0.0, seconds - FINISH_S) / (section.min_steps * FINETUNE_STEP)
+        return 0.0
+    return max(1e-9, seconds - FINISH_S) / (section.min_steps * FINETUNE_STEP)

@@ -91,6 +91,7 @@ def as_failure(error: PlinthError | MemoryError | RuntimeError) -> PlinthError |
 
 
 def last_checkpoint(store: Store, folder: str) -> int | None:
+    """The step of the newest checkpoint below a run's folder (not verified), None where there is none."""
     found = checkpoint.paths(store, folder)
     return int(posixpath.basename(found[-1])) if found else None
 
@@ -133,6 +134,12 @@ class Trainer:
         return self.counted_before + counted_seconds(wall, cpu, self.ranks.threads)
 
     def train(self) -> None:
+        """Take steps until rank 0 says stop; then evaluate, write the last checkpoint and say how it ended.
+
+        Raises:
+            DivergedError: the loss or the gradient is not a number.
+            EnvironmentFaultError: the disk is full.
+        """
         while True:
             progress, elapsed, save, stop = self.ranks.from_first(self._orders())
             self.state.elapsed_s = elapsed

@@ -35,10 +35,12 @@ class RunOutcome:
     step_s: float = 0.0
 
     def write(self, store: Store, folder: str) -> None:
+        """Leave it in the run's folder."""
         store.write(posixpath.join(folder, OUTCOME), json.dumps(asdict(self)).encode())
 
     @classmethod
     def read(cls, store: Store, folder: str) -> RunOutcome | None:
+        """The outcome in a run's folder, None while the run goes on."""
         path = posixpath.join(folder, OUTCOME)
         return cls(**store.read_json(path)) if store.exists(path) else None
 

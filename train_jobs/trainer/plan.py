@@ -68,8 +68,10 @@ class RunPlan:
         return dataclasses.replace(self, initial=path, initial_sha256=entry.sha256)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, as it travels to the workers."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> RunPlan:
+        """The plan that ``to_dict`` wrote."""
         return cls(**{**row, "shape": Shape(**row["shape"])})

@@ -65,4 +65,5 @@ class Budget:
         return max(elapsed_s / self.seconds, step / self.most if self.most else 0.0)
 
     def over(self, step: int, elapsed_s: float) -> bool:
+        """Whether no further step is to be taken; arguments as of ``progress``."""
         return self.progress(step, elapsed_s) >= 1.0
