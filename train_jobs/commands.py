@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.entry import config_from
-from cluster.core.errors import BadInputError
+from cluster.core.errors import BadInputError, UsageError
 from cluster.core.home import Home
 from cluster.core.jobs import Job, refused_if_not_passed
 from cluster.core.progress import Progress
@@ -164,6 +165,13 @@ def find_corpus(config: PlinthConfig, store: Store, args: argparse.Namespace) ->
 
 
 def seconds_of(args: argparse.Namespace) -> float | None:
+    """``--minutes`` in seconds; None where it was not given.
+
+    Raises:
+        UsageError: it is not a number of minutes.
+    """
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise UsageError(f"--minutes {args.minutes}: give more than 0 minutes")
     return None if args.minutes is None else args.minutes * 60
 
 

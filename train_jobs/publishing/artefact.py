@@ -86,6 +86,7 @@ def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Mani
 def files_of(
     store: Store, plan: RunPlan, made: Provenance, last: Checkpoint, summary: dict[str, Any]
 ) -> dict[str, bytes]:
+    """The files of the folder by name; ``summary`` becomes training.json."""
     bos, eos, pad = (SPECIAL_TOKENS.index(token) for token in (BOS, EOS, PAD))
     generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
     source = store.artefact(made.tokenizer)
