@@ -26,7 +26,7 @@ from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
-from train_jobs.trainer.forecast import forecast, slowest_step
+from train_jobs.trainer.forecast import Forecast, forecast, slowest_step
 
 if TYPE_CHECKING:
     from actors.spawn import RegistryClient
@@ -150,14 +150,18 @@ def _saying_what_is_needed(seconds: float, section: TrainSection) -> Iterator[No
     try:
         yield
     except TooSlowError as error:
-        raise TooSlowError(forecast(error.extras["step_s"], seconds, section).reason, **error.extras) from error
+        raise _too_slow(forecast(error.extras["step_s"], seconds, section)) from error
 
 
 def _check_steps(base: Manifest, seconds: float, section: TrainSection) -> None:
     """Refuse to go on where a base trained earlier says that the time is too short for fine-tuning."""
     step_s = base.counts.get("seconds_per_step")
     if step_s and not section.steps and not (ahead := forecast(step_s, seconds, section)).enough:
-        raise TooSlowError(ahead.reason, step_s=step_s)
+        raise _too_slow(ahead)
+
+
+def _too_slow(ahead: Forecast) -> TooSlowError:
+    return TooSlowError(ahead.reason, steps=ahead.steps, wanted=ahead.wanted, minutes=ahead.minutes)
 
 
 class WorkersOnDemand:

@@ -186,7 +186,7 @@ def find(store: Store, kind: str, reference: str, made_by: str) -> Manifest:
         return store.manifest(kind, name, version)
     found = [store.manifest(kind, name, "latest")] if store.alias(kind, name, "latest") else store.versions(kind, name)
     if not found:
-        raise BadInputError(f"there is no {kind} {name} yet: `{made_by}` makes it")
+        raise BadInputError(f"there is nothing under {kind}/{name} yet: `{made_by}` makes it")
     return found[-1]
 
 

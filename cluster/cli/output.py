@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -123,7 +124,7 @@ class Stages:
     @contextmanager
     def _ticking(self, started: float) -> Iterator[None]:
         """Prints where the stage is every ``tick_s`` seconds, from a thread, whatever the stage waits for."""
-        if not self.show or console.is_terminal:
+        if not self.show or sys.stdout.isatty():
             yield
             return
         ended = threading.Event()
@@ -152,7 +153,7 @@ class Stages:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not (self.show and console.is_terminal),
+            disable=not (self.show and sys.stdout.isatty()),
         )
 
 

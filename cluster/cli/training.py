@@ -51,7 +51,11 @@ def train(
         try:
             built = build_model(config, store, dataset, index, stages, seconds)
         except TooSlowError as error:
-            why = error.message.replace("give it", "give --train-minutes").removesuffix(" minutes")
+            said = error.extras
+            why = (
+                f"this machine makes {said['steps']:,} steps of fine-tuning in the time and a model needs "
+                f"{said['wanted']:,}; give --train-minutes {said['minutes']}"
+            )
             stages.skip(stages.current, why)
             return {"skipped": why}
     with stages.run("take the model live"):

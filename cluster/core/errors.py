@@ -92,7 +92,8 @@ class TrainingError(PlinthError):
 class TooSlowError(EnvironmentFaultError):
     """This machine would not get far enough in the time given, so the work was not begun, or given up early.
 
-    ``extras`` may hold ``step_s``: the seconds that one training step took.
+    ``extras`` hold ``step_s``, the seconds that one training step took, or ``steps`` that the time is enough for, those
+    ``wanted``, and the ``minutes`` that would be needed.
     """
 
 

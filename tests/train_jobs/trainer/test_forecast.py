@@ -24,7 +24,7 @@ def test_a_busy_machine_has_not_and_is_told_what_it_needs() -> None:
     assert not ahead.enough
     assert ahead.steps == 29
     assert "29 steps" in ahead.reason
-    assert f"give it {ahead.minutes:.0f} minutes" in ahead.reason
+    assert f"give it {ahead.minutes} minutes" in ahead.reason
     assert forecast(5.0, ahead.minutes * 60 * (1 - SECTION.pretrain_share), SECTION).enough
 
 
