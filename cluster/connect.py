@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
@@ -17,6 +20,7 @@ from cluster.processes import MARK
 from cluster.serve_mode import serve_environment
 
 NAMESPACE = "plinth"
+RAY_THREADS = "ray_"  # how the names of the threads begin that Ray starts in a driver
 
 
 @contextmanager
@@ -32,15 +36,43 @@ def connected(home: Home) -> Iterator[None]:
     address = _address(home)
     import ray
 
-    try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise EnvironmentFaultError(f"cannot connect to Ray at {address}: {error}") from error
-    try:
-        with Store(home.store_uri).job():  # `plinth gc` waits for us
-            yield
-    finally:
-        ray.shutdown()
+    with ray_aside(home):
+        try:
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            raise EnvironmentFaultError(f"cannot connect to Ray at {address}: {error}") from error
+        try:
+            with Store(home.store_uri).job():  # `plinth gc` waits for us
+                yield
+        finally:
+            ray.shutdown()
+
+
+class _Aside:
+    """A stream that hands on what this program prints, and puts what Ray's own threads print into a log."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self._stream, self._log = stream, log
+
+    def write(self, text: str) -> int:
+        theirs = threading.current_thread().name.startswith(RAY_THREADS)
+        return (self._log if theirs else self._stream).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def ray_aside(home: Home) -> Iterator[None]:
+    """What Ray says by itself goes to ``logs/ray_driver.log`` for the length of the block.
+
+    ``log_to_driver=False`` keeps the output of workers away. Warnings of the raylet ("8 PYTHON worker processes have
+    been started") reach a driver on another way, which has no setting: a thread of Ray's prints them.
+    """
+    with open(home.logs / "ray_driver.log", "a", buffering=1) as log, contextlib.ExitStack() as streams:
+        streams.enter_context(contextlib.redirect_stdout(cast(TextIO, _Aside(sys.stdout, log))))
+        streams.enter_context(contextlib.redirect_stderr(cast(TextIO, _Aside(sys.stderr, log))))
+        yield
 
 
 @contextmanager

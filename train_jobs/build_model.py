@@ -10,8 +10,8 @@ import json
 import os
 import posixpath
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,22 +19,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 from actors.policies.gate import GateResult, decide
 from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
+from cluster.core.errors import BadInputError, TooSlowError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
+from train_jobs.trainer.forecast import Forecast, forecast, slowest_step
 
 if TYPE_CHECKING:
     from actors.spawn import RegistryClient
     from train_jobs.fit import Workers
-    from train_jobs.trainer.plan import Plan
+    from train_jobs.trainer.plan import RunPlan
 
 _NOT_OF_A_MODEL = (
-    *sections_but("train", "gate", "answer"), "train.min_documents", "train.vocab_size", "train.hidden", "train.layers",
-    "train.heads", "train.kv_heads", "train.mlp", "train.workers", "train.worker_cpus", "train.minutes",
-    "train.pretrain_share", "train.steps", "train.batch_tokens", "train.learning_rate", "train.precision", "train.seed",
-    "train.checkpoint_s", "train.examples", "train.held_out",
+    *sections_but("train", "gate", "answer"), "train.min_documents", "train.min_steps", "train.vocab_size",
+    "train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp", "train.workers", "train.worker_cpus",
+    "train.minutes", "train.pretrain_share", "train.steps", "train.batch_tokens", "train.optimizer",
+    "train.learning_rate", "train.precision", "train.seed", "train.checkpoint_s", "train.examples", "train.held_out",
 )  # fmt: skip
 MODEL_KEY = RunKey(
     "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publishing.publish"),
@@ -53,11 +56,34 @@ class StageRunner(Progress, Protocol):
     def note(self, text: str) -> None: ...
 
 
+class Untimed:
+    """Whole stages told to a ``Progress`` that knows none."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.stage, self.advance, self.counts = progress.stage, progress.advance, progress.counts
+
+    @contextmanager
+    def run(self, name: str) -> Iterator[None]:
+        self.stage(name)
+        yield
+
+    def note(self, text: str) -> None:
+        """Nobody reads it."""
+
+
 @dataclass(frozen=True)
 class BuiltModel:
-    """A registered model and what the gate said about it. ``report`` is the held-out evaluation."""
+    """A registered model and what the gate said about it.
+
+    Attributes:
+        model: its manifest.
+        judged: the manifest of the gate's report.
+        gate: the decision.
+        report: the held-out evaluation (``HeldOutReport.to_dict()``).
+    """
 
     model: Manifest
+    judged: Manifest
     gate: GateResult
     report: dict[str, Any]
 
@@ -72,42 +98,70 @@ def build_model(
 ) -> BuiltModel:
     """Train, evaluate, publish and judge a model; ray must be connected.
 
+    The first seconds of pretraining measure this machine: where fine-tuning could not reach ``train.min_steps``,
+    nothing more is trained and no examples are made.
+
     Args:
-        seconds: wall-clock budget of pretraining and fine-tuning together; None takes ``train.minutes``.
+        seconds: budget of pretraining and fine-tuning together; None takes ``train.minutes``.
 
     Raises:
         BadInputError: too few documents.
+        TooSlowError: the time is not enough for a model; the message says how many minutes would be.
         TrainingError: a run stopped without a model; what served before still serves.
         EnvironmentFaultError: storage full.
     """
-    from actors import spawn
     from train_jobs.data.tokenizer import train_tokenizer
     from train_jobs.launch import finetune, pretrain
     from train_jobs.make_examples import make_examples
 
-    budget = config.train.minutes * 60 if seconds is None else max(seconds, 2 * SMALLEST_BUDGET_S)
+    section = config.train
+    budget = section.minutes * 60 if seconds is None else max(seconds, 2 * SMALLEST_BUDGET_S)
+    share = budget * section.pretrain_share
     with WorkersOnDemand(config, store) as workers:
         with stages.run("train the tokenizer"):
             tokenizer = train_tokenizer(config, store, dataset, stages)
         with stages.run("pretrain the model"):
-            began, share = time.monotonic(), budget * config.train.pretrain_share
-            base = pretrain(config, store, dataset, tokenizer, stages, share, workers)
-            budget -= time.monotonic() - began  # a reused base leaves its time to fine-tuning
+            began, floor = time.monotonic(), slowest_step(budget - share, section)
+            with _saying_what_is_needed(budget - share, section):
+                base = pretrain(config, store, dataset, tokenizer, stages, share, workers, floor)
+            # A reused base leaves its time to fine-tuning; one that took longer, on a busy machine, takes none from it.
+            rest = max(budget - share, budget - (time.monotonic() - began), SMALLEST_BUDGET_S)
             stages.note(_trained(base))
         with stages.run("make examples"):
-            examples = make_examples(config, store, dataset, index, tokenizer, stages)
+            examples = make_examples(
+                config, store, dataset, index, tokenizer, stages, lambda: _check_steps(base, rest, section)
+            )
             stages.note(_counted(examples))
         with stages.run("fine-tune the model"):
-            checkpoint = finetune(config, store, base, examples, stages, max(budget, SMALLEST_BUDGET_S), workers)
+            checkpoint = finetune(config, store, base, examples, stages, rest, workers)
             stages.note(_trained(checkpoint))
     with stages.run("evaluate and publish the model"):
         model = _publish(config, store, checkpoint, base, examples, dataset, index, tokenizer, stages)
         stages.note(f"{model.name}@{model.version}")
     with stages.run("gate"):
-        report = store.read_json(posixpath.join(store.artefact(model), "metrics.json"))["held_out"]
-        gate = judge(config, store, model, index, report, spawn.registry(store, Home.from_env()))
-        stages.note("passed" if gate.passed else "refused")
-    return BuiltModel(model, gate, report)
+        built = judge_again(config, store, model)
+        stages.note("passed" if built.gate.passed else "refused")
+    return built
+
+
+@contextmanager
+def _saying_what_is_needed(seconds: float, section: TrainSection) -> Iterator[None]:
+    """Turns a step that takes too long into what that means for the model."""
+    try:
+        yield
+    except TooSlowError as error:
+        raise _too_slow(forecast(error.extras["step_s"], seconds, section)) from error
+
+
+def _check_steps(base: Manifest, seconds: float, section: TrainSection) -> None:
+    """Refuse to go on where a base trained earlier says that the time is too short for fine-tuning."""
+    step_s = base.counts.get("seconds_per_step")
+    if step_s and not section.steps and not (ahead := forecast(step_s, seconds, section)).enough:
+        raise _too_slow(ahead)
+
+
+def _too_slow(ahead: Forecast) -> TooSlowError:
+    return TooSlowError(ahead.reason, steps=ahead.steps, wanted=ahead.wanted, minutes=ahead.minutes)
 
 
 class WorkersOnDemand:
@@ -138,7 +192,7 @@ class WorkersOnDemand:
     def size(self) -> int:
         return self._started().size
 
-    def carry_out(self, plan: Plan, progress: Progress) -> None:
+    def carry_out(self, plan: RunPlan, progress: Progress) -> None:
         """As ``fit.Workers.carry_out``."""
         self._started().carry_out(plan, progress)
 
@@ -205,21 +259,42 @@ def _reporting(generate: Callable[[list[str]], list[str]], progress: Progress) -
     return reporting
 
 
+def judge_again(config: PlinthConfig, store: Store, model: Manifest) -> BuiltModel:
+    """Judge a published model by the gate as it is configured now, on the evaluation it was published with.
+
+    The decision is written down and acted on: the registry promotes the model, or leaves it reachable by name only.
+
+    Raises:
+        BadInputError: the model was added ready-made, so there is no evaluation on held-out documents.
+    """
+    from actors import spawn
+
+    report = store.read_json(posixpath.join(store.artefact(model), "metrics.json")).get("held_out")
+    index = model.inputs.get("index", "")
+    if not report or not index:
+        raise BadInputError(
+            f"{_name(model)} was not trained here: it has no evaluation on held-out documents that a gate could judge"
+        )
+    return judge(config, store, model, index, report, spawn.registry(store, Home.from_env()))
+
+
 def judge(
     config: PlinthConfig,
     store: Store,
     model: Manifest,
-    index: Manifest,
+    index: str,
     report: dict[str, Any],
     registry: RegistryClient | None = None,
-) -> GateResult:
+) -> BuiltModel:
     """Decide by the gate, write the decision down, and act: promote, or leave the model reachable by name only.
 
     Args:
+        index: ``NAME@VERSION`` of the index that the questions were searched in.
+        report: ``HeldOutReport.to_dict()``.
         registry: the registry actor's client; without one the store's registry is written directly.
     """
     gate = decide(report, config.gate)
-    inputs = {"model": _name(model), "index": _name(index)}
+    inputs = {"model": _name(model), "index": index}
     settings = GATE_KEY.settings(config.gate)
     run_key = GATE_KEY(inputs=inputs, config=settings, report=report)
     found = store.find_run(run_key)
@@ -227,13 +302,16 @@ def judge(
         staging = store.staging(run_key)
         body = {**report, "decision": gate.to_dict(), "model": inputs["model"], "index": inputs["index"]}
         store.write(posixpath.join(staging, "report.json"), json.dumps(body, indent=1).encode())
-        found = store.publish("gates", model.name, staging, run_key=run_key, inputs=inputs, config=settings)
+        counts = {"passed": gate.passed, **{check.name: check.value for check in gate.checks}}
+        found = store.publish(
+            "gates", model.name, staging, run_key=run_key, inputs=inputs, config=settings, counts=counts
+        )
     # Whoever serves this version finds the newest report by an alias named after it.
     store.move_alias("gates", model.name, model.version, found.version, why=gate.reason)
     writer = registry or Registry(store)
     act = writer.promote if gate.passed else writer.refuse
     act(model.name, model.version, gate, _name(found))
-    return gate
+    return BuiltModel(model, found, gate, report)
 
 
 def _name(manifest: Manifest) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.entry import config_from
-from cluster.core.errors import BadInputError
+from cluster.core.errors import BadInputError, UsageError
 from cluster.core.home import Home
+from cluster.core.jobs import Job, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -33,14 +35,34 @@ def add_finetune_arguments(parser: argparse.ArgumentParser) -> None:
     _add_budget(parser)
 
 
+def add_examples_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_corpus(parser)
+    parser.add_argument("--tokenizer", default="", help="NAME or NAME@VERSION (default: the latest of this model name)")
+    _add_name(parser)
+
+
+def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="", help="NAME or NAME@VERSION (default: the newest of this model name)")
+    _add_name(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_corpus(parser)
+    _add_name(parser)
+    parser.add_argument("--minutes", type=float, help="budget of both training stages (default: train.minutes)")
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    parser.add_argument("--index", default="", help="its index, NAME or NAME@VERSION (default: the live one)")
+
+
 def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the model (default: train.name)")
 
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--minutes", type=float, help="wall-clock budget of this stage (default: its share of train.minutes)"
-    )
+    parser.add_argument("--minutes", type=float, help="budget of this stage (default: its share of train.minutes)")
 
 
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
@@ -78,12 +100,78 @@ def run_finetune(args: argparse.Namespace, progress: Progress) -> Manifest:
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
     base = find(store, "checkpoints", args.base or f"{config.train.name}-base", "plinth train pretrain")
-    examples = find(store, "examples", args.examples or config.train.name, "plinth quickstart")
+    examples = find(store, "examples", args.examples or config.train.name, "plinth train examples")
     with connected(home):
         return finetune(config, store, base, examples, progress, seconds_of(args))
 
 
+def run_examples(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Make the examples of a corpus on the running cluster."""
+    home = Home.from_env()
+    config, store = configure(args, home), Store(home.store_uri)
+    dataset, index = find_corpus(config, store, args)
+    tokenizer = find(store, "tokenizers", args.tokenizer or config.train.name, "plinth train tokenizer")
+    with connected(home):
+        from train_jobs.make_examples import make_examples  # imports ray, which reads its environment then
+
+        return make_examples(config, store, dataset, index, tokenizer, progress)
+
+
+def run_gate(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Judge a published model again; returns the gate's report, which counts whether it ``passed``."""
+    from train_jobs.build_model import judge_again
+
+    home = Home.from_env()
+    config, store = configure(args, home), Store(home.store_uri)
+    model = find(store, "models", args.model or config.train.name, "plinth train model")
+    progress.stage("judge")
+    with connected(home):
+        return judge_again(config, store, model).judged
+
+
+def run_model(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """The whole life of a model, from a prepared and indexed corpus; returns the gate's report of it."""
+    home = Home.from_env()
+    config, store = configure(args, home), Store(home.store_uri)
+    dataset, index = find_corpus(config, store, args)
+    with connected(home):
+        from train_jobs.build_model import Untimed, build_model
+
+        return build_model(config, store, dataset, index, Untimed(progress), seconds_of(args)).judged
+
+
+def find_corpus(config: PlinthConfig, store: Store, args: argparse.Namespace) -> tuple[Manifest, Manifest]:
+    """The dataset and the index that ``--dataset`` and ``--index`` name. An index of another dataset is refused.
+
+    Raises:
+        BadInputError: there is no such dataset or index, or the index was built from another dataset.
+    """
+    from data_jobs.commands import find_dataset
+
+    name, _, version = args.index.partition("@")
+    name = name or config.index.name
+    version = version or store.alias("indexes", name, "live") or ""
+    if not version:
+        raise BadInputError(f"there is no live index {name} yet: `plinth index build` makes one")
+    index = store.manifest("indexes", name, version)
+    dataset = find_dataset(store, args.dataset or index.inputs.get("dataset", ""))
+    theirs, ours = index.inputs.get("dataset"), f"{dataset.name}@{dataset.version}"
+    if theirs != ours:
+        raise BadInputError(
+            f"the index {name}@{version} was built from {theirs}, not from {ours}: name its dataset, or build an index "
+            f"of yours with `plinth index build --dataset {ours}`"
+        )
+    return dataset, index
+
+
 def seconds_of(args: argparse.Namespace) -> float | None:
+    """``--minutes`` in seconds; None where it was not given.
+
+    Raises:
+        UsageError: it is not a number of minutes.
+    """
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise UsageError(f"--minutes {args.minutes}: give more than 0 minutes")
     return None if args.minutes is None else args.minutes * 60
 
 
@@ -98,5 +186,25 @@ def find(store: Store, kind: str, reference: str, made_by: str) -> Manifest:
         return store.manifest(kind, name, version)
     found = [store.manifest(kind, name, "latest")] if store.alias(kind, name, "latest") else store.versions(kind, name)
     if not found:
-        raise BadInputError(f"there is no {kind} {name} yet: `{made_by}` makes it")
+        raise BadInputError(f"there is nothing under {kind}/{name} yet: `{made_by}` makes it")
     return found[-1]
+
+
+RESUMED = (
+    "Ctrl-C or SIGTERM writes a checkpoint; the same command goes on from there, also after a kill -9.\n"
+    "A finished identical run is reused. `plinth runs list` shows what runs, `plinth runs cancel` stops it."
+)
+JUDGED = "Exit code 4 where the gate refuses the model: it then answers only to those who ask for it by name."
+JOBS = (
+    Job("tokenizer", "Train a byte-level BPE tokenizer on a dataset.", add_tokenizer_arguments, run_tokenizer),
+    Job("pretrain", "Pretrain a small Llama model on a dataset, with Ray Train.", add_pretrain_arguments, run_pretrain,
+        RESUMED),
+    Job("examples", "Make the examples of a corpus: for fine-tuning, and the gate's questions.", add_examples_arguments,
+        run_examples),
+    Job("finetune", "Fine-tune a pretrained model for grounded answering.", add_finetune_arguments, run_finetune,
+        RESUMED),
+    Job("gate", "Judge a published model again, and promote or refuse it.", add_gate_arguments, run_gate, JUDGED,
+        refused_if_not_passed),
+    Job("model", "The whole life of a model: tokenizer, pretraining, examples, fine-tuning, evaluation, gate.",
+        add_model_arguments, run_model, f"{RESUMED}\n{JUDGED}", refused_if_not_passed),
+)  # fmt: skip

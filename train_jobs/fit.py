@@ -27,14 +27,14 @@ import ray
 
 from actors.registry.runs import read_metrics
 from cluster.core.config import available_cpus
-from cluster.core.errors import TrainingError
+from cluster.core.errors import TooSlowError, TrainingError
 from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import own_error
-from train_jobs.trainer.outcome import OUTCOME, STOP, Outcome
-from train_jobs.trainer.plan import Plan
+from train_jobs.trainer.outcome import OUTCOME, STOP, RunOutcome
+from train_jobs.trainer.plan import RunPlan
 
 MAX_FAILURES = 3
 STOP_GRACE_S = 30.0
@@ -80,11 +80,12 @@ class Workers:
         if self.store.exists(self.folder):
             self.store.fs.rm(self.folder, recursive=True)
 
-    def carry_out(self, plan: Plan, progress: Progress) -> None:
+    def carry_out(self, plan: RunPlan, progress: Progress) -> None:
         """Have the workers carry out one plan and wait for its end.
 
         Raises:
             TrainingError: the run failed, or was cancelled.
+            TooSlowError: its steps take longer than the plan allows.
             PlinthError: as a worker raised it (full disk, damaged data).
             KeyboardInterrupt: after the workers wrote a checkpoint.
         """
@@ -97,13 +98,13 @@ class Workers:
         watch = _Watch(plan, self.store, progress)
         try:
             with _terminated_as_interrupted():
-                while not self._over(0.1 if self.store.local else 2.0) and not Outcome.read(self.store, plan.folder):
+                while not self._over(0.1 if self.store.local else 2.0) and not RunOutcome.read(self.store, plan.folder):
                     watch.look()
         except KeyboardInterrupt:
             self._interrupt(plan)
             raise
         self._order(None)
-        outcome = Outcome.read(self.store, plan.folder)
+        outcome = RunOutcome.read(self.store, plan.folder)
         error = self._fitting.exception() if self._fitting is not None and self._fitting.done() else None
         _raise_what_went_wrong(plan, outcome, error)
 
@@ -113,17 +114,17 @@ class Workers:
             return True
         return bool(wait([self._fitting], timeout=wait_s).done)
 
-    def _interrupt(self, plan: Plan) -> None:
+    def _interrupt(self, plan: RunPlan) -> None:
         """Have a checkpoint written, if there is anybody to write it."""
         log_event("train", "interrupted", run=plan.run_id)
         self.store.write(posixpath.join(plan.folder, STOP), b"{}")
         deadline = time.monotonic() + STOP_GRACE_S
         started = bool(read_metrics(self.store, plan.run_id))
-        while started and time.monotonic() < deadline and not Outcome.read(self.store, plan.folder):
+        while started and time.monotonic() < deadline and not RunOutcome.read(self.store, plan.folder):
             if self._over(0.1):
                 return
 
-    def _order(self, plan: Plan | None, end: bool = False) -> None:
+    def _order(self, plan: RunPlan | None, end: bool = False) -> None:
         """Tell the workers what to do next: a plan, nothing for now, or to end."""
         self._number += 1
         body = {"number": self._number, "plan": plan.to_dict() if plan else None, "end": end}
@@ -156,11 +157,12 @@ def _work(config: dict[str, Any]) -> None:
     """What every worker runs: one plan after the other until there are no more."""
     import ray.train
 
+    from train_jobs.distributed.ranks import Ranks
     from train_jobs.trainer import loop
 
     context = ray.train.get_context()
     threads = int(config["cpus"]) or max(1, available_cpus() // context.get_local_world_size())
-    group = loop.Group(context.get_world_rank(), context.get_world_size(), threads)
+    ranks = Ranks(context.get_world_rank(), context.get_world_size(), threads)
     store, done = Store(config["store"]), 0
     while True:
         path = posixpath.join(config["folder"], ORDERS)
@@ -170,7 +172,7 @@ def _work(config: dict[str, Any]) -> None:
         if orders["plan"] is None or orders["number"] == done:
             time.sleep(0.05 if store.local else 1.0)
             continue
-        loop.run(Plan.from_dict(orders["plan"]), group)
+        loop.run(RunPlan.from_dict(orders["plan"]), ranks)
         done = orders["number"]
 
 
@@ -201,7 +203,7 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
 class _Watch:
     """Turns the run's log into progress."""
 
-    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+    def __init__(self, plan: RunPlan, store: Store, progress: Progress) -> None:
         self.plan, self.store, self.progress = plan, store, progress
         self.done, self.began = 0, False
 
@@ -209,12 +211,11 @@ class _Watch:
         rows = read_metrics(self.store, self.plan.run_id)
         if not rows:
             return
-        row, total = rows[-1], self.plan.steps or round(self.plan.budget_s)
+        row, total = rows[-1], self.plan.steps or 100
         if not self.began:
-            self.progress.stage(self.plan.stage, total, "steps" if self.plan.steps else "seconds")
+            self.progress.stage(self.plan.stage, total, "steps" if self.plan.steps else "%")
             self.began = True
-        spent = time.time() - self.plan.started_at
-        done = min(total, int(row["step"]) if self.plan.steps else round(spent))
+        done = min(total, int(row["step"] if self.plan.steps else 100 * row.get("done", 0.0)))
         if done > self.done:
             self.progress.advance(done - self.done)
             self.done = done
@@ -222,13 +223,18 @@ class _Watch:
         self.progress.counts(**{name: round(value, 2) for name, value in seen.items() if value is not None})
 
 
-def _raise_what_went_wrong(plan: Plan, outcome: Outcome | None, error: BaseException | None) -> None:
+def _raise_what_went_wrong(plan: RunPlan, outcome: RunOutcome | None, error: BaseException | None) -> None:
     """Raise unless the run finished."""
     if outcome is not None and outcome.state == "finished":
         return
     if outcome is not None and outcome.state == "failed":
         log_event("train", "run_failed", run=plan.run_id, step=outcome.step, reason=outcome.message)
         raise outcome.as_error(plan.run_id)
+    if outcome is not None and outcome.state == "too_slow":
+        raise TooSlowError(
+            f"a training step takes {outcome.step_s:.1f} s on this machine and may take {plan.slowest_step_s:.2f} s: "
+            "give it more minutes, or lower train.min_steps", step_s=outcome.step_s,
+        )  # fmt: skip
     if outcome is not None:
         raise TrainingError(
             f"the run {plan.run_id} was {outcome.state} at step {outcome.step}; a checkpoint was kept, the same "

@@ -23,34 +23,34 @@ from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.governance.policies import check_use
-from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
-from train_jobs.data import tokenizer as tokenizers
+from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.data.batches import Arrays, check_documents, encode_examples, read_examples, token_streams
+from train_jobs.data.tokenizer import load_tokenizer
 from train_jobs.models.shape import Shape
 from train_jobs.publishing import artefact
 from train_jobs.publishing.artefact import ALIAS, KIND, Provenance
-from train_jobs.trainer.plan import Plan, Stage
+from train_jobs.trainer.plan import RunPlan, Stage
 
 
-class Group(Protocol):
-    """Training workers: ``fit.Workers``, or what starts them when there is something to train."""
+class TrainingWorkers(Protocol):
+    """What carries out plans: ``fit.Workers``, or what starts them when there is something to train."""
 
     @property
     def size(self) -> int: ...
 
-    def carry_out(self, plan: Plan, progress: Progress) -> None: ...
+    def carry_out(self, plan: RunPlan, progress: Progress) -> None: ...
 
 
 # Of train.learning_rate. The examples are few and alike: at twice the rate or in eight passes a model learns them by
 # heart, and abstains on a fifth of what it could answer.
 FINETUNE_RATE, FINETUNE_PASSES = 0.25, 4
 _MODEL = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp", "train.context_tokens")
-_RUN = ("train.batch_tokens", "train.learning_rate", "train.precision", "train.seed", "train.steps")
+_RUN = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.seed", "train.steps")
 # How long, on how many workers and how carefully a run is made does not tell runs apart: what it rests on does. The
 # tokenizer and the examples are inputs.
 _OUTSIDE = (
-    *sections_but("train"), "train.min_documents", "train.vocab_size", "train.workers", "train.worker_cpus",
-    "train.minutes", "train.pretrain_share", "train.checkpoint_s", "train.examples",
+    *sections_but("train"), "train.min_documents", "train.min_steps", "train.vocab_size", "train.workers",
+    "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.checkpoint_s", "train.examples",
 )  # fmt: skip
 PRETRAIN = RunKey("pretrain", (__name__,), inside=("train.name", "train.held_out", *_MODEL, *_RUN), outside=_OUTSIDE)
 FINETUNE = RunKey("finetune", (__name__,), inside=("train.name", *_RUN), outside=("train.held_out", *_MODEL, *_OUTSIDE))
@@ -58,15 +58,17 @@ FINETUNE = RunKey("finetune", (__name__,), inside=("train.name", *_RUN), outside
 
 def pretrain(
     config: PlinthConfig, store: Store, dataset: Manifest, tokenizer: Manifest, progress: Progress,
-    seconds: float | None = None, workers: Group | None = None,
+    seconds: float | None = None, workers: TrainingWorkers | None = None, slowest_step_s: float = 0.0,
 ) -> Manifest:  # fmt: skip
     """Train a model from random weights on a dataset and publish ``checkpoints/<train.name>-base``.
 
-    Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (wall clock
-    of the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
-    ``workers`` is a running group to train on; without one a group is started and ended.
+    Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (budget of
+    the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
+    ``workers`` is a running group to train on; without one a group is started and ended. ``slowest_step_s`` is the
+    plan's.
 
     Raises:
+        TooSlowError: a step takes longer than ``slowest_step_s``.
         BadInputError: the dataset is too small, or damaged.
         PolicyRefusedError: the dataset's source does not allow pretraining.
         IncompatibleError: the tokenizer is not one of ours.
@@ -76,7 +78,7 @@ def pretrain(
     started, section = time.time(), config.train
     check_use(dataset, "pretraining", config.data)
     check_documents(section, dataset)
-    coder = tokenizers.load(store, tokenizer)
+    coder = load_tokenizer(store, tokenizer)
     shape = Shape.of(section, coder.get_vocab_size())
     settings = PRETRAIN.settings(section)
     inputs = {"dataset": _reference(dataset), "tokenizer": _reference(tokenizer)}
@@ -93,13 +95,13 @@ def pretrain(
 
     budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
     run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, shape, section.learning_rate, 0, budget,
-               started)  # fmt: skip
+               started, slowest_step_s)  # fmt: skip
     return _carry_out(run, section, store, arrays, progress, workers)
 
 
 def finetune(
     config: PlinthConfig, store: Store, base: Manifest, examples: Manifest, progress: Progress,
-    seconds: float | None = None, workers: Group | None = None,
+    seconds: float | None = None, workers: TrainingWorkers | None = None,
 ) -> Manifest:  # fmt: skip
     """Fine-tune a pretrained checkpoint on examples and publish ``checkpoints/<train.name>``.
 
@@ -117,7 +119,7 @@ def finetune(
         name, _, version = reference.partition("@")
         check_use(store.manifest("datasets", name, version), "fine-tuning", config.data)
     _check_same_tokenizer(base, examples)
-    coder = tokenizers.load(store, base)
+    coder = load_tokenizer(store, base)
     shape = Shape.from_hugging_face(store.read_json(posixpath.join(store.artefact(base), "config.json")))
     if coder.get_vocab_size() != shape.vocab:
         raise IncompatibleError(
@@ -166,11 +168,12 @@ class _Run:
     passes: int
     budget_s: float
     started_at: float
+    slowest_step_s: float = 0.0
 
 
 def _carry_out(
     run: _Run, section: TrainSection, store: Store, arrays: Callable[[], tuple[Arrays, dict[str, Any]]],
-    progress: Progress, workers: Group | None,
+    progress: Progress, workers: TrainingWorkers | None,
 ) -> Manifest:  # fmt: skip
     if workers is None:
         from train_jobs import fit  # imports ray
@@ -185,12 +188,14 @@ def _carry_out(
     body = save(found)
     data = posixpath.join(folder, "data.safetensors")
     store.write(data, body)
-    plan = Plan(
+    plan = RunPlan(
         stage=run.stage, run_id=f"{run.stage}-{run.key}", store=store.uri, folder=folder, data=data,
         data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", shape=run.shape,
-        pad=SPECIAL_TOKENS.index(PAD), batch_tokens=section.batch_tokens, learning_rate=run.rate, seed=section.seed,
+        pad=SPECIAL_TOKENS.index(PAD), batch_tokens=section.batch_tokens, optimizer=section.optimizer,
+        learning_rate=run.rate, seed=section.seed,
         steps=section.steps, passes=run.passes, budget_s=run.budget_s, started_at=run.started_at,
         checkpoint_s=section.checkpoint_s, precision=section.precision,
+        slowest_step_s=run.slowest_step_s,
     )  # fmt: skip
     if run.base is not None:
         plan = plan.starting_from(store, run.base)

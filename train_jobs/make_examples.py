@@ -2,8 +2,7 @@
 
 The plan (which documents are asked about, how often, with which seed) depends on dataset and configuration only, and
 each part of it is seeded by its number, so the rows do not depend on how many workers there are. This module only
-arranges;
-``example_rows.py`` and ``synthetic_questions.py`` do the work.
+arranges; ``train_jobs/examples`` and ``data_jobs/synthetic`` do the work.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import posixpath
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
@@ -34,6 +33,7 @@ from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
 from train_jobs.data.splits import is_held_out
+from train_jobs.examples.asked_again import AskedAgain
 from train_jobs.examples.foreign_questions import foreign_questions
 from train_jobs.examples.rows import Row, RowMaker, families, saying_the_same, thinned
 
@@ -61,19 +61,21 @@ KEY = RunKey(
         *sections_but("train", "gate", "answer", "retrieval"), "gate.min_difference", "gate.min_abstained",
         "gate.min_answered", "train.vocab_size", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
         "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
-        "train.batch_tokens", "train.learning_rate", "train.precision", "train.checkpoint_s",
+        "train.min_steps",
+        "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.checkpoint_s",
     ),
 )  # fmt: skip
 
 
 def make_examples(
-    config: PlinthConfig, store: Store, dataset: Manifest, index: Manifest, tokenizer: Manifest, progress: Progress
-) -> Manifest:
+    config: PlinthConfig, store: Store, dataset: Manifest, index: Manifest, tokenizer: Manifest, progress: Progress,
+    worth_it: Callable[[], None] | None = None,
+) -> Manifest:  # fmt: skip
     """Make and publish the examples ``config.train.name``; ray must be connected.
 
-    The artefact holds ``train.jsonl`` and ``held_out.jsonl`` (rows as ``example_rows.Row``; held-out rows are about
+    The artefact holds ``train.jsonl`` and ``held_out.jsonl`` (rows as ``examples.rows.Row``; held-out rows are about
     held-out documents only, train rows about the others only) and ``report.json``. An identical earlier run is
-    returned.
+    returned. ``worth_it`` is called before anything is made, and may raise.
 
     Raises:
         BadInputError: fewer documents than ``train.min_documents``, or none that a question can be made about.
@@ -89,6 +91,8 @@ def make_examples(
     run_key = KEY(inputs=inputs, config=settings)
     if found := store.find_run(run_key):
         return found
+    if worth_it is not None:
+        worth_it()
     documents = read_documents(store, dataset)
     if len(documents) < config.train.min_documents:
         raise BadInputError(
@@ -256,7 +260,7 @@ class ExampleWorker:
     def __init__(self, work: Work) -> None:
         from tokenizers import Tokenizer
 
-        from data_jobs.retrieval.embedder import load_embedder
+        from data_jobs.retrieval.embedder import Embedder, load_embedder
         from data_jobs.retrieval.rerank import load_reranker
         from data_jobs.retrieval.search import Searcher
         from data_jobs.retrieval.snapshot import Snapshot
@@ -264,7 +268,7 @@ class ExampleWorker:
         os.nice(5)  # the service answers meanwhile
         store, cache = Store(work.store_uri), Home.from_env().folder("cache")
         config = work.config
-        embedder = load_embedder(config.index, threads=1)
+        embedder = cast(Embedder, AskedAgain(load_embedder(config.index, threads=1)))
         snapshot = Snapshot.load(store.fetch(work.index, cache), work.index, embedder.fingerprint)
         reranker = load_reranker(config.retrieval.reranker)
         self.searcher = Searcher(without_hidden_questions(snapshot), embedder, config.retrieval, reranker)

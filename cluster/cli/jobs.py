@@ -10,6 +10,8 @@ from cluster.cli.output import Stages, print_json
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
+from cluster.core.jobs import always_done
+from cluster.core.jobs import summary as as_plain
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 
@@ -24,8 +26,9 @@ def job_verb(
     show: Callable[[Manifest], None],
     summary: str,
     details: str = "",
+    code: Callable[[Manifest], ExitCode] = always_done,
 ) -> None:
-    """Declare ``plinth GROUP NAME`` for the job ``python -m MODULE JOB``."""
+    """Declare ``plinth GROUP NAME`` for the job ``python -m MODULE JOB``; ``code`` is its exit code."""
 
     def work(args: argparse.Namespace) -> int:
         if args.submit:
@@ -39,12 +42,10 @@ def job_verb(
             manifest = run(args, stages)
             stages.note(f"{manifest.name}@{manifest.version}")
         if args.json:
-            from data_jobs.commands import summary as as_plain
-
             print_json({**as_plain(manifest), "seconds": stages.seconds[name]})
         else:
             show(manifest)
-        return ExitCode.DONE
+        return code(manifest)
 
     parser = add_verb(group, name, work, summary, details)
     add_arguments(parser)

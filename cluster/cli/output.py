@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from cluster.core.entry import check_interrupted
@@ -33,26 +44,30 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 @dataclass
 class Stages:
-    """Runs named stages one after the other with a progress bar, and remembers the seconds of each.
+    """Runs named stages one after the other, shows how far they are, and remembers the seconds of each.
 
     Implements ``cluster.core.progress.Progress``: work inside a stage reports its own steps through ``stage``,
-    ``advance`` and ``counts``. Quiet (``show=False``) it only keeps the times.
+    ``advance`` and ``counts``. On a terminal a bar moves; elsewhere a line is printed every ``tick_s`` seconds, so that
+    a log shows that something goes on. Quiet (``show=False``) it only keeps the times.
     """
 
     show: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     current: str = ""
+    tick_s: float = 15.0
     _bars: Progress | None = None
     _task: TaskID | None = None
-    _detail: str = ""
+    _steps: Steps = field(default_factory=lambda: Steps())
 
     @contextmanager
     def run(self, name: str) -> Iterator[None]:
+        """One stage: ticked off at its end, unless it raises or was skipped."""
         check_interrupted()
         started = time.monotonic()
-        self.current, self._detail = name, ""
-        with self._progress() as bars:
+        self.current, self._steps = name, Steps(began=started)
+        with self._progress() as bars, self._ticking(started):
             self._bars, self._task = bars, bars.add_task(name, total=None, detail="")
             try:
                 yield
@@ -60,45 +75,129 @@ class Stages:
             finally:
                 self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
                 self._bars = self._task = None
-        if self.show:
-            note = self.notes.get(name, "")
-            console.print(f"[green]✓[/green] {name:<34} {self.seconds[name]:6.1f} s  [dim]{note}[/dim]")
+        self._tick_off(name)
 
     def note(self, text: str) -> None:
         """What the finished stage's line says (counts, 'reused')."""
         self.notes[self.current] = text
 
+    def skip(self, name: str, why: str) -> None:
+        """Say that a stage was not carried out, or not to its end, and why."""
+        self.skipped[name] = why
+        self._tick_off(name)
+
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self._steps = Steps(name, total, unit, began=time.monotonic())
         if self._bars is not None and self._task is not None:
             self._bars.reset(self._task, total=total, completed=0, description=f"{self.current}: {name}", detail=unit)
 
     def advance(self, amount: int = 1) -> None:
         check_interrupted()
+        self._steps.done += amount
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, amount)
 
     def counts(self, **counts: float) -> None:
+        self._steps.detail = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items())
         if self._bars is not None and self._task is not None:
-            text = " ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items())
-            self._bars.update(self._task, detail=text)
+            self._bars.update(self._task, detail=self._steps.detail)
 
     def table(self) -> None:
+        """All stages with their seconds."""
         total = sum(self.seconds.values())
-        rows = [(name, f"{value:.1f}", self.notes.get(name, "")) for name, value in self.seconds.items()]
+        rows = [(name, f"{value:.1f}", self._said(name)) for name, value in self.seconds.items()]
         print_table("Stages", ("stage", "seconds", ""), [*rows, ("total", f"{total:.1f}", "")], numeric=("seconds",))
+
+    def _said(self, name: str) -> str:
+        return f"skipped: {self.skipped[name]}" if name in self.skipped else self.notes.get(name, "")
+
+    def _tick_off(self, name: str) -> None:
+        if not self.show:
+            return
+        mark = "[yellow]-[/yellow]" if name in self.skipped else "[green]✓[/green]"
+        head = f"{name:<34} {self.seconds.get(name, 0.0):6.1f} s"
+        first, *more = wrapped(self._said(name), console.width - len(head) - 4, console.width - 4)
+        console.print(f"{mark} {head}  [dim]{escape(first)}[/dim]", soft_wrap=True)
+        for line in more:
+            console.print(f"    [dim]{escape(line)}[/dim]", soft_wrap=True)
+
+    @contextmanager
+    def _ticking(self, started: float) -> Iterator[None]:
+        """Prints where the stage is every ``tick_s`` seconds, from a thread, whatever the stage waits for."""
+        if not self.show or sys.stdout.isatty():
+            yield
+            return
+        ended = threading.Event()
+
+        def tick() -> None:
+            while not ended.wait(self.tick_s):
+                for line in self._steps.lines(self.current, started, time.monotonic(), console.width):
+                    console.print(line, soft_wrap=True, markup=False)
+
+        thread = threading.Thread(target=tick, name="stages-tick", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _progress(self) -> Progress:
         return Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("[dim]{task.fields[detail]}"),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=not (self.show and sys.stdout.isatty()),
         )
+
+
+@dataclass
+class Steps:
+    """How far a stage is: ``done`` of ``total`` (None: unknown) in ``unit``, since ``began`` (monotonic seconds)."""
+
+    name: str = ""
+    total: int | None = None
+    unit: str = ""
+    began: float = 0.0
+    done: int = 0
+    detail: str = ""
+
+    def lines(self, stage: str, started: float, now: float, width: int) -> list[str]:
+        """What a log says of it: count, rate, time left as far as they are known, in lines of at most ``width``."""
+        parts = [f"{now - started:.0f} s so far"]
+        rate = self.done / max(1e-9, now - self.began)
+        if self.total:
+            parts.append(f"{self.done:,} of {self.total:,} {self.unit}".rstrip())
+        elif self.done:
+            parts.append(f"{self.done:,} {self.unit}".rstrip())
+        if self.done:
+            parts.append(f"{rate:,.1f} a second")
+        if self.total and 0 < self.done < self.total:
+            parts.append(f"{(self.total - self.done) / rate:.0f} s left")
+        if self.detail:
+            parts.append(self.detail)
+        head = f"{stage}: {self.name}" if self.name and self.name != stage else stage
+        first, *more = wrapped(f"{head}: {', '.join(parts)}", width - 2, width - 4)
+        return [f"  {first}", *(f"    {line}" for line in more)]
+
+
+def wrapped(text: str, first: int, others: int) -> list[str]:
+    """A text in lines of at most ``first`` and then ``others`` characters; no word, id or version is cut in half."""
+    lines = [""]
+    for word in text.split():
+        room = first if len(lines) == 1 else others
+        begun = bool(lines[-1])
+        if len(lines[-1]) + begun + len(word) > room and (begun or len(lines) == 1):
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
 
 
 def human_bytes(size: float) -> str:

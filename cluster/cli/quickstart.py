@@ -58,7 +58,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--name", help="name of the dataset (default: from the source)")
     parser.add_argument(
         "--train-minutes", type=float, metavar="M",
-        help="wall-clock minutes of training (default: what is left of six minutes; 0: train nothing)",
+        help="minutes of training (default: what is left of six minutes; 0: train nothing)",
     )  # fmt: skip
 
 
@@ -172,25 +172,35 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
 
 
 def _say_goodbye(instance: local_head.Instance) -> None:
-    base, plinth = instance.base_url, _command()
-    console.print(f"""
-[bold]It is running.[/bold]
-  chat page   {base}/
-  API         {base}/v1      dashboard   {instance.dashboard_url} (token: {plinth} env)
+    text = goodbye(instance.base_url, instance.dashboard_url, _command())
+    for line in text.splitlines():
+        heading = line and not line.startswith(" ")
+        console.print(f"[bold]{line}[/bold]" if heading else line, soft_wrap=True, markup=bool(heading))
 
-[bold]Ask more[/bold]
+
+def goodbye(base_url: str, dashboard_url: str, plinth: str) -> str:
+    """What to do with the running service, in lines of at most 80 columns."""
+    return f"""
+It is running.
+  chat page   {base_url}/
+  API         {base_url}/v1
+  dashboard   {dashboard_url}  (its token: `{plinth} env`)
+
+Ask more
   {plinth} ask "How do I parse a date?"
-  curl {base}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "auto", "messages": \\[{{"role": "user", "content": "How do I parse a date?"}}]}}'
+  curl {base_url}/v1/chat/completions \\
+    -H 'content-type: application/json' -d '{{"model": "auto",
+    "messages": [{{"role": "user", "content": "How do I parse a date?"}}]}}'
 
   from openai import OpenAI
-  client = OpenAI(base_url="{base}/v1", api_key="unused")
-  reply = client.chat.completions.create(model="auto", messages=\\[{{"role": "user", "content": "Hi"}}])
+  client = OpenAI(base_url="{base_url}/v1", api_key="unused")
+  question = [{{"role": "user", "content": "How do I parse a date?"}}]
+  reply = client.chat.completions.create(model="auto", messages=question)
   print(reply.choices[0].message.content)
 
-[bold]Stop[/bold]
+Stop
   {plinth} down
-""", soft_wrap=True)  # fmt: skip
+"""
 
 
 def _command() -> str:

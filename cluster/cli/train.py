@@ -1,37 +1,40 @@
-"""plinth train: tokenizer, pretraining, fine-tuning."""
+"""plinth train: the stages of a model's life, one by one or all together (``model``)."""
 
 from __future__ import annotations
 
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_table
 from cluster.cli.verbs import Commands, add_group
+from cluster.core.home import Home
 from cluster.core.records import Manifest
-
-DETAILS = (
-    "Ctrl-C or SIGTERM writes a checkpoint; the same command goes on from there, also after a kill -9.\n"
-    "A finished identical run is reused. `plinth runs list` shows what runs, `plinth runs cancel` stops it."
-)
+from cluster.core.storage import Store
 
 
 def register(commands: Commands) -> None:
-    from train_jobs import commands as jobs
+    from train_jobs.commands import JOBS
 
     group = add_group(commands, "train", "Train a model of your own.")
-    job_verb(group, "tokenizer", "train_jobs", "tokenizer", jobs.add_tokenizer_arguments, jobs.run_tokenizer,
-             print_made, "Train a byte-level BPE tokenizer on a dataset.")  # fmt: skip
-    job_verb(group, "pretrain", "train_jobs", "pretrain", jobs.add_pretrain_arguments, jobs.run_pretrain,
-             print_made, "Pretrain a small Llama model on a dataset, with Ray Train.", DETAILS)  # fmt: skip
-    job_verb(group, "finetune", "train_jobs", "finetune", jobs.add_finetune_arguments, jobs.run_finetune,
-             print_made, "Fine-tune a pretrained model for grounded answering.", DETAILS)  # fmt: skip
+    for job in JOBS:
+        job_verb(group, job.name, "train_jobs", job.name, job.add_arguments, job.run, print_made, job.summary,
+                 job.details, job.code)  # fmt: skip
 
 
 def print_made(made: Manifest) -> None:
+    """What was made and from what; of a gate's report the checks."""
     console.print(f"[bold]{made.kind} {made.name}@{made.version}[/bold] from {', '.join(made.inputs.values())}")
+    if made.kind == "gates":
+        from cluster.cli.training import print_gate
+
+        store = Store(Home.from_env().store_uri)
+        print_gate(made.inputs["model"], store.read_json(f"{store.artefact(made)}/report.json")["decision"])
+        return
     rows = [(name.replace("_", " "), _shown(value)) for name, value in made.counts.items()]
     print_table("", ("", "value"), rows, numeric=("value",))
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

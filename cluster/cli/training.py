@@ -13,7 +13,7 @@ from cluster.cli.models import print_checks
 from cluster.cli.output import Stages, console
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import EnvironmentFaultError
+from cluster.core.errors import EnvironmentFaultError, TooSlowError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -28,26 +28,36 @@ def train(
     corpus: tuple[Manifest, Manifest],
     seconds: float,
     stages: Stages,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Train on a corpus (dataset and index), wait until the service has the model, and print the gate's table.
 
-    Returns what --json prints of it; None where the corpus is too small to train on, which is said.
+    Returns what --json prints of it: the model and its gate, or under ``skipped`` why there is none (too few documents,
+    or a machine that would not get far enough in ``seconds``).
     """
     dataset, index = corpus
     if dataset.counts["kept"] < config.train.min_documents:
-        if stages.show:
-            console.print(
-                f"[yellow]No model was trained:[/yellow] {dataset.counts['kept']:,} documents are fewer than "
-                f"train.min_documents={config.train.min_documents}; `quote` answers alone."
-            )
-        return None
+        why = (
+            f"{dataset.counts['kept']:,} documents are fewer than train.min_documents={config.train.min_documents}; "
+            "`quote` answers alone"
+        )
+        stages.skip("train a model", why)
+        return {"skipped": why}
     if stages.show:
         console.print("\nThe service answers already; now a model of its own is trained on the corpus.")
     store = Store(home.store_uri)
     with connected(home):
         from train_jobs.build_model import build_model
 
-        built = build_model(config, store, dataset, index, stages, seconds)
+        try:
+            built = build_model(config, store, dataset, index, stages, seconds)
+        except TooSlowError as error:
+            said = error.extras
+            why = (
+                f"this machine makes {said['steps']:,} steps of fine-tuning in the time and a model needs "
+                f"{said['wanted']:,}; give --train-minutes {said['minutes']}"
+            )
+            stages.skip(stages.current, why)
+            return {"skipped": why}
     with stages.run("take the model live"):
         # A refused model leaves an earlier champion in its place.
         served = Registry(store).served(built.model.name)

@@ -89,6 +89,14 @@ class TrainingError(PlinthError):
     """
 
 
+class TooSlowError(EnvironmentFaultError):
+    """This machine would not get far enough in the time given, so the work was not begun, or given up early.
+
+    ``extras`` hold ``step_s``, the seconds that one training step took, or ``steps`` that the time is enough for, those
+    ``wanted``, and the ``minutes`` that would be needed.
+    """
+
+
 class UnsupportedError(PlinthError):
     """Something this engine, converter or tier cannot do: refused by name, never ignored."""
 

@@ -25,17 +25,20 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from train_jobs.answering.abstention import support
 from train_jobs.answering.citations import quotation
 from train_jobs.answering.select import is_code, ranked, worth
-
-PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
-QUESTION, PASSAGE, ANSWER, NONE = "<|question|>", "<|passage|>", "<|answer|>", "<|none|>"
-SENTENCES = tuple(f"<|s{n}|>" for n in range(16))
-EVIDENCE = tuple(f"<|e{n}|>" for n in range(16))
-SUPPORT = tuple(f"<|c{n}|>" for n in range(10))
-MATCH = tuple(f"<|p{n}|>" for n in range(16))
-FIRST = "<|first|>"
-
-# Every tokenizer of ours has them, first and in this order, each as one id.
-SPECIAL_TOKENS = (PAD, BOS, EOS, QUESTION, PASSAGE, ANSWER, NONE, *SENTENCES, *EVIDENCE, *SUPPORT, *MATCH, FIRST)
+from train_jobs.answering.special_tokens import (
+    ANSWER,
+    BOS,
+    EOS,
+    EVIDENCE,
+    FIRST,
+    MATCH,
+    NONE,
+    PAD,
+    PASSAGE,
+    QUESTION,
+    SENTENCES,
+    SUPPORT,
+)
 
 MAX_SENTENCES = 8
 MAX_POINTS = 3

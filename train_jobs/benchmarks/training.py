@@ -23,7 +23,7 @@ from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from train_jobs.data.batches import Windows
 from train_jobs.models.shape import Shape
-from train_jobs.trainer.plan import Plan
+from train_jobs.trainer.plan import RunPlan
 
 WARM_UP_STEPS = 2
 
@@ -70,23 +70,23 @@ def random_tokens(shape: Shape, section: TrainSection, steps: int) -> npt.NDArra
 
 def make_plan(
     section: TrainSection, shape: Shape, stream: npt.NDArray[np.int32], store: Store, steps: int, key: str
-) -> Plan:
+) -> RunPlan:
     from safetensors.numpy import save
 
     folder = store.staging(key)
     body = save({"train": stream, "held_out": stream[: shape.context + 1]})
     data = posixpath.join(folder, "data.safetensors")
     store.write(data, body)
-    return Plan(
+    return RunPlan(
         stage="pretrain", run_id=key, store=store.uri, folder=folder, data=data,
         data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", shape=shape, pad=0,
-        batch_tokens=section.batch_tokens, learning_rate=section.learning_rate, seed=section.seed,
-        steps=steps + WARM_UP_STEPS, passes=0, budget_s=600.0, started_at=time.time(),
+        batch_tokens=section.batch_tokens, optimizer=section.optimizer, learning_rate=section.learning_rate,
+        seed=section.seed, steps=steps + WARM_UP_STEPS, passes=0, budget_s=600.0, started_at=time.time(),
         checkpoint_s=section.checkpoint_s, precision="fp32",
     )  # fmt: skip
 
 
-def through_ray(group: Any, plan: Plan, progress: Progress) -> tuple[float, float]:
+def through_ray(group: Any, plan: RunPlan, progress: Progress) -> tuple[float, float]:
     """Tokens per second after the warm-up, and seconds of start-up."""
     from train_jobs.trainer import checkpoint
 
@@ -111,12 +111,13 @@ def bare_loop(section: TrainSection, shape: Shape, stream: npt.NDArray[np.int32]
     import torch.nn.functional as F  # noqa: N812
 
     from train_jobs.models.llama import Llama
-    from train_jobs.trainer.loop import be_nice, make_optimizer
+    from train_jobs.trainer.loop import be_nice
+    from train_jobs.trainer.optimizer import make_optimizer
 
     be_nice()
     torch.set_num_threads(threads)
     model = Llama(shape, section.seed)
-    optimizer = make_optimizer(model, section.learning_rate)
+    optimizer = make_optimizer(section.optimizer, model, section.learning_rate)
     windows = Windows(stream, shape.context, section.batch_tokens, section.seed)
     started, tokens = time.perf_counter(), 0
     for step in range(steps + WARM_UP_STEPS):

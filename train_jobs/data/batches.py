@@ -45,6 +45,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Read:
+    """A document and whether it is kept out of training."""
+
     document: Document
     held_out: bool
 
@@ -192,10 +194,12 @@ class Examples:
         return len(self.lengths)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The share of ``rank`` in the step (0-based): rows rank, rank + world, ..."""
         epoch, within = divmod(step, self.steps_per_epoch)
         return self._batch(self._batches(epoch)[within], rank, world)
 
     def in_order(self, rank: int = 0, world: int = 1) -> list[Batch]:
+        """Every example once, for evaluation: a list of equal length on every rank."""
         return [self._batch(rows, rank, world) for rows in self._batches(0)]
 
     def _batches(self, epoch: int) -> list[Ids]:

@@ -19,7 +19,7 @@ from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
+from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.data.batches import check_documents, document_text, read_documents
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ KEY = RunKey(
     outside=(
         *sections_but("train"), "train.min_documents", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
         "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
-        "train.batch_tokens", "train.learning_rate", "train.precision", "train.seed", "train.checkpoint_s",
-        "train.examples",
+        "train.min_steps",
+        "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.seed",
+        "train.checkpoint_s", "train.examples",
     ),
 )  # fmt: skip
 
@@ -107,7 +108,7 @@ def files_of(tokenizer: Tokenizer, context_tokens: int) -> dict[str, bytes]:
     }
 
 
-def load(store: Store, manifest: Manifest) -> Tokenizer:
+def load_tokenizer(store: Store, manifest: Manifest) -> Tokenizer:
     """The verified tokenizer of an artefact that holds one (a tokenizer or a checkpoint).
 
     Raises:
@@ -137,4 +138,14 @@ def digest(tokenizer_json: bytes) -> str:
     return hashlib.sha256(tokenizer_json).hexdigest()
 
 
-__all__ = ["ALIAS", "FILES", "KIND", "check_special_tokens", "digest", "files_of", "fit", "load", "train_tokenizer"]
+__all__ = [
+    "ALIAS",
+    "FILES",
+    "KIND",
+    "check_special_tokens",
+    "digest",
+    "files_of",
+    "fit",
+    "load_tokenizer",
+    "train_tokenizer",
+]

@@ -18,8 +18,9 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.synthetic.writer import Asked
 from data_jobs.text.sentences import sentences
 from train_jobs.answering.abstention import support
-from train_jobs.answering.prompt import QUESTION, Prompt, completion, lay_out
+from train_jobs.answering.prompt import Prompt, completion, lay_out
 from train_jobs.answering.quote import answer
+from train_jobs.answering.special_tokens import QUESTION
 from train_jobs.evaluation.metrics import token_f1
 
 RIGHT = 0.6  # token F1 with the gold sentence from which another sentence answers just as well

@@ -19,6 +19,8 @@ from train_jobs.models.shape import INIT_STD, Shape
 
 
 class RMSNorm(nn.Module):
+    """Root mean square normalisation of the last dimension (Zhang and Sennrich 2019), [..., hidden]."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(shape.hidden))
@@ -29,6 +31,8 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
+    """Causal grouped-query attention (Ainslie et al. 2023) with rotary positions: [B, T, hidden] to the same."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
@@ -51,6 +55,8 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
+    """The gated feed-forward layer, SwiGLU (Shazeer 2020): [B, T, hidden] to the same."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(shape.hidden, shape.mlp, bias=False)
@@ -62,6 +68,8 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
+    """A transformer layer with normalisation before each part: [B, T, hidden] to the same."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.input_layernorm, self.self_attn = RMSNorm(shape), Attention(shape)
@@ -73,6 +81,8 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
+    """What a model holds, under the names that transformers gives its weights."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(shape.vocab, shape.hidden)
@@ -136,4 +146,5 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def parameter_count(model: nn.Module) -> int:
+    """How many numbers the model's weights are, tied ones counted once."""
     return sum(weight.numel() for weight in model.parameters())

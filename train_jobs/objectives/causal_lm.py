@@ -10,6 +10,7 @@ from train_jobs.data.batches import Batch
 
 
 def as_tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch's ids [B, T], positions that count [n] and targets [n], int64, without copying."""
     return torch.from_numpy(batch.ids), torch.from_numpy(batch.where), torch.from_numpy(batch.targets)
 
 

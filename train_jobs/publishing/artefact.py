@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import PlinthError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
-from train_jobs.data import tokenizer as tokenizers
-from train_jobs.trainer.plan import Plan
+from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
+from train_jobs.data.tokenizer import FILES as TOKENIZER_FILES
+from train_jobs.trainer.plan import RunPlan
 
 if TYPE_CHECKING:
     from train_jobs.trainer.checkpoint import Checkpoint, TrainState
@@ -44,7 +44,7 @@ class Provenance:
     earlier: list[dict[str, Any]]
 
 
-def publish(store: Store, plan: Plan, made: Provenance, workers: int) -> Manifest:
+def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Manifest:
     """Publish the finished checkpoint in the run's folder and remove the folder.
 
     Raises:
@@ -68,6 +68,7 @@ def publish(store: Store, plan: Plan, made: Provenance, workers: int) -> Manifes
         "steps",
         "tokens",
         "seconds",
+        "seconds_per_step",
         "tokens_per_s",
         "parameters",
         "train_loss",
@@ -82,7 +83,10 @@ def publish(store: Store, plan: Plan, made: Provenance, workers: int) -> Manifes
     return manifest
 
 
-def files_of(store: Store, plan: Plan, made: Provenance, last: Checkpoint, summary: dict[str, Any]) -> dict[str, bytes]:
+def files_of(
+    store: Store, plan: RunPlan, made: Provenance, last: Checkpoint, summary: dict[str, Any]
+) -> dict[str, bytes]:
+    """The files of the folder by name; ``summary`` becomes training.json."""
     bos, eos, pad = (SPECIAL_TOKENS.index(token) for token in (BOS, EOS, PAD))
     generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
     source = store.artefact(made.tokenizer)
@@ -91,13 +95,13 @@ def files_of(store: Store, plan: Plan, made: Provenance, last: Checkpoint, summa
         "config.json": _json(plan.shape.to_hugging_face(bos, eos, pad)),
         "generation_config.json": _json(generation),
         "model.safetensors": last.model,
-        **{name: store.read(posixpath.join(source, name)) for name in tokenizers.FILES},
+        **{name: store.read(posixpath.join(source, name)) for name in TOKENIZER_FILES},
         METRICS: "".join(json.dumps(row) + "\n" for row in rows).encode(),
         TRAINING: _json(summary),
     }
 
 
-def summarise(plan: Plan, made: Provenance, state: TrainState, workers: int) -> dict[str, Any]:
+def summarise(plan: RunPlan, made: Provenance, state: TrainState, workers: int) -> dict[str, Any]:
     """training.json: hyperparameters, what was done, parents."""
     held_out = [row for row in state.rows if row.get("held_out_loss") is not None]
     trained = [row["train_loss"] for row in state.rows if row.get("train_loss") is not None]
@@ -112,6 +116,7 @@ def summarise(plan: Plan, made: Provenance, state: TrainState, workers: int) -> 
         "steps": state.step,
         "tokens": state.tokens,
         "seconds": round(state.elapsed_s, 2),
+        "seconds_per_step": round(state.counted_s / max(1, state.step), 4),
         "startup_seconds": round(state.startup_s, 2),
         "tokens_per_s": round(state.tokens / max(1e-9, state.elapsed_s)),
         "train_loss": trained[-1] if trained else None,

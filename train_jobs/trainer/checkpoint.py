@@ -28,7 +28,8 @@ MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.j
 
 @dataclass
 class TrainState:
-    """Where a run is. ``step`` steps and ``tokens`` tokens are done, ``elapsed_s`` seconds of stepping were spent.
+    """Where a run is. ``step`` steps and ``tokens`` tokens are done. By the clock they took ``elapsed_s`` seconds, of
+    which ``counted_s`` count (``schedule.counted_seconds``).
 
     ``startup_s`` is what the first attempt took before its first step, ``precision`` what it computes in, ``rows`` the
     lines of metrics.jsonl so far, ``finished`` whether the run reached its end.
@@ -37,6 +38,7 @@ class TrainState:
     step: int = 0
     tokens: int = 0
     elapsed_s: float = 0.0
+    counted_s: float = 0.0
     startup_s: float = 0.0
     precision: str = "fp32"
     finished: bool = False
@@ -105,6 +107,7 @@ def load(store: Store, path: str) -> Checkpoint:
 
 
 def path_of(folder: str, step: int) -> str:
+    """Where the checkpoint of a step lies below a run's folder."""
     return posixpath.join(folder, "checkpoints", f"{step:08d}")
 
 

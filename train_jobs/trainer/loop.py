@@ -1,8 +1,8 @@
-"""The training loop of one worker: resume, step, log, checkpoint, stop. Knows torch.distributed, but not Ray.
+"""The training loop of one worker: it resumes, steps, logs, writes checkpoints and stops. It does not know Ray.
 
-Rank 0 looks at the clock, at the cancel marker and at what is due, and tells the others before every step, so all
-workers take the same steps. Weights and data order follow from the plan alone: a resumed run goes on exactly where its
-last checkpoint was, and any number of workers takes the same steps up to rounding.
+Before every step rank 0 looks at the clock, asks whether somebody cancelled the run, and tells the other workers what
+it decided; so all of them take the same steps. Weights and the order of the data follow from the plan alone: a resumed
+run goes on exactly where its last checkpoint was, and any number of workers takes the same steps, up to rounding.
 """
 
 from __future__ import annotations
@@ -16,74 +16,48 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from actors.registry.runs import RunLog
 from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.data.batches import Batch, Examples, Windows
+from train_jobs.distributed.ranks import Ranks
 from train_jobs.models.llama import Llama, parameter_count
 from train_jobs.objectives.causal_lm import evaluate, share_of_loss
 from train_jobs.trainer import checkpoint
 from train_jobs.trainer.checkpoint import TrainState
-from train_jobs.trainer.outcome import STOP, Ended, Outcome
-from train_jobs.trainer.plan import Plan
+from train_jobs.trainer.optimizer import make_optimizer
+from train_jobs.trainer.outcome import STOP, Ended, RunOutcome
+from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
-from train_jobs.trainer.schedule import Budget, learning_rate, train_seconds
+from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
 
-NICENESS = 10  # behind the service's replicas, which answer people
+NICENESS = 10  # Training waits for the replicas of the service, which answer people.
 MAX_NORM = 1.0
-WEIGHT_DECAY = 0.1
-BETAS = (0.9, 0.95)
 LOG_S = 0.5
-FEWEST_STEPS = 250  # before a limit of passes counts: what little data needs to be learnt at all
-STOPS: tuple[Ended, ...] = ("finished", "cancelled", "interrupted")
+FEWEST_STEPS = 250  # A limit of passes over the data ends no run before this step: so many it takes to learn at all.
+STOPS: tuple[Ended, ...] = ("finished", "cancelled", "interrupted", "too_slow")
+# A run that must not be too slow is measured over so many seconds and steps after its first one, which warms up.
+PROBE_S, PROBE_STEPS = 5.0, 2
 
 
-class Group:
-    """The workers of a run and this one's threads; alone, nothing is sent."""
-
-    def __init__(self, rank: int = 0, size: int = 1, threads: int = 1) -> None:
-        self.rank, self.size, self.threads = rank, size, threads
-
-    def from_first(self, values: list[float]) -> list[float]:
-        """The numbers rank 0 has, on every rank."""
-        if self.size == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64)
-        torch.distributed.broadcast(tensor, src=0)
-        return [float(value) for value in tensor]
-
-    def add(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks."""
-        if self.size > 1:
-            torch.distributed.all_reduce(tensor)
-        return tensor
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model whose gradients are averaged over the workers."""
-        if self.size == 1:
-            return model
-        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
-
-
-def run(plan: Plan, group: Group) -> None:
-    """Train until the budget is used, the run is cancelled or something breaks; rank 0 leaves an ``Outcome``.
+def run(plan: RunPlan, ranks: Ranks) -> None:
+    """Train until the budget is used, the run is cancelled or something breaks; rank 0 leaves an ``RunOutcome``.
 
     Raises:
         PlinthError: this worker cannot go on (disk full, damaged inputs, no memory). Others are left waiting for it, so
             the whole group has to end; a restarted group finds the outcome and does not try again.
     """
     store = Store(plan.store)
-    if Outcome.read(store, plan.folder) is not None:
+    if RunOutcome.read(store, plan.folder) is not None:
         return
     be_nice()
-    torch.set_num_threads(group.threads)
+    torch.set_num_threads(ranks.threads)
     trainer: Trainer | None = None
     try:
-        trainer = Trainer(plan, group, store)
+        trainer = Trainer(plan, ranks, store)
         trainer.train()
     except (PlinthError, MemoryError, RuntimeError) as error:
         failure = as_failure(error)
@@ -92,11 +66,11 @@ def run(plan: Plan, group: Group) -> None:
         step = trainer.state.step if trainer else 0
         with contextlib.suppress(EnvironmentFaultError):  # a full disk has no room for the outcome either
             saved = last_checkpoint(store, plan.folder)
-            Outcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
+            RunOutcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
         if trainer is not None and trainer.log is not None:
             with contextlib.suppress(EnvironmentFaultError):
                 trainer.log.finish("failed", failure.message)
-        if group.size > 1 and not isinstance(error, DivergedError):  # which all ranks see at the same step
+        if ranks.size > 1 and not isinstance(error, DivergedError):  # which all ranks see at the same step
             raise failure from error  # the others wait for this one: the group has to end
 
 
@@ -117,6 +91,7 @@ def as_failure(error: PlinthError | MemoryError | RuntimeError) -> PlinthError |
 
 
 def last_checkpoint(store: Store, folder: str) -> int | None:
+    """The step of the newest checkpoint below a run's folder (not verified), None where there is none."""
     found = checkpoint.paths(store, folder)
     return int(posixpath.basename(found[-1])) if found else None
 
@@ -124,33 +99,49 @@ def last_checkpoint(store: Store, folder: str) -> int | None:
 class Trainer:
     """One worker's state. ``train`` runs it to its end."""
 
-    def __init__(self, plan: Plan, group: Group, store: Store) -> None:
-        self.plan, self.group, self.store = plan, group, store
-        self.batches, self.held_out = load_data(plan, store, group)
+    def __init__(self, plan: RunPlan, ranks: Ranks, store: Store) -> None:
+        self.plan, self.ranks, self.store = plan, ranks, store
+        self.batches, self.held_out = load_data(plan, store, ranks)
         self.model = Llama(plan.shape, plan.seed)
         if plan.initial:
             load_initial(plan, store, self.model)
-        self.optimizer = make_optimizer(self.model, plan.learning_rate)
+        self.optimizer = make_optimizer(plan.optimizer, self.model, plan.learning_rate)
         self.state = self._resume()
-        self.network = group.wrap(self.model)
+        self.network = ranks.wrap(self.model)
         most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
         self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s), most)
         self.started = time.monotonic() - self.state.elapsed_s
+        self.began, self.began_cpu, self.counted_before = time.monotonic(), time.process_time(), self.state.counted_s
+        self.probe: tuple[int, float] | None = None  # step and counted seconds from which a step is measured
+        self.first, self.step_s = self.state.step, 0.0
         self.saved_at = self.logged_at = self.state.elapsed_s
         self.looked_at = 0.0
         self.losses: list[float] = []
         self.logged_tokens = self.state.tokens
         self.log: RunLog | None = None
-        if group.rank == 0:
+        if ranks.rank == 0:
             self.log = RunLog(store, plan.run_id, plan.stage, self._parameters())
 
     @property
     def elapsed_s(self) -> float:
+        """Seconds of stepping by the clock, earlier attempts included."""
         return time.monotonic() - self.started
 
+    @property
+    def counted_s(self) -> float:
+        """Of those the seconds that count against the budget."""
+        wall, cpu = time.monotonic() - self.began, time.process_time() - self.began_cpu
+        return self.counted_before + counted_seconds(wall, cpu, self.ranks.threads)
+
     def train(self) -> None:
+        """Take steps until rank 0 says stop; then evaluate, write the last checkpoint and say how it ended.
+
+        Raises:
+            DivergedError: the loss or the gradient is not a number.
+            EnvironmentFaultError: the disk is full.
+        """
         while True:
-            progress, elapsed, save, stop = self.group.from_first(self._orders())
+            progress, elapsed, save, stop = self.ranks.from_first(self._orders())
             self.state.elapsed_s = elapsed
             if save or (self.state.step == 0 and not self.state.rows):
                 self._evaluate()
@@ -165,18 +156,33 @@ class Trainer:
     # -- what rank 0 decides -------------------------------------------------------------------------------------------
     def _orders(self) -> list[float]:
         """[progress, elapsed seconds, save now?, stop: 0 or 1 + index in STOPS]; only rank 0's count."""
-        elapsed, step = self.elapsed_s, self.state.step
+        elapsed, counted, step = self.elapsed_s, self.counted_s, self.state.step
         if self.log is None:
             return [0.0] * 4
         stop = 0
-        if self.budget.over(step, elapsed):
+        if self.budget.over(step, counted):
             stop = 1
+        elif self._too_slow(step, counted):
+            stop = 4
         elif self.log.cancelled():
             stop = 2
         elif self._interrupted():
             stop = 3
         save = bool(stop) or elapsed - self.saved_at >= self.plan.checkpoint_s
-        return [self.budget.progress(step, elapsed), elapsed, float(save), float(stop)]
+        return [self.budget.progress(step, counted), elapsed, float(save), float(stop)]
+
+    def _too_slow(self, step: int, counted: float) -> bool:
+        """Whether the first steps say that this machine takes longer than the plan allows; looked at once a run."""
+        if not self.plan.slowest_step_s or self.plan.steps or step <= self.first:
+            return False
+        if self.probe is None:
+            self.probe = (step, counted)
+            return False
+        steps, seconds = step - self.probe[0], counted - self.probe[1]
+        if self.step_s or steps < PROBE_STEPS or seconds < PROBE_S:
+            return False
+        self.step_s = seconds / steps
+        return self.step_s > self.plan.slowest_step_s
 
     def _interrupted(self) -> bool:
         """Whether the driver asked for the end (Ctrl-C, SIGTERM)."""
@@ -191,12 +197,12 @@ class Trainer:
         rate = learning_rate(progress, self.plan.learning_rate)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
-        batch = self.batches.batch(self.state.step, self.group.rank, self.group.size)
+        batch = self.batches.batch(self.state.step, self.ranks.rank, self.ranks.size)
         with computing_in(self.state.precision):
             share = share_of_loss(self.network, batch)
-        (share * self.group.size).backward()  # DistributedDataParallel divides by the number of workers
+        (share * self.ranks.size).backward()  # DistributedDataParallel divides by the number of workers
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
-        loss = float(self.group.add(share.detach()))
+        loss = float(self.ranks.add(share.detach()))
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             self._diverged()
         self.optimizer.step()
@@ -230,16 +236,17 @@ class Trainer:
         if self.log is None:
             return
         base = {"step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.elapsed_s, 2)}
+        done = round(min(1.0, self.budget.progress(self.state.step, self.counted_s)), 4)
         if not self.state.rows or self.state.rows[-1]["step"] != self.state.step:
             self.state.rows.append({**base, "stage": self.plan.stage, "train_loss": None, "held_out_loss": None})
         self.state.rows[-1].update(values)
-        self.log.log(self.state.step, tokens=self.state.tokens, seconds=round(self.elapsed_s, 2), **values)
+        self.log.log(self.state.step, tokens=self.state.tokens, seconds=base["seconds"], done=done, **values)
 
     def _evaluate(self) -> None:
         """Loss on the held-out side, and for examples how many completions are exactly right (teacher-forced)."""
         self.model.eval()
         with computing_in(self.state.precision):
-            loss, tokens, exact, rows = (float(v) for v in self.group.add(evaluate(self.model, self.held_out)))
+            loss, tokens, exact, rows = (float(v) for v in self.ranks.add(evaluate(self.model, self.held_out)))
         self.model.train()
         if self.log is None or not tokens:
             return
@@ -250,7 +257,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self.log is not None:
-            self.state.elapsed_s = self.elapsed_s
+            self.state.elapsed_s, self.state.counted_s = self.elapsed_s, self.counted_s
             path = checkpoint.save(self.store, self.plan.folder, self.model, self.optimizer, self.state)
             log_event("train", "checkpoint_saved", run=self.plan.run_id, step=self.state.step, path=path)
         self.saved_at = self.elapsed_s
@@ -258,40 +265,43 @@ class Trainer:
     def _end(self, how: Ended) -> None:
         if self.log is None:
             return
-        Outcome(how, self.state.step, checkpoint=self.state.step).write(self.store, self.plan.folder)
+        ended = RunOutcome(how, self.state.step, checkpoint=self.state.step, step_s=self.step_s)
+        ended.write(self.store, self.plan.folder)
         if how == "finished":
             self.log.finish("finished")
+        elif how == "too_slow":
+            self.log.finish("failed", f"given up: a step takes {self.step_s:.1f} s on this machine")
         else:
             self.log.finish("cancelled", "" if how == "cancelled" else "interrupted; the same command goes on")
 
     def _resume(self) -> TrainState:
         """Continue at the newest whole checkpoint, the same on every rank, or start."""
         plan, found = self.plan, None
-        if self.group.rank == 0:
+        if self.ranks.rank == 0:
             found = checkpoint.latest(self.store, plan.folder)
             checkpoint.discard_after(self.store, plan.folder, found.state.step if found else -1)
-        (step,) = self.group.from_first([found.state.step if found else -1.0])
+        (step,) = self.ranks.from_first([found.state.step if found else -1.0])
         if step < 0:
             startup = max(0.0, time.time() - plan.started_at)
-            chosen = choose_precision(plan, self.model, self.batches) if self.group.rank == 0 else 0
-            startup, code = self.group.from_first([startup, float(chosen)])
+            chosen = choose_precision(plan, self.model, self.batches) if self.ranks.rank == 0 else 0
+            startup, code = self.ranks.from_first([startup, float(chosen)])
             return TrainState(startup_s=startup, precision="bf16" if code else "fp32")
         found = found or checkpoint.load(self.store, checkpoint.path_of(plan.folder, int(step)))
         state = checkpoint.restore(found, self.model, self.optimizer)
-        log_event("train", "resumed", run=plan.run_id, step=state.step, rank=self.group.rank)
+        log_event("train", "resumed", run=plan.run_id, step=state.step, rank=self.ranks.rank)
         return state
 
     def _parameters(self) -> dict[str, Any]:
         plan = self.plan
         kept = ("batch_tokens", "learning_rate", "seed", "steps", "budget_s", "precision")
         return {
-            **{name: getattr(plan, name) for name in kept}, **plan.shape.to_dict(), "workers": self.group.size,
+            **{name: getattr(plan, name) for name in kept}, **plan.shape.to_dict(), "workers": self.ranks.size,
             "parameters": parameter_count(self.model), "resumed_at_step": self.state.step,
             "threads": torch.get_num_threads(),
         }  # fmt: skip
 
 
-def load_data(plan: Plan, store: Store, group: Group) -> tuple[Windows | Examples, list[Batch]]:
+def load_data(plan: RunPlan, store: Store, ranks: Ranks) -> tuple[Windows | Examples, list[Batch]]:
     """The training batches and the held-out ones (this rank's share of each)."""
     from safetensors.numpy import load
 
@@ -301,20 +311,20 @@ def load_data(plan: Plan, store: Store, group: Group) -> tuple[Windows | Example
     arrays = load(body)
     if plan.stage == "pretrain":
         windows = [Windows(arrays[side], plan.shape.context, plan.batch_tokens, plan.seed) for side in SIDES]
-        return windows[0], windows[1].in_order(group.rank, group.size)
+        return windows[0], windows[1].in_order(ranks.rank, ranks.size)
     sides = [
         Examples(
             {name: arrays[f"{side}.{name}"] for name in ("ids", "lengths")}, plan.batch_tokens, plan.seed, plan.pad
         )
         for side in SIDES
     ]
-    return sides[0], sides[1].in_order(group.rank, group.size)
+    return sides[0], sides[1].in_order(ranks.rank, ranks.size)
 
 
 SIDES = ("train", "held_out")
 
 
-def load_initial(plan: Plan, store: Store, model: nn.Module) -> None:
+def load_initial(plan: RunPlan, store: Store, model: nn.Module) -> None:
     """Start from published weights."""
     from safetensors.torch import load
 
@@ -322,14 +332,6 @@ def load_initial(plan: Plan, store: Store, model: nn.Module) -> None:
     if hashlib.sha256(body).hexdigest() != plan.initial_sha256:
         raise IntegrityError(f"{plan.initial} does not match its manifest: damaged or changed", path=plan.initial)
     checkpoint.load_weights(model, load(body))
-
-
-def make_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); norms are not decayed."""
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
-    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
 
 
 def be_nice() -> None:

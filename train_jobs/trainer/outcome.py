@@ -13,24 +13,34 @@ from cluster.core.storage import Store
 
 OUTCOME = "outcome.json"
 STOP = "stop.json"  # the driver's wish that the run stop with a checkpoint
-Ended = Literal["finished", "cancelled", "interrupted", "failed"]
+Ended = Literal["finished", "cancelled", "interrupted", "too_slow", "failed"]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """``step`` is how far it got, ``checkpoint`` the step of the last one; ``error`` the class of what failed."""
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        state: how; ``too_slow``: a step took longer than the plan allows.
+        step: how far it got, in steps; checkpoint: the step of the last one, None without any.
+        message, error: of a failed run what a person should read, and the error's class.
+        step_s: counted seconds of one step, as far as measured.
+    """
 
     state: Ended
     step: int
     message: str = ""
     checkpoint: int | None = None
     error: str = ""
+    step_s: float = 0.0
 
     def write(self, store: Store, folder: str) -> None:
+        """Leave it in the run's folder."""
         store.write(posixpath.join(folder, OUTCOME), json.dumps(asdict(self)).encode())
 
     @classmethod
-    def read(cls, store: Store, folder: str) -> Outcome | None:
+    def read(cls, store: Store, folder: str) -> RunOutcome | None:
+        """The outcome in a run's folder, None while the run goes on."""
         path = posixpath.join(folder, OUTCOME)
         return cls(**store.read_json(path)) if store.exists(path) else None
 

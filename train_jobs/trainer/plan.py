@@ -15,7 +15,7 @@ Stage = Literal["pretrain", "finetune"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """One run of the loop.
 
     Attributes:
@@ -27,12 +27,16 @@ class Plan:
         shape: sizes of the model.
         pad: id of the padding token.
         batch_tokens: tokens of one step, all workers together.
+        optimizer: its name in ``optimizer.OPTIMIZERS``.
         learning_rate: its peak.
         steps: number of steps; 0 means by the clock.
         passes: by the clock, most passes over the data (0: no limit); ``loop.FEWEST_STEPS`` are taken in any case.
-        budget_s: wall-clock seconds of the whole stage, from started_at (seconds since the epoch).
+        budget_s: seconds of the whole stage, from started_at (seconds since the epoch); of its stepping those count in
+            which the workers had processors (``schedule.counted_seconds``).
         checkpoint_s: seconds between checkpoints.
         precision: arithmetic; auto measures whether bf16 is faster here.
+        slowest_step_s: the run gives up in its first seconds where a step takes longer than this (counted seconds; 0:
+            however long it takes).
     """
 
     stage: Stage
@@ -46,6 +50,7 @@ class Plan:
     shape: Shape
     pad: int
     batch_tokens: int
+    optimizer: str
     learning_rate: float
     seed: int
     steps: int
@@ -54,16 +59,19 @@ class Plan:
     started_at: float
     checkpoint_s: float
     precision: Literal["auto", "fp32", "bf16"]
+    slowest_step_s: float = 0.0
 
-    def starting_from(self, store: Store, base: Manifest) -> Plan:
+    def starting_from(self, store: Store, base: Manifest) -> RunPlan:
         """The same run from the weights of a published checkpoint."""
         (entry,) = (file for file in base.files if file.path == "model.safetensors")
         path = posixpath.join(store.artefact(base), entry.path)
         return dataclasses.replace(self, initial=path, initial_sha256=entry.sha256)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, as it travels to the workers."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Plan:
+    def from_dict(cls, row: dict[str, Any]) -> RunPlan:
+        """The plan that ``to_dict`` wrote."""
         return cls(**{**row, "shape": Shape(**row["shape"])})

@@ -18,7 +18,7 @@ from train_jobs.data.batches import Examples, Windows
 from train_jobs.objectives.causal_lm import share_of_loss
 
 if TYPE_CHECKING:
-    from train_jobs.trainer.plan import Plan
+    from train_jobs.trainer.plan import RunPlan
 
 NARROW = 256
 WORTH = 0.9  # bf16 must take less than this share of float32's time
@@ -29,7 +29,7 @@ def computing_in(precision: str) -> AbstractContextManager[object]:
     return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def choose_precision(plan: Plan, model: nn.Module, batches: Windows | Examples) -> bool:
+def choose_precision(plan: RunPlan, model: nn.Module, batches: Windows | Examples) -> bool:
     """Whether to compute in bf16. ``auto`` times a step of each, except where it cannot or should not pay: without bf16
     instructions, for narrow models, and in runs by steps, which must be the same everywhere."""
     if plan.precision != "auto":

@@ -1,4 +1,8 @@
-"""When a run is where: progress by clock or by steps, the learning rate that follows from it, what is due at a step."""
+"""How far a run is: the part of its budget that is used up, and the learning rate that follows from it.
+
+A run ends after a number of steps or after a number of seconds. Seconds are those in which the workers had processors
+(``counted_seconds``), so that a machine which others use too costs time instead of steps.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from dataclasses import dataclass
 WARMUP = 0.05
 FLOOR = 0.05
 FINISH_S = 4.0  # after the last step: last checkpoint, workers' end, publishing
+MAX_STRETCH = 3.0  # longest that a stage takes by the clock, in units of its budget
+USUAL_LOAD = 0.8  # of its threads' time that a worker computes where nobody disturbs it; it waits for others meanwhile
 MIN_SHARE = 0.4  # of the budget is trained in any case: on a busy machine a late model is worth more than none
 
 
@@ -21,6 +27,21 @@ def learning_rate(progress: float, peak: float, warmup: float = WARMUP, floor: f
         return peak * max(progress / warmup, 0.02)
     done = (progress - warmup) / (1 - warmup)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def counted_seconds(wall_s: float, cpu_s: float, threads: int) -> float:
+    """How many seconds of a time budget are used up.
+
+    On a machine of its own a worker computes nearly all the time and the clock counts. Where others use the processors
+    as well, only what the worker got of them counts, up to ``MAX_STRETCH`` times the budget by the clock.
+
+    Args:
+        wall_s: seconds by the clock.
+        cpu_s: processor seconds of the worker, all its threads together.
+        threads: threads it computes with.
+    """
+    had = cpu_s / (max(1, threads) * USUAL_LOAD)
+    return min(wall_s, max(had, wall_s / MAX_STRETCH))
 
 
 def train_seconds(budget_s: float, startup_s: float) -> float:
@@ -44,4 +65,5 @@ class Budget:
         return max(elapsed_s / self.seconds, step / self.most if self.most else 0.0)
 
     def over(self, step: int, elapsed_s: float) -> bool:
+        """Whether no further step is to be taken; arguments as of ``progress``."""
         return self.progress(step, elapsed_s) >= 1.0

@@ -35,13 +35,18 @@ class TrainSection(Section):
     worker_cpus: float = Field(0.0, ge=0)
     """Ray CPUs reserved per training worker (0 on a laptop, so that other jobs may use every core)."""
     minutes: float = Field(2.0, gt=0)
-    """Wall-clock budget of pretraining and fine-tuning together; ignored where `steps` is given. Not in a run_key."""
+    """Budget of pretraining and fine-tuning together, in minutes of processor time had (at most three times that by the
+    clock); ignored where `steps` is given. Not in a run_key."""
     pretrain_share: float = Field(0.35, gt=0, lt=1)
     """Share of the budget that goes to pretraining."""
+    min_steps: int = Field(200, ge=0)
+    """Least steps of fine-tuning that a time budget must hold, or nothing is trained: 300 passed the gate, 88 never."""
     steps: int = Field(0, ge=0)
     """Optimizer steps of each stage instead of a wall-clock budget (0: by the clock): reproducible runs."""
     batch_tokens: int = Field(2048, ge=256)
     """Tokens of one optimizer step, all workers together."""
+    optimizer: Literal["adamw"] = "adamw"
+    """What turns gradients into steps (train_jobs/trainer/optimizer.py)."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

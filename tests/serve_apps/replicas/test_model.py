@@ -52,7 +52,7 @@ def make_model(folder: Path, seed: int) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from train_jobs.answering.prompt import BOS, EOS, PAD, SPECIAL_TOKENS
+    from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

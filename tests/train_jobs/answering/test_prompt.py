@@ -11,18 +11,9 @@ from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
 from train_jobs.answering.budget import estimated_tokens
 from train_jobs.answering.pointed import pointed_answer
-from train_jobs.answering.prompt import (
-    ANSWER,
-    BOS,
-    FIRST,
-    MAX_SENTENCES,
-    SPECIAL_TOKENS,
-    Prompt,
-    completion,
-    lay_out,
-    read_points,
-)
+from train_jobs.answering.prompt import MAX_SENTENCES, Prompt, completion, lay_out, read_points
 from train_jobs.answering.quote import UNKNOWN
+from train_jobs.answering.special_tokens import ANSWER, BOS, FIRST, SPECIAL_TOKENS
 
 SECTION = AnswerSection()
 QUESTION = "how do I copy a folder"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, example_rows, flip_a_bit, make_dataset
-from train_jobs.answering.prompt import SPECIAL_TOKENS
+from train_jobs.answering.special_tokens import SPECIAL_TOKENS
 from train_jobs.data.batches import (
     Batch,
     Examples,

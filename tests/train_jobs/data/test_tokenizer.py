@@ -11,8 +11,8 @@ from cluster.core.errors import BadInputError, IncompatibleError, IntegrityError
 from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, flip_a_bit, make_dataset
-from train_jobs.answering.prompt import SPECIAL_TOKENS
-from train_jobs.data.tokenizer import fit, load, train_tokenizer
+from train_jobs.answering.special_tokens import SPECIAL_TOKENS
+from train_jobs.data.tokenizer import fit, load_tokenizer, train_tokenizer
 
 CONFIG = PlinthConfig(train=SECTION)
 TOKENIZER = fit(iter(documents()), 512)
@@ -70,7 +70,7 @@ def test_a_damaged_tokenizer_is_refused(store: Store) -> None:
     made = train_tokenizer(CONFIG, store, make_dataset(store), Silent())
     flip_a_bit(f"{store.artefact(made)}/tokenizer.json")
     with pytest.raises(IntegrityError):
-        load(store, made)
+        load_tokenizer(store, made)
 
 
 def test_a_tokenizer_of_another_prompt_format_is_refused(store: Store) -> None:
@@ -80,4 +80,4 @@ def test_a_tokenizer_of_another_prompt_format_is_refused(store: Store) -> None:
     folder = store.staging("other")
     store.write(f"{folder}/tokenizer.json", text.encode())
     with pytest.raises(IncompatibleError, match="another prompt format"):
-        load(store, store.publish("tokenizers", "tiny", folder, run_key="other"))
+        load_tokenizer(store, store.publish("tokenizers", "tiny", folder, run_key="other"))

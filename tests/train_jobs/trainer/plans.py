@@ -16,14 +16,14 @@ from tests.train_jobs.corpora import SECTION, documents, example_rows
 from train_jobs.data.batches import encode_examples
 from train_jobs.data.tokenizer import fit
 from train_jobs.models.shape import Shape
-from train_jobs.trainer.plan import Plan, Stage
+from train_jobs.trainer.plan import RunPlan, Stage
 
 TOKENIZER = fit(iter(documents()), SECTION.vocab_size)
 
 
 def make_plan(
     store: Store, key: str = "run", stage: Stage = "pretrain", section: TrainSection = SECTION, **changes: Any
-) -> Plan:
+) -> RunPlan:
     """A plan whose data lies in ``staging/<key>``; ``changes`` are fields of it."""
     folder = store.staging(key)
     if stage == "pretrain":
@@ -38,11 +38,12 @@ def make_plan(
     body = save(arrays)
     path = f"{folder}/data.safetensors"
     store.write(path, body)
-    plan = Plan(
+    plan = RunPlan(
         stage=stage, run_id=f"{stage}-{key}", store=store.uri, folder=folder, data=path,
         data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="",
         shape=Shape.of(section, TOKENIZER.get_vocab_size()), pad=0, batch_tokens=section.batch_tokens,
-        learning_rate=section.learning_rate, seed=section.seed, steps=section.steps, passes=0, budget_s=60.0,
+        optimizer=section.optimizer, learning_rate=section.learning_rate, seed=section.seed, steps=section.steps,
+        passes=0, budget_s=60.0,
         started_at=time.time(), checkpoint_s=section.checkpoint_s, precision="fp32",
     )  # fmt: skip
     return dataclasses.replace(plan, **changes)

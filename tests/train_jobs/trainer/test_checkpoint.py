@@ -24,10 +24,10 @@ def trained(steps: int, seed: int = 0):
     import torch
 
     from train_jobs.models.llama import Llama
-    from train_jobs.trainer.loop import make_optimizer
+    from train_jobs.trainer.optimizer import make_optimizer
 
     model = Llama(SHAPE, seed)
-    optimizer = make_optimizer(model, 1e-2)
+    optimizer = make_optimizer("adamw", model, 1e-2)
     for step in range(steps):
         model(torch.full((1, 4), step % 64)).square().mean().backward()
         optimizer.step()

@@ -13,8 +13,9 @@ from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityE
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import flip_a_bit
 from tests.train_jobs.trainer.plans import make_plan
-from train_jobs.trainer.outcome import STOP, Outcome
-from train_jobs.trainer.plan import Plan
+from train_jobs.distributed.ranks import Ranks
+from train_jobs.trainer.outcome import STOP, RunOutcome
+from train_jobs.trainer.plan import RunPlan
 
 pytestmark = pytest.mark.process  # torch takes seconds to import
 
@@ -30,20 +31,19 @@ def as_urgent_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
 
 
-def run(plan: Plan) -> Outcome:
-    from train_jobs.trainer.loop import Group
+def run(plan: RunPlan) -> RunOutcome:
     from train_jobs.trainer.loop import run as run_loop
 
     store = Store(plan.store)
     outcome = Path(plan.folder) / "outcome.json"
     outcome.unlink(missing_ok=True)
-    run_loop(plan, Group())
-    found = Outcome.read(store, plan.folder)
+    run_loop(plan, Ranks())
+    found = RunOutcome.read(store, plan.folder)
     assert found is not None
     return found
 
 
-def last(plan: Plan):
+def last(plan: RunPlan):
     from train_jobs.trainer.checkpoint import latest
 
     found = latest(Store(plan.store), plan.folder)
@@ -51,13 +51,13 @@ def last(plan: Plan):
     return found
 
 
-def held_out(plan: Plan, name: str = "held_out_loss") -> list[float]:
+def held_out(plan: RunPlan, name: str = "held_out_loss") -> list[float]:
     return [row[name] for row in last(plan).state.rows if row.get(name) is not None]
 
 
 def test_pretraining_learns(store: Store) -> None:
     plan = make_plan(store, steps=40)
-    assert run(plan) == Outcome("finished", 40, checkpoint=40)
+    assert run(plan) == RunOutcome("finished", 40, checkpoint=40)
     losses = held_out(plan)
     assert losses[0] == pytest.approx(6.2, abs=0.5)  # about the logarithm of the vocabulary: it knows nothing
     assert losses[-1] < losses[0] - 1.5
@@ -126,12 +126,36 @@ def test_by_the_clock_it_ends_in_time(store: Store) -> None:
     assert last(plan).state.step > 0
 
 
+def test_a_run_whose_steps_take_too_long_gives_up_early(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_jobs.trainer.loop.PROBE_S", 0.0)
+    plan = make_plan(store, steps=0, budget_s=600.0, slowest_step_s=1e-9)
+    ended = run(plan)
+    assert ended.state == "too_slow"
+    assert ended.step_s > 1e-9
+    assert ended.step <= 4
+    assert read_run(store, plan.run_id).state == "failed"
+
+
+def test_a_run_whose_steps_are_fast_enough_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_jobs.trainer.loop.PROBE_S", 0.0)
+    monkeypatch.setattr("train_jobs.trainer.loop.FEWEST_STEPS", 6)  # so that steps end it, not a busy machine's clock
+    ended = run(make_plan(store, steps=0, passes=1, budget_s=3600.0, slowest_step_s=600.0))
+    assert ended.state == "finished"
+    assert ended.step >= 6
+    assert 0 < ended.step_s < 600.0
+
+
+def test_a_run_by_steps_is_never_too_slow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_jobs.trainer.loop.PROBE_S", 0.0)
+    assert run(make_plan(store, steps=5, slowest_step_s=1e-9)).state == "finished"
+
+
 def test_by_the_clock_a_limit_of_passes_ends_it_earlier(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from train_jobs.trainer import loop
 
     monkeypatch.setattr(loop, "FEWEST_STEPS", 1)
     plan = make_plan(store, stage="finetune", steps=0, passes=2, budget_s=60.0)
-    trainer = loop.Trainer(plan, loop.Group(), store)
+    trainer = loop.Trainer(plan, Ranks(), store)
     trainer.train()
     assert trainer.state.step == 2 * trainer.batches.steps_per_epoch
 
@@ -146,7 +170,7 @@ def test_a_cancelled_run_keeps_a_checkpoint_and_can_go_on(store: Store, monkeypa
         return store.exists(store.path("training", plan.run_id, "cancel.json"))
 
     monkeypatch.setattr(RunLog, "cancelled", asked)
-    assert run(plan) == Outcome("cancelled", 4, checkpoint=4)
+    assert run(plan) == RunOutcome("cancelled", 4, checkpoint=4)
     assert read_run(store, plan.run_id).state == "cancelled"
     monkeypatch.undo()
     assert run(plan).state == "finished"
@@ -220,17 +244,16 @@ def test_inputs_that_do_not_match_their_hash_are_refused(store: Store, damaged: 
 
 
 def test_an_ended_run_is_not_started_again_by_a_restarted_group(store: Store) -> None:
-    from train_jobs.trainer.loop import Group
     from train_jobs.trainer.loop import run as run_loop
 
     plan = make_plan(store)
-    Outcome("failed", 3, "no", error="TrainingError").write(store, plan.folder)
-    run_loop(plan, Group())
+    RunOutcome("failed", 3, "no", error="TrainingError").write(store, plan.folder)
+    run_loop(plan, Ranks())
     assert not (Path(plan.folder) / "checkpoints").exists()
 
 
 def test_errors_come_back_as_what_they_were_and_unknown_ones_as_training_errors() -> None:
-    assert type(Outcome("failed", 1, "x", error="BadInputError").as_error("r")) is BadInputError
+    assert type(RunOutcome("failed", 1, "x", error="BadInputError").as_error("r")) is BadInputError
     for odd in ("", "KeyError", "ExitCode", "Enum", "DivergedError"):
-        assert type(Outcome("failed", 1, "x", error=odd).as_error("r")).__name__ == "TrainingError"
-    assert issubclass(type(Outcome("failed", 1, "x").as_error("r")), PlinthError)
+        assert type(RunOutcome("failed", 1, "x", error=odd).as_error("r")).__name__ == "TrainingError"
+    assert issubclass(type(RunOutcome("failed", 1, "x").as_error("r")), PlinthError)

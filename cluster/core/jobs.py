@@ -1,0 +1,74 @@
+"""What a job is: work whose arguments are the same from ``plinth``, as a Ray job and from ``python -m FOLDER``.
+
+Each folder keeps one table of its jobs (``train_jobs/commands.py``); its ``__main__`` and the command line read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.core.entry import add_common, print_json, run_main
+from cluster.core.errors import ExitCode
+from cluster.core.progress import Progress, Silent
+from cluster.core.records import Manifest
+
+
+def refused_if_not_passed(made: Manifest) -> ExitCode:
+    """The exit code of a job that judges: its artefact counts whether what it judged ``passed``."""
+    return ExitCode.DONE if made.counts["passed"] else ExitCode.REFUSED
+
+
+def always_done(made: Manifest) -> ExitCode:
+    """The exit code of a job that either makes its artefact or raises."""
+    del made
+    return ExitCode.DONE
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a folder.
+
+    Attributes:
+        name: its verb.
+        summary: one line of help; details: more of it.
+        add_arguments: declares its own arguments.
+        run: does the work and returns the manifest of what was made.
+        code: the exit code, from that manifest.
+    """
+
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Progress], Manifest]
+    details: str = ""
+    code: Callable[[Manifest], ExitCode] = always_done
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """What a job prints as JSON of the artefact it made."""
+    kept = ("kind", "name", "version", "run_key", "counts", "inputs")
+    return {name: getattr(manifest, name) for name in kept}
+
+
+def main_of(folder: str, about: str, jobs: Sequence[Job]) -> int:
+    """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code."""
+    parser = argparse.ArgumentParser(prog=f"python -m {folder}", description=about)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for job in jobs:
+        verb = verbs.add_parser(job.name, help=job.summary, description=job.summary)
+        job.add_arguments(verb)
+        add_common(verb)
+        verb.set_defaults(job=job)
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def work() -> int:
+        made = args.job.run(args, Silent())
+        print_json(summary(made))
+        return int(args.job.code(made))
+
+    return run_main(work, as_json=args.json)

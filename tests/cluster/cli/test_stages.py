@@ -1,0 +1,96 @@
+"""How far a stage is, as a log and a terminal see it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from cluster.cli import output
+from cluster.cli.output import Stages, Steps, wrapped
+from cluster.cli.quickstart import goodbye
+
+
+def test_a_line_says_count_rate_and_time_left() -> None:
+    steps = Steps("embed", 1000, "chunks", began=100.0, done=250, detail="reused 12")
+    assert steps.lines("build the index", started=90.0, now=110.0, width=200) == [
+        "  build the index: embed: 20 s so far, 250 of 1,000 chunks, 25.0 a second, 30 s left, reused 12"
+    ]
+
+
+def test_a_line_without_a_count_says_how_long_it_went() -> None:
+    assert Steps(began=0.0).lines("gate", 0.0, 31.0, 80) == ["  gate: 31 s so far"]
+    assert Steps("read", None, "files", 0.0, 5).lines("prepare", 0.0, 10.0, 80) == [
+        "  prepare: read: 10 s so far, 5 files, 0.5 a second"
+    ]
+
+
+def test_lines_fit_and_no_word_is_cut() -> None:
+    version = "small@0123456789abcdef"
+    steps = Steps(
+        "a stage with a rather long name", 12_345, "documents", 0.0, 67, f"published {version} and more of it"
+    )
+    lines = steps.lines("evaluate and publish the model", 0.0, 20.0, 80)
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 80
+    assert version in " ".join(lines)
+
+
+@pytest.mark.parametrize("first", [80, 20, 5])
+def test_wrapping_keeps_every_word_whole(first: int) -> None:
+    text = "chunks 0123456789abcdef0123456789abcdef of otel@89abcdef"
+    assert " ".join(wrapped(text, first, 40)).split() == text.split()
+    assert wrapped("", 10, 10) == [""]
+
+
+def test_without_a_terminal_a_stage_that_only_waits_is_not_mute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = threading.Event()
+    real = Steps.lines
+
+    def lines(self: Steps, *given: object) -> list[str]:
+        seen.set()
+        return real(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Steps, "lines", lines)
+    stages = Stages(tick_s=0.01)
+    with stages.run("wait"):
+        stages.stage("for something", 10, "things")
+        stages.advance(3)
+        assert seen.wait(10), "no line was printed"
+    said = capsys.readouterr().out
+    assert "  wait: " in said
+    assert "✓ wait" in said
+    assert not [thread for thread in threading.enumerate() if thread.name == "stages-tick"]
+
+
+def test_quiet_stages_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    stages = Stages(show=False, tick_s=0.001)
+    deadline = time.monotonic() + 0.05
+    with stages.run("wait"):
+        while time.monotonic() < deadline:
+            stages.advance()
+    stages.skip("train", "no time")
+    assert capsys.readouterr().out == ""
+    assert stages.skipped == {"train": "no time"}
+
+
+def test_a_skipped_stage_is_not_ticked_off(capsys: pytest.CaptureFixture[str]) -> None:
+    stages = Stages()
+    with pytest.raises(ValueError, match="slow"), stages.run("pretrain the model"):
+        raise ValueError("slow")
+    stages.skip(stages.current, "this machine makes 30 steps of fine-tuning in the time and a model needs 200")
+    stages.table()
+    said = capsys.readouterr().out
+    assert "✓" not in said
+    assert said.startswith("- pretrain the model")
+    assert said.count("skipped: this machine") == 2
+    assert max(map(len, said.splitlines())) <= output.console.width
+
+
+def test_the_goodbye_fits_eighty_columns() -> None:
+    text = goodbye("http://127.0.0.1:18000", "http://127.0.0.1:18265", ".venv/bin/plinth")
+    assert max(map(len, text.splitlines())) <= 80
+    assert ".venv/bin/plinth down" in text

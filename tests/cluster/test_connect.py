@@ -1,0 +1,47 @@
+"""What Ray prints by itself does not reach the terminal; what the program prints does."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+
+from cluster.connect import ray_aside
+from cluster.core.home import Home
+
+
+def test_words_of_rays_threads_go_to_a_log_and_ours_to_the_terminal(
+    home: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del home
+    place = Home.from_env()
+
+    def warn() -> None:
+        print("(raylet) 8 PYTHON worker processes have been started")
+        print("(raylet) and this on stderr", file=sys.stderr)
+
+    with ray_aside(place):
+        thread = threading.Thread(target=warn, name="ray_listen_error_messages")
+        thread.start()
+        thread.join()
+        print("ours")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("ours\n", "")
+    assert (place.logs / "ray_driver.log").read_text().splitlines() == [
+        "(raylet) 8 PYTHON worker processes have been started", "(raylet) and this on stderr",
+    ]  # fmt: skip
+
+
+def test_the_thread_of_rays_that_prints_is_still_called_so() -> None:
+    """Ray names it in its source; another name in a newer Ray would bring its words back to the terminal."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from cluster.connect import RAY_THREADS
+
+    found = find_spec("ray")
+    assert found is not None
+    assert found.origin is not None
+    source = (Path(found.origin).parent / "_private" / "worker.py").read_text()
+    assert f'name="{RAY_THREADS}listen_error_messages"' in source

@@ -1,0 +1,119 @@
+"""The jobs of training: one table for the command line and for Ray jobs, and exit codes that say what the gate said."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.core.config import PlinthConfig
+from cluster.core.entry import add_common
+from cluster.core.errors import BadInputError, ExitCode, TooSlowError
+from cluster.core.jobs import Job, always_done, main_of, refused_if_not_passed
+from cluster.core.presets import laptop
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+from train_jobs import build_model
+from train_jobs.commands import JOBS, find_corpus
+
+REPORT = {
+    "answerable": {"n": 400, "abstained": 0.1}, "unanswerable": {"n": 200, "abstained": 0.9},
+    "difference": {"low": 0.05},
+}  # fmt: skip
+
+
+@pytest.fixture
+def store(home: Any, tmp_path: Path) -> Store:
+    del home
+    return Store(str(tmp_path / "store"))
+
+
+def publish(store: Store, kind: str, name: str, counts: dict[str, Any] | None = None, **inputs: str) -> Manifest:
+    folder = store.staging(f"{kind}-{name}")
+    store.write(f"{folder}/body.json", json.dumps([kind, name, inputs, counts]).encode())
+    return store.publish(kind, name, folder, run_key=f"{kind}-{name}", inputs=inputs, counts=counts or {})
+
+
+def test_the_whole_life_and_each_of_its_stages_is_a_job() -> None:
+    assert [job.name for job in JOBS] == ["tokenizer", "pretrain", "examples", "finetune", "gate", "model"]
+    for job in JOBS:
+        parser = argparse.ArgumentParser()
+        job.add_arguments(parser)
+        add_common(parser)  # no option of a job takes the name of a common one
+        assert parser.parse_args(["--name", "tiny"]).name == "tiny"
+
+
+def test_the_module_runs_a_job_and_exits_as_it_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: Store
+) -> None:
+    made = publish(store, "gates", "small", {"passed": False, "abstains": 0.6})
+    job = Job("gate", "judge", JOBS[4].add_arguments, lambda args, progress: made, code=refused_if_not_passed)
+    monkeypatch.setattr(sys, "argv", ["train_jobs", "gate", "--model", "small"])
+    assert main_of("train_jobs", "", [job]) == ExitCode.REFUSED
+    assert json.loads(capsys.readouterr().out)["counts"] == {"passed": False, "abstains": 0.6}
+
+
+def test_exit_codes() -> None:
+    codes = {job.name: job.code for job in JOBS}
+    assert {name for name, code in codes.items() if code is refused_if_not_passed} == {"gate", "model"}
+    assert codes["tokenizer"] is always_done
+
+
+@pytest.mark.parametrize(("abstained", "code"), [(0.9, ExitCode.DONE), (0.5, ExitCode.REFUSED)])
+def test_what_the_gate_decides_is_counted_in_its_report(store: Store, abstained: float, code: ExitCode) -> None:
+    model = publish(store, "models", "small")
+    report = {**REPORT, "unanswerable": {"n": 200, "abstained": abstained}}
+    registry = Recorder()
+    built = build_model.judge(laptop(), store, model, "notes@1", report, registry)  # type: ignore[arg-type]
+    assert refused_if_not_passed(built.judged) == code
+    assert built.judged.counts["abstains"] == abstained
+    assert built.judged.inputs == {"model": f"small@{model.version}", "index": "notes@1"}
+    assert registry.acted == ["promote" if code == ExitCode.DONE else "refuse"]
+
+
+class Recorder:
+    """Takes the place of the registry actor and notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.acted: list[str] = []
+
+    def promote(self, *given: Any) -> None:
+        del given
+        self.acted.append("promote")
+
+    def refuse(self, *given: Any) -> None:
+        del given
+        self.acted.append("refuse")
+
+
+def test_a_base_that_was_slow_stops_before_examples_are_made() -> None:
+    section = laptop().train
+    slow = Manifest.from_dict({**_manifest(), "counts": {"seconds_per_step": 5.0}})
+    with pytest.raises(TooSlowError, match=r"makes 29 steps.*needs 200; give it \d+ minutes"):
+        build_model._check_steps(slow, 78.0, section)
+    build_model._check_steps(slow, 78.0, section.model_copy(update={"steps": 50}))
+    build_model._check_steps(slow, 780.0, section)
+    build_model._check_steps(Manifest.from_dict(_manifest()), 78.0, section)  # made before steps were measured
+
+
+def test_an_index_of_another_dataset_is_refused(store: Store) -> None:
+    notes, other = publish(store, "datasets", "notes"), publish(store, "datasets", "other")
+    index = publish(store, "indexes", "main", dataset=f"notes@{notes.version}")
+    store.move_alias("indexes", "main", "live", index.version, why="test")
+    store.move_alias("datasets", "notes", "latest", notes.version, why="test")
+    asked = argparse.Namespace(dataset="", index="main")
+    assert find_corpus(PlinthConfig(), store, asked) == (notes, index)
+    asked.dataset = f"other@{other.version}"
+    with pytest.raises(BadInputError, match="was built from notes@"):
+        find_corpus(PlinthConfig(), store, asked)
+    asked.index = "none"
+    with pytest.raises(BadInputError, match="no live index none"):
+        find_corpus(PlinthConfig(), store, asked)
+
+
+def _manifest() -> dict[str, Any]:
+    return {"kind": "checkpoints", "name": "small-base", "version": "1", "run_key": "k", "created_at": "", "files": []}
