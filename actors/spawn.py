@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from actors.registry import history
 from actors.registry.models import Registry
-from actors.registry.server import RegistryServer
+from actors.registry.server import DrainingError, RegistryServer
 from cluster.core.code import PROCESS, source_hash
 from cluster.core.home import Home
 from cluster.core.records import Manifest
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 NAMESPACE = "plinth"
 HEAD = {"node:__internal_head__": 0.001}  # local state is on the head's disk
 CALL_TIMEOUT_S = 60.0
+ABOUT_TIMEOUT_S = 10.0
+DRAIN_TIMEOUT_S = CALL_TIMEOUT_S + 10  # every write that somebody still waits for gets done
+CONTROL = "control"  # the concurrency group of `about` and `drain`: they do not queue behind a long write
+LOADED_AT = time.time()
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -50,32 +57,89 @@ ACTORS = {"registry": ActorOptions("registry", "actors.registry.server")}
 
 
 def start(role: str, cls: type, *arguments: Any) -> Any:
-    """The handle of a detached actor of this role, started if it does not run; those of other code are ended."""
-    wanted = ACTORS[role]
-    for found in ray.util.list_named_actors(all_namespaces=True):
-        if found["namespace"] == NAMESPACE and found["name"].startswith(f"{role}-") and found["name"] != wanted.name:
-            with contextlib.suppress(ValueError):  # it ended meanwhile
-                ray.kill(ray.get_actor(found["name"], namespace=NAMESPACE))
+    """The handle of the one detached actor of this role, started if it does not run.
+
+    Actors of older code are drained, then ended, before the handle is given out: a role never has two writers. Which
+    code is older is decided by when a process loaded it. That order is the same for every driver, so two that start at
+    once agree on the actor that stays. A driver that was started before the actor of other code that runs uses that
+    one; it does not bring its own, older one back.
+
+    ``cls`` takes ``loaded_at`` and has ``about`` and ``drain`` (see ``RegistryServer``).
+    """
+    wanted, running = ACTORS[role], _running(role)
+    known = {name: _about(handle) for name, handle in running.items()}
+    newer = {name: about["loaded_at"] for name, about in known.items()
+             if name != wanted.name and not about["draining"] and about["loaded_at"] > LOADED_AT}  # fmt: skip
+    if newer:
+        keep = max(newer, key=lambda name: newer[name])
+        chosen = running.pop(keep)
+    else:
+        if wanted.name in running and known[wanted.name]["draining"]:
+            _retire(wanted.name, running.pop(wanted.name))
+        running.pop(wanted.name, None)
+        chosen = _create(wanted, cls, *arguments)
+    for name, handle in running.items():
+        _retire(name, handle)
+    return chosen
+
+
+def _create(wanted: ActorOptions, cls: type, *arguments: Any) -> Any:
+    remote: Any = ray.remote  # its types know nothing of concurrency groups
     return (
-        ray.remote(cls)
+        remote(concurrency_groups={CONTROL: 4})(cls)
         .options(
             name=wanted.name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=wanted.num_cpus,
             max_restarts=wanted.max_restarts, max_task_retries=wanted.max_task_retries,
             resources=dict(wanted.resources),
         )
-        .remote(*arguments)
+        .remote(*arguments, loaded_at=LOADED_AT)
     )  # fmt: skip
+
+
+def _running(role: str) -> dict[str, Any]:
+    """Handles of the actors of a role, of whatever code, by name."""
+    found = {}
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(f"{role}-"):
+            with contextlib.suppress(ValueError):  # it ended meanwhile
+                found[actor["name"]] = ray.get_actor(actor["name"], namespace=NAMESPACE)
+    return found
+
+
+def _about(handle: Any) -> dict[str, Any]:
+    """What an actor says of itself, also while it writes. One that cannot say it (it restarts) counts as old."""
+    try:
+        about: dict[str, Any] = ray.get(
+            handle.about.options(concurrency_group=CONTROL).remote(), timeout=ABOUT_TIMEOUT_S
+        )
+    except (RayError, AttributeError):  # AttributeError: an actor from before there was `about`
+        return {"loaded_at": 0.0, "draining": False}
+    return about
+
+
+def _retire(name: str, handle: Any) -> None:
+    """Let an actor finish what it does, then end it. Two drivers may do this to one actor."""
+    log_event("registry", "actor_retired", actor=name)
+    try:
+        ray.get(handle.drain.options(concurrency_group=CONTROL).remote(), timeout=DRAIN_TIMEOUT_S)
+    except (RayError, AttributeError) as error:  # it ended meanwhile, it hangs, or it is from before there was `drain`
+        log_event("registry", "actor_not_drained", actor=name, error=type(error).__name__)
+    ray.kill(handle)
 
 
 class RegistryClient:
     """The registry through its actor: the same calls as ``Registry``, with one writer in the whole cluster.
 
     Where the actor cannot be reached, the store is written directly: a training run does not fail for it, and every
-    write may safely be made twice.
+    write may safely be made twice. A write that reaches an actor which gives way to newer code goes to the new one.
+
+    Args:
+        find: gives the handle of the actor that runs now; called again when that one has gone.
     """
 
-    def __init__(self, store: Store, handle: Any) -> None:
-        self._store, self._handle = store, handle
+    def __init__(self, store: Store, find: Callable[[], Any]) -> None:
+        self._store, self._find = store, find
+        self._handle = find()
 
     def register(self, name: str, version: str) -> Manifest:
         made: Manifest = self._write("register", name=name, version=version)
@@ -96,15 +160,23 @@ class RegistryClient:
 
     def _write(self, method: str, **arguments: Any) -> Any:
         who = history.who()
-        try:
-            return ray.get(self._handle.write.remote(method, who, arguments), timeout=CALL_TIMEOUT_S)
-        except RayTaskError as error:
-            raise plain(error, "writing to the registry") from None
-        except (RayActorError, GetTimeoutError) as error:
-            log_event("registry", "actor_unreachable", method=method, error=type(error).__name__)
-            return getattr(Registry(self._store, who), method)(**arguments)
+        for _ in range(ATTEMPTS):
+            try:
+                return ray.get(self._handle.write.remote(method, who, arguments), timeout=CALL_TIMEOUT_S)
+            except RayTaskError as error:
+                if not isinstance(error.cause, DrainingError):
+                    raise plain(error, "writing to the registry") from None
+                reason: Exception = error.cause
+            except (ActorUnavailableError, GetTimeoutError) as error:
+                reason = error  # it restarts, or it is stuck: nobody waits for that
+                break
+            except RayActorError as error:
+                reason = error
+            self._handle = self._find()
+        log_event("registry", "actor_unreachable", method=method, error=type(reason).__name__)
+        return getattr(Registry(self._store, who), method)(**arguments)
 
 
 def registry(store: Store, home: Home) -> RegistryClient:
     """The registry of the running cluster; ray must be connected."""
-    return RegistryClient(store, start("registry", RegistryServer, store.uri, str(home.root)))
+    return RegistryClient(store, lambda: start("registry", RegistryServer, store.uri, str(home.root)))

@@ -1,7 +1,8 @@
 """What runs inside the registry actor: the one writer of the registry, and the mirror kept up in a quiet thread.
 
 A plain class; ``actors/spawn.py`` makes an actor of it. It holds no state that is not in the store: after a crash it
-starts again with the same arguments and goes on.
+starts again with the same arguments and goes on. An actor that gives way to newer code is drained first: it finishes
+the write and the sync it is at, and refuses what comes after with ``DrainingError``.
 """
 
 from __future__ import annotations
@@ -21,32 +22,45 @@ PERIOD_S = 20.0  # runs write to the store without telling anybody; this is how 
 WRITES = ("register", "promote", "refuse", "roll_back", "taint")
 
 
+class DrainingError(PlinthError):
+    """This server gives way to another; nothing of the call was done. Ask for the one that runs now."""
+
+
 class RegistryServer:
     """Serves the registry of one store.
 
     Args:
         store_uri: of the store. home: the head's PLINTH_HOME, where the mirror is.
+        loaded_at: when the code it runs was loaded (seconds since the epoch): which of two servers is the newer one.
         period_s: seconds between looks at the store.
     """
 
-    def __init__(self, store_uri: str, home: str, period_s: float = PERIOD_S) -> None:
+    def __init__(self, store_uri: str, home: str, loaded_at: float = 0.0, period_s: float = PERIOD_S) -> None:
         os.environ["PLINTH_HOME"] = home  # its log is written there, wherever the worker was started from
         self._store = Store(store_uri)
         self._mirror = Mirror(self._store, Path(home))
-        self._period_s = period_s
+        self._period_s, self._loaded_at = period_s, loaded_at
+        self._writing, self._draining = threading.Lock(), False
         self._wake, self._stop = threading.Event(), threading.Event()
         self._last: dict[str, Any] = {"syncs": 0, "done": "", "error": ""}
         self._thread = threading.Thread(target=self._follow, name="mlflow-mirror", daemon=True)
         self._thread.start()
 
     def write(self, method: str, actor: str, arguments: dict[str, Any]) -> Any:
-        """One of WRITES, on behalf of ``actor``; then the mirror is brought up in the background."""
+        """One of WRITES, on behalf of ``actor``; then the mirror is brought up in the background.
+
+        Raises:
+            DrainingError: this server gives way to another.
+        """
         if method not in WRITES:
             raise ValueError(f"{method} is no write of the registry")
-        try:
-            return getattr(Registry(self._store, actor), method)(**arguments)
-        finally:
-            self._wake.set()
+        with self._writing:
+            if self._draining:
+                raise DrainingError("this registry actor gives way to one of newer code")
+            try:
+                return getattr(Registry(self._store, actor), method)(**arguments)
+            finally:
+                self._wake.set()
 
     def nudge(self) -> None:
         """Look at the store now rather than at the end of the period."""
@@ -55,6 +69,17 @@ class RegistryServer:
     def mirror_state(self) -> dict[str, Any]:
         """``{"pid", "syncs", "done", "error"}``: how often the mirror was looked after, what came of the last time."""
         return {"pid": os.getpid(), **self._last}
+
+    def about(self) -> dict[str, Any]:
+        """``{"loaded_at", "writing", "draining"}``: how new its code is, whether it writes, whether it gives way."""
+        return {"loaded_at": self._loaded_at, "writing": self._writing.locked(), "draining": self._draining}
+
+    def drain(self) -> None:
+        """Take no further write, finish the one in progress, end the mirror's thread; may be called again."""
+        self._draining = True
+        with self._writing:
+            log_event("registry", "drained", loaded_at=self._loaded_at)
+        self.stop()
 
     def stop(self) -> None:
         """End the thread; a sync in progress is finished first."""

@@ -19,8 +19,10 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 
 # A cluster and a driver of its own. Each line of output is one thing the test looks at.
-DRIVER = """
-import json, os, signal, sys, time
+PRELUDE = """
+import json, os, signal, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 import ray
 from actors import spawn
 from cluster.core.errors import BadInputError, PolicyRefusedError
@@ -50,6 +52,9 @@ def names():
 
 ray.init(num_cpus=2, namespace="plinth", include_dashboard=False, log_to_driver=False,
          _temp_dir=sys.argv[2], object_store_memory=150_000_000)
+"""
+
+DRIVER = """
 try:
     client = spawn.registry(store, home)
     one = client.register("small", publish(store, "small", "one").version).version
@@ -87,20 +92,84 @@ finally:
     ray.shutdown()
 """
 
+# The code changes while a write is held up by its model's lock; then drivers of two codes start at once.
+CHANGE = """
+def about(handle):
+    return ray.get(handle.about.options(concurrency_group="control").remote(), timeout=60)
 
-def test_the_registry_actor(home: Path, tmp_path: Path) -> None:
-    store = Store(str(home / "store"))
-    log = RunLog(store, "pretrain-1", "pretrain", {"hidden": 160})
-    log.log(1, train_loss=1.0)
-    log.finish("finished")
+try:
+    client = spawn.registry(store, home)
+    old = client._handle
+    version = publish(store, "small", "one").version
+    with ExitStack() as held, ThreadPoolExecutor(2) as threads:
+        held.enter_context(store.locked("models", "small", "history"))
+        slow = old.write.remote("register", "slow@test", {"name": "small", "version": version})
+        wait(lambda: about(old)["writing"])
+        spawn.ACTORS["registry"] = spawn.ActorOptions("registry", "actors.registry.runs")
+        change = threads.submit(spawn.registry, store, home)
+        wait(lambda: about(old)["draining"])
+        late = threads.submit(client.taint, "small", version, "late")  # reaches the old actor
+        print("waits", not change.done() and not ray.wait([slow], timeout=1)[0])
+        held.close()
+        print("finished", ray.get(slow, timeout=60).version == version)
+        late.result(120)
+        new = change.result(120)._handle
+    print("moved", client._handle._actor_id == new._actor_id != old._actor_id)
+    wait(lambda: names() == [spawn.ACTORS["registry"].name])
+
+    address, later = ray.get_runtime_context().gcs_address, time.time() + 100
+    given = [("actors.registry.models", later), ("actors.registry.history", later + 100)] * 2
+    command = [sys.executable, "-c", sys.argv[3], store.uri, address]
+    drivers = [subprocess.Popen([*command, module, str(at)], stdout=subprocess.PIPE, text=True) for module, at in given]
+    wrote = [driver.communicate(timeout=240)[0].split() for driver in drivers]
+    print("drivers", json.dumps([driver.returncode for driver in drivers]))
+    print("agree", len({tuple(words) for words in wrote}) == 1)
+    print("left", names() == [spawn.ActorOptions("registry", "actors.registry.history").name])
+    client.taint("small", version, "of older code")  # uses the newer actor, does not bring its own back
+    print("stays", names() == [spawn.ActorOptions("registry", "actors.registry.history").name])
+finally:
+    ray.shutdown()
+"""
+
+# One of several drivers: which code it has and since when are given; it writes ten times.
+WRITER = """
+import sys
+import ray
+from actors import spawn
+from cluster.core.home import Home
+from cluster.core.storage import Store
+uri, address, module, loaded_at = sys.argv[1:]
+spawn.LOADED_AT = float(loaded_at)
+spawn.ACTORS["registry"] = spawn.ActorOptions("registry", module)
+ray.init(address=address, namespace="plinth", log_to_driver=False)
+store = Store(uri)
+client = spawn.registry(store, Home.from_env())
+for number in range(10):
+    client.taint("small", store.alias("models", "small", "candidate"), f"{module} {loaded_at} {number}")
+print(spawn.registry(store, Home.from_env())._handle._actor_id.hex())
+"""
+
+
+def run(driver: str, store: Store, place: str) -> dict[str, list[str]]:
+    """What a driver on a cluster of its own says: the first word of each line, and the rest of the lines with it."""
     environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", DRIVER, store.uri, f"/tmp/pr{os.getpid()}"]  # Ray's sockets need a short path
+    folder = f"/tmp/pr{place}{os.getpid()}"  # Ray's sockets need a short path
+    command = [sys.executable, "-c", PRELUDE + driver, store.uri, folder, WRITER]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     said: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         name, _, rest = line.partition(" ")
         said.setdefault(name, []).append(rest)
+    return said
+
+
+def test_the_registry_actor(home: Path, tmp_path: Path) -> None:
+    store = Store(str(home / "store"))
+    log = RunLog(store, "pretrain-1", "pretrain", {"hidden": 160})
+    log.log(1, train_loss=1.0)
+    log.finish("finished")
+    said = run(DRIVER, store, "a")
     assert said["error"] == ["BadInputError", "PolicyRefusedError"], "errors arrive as what they are"
     assert said["mode"] == ["0o600"]
     assert len(json.loads(said["names"][0])) == 1
@@ -110,3 +179,16 @@ def test_the_registry_actor(home: Path, tmp_path: Path) -> None:
         ("registered", one), ("candidate", one), ("gate_passed", one), ("promoted", one),
         ("registered", two), ("candidate", two), ("gate_refused", two),
     ]  # fmt: skip
+
+
+def test_new_code_waits_for_the_write_in_progress_and_drivers_agree(home: Path) -> None:
+    store = Store(str(home / "store"))
+    said = run(CHANGE, store, "b")
+    assert said == {
+        "waits": ["True"], "finished": ["True"], "moved": ["True"],
+        "drivers": ["[0, 0, 0, 0]"], "agree": ["True"], "left": ["True"], "stays": ["True"],
+    }  # fmt: skip
+    events = Registry(store).history("small")
+    assert [e.event for e in events[:3]] == ["registered", "candidate", "tainted"]
+    tainted = [e.reason for e in events if e.event == "tainted"]
+    assert len(tainted) == len(set(tainted)) == 1 + 20 + 1, "each write once: those of one code and time are the same"

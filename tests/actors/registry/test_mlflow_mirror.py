@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from actors.registry.mlflow_mirror import Mirror, prepare_mlflow
 from actors.registry.models import Registry
 from actors.registry.runs import RunLog
-from actors.registry.server import RegistryServer
+from actors.registry.server import DrainingError, RegistryServer
 from cluster.core.errors import PolicyRefusedError
 from cluster.core.storage import Store
 from tests.actors.published import REFUSED, Gate, publish
@@ -190,6 +191,31 @@ def test_the_server_writes_and_mirrors_by_itself(
         assert "mirror_failed" in (home / "logs" / "registry.jsonl").read_text()
     finally:
         server.stop()
+
+
+def test_a_draining_server_finishes_its_write_and_takes_no_other(
+    filled: tuple[Store, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, home, _ = filled
+    monkeypatch.setenv("PLINTH_HOME", str(home))
+    two, three = (publish(store, "small", body).version for body in ("two", "three"))
+    server = RegistryServer(store.uri, str(home), loaded_at=5.0, period_s=600)
+    with ThreadPoolExecutor() as threads:
+        with store.locked("models", "small", "history"):
+            slow = threads.submit(server.write, "register", "ada@home", {"name": "small", "version": two})
+            eventually(lambda: server.about()["writing"])
+            drain = threads.submit(server.drain)
+            eventually(lambda: server.about()["draining"])
+            late = threads.submit(server.write, "register", "ada@home", {"name": "small", "version": three})
+            assert not drain.done(), "it ended under its write"
+        assert slow.result(60).version == two
+        drain.result(60)
+        with pytest.raises(DrainingError):
+            late.result(60)
+    assert not server._thread.is_alive()
+    assert server.about() == {"loaded_at": 5.0, "writing": False, "draining": True}
+    assert store.alias("models", "small", "candidate") == two
+    server.drain()  # a second driver asks too
 
 
 def test_an_empty_store_needs_no_database(tmp_path: Path) -> None:
