@@ -33,9 +33,9 @@ from data_jobs.indexing.update_index import known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.segments import FORMAT, KnownVectors, Unit
 from data_jobs.retrieval.snapshot import write_snapshot
+from data_jobs.tasks import worker_cpus
 
 BLOCK_DOCUMENTS = 96
-WORKER_CPUS = 0.9  # Each worker gets a core, and the tenths that are left over make room for a task beside them.
 KEY = RunKey(
     "index", (__name__,),
     inside=("index.chunk_tokens",),
@@ -138,7 +138,7 @@ def _run_blocks(
     workers = section.embed_workers or int(ray.cluster_resources().get("CPU", 1))
     # One thread per actor, for torch and for everything below it: processes scale better than threads here.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}}
-    actor: Any = ray.remote(EmbedWorker).options(num_cpus=WORKER_CPUS, max_restarts=2, runtime_env=environment)
+    actor: Any = ray.remote(EmbedWorker).options(num_cpus=worker_cpus(), max_restarts=2, runtime_env=environment)
     pool = [actor.remote(section, store.uri) for _ in range(max(1, min(workers, len(missing))))]
     try:
         documents = {i: ray.put(blocks[i]) for i in missing}

@@ -32,6 +32,7 @@ from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
+from data_jobs.tasks import worker_cpus
 from train_jobs.data.splits import is_held_out
 from train_jobs.examples.asked_again import AskedAgain
 from train_jobs.examples.foreign_questions import foreign_questions
@@ -51,7 +52,6 @@ SPARE = 1.6  # questions asked per row wanted: not every search finds its docume
 HIDDEN = 3  # one in so many of a document's own questions is taken out of the index and asked
 POINT_TOKENS = 8  # left free in the context for what the model writes
 MIN_PER_DOCUMENT = 2
-WORKER_CPUS = 0.9
 _TRAIN = ("train.name", "train.examples", "train.held_out", "train.seed", "train.context_tokens", "train.min_documents")
 # Dataset, index and tokenizer are inputs; how the index is searched and what an answer is are settings.
 KEY = RunKey(
@@ -331,7 +331,7 @@ def _over_parts(work: Work, parts: Sequence[Part]) -> Iterator[tuple[Part, list[
     """Run every part on a pool of actors, as they finish. An actor that dies comes back and does its part again."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}}
-    options = {"num_cpus": WORKER_CPUS, "max_restarts": 2, "max_task_retries": 2, "runtime_env": environment}
+    options = {"num_cpus": worker_cpus(), "max_restarts": 2, "max_task_retries": 2, "runtime_env": environment}
     actor: Any = ray.remote(ExampleWorker).options(**options)
     pool = [actor.remote(work) for _ in range(max(1, min(cpus, len(parts))))]
     queue = list(reversed(parts))

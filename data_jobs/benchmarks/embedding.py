@@ -92,10 +92,11 @@ def _pool(job: Job) -> dict[str, Any]:
     with quiet_and_pinned(job.workers) as scratch, private(job.workers, str(scratch / "ray")):
         import ray
 
-        from data_jobs.build_index import WORKER_CPUS, EmbedWorker, spread_over_pool
+        from data_jobs.build_index import EmbedWorker, spread_over_pool
+        from data_jobs.tasks import worker_cpus
 
         environment = {"env_vars": {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}}
-        actor: Any = ray.remote(EmbedWorker).options(num_cpus=WORKER_CPUS, runtime_env=environment)
+        actor: Any = ray.remote(EmbedWorker).options(num_cpus=worker_cpus(), runtime_env=environment)
         store = str(scratch / "store")
         pool = [actor.remote(job.section, store) for _ in range(job.workers)]
         warm = [worker.embed.remote(job.blocks[0][:WARM_UP], f"{store}/warm-{n}") for n, worker in enumerate(pool)]
