@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
+from cluster import job_book
 from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
 from cluster.core.storage import Store
@@ -28,12 +29,14 @@ def connected(home: Home) -> Iterator[None]:
     """Connect this process as a driver to the running cluster, for the length of the block.
 
     Inside a Ray job the cluster is the job's own (RAY_ADDRESS is set by Ray); elsewhere it is the instance recorded in
-    PLINTH_HOME.
+    PLINTH_HOME. A job of the book (``cluster.job_book``) waits here for its turn.
 
     Raises:
         EnvironmentFaultError: nothing runs, or the cluster cannot be reached or refuses the token.
     """
-    address = _address(home)
+    _address(home)  # is there a cluster at all?
+    job_book.take_place()
+    address = _address(home)  # another one, where it was started again while this job waited
     import ray
 
     with ray_aside(home):

@@ -62,6 +62,12 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and not is_zombie(pid)
 
 
+def born(pid: int) -> int:
+    """When a live process was started (clock ticks since boot), which tells it from a later one; 0: there is none."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[19]) if len(fields) > 19 and fields[0] != b"Z" else 0
+
+
 def is_zombie(pid: int) -> bool:
     stat = _read(pid, "stat")
     return stat.rpartition(b")")[2].split()[:1] in ([b"Z"], [])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from cluster.core.entry import add_common, leave, print_json, run_main
-from cluster.core.progress import Silent
+from cluster.job_book import entered
 from data_jobs import commands
 
 
@@ -26,7 +27,8 @@ def main() -> int:
     args = parser.parse_args()
 
     def work() -> int:
-        manifest = args.work(args, Silent())
+        with entered("data_jobs", args.verb, args, sys.argv[2:]) as entry:
+            manifest = args.work(args, entry)
         print_json(commands.summary(manifest))
         return 0
 

@@ -36,15 +36,23 @@ RAY_MODULES = {
     "train_jobs/make_examples.py",
 }
 
-# What each folder may import of the others. `cluster.connect` lets a job join the cluster, `cluster.ray_errors` takes
-# Ray's wrapping off errors; neither holds domain logic.
+# What each folder may import of the others. `cluster.connect` lets a job join the cluster, `cluster.job_book` lets it be
+# seen and wait for its turn, `cluster.ray_errors` takes Ray's wrapping off errors; none holds domain logic.
 MAY_IMPORT = {
     "cluster/core": ("cluster.core",),
     "cluster/cli": ("cluster", "actors", "data_jobs", "train_jobs", "serve_apps"),
     "cluster": ("cluster",),
     "actors": ("cluster.core", "cluster.ray_errors", "actors"),
-    "data_jobs": ("cluster.core", "cluster.connect", "cluster.ray_errors", "data_jobs"),
-    "train_jobs": ("cluster.core", "cluster.connect", "cluster.ray_errors", "actors", "data_jobs", "train_jobs"),
+    "data_jobs": ("cluster.core", "cluster.connect", "cluster.job_book", "cluster.ray_errors", "data_jobs"),
+    "train_jobs": (
+        "cluster.core",
+        "cluster.connect",
+        "cluster.job_book",
+        "cluster.ray_errors",
+        "actors",
+        "data_jobs",
+        "train_jobs",
+    ),
     "serve_apps": (
         "cluster.core",
         "cluster.ray_errors",

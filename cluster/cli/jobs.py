@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
+from typing import Any
 
-from cluster.cli.output import Stages, print_json
+from cluster.cli.output import Stages, console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
@@ -14,6 +16,7 @@ from cluster.core.jobs import always_done
 from cluster.core.jobs import summary as as_plain
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
+from cluster.job_book import Book, Booked, ago, entered
 
 
 def job_verb(
@@ -37,10 +40,11 @@ def job_verb(
             given = sys.argv[1:]
             arguments = [job, *(a for a in given[given.index(name) + 1 :] if a != "--submit")]
             return submit(Home.from_env(), module, arguments)
-        stages = Stages(show=not args.json)
-        with stages.run(name):
-            manifest = run(args, stages)
-            stages.note(f"{manifest.name}@{manifest.version}")
+        with entered(module, job, args, sys.argv[1:], tell_waiting(args)) as entry:
+            stages = Stages(show=not args.json, follower=entry)
+            with stages.run(name):
+                manifest = run(args, stages)
+                stages.note(f"{manifest.name}@{manifest.version}")
         if args.json:
             print_json({**as_plain(manifest), "seconds": stages.seconds[name]})
         else:
@@ -50,3 +54,41 @@ def job_verb(
     parser = add_verb(group, name, work, summary, details)
     add_arguments(parser)
     parser.add_argument("--submit", action="store_true", help="run as a Ray job inside the cluster, follow its output")
+
+
+def tell_waiting(args: argparse.Namespace) -> Callable[[str], None]:
+    """How a verb says what it waits for: above the progress bar; beside JSON, and where no terminal is, on stderr."""
+    if not args.json and sys.stdout.isatty():
+        return lambda text: console.print(text, style="yellow", markup=False)
+    return lambda text: print(f"plinth: {text}", file=sys.stderr, flush=True)
+
+
+def jobs_now(home: Home) -> dict[str, list[dict[str, Any]]]:
+    """``{"running", "finished"}`` for ``plinth status``: what runs and waits oldest first, what ended newest first."""
+    book = Book(home)
+    return {
+        "running": [job.to_dict() for job in book.jobs()],
+        "finished": [job.to_dict() for job in book.finished()],
+    }
+
+
+def print_jobs(jobs: dict[str, list[dict[str, Any]]], ended: int = 3) -> None:
+    """The table "Jobs": what runs and waits, and the ``ended`` last jobs; nothing where there was never any."""
+    now = time.time()
+    rows = [job_row(Booked.from_dict(row), now) for row in [*jobs["running"], *jobs["finished"][:ended]]]
+    if rows:
+        print_table("Jobs", ("job", "state", "stage", "progress", "since"), rows)
+
+
+def job_row(job: Booked, now: float) -> tuple[str, str, str, str, str]:
+    """One line of the table: job, state, stage (or what it waits for, or why it failed), progress, since when."""
+    name = f"{job.name} ({job.via})" if job.via else job.name
+    if job.ended:
+        took = f"after {ago(job.ended - job.started)}"
+        return name, job.state, job.note or job.stage, took, f"{ago(now - job.ended)} ago"
+    if job.state == "waiting":
+        return name, job.state, job.waiting.removeprefix("waiting "), "", f"{ago(now - job.queued)} ago"
+    total = f"/{job.total:,}" if job.total is not None else ""
+    done = f"{job.done:,}{total} {job.unit}".strip() if job.done or job.total else ""
+    rate = f", {job.rate:,.1f}/s" if job.rate else ""
+    return name, job.state, job.stage, f"{done}{rate}", f"{ago(now - job.started)} ago"

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from cluster.cli.jobs import jobs_now, print_jobs
 from cluster.cli.output import STATE_STYLE, Stages, console, human_bytes, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.entry import config_from
@@ -66,6 +67,7 @@ def status(args: argparse.Namespace) -> int:
     from cluster.cli.service import describe
 
     found = describe(config_from(args, Home.from_env()), Home.from_env())
+    found["jobs"] = jobs_now(Home.from_env())
     if args.json:
         print_json(found)
         return ExitCode.DONE
@@ -86,6 +88,7 @@ def status(args: argparse.Namespace) -> int:
     rows += [("state (PLINTH_HOME)", found["home"]), ("artefacts (PLINTH_STORE)", found["store"])]
     rows.append(("disk used", ", ".join(f"{name} {human_bytes(size)}" for name, size in found["disk"].items())))
     print_table("", ("", ""), rows)
+    print_jobs(found["jobs"])
     return ExitCode.DONE
 
 

@@ -26,6 +26,8 @@ from rich.table import Table
 
 from cluster.core.entry import check_interrupted
 from cluster.core.entry import print_json as print_json
+from cluster.core.progress import Progress as Follower
+from cluster.core.progress import Silent
 
 console = Console(highlight=False)
 STATE_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
@@ -48,10 +50,12 @@ class Stages:
 
     Implements ``cluster.core.progress.Progress``: work inside a stage reports its own steps through ``stage``,
     ``advance`` and ``counts``. On a terminal a bar moves; elsewhere a line is printed every ``tick_s`` seconds, so that
-    a log shows that something goes on. Quiet (``show=False``) it only keeps the times.
+    a log shows that something goes on. Quiet (``show=False``) it only keeps the times. What is reported
+    goes on to ``follower``, the job book.
     """
 
     show: bool = True
+    follower: Follower = field(default_factory=Silent)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -66,6 +70,7 @@ class Stages:
         """One stage: ticked off at its end, unless it raises or was skipped."""
         check_interrupted()
         started = time.monotonic()
+        self.follower.stage(name)
         self.current, self._steps = name, Steps(began=started)
         with self._progress() as bars, self._ticking(started):
             self._bars, self._task = bars, bars.add_task(name, total=None, detail="")
@@ -87,17 +92,20 @@ class Stages:
         self._tick_off(name)
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self.follower.stage(f"{self.current}: {name}", total, unit)
         self._steps = Steps(name, total, unit, began=time.monotonic())
         if self._bars is not None and self._task is not None:
             self._bars.reset(self._task, total=total, completed=0, description=f"{self.current}: {name}", detail=unit)
 
     def advance(self, amount: int = 1) -> None:
         check_interrupted()
+        self.follower.advance(amount)
         self._steps.done += amount
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, amount)
 
     def counts(self, **counts: float) -> None:
+        self.follower.counts(**counts)
         self._steps.detail = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items())
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, detail=self._steps.detail)

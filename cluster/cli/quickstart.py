@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from cluster import local_head
 from cluster.cli.ask import print_answer, stream_answer
+from cluster.cli.jobs import tell_waiting
 from cluster.cli.output import Stages, console, print_json
 from cluster.cli.service import deploy, start_head, wait_for
 from cluster.cli.training import train
@@ -25,6 +26,7 @@ from cluster.core.errors import ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from cluster.job_book import entered
 
 UNANSWERABLE = "How can I bake a chocolate cake?"
 
@@ -63,11 +65,16 @@ def register(commands: Commands) -> None:
 
 
 def quickstart(args: argparse.Namespace) -> int:
+    with entered("quickstart", "", args, sys.argv[1:], tell_waiting(args)) as entry:
+        return _quickstart(args, Stages(show=not args.json, follower=entry))
+
+
+def _quickstart(args: argparse.Namespace, stages: Stages) -> int:
     from data_jobs.commands import configure
     from data_jobs.sources.registry import source_for
 
     home, began = Home.from_env(), time.monotonic()
-    config, stages = configure(args, home), Stages(show=not args.json)
+    config = configure(args, home)
     if args.train_minutes is not None and not 0 <= args.train_minutes < math.inf:
         raise UsageError(f"--train-minutes {args.train_minutes}: give minutes, 0 or more")
     source_for(config.data).check(config.data)  # before anything is started

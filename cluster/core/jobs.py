@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,8 @@ from cluster.core.entry import add_common, print_json, run_main
 from cluster.core.errors import ExitCode
 from cluster.core.progress import Progress, Silent
 from cluster.core.records import Manifest
+
+Entered = Callable[[str, str, argparse.Namespace, Sequence[str]], AbstractContextManager[Progress]]
 
 
 def refused_if_not_passed(made: Manifest) -> ExitCode:
@@ -54,8 +58,18 @@ def summary(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in kept}
 
 
-def main_of(folder: str, about: str, jobs: Sequence[Job]) -> int:
-    """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code."""
+@contextmanager
+def unseen(folder: str, job: str, args: argparse.Namespace, arguments: Sequence[str]) -> Iterator[Progress]:
+    """A job that nobody follows."""
+    del folder, job, args, arguments
+    yield Silent()
+
+
+def main_of(folder: str, about: str, jobs: Sequence[Job], entered: Entered = unseen) -> int:
+    """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code.
+
+    ``entered`` enters the job in a book while it runs (``cluster.job_book.entered``).
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {folder}", description=about)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for job in jobs:
@@ -67,7 +81,8 @@ def main_of(folder: str, about: str, jobs: Sequence[Job]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def work() -> int:
-        made = args.job.run(args, Silent())
+        with entered(folder, args.job.name, args, sys.argv[2:]) as progress:
+            made = args.job.run(args, progress)
         print_json(summary(made))
         return int(args.job.code(made))
 

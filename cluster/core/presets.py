@@ -31,7 +31,7 @@ def cluster() -> PlinthConfig:
     other nodes come only when they are asked for.
     """
     return PlinthConfig(
-        cluster=ClusterSection(single_node=False),
+        cluster=ClusterSection(single_node=False, heavy_jobs=4),
         index=IndexSection(embed_workers=8),
         train=TrainSection(workers=4, worker_cpus=1.0),
         serve=ServeSection(

@@ -22,6 +22,8 @@ class ClusterSection(Section):
     """Port of the Ray dashboard and job submission."""
     cpus: int = Field(0, ge=0)
     """Logical CPUs Ray may schedule on; 0 means all this process may use."""
+    heavy_jobs: int = Field(0, ge=0)
+    """Heavy jobs (preparing, indexing, training) that run at once; more of them queue. 0: one for every 4 CPUs."""
     object_store_mb: int = Field(512, ge=80)
     """Size of Ray's shared-memory object store in MiB."""
     single_node: bool = True
