@@ -39,7 +39,7 @@ from cluster.core.telemetry import log_event
 from cluster.processes import born
 
 State = Literal["running", "waiting", "done", "failed", "interrupted", "lost"]
-LIGHT = ("data synth", "data tokens", "train tokenizer")  # short pieces of work, or one thread: they never wait
+LIGHT = ("data synth", "data tokens", "train tokenizer", "train gate")  # short, or one thread: they never wait
 HISTORY = 20
 LOOK_S = 0.5  # how often one that waits looks whether it may go on
 WRITE_S = 1.0  # how often progress is written, at most

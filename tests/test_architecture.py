@@ -36,8 +36,8 @@ RAY_MODULES = {
     "train_jobs/make_examples.py",
 }
 
-# What each folder may import of the others. `cluster.connect` lets a job join the cluster, `cluster.job_book` lets it be
-# seen and wait for its turn, `cluster.ray_errors` takes Ray's wrapping off errors; none holds domain logic.
+# What each folder may import of the others. `cluster.connect` lets a job join the cluster, `cluster.job_book` lets it
+# be seen and wait for its turn, `cluster.ray_errors` takes Ray's wrapping off errors; none holds domain logic.
 MAY_IMPORT = {
     "cluster/core": ("cluster.core",),
     "cluster/cli": ("cluster", "actors", "data_jobs", "train_jobs", "serve_apps"),
