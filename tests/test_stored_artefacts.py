@@ -19,7 +19,7 @@ from data_jobs.corpus.dataset import read_documents
 from data_jobs.corpus.report import load_report
 from data_jobs.lineage.audit import audit
 from data_jobs.lineage.graph import Inventory, document_lineage, graph
-from train_jobs.data.tokenizer import load as load_tokenizer
+from train_jobs.data.tokenizer import load_tokenizer
 from train_jobs.evaluation.held_out import load_rows
 from train_jobs.publishing.card import render
 
