@@ -18,8 +18,8 @@ from cluster.core.storage import Store
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.corpus.report import load_report
 from data_jobs.lineage.audit import audit
-from data_jobs.lineage.graph import Catalogue, document_lineage, graph
-from train_jobs.data.tokenizer import load as load_tokenizer
+from data_jobs.lineage.graph import Inventory, document_lineage, graph
+from train_jobs.data.tokenizer import load_tokenizer
 from train_jobs.evaluation.held_out import load_rows
 from train_jobs.publishing.card import render
 
@@ -72,7 +72,7 @@ def test_the_index_answers(store: Store, embedder) -> None:
 
 
 def test_lineage_leads_from_the_model_to_the_files(store: Store) -> None:
-    catalogue = Catalogue.read(store)
+    catalogue = Inventory.read(store)
     text = str(graph(store, catalogue, store.manifest("models", "small", "candidate")))
     assert "pump.md" in text
     assert str(document_lineage(store, catalogue, "valve.md")).count("oldsrc") >= 1

@@ -27,6 +27,7 @@ from data_jobs.corpus.blocks import (
     with_packs,
 )
 from data_jobs.governance.tombstones import add_tombstone, text_sha256
+from data_jobs.sources import files_source
 from data_jobs.sources.files import FileItem, list_files
 from tests.data_jobs.corpus_blocks import of_files
 
@@ -115,13 +116,13 @@ def test_one_changed_file_of_many_is_cleaned_alone(tmp_path: Path, monkeypatch: 
     assert cleaned == 80
     write(root, files | {"f077.txt": sentence(9999) + " and quite some more words than were there before."})
     read: list[str] = []
-    reader = blocks_module.read_records
+    reader = files_source.read_records
 
     def watched(base: Path, item: FileItem, *rest: Any) -> Iterator[Any]:
         read.append(item.path)
         return reader(base, item, *rest)
 
-    monkeypatch.setattr(blocks_module, "read_records", lambda *given: _lazily(watched, *given))
+    monkeypatch.setattr(files_source, "read_records", lambda *given: _lazily(watched, *given))
     second, cleaned, _ = prepared(root, store, blocks=8)
     assert cleaned == 1
     assert read == ["f077.txt"]

@@ -91,7 +91,7 @@ def test_what_is_forgotten_during_the_run_is_not_published(tmp_path: Path, monke
     store = Store(str(tmp_path / "store"))
     made = dataset(store, [["A secret of Ann's.", "The pump runs."], ["More."]])
 
-    def here(function, jobs):  # one after the other in this process; Ann is forgotten after the first shard
+    def here(function, jobs, doing):  # one after the other in this process; Ann is forgotten after the first shard
         for number, arguments in enumerate(jobs):
             yield number, function(*arguments)
             if not read_tombstones(store):
