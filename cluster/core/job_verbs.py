@@ -1,4 +1,4 @@
-"""What a job is: work whose arguments are the same from ``plinth``, as a Ray job and from ``python -m FOLDER``.
+"""How a folder declares its jobs, which run in three ways with the same arguments: ``plinth``, Ray job, module.
 
 Each folder keeps one table of its jobs (``train_jobs/commands.py``); its ``__main__`` and the command line read it.
 """
@@ -29,8 +29,8 @@ def always_done(made: Manifest) -> ExitCode:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job of a folder.
+class JobVerb:
+    """One kind of job of a folder, and the verb that starts it.
 
     Attributes:
         name: its verb.
@@ -54,7 +54,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in kept}
 
 
-def main_of(folder: str, about: str, jobs: Sequence[Job]) -> int:
+def main_of(folder: str, about: str, jobs: Sequence[JobVerb]) -> int:
     """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m {folder}", description=about)
     verbs = parser.add_subparsers(dest="verb", required=True)
