@@ -104,8 +104,8 @@ def quickstart(args: argparse.Namespace) -> int:
 
 
 def training_seconds(spent: float, section: TrainSection) -> float:
-    """Budget of training after ``spent`` seconds of the command: what is left of ``TOTAL_S``. Where the stages before took
-    long, on a slow machine, it is ``train.minutes`` all the same."""
+    """Budget of training after ``spent`` seconds of the command: what is left of ``TOTAL_S``. On a slow machine, where
+    the stages before took long, it is ``train.minutes`` all the same."""
     return max(TOTAL_S - BESIDE_TRAINING_S - spent, section.minutes * 60)
 
 
