@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -31,6 +32,7 @@ def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
     os.environ.update(serve_environment(home, instance.temp_dir, instance.ports))
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every file that it does not upload
     entrypoint = shlex.join(["python", "-m", module, *arguments])
     try:
         client = JobSubmissionClient(instance.dashboard_url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.core.entry import leave
-from cluster.core.jobs import main_of
+from cluster.core.job_verbs import main_of
 from cluster.job_book import entered
 from train_jobs.commands import JOBS
 

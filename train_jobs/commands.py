@@ -10,7 +10,7 @@ from cluster.core.config import PlinthConfig, configured
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.home import Home
-from cluster.core.jobs import Job, refused_if_not_passed
+from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -196,15 +196,15 @@ RESUMED = (
 )
 JUDGED = "Exit code 4 where the gate refuses the model: it then answers only to those who ask for it by name."
 JOBS = (
-    Job("tokenizer", "Train a byte-level BPE tokenizer on a dataset.", add_tokenizer_arguments, run_tokenizer),
-    Job("pretrain", "Pretrain a small Llama model on a dataset, with Ray Train.", add_pretrain_arguments, run_pretrain,
-        RESUMED),
-    Job("examples", "Make the examples of a corpus: for fine-tuning, and the gate's questions.", add_examples_arguments,
-        run_examples),
-    Job("finetune", "Fine-tune a pretrained model for grounded answering.", add_finetune_arguments, run_finetune,
-        RESUMED),
-    Job("gate", "Judge a published model again, and promote or refuse it.", add_gate_arguments, run_gate, JUDGED,
-        refused_if_not_passed),
-    Job("model", "The whole life of a model: tokenizer, pretraining, examples, fine-tuning, evaluation, gate.",
-        add_model_arguments, run_model, f"{RESUMED}\n{JUDGED}", refused_if_not_passed),
+    JobVerb("tokenizer", "Train a byte-level BPE tokenizer on a dataset.", add_tokenizer_arguments, run_tokenizer),
+    JobVerb("pretrain", "Pretrain a small Llama model on a dataset, with Ray Train.", add_pretrain_arguments,
+            run_pretrain, RESUMED),
+    JobVerb("examples", "Make the examples of a corpus: for fine-tuning, and the gate's questions.",
+            add_examples_arguments, run_examples),
+    JobVerb("finetune", "Fine-tune a pretrained model for grounded answering.", add_finetune_arguments, run_finetune,
+            RESUMED),
+    JobVerb("gate", "Judge a published model again, and promote or refuse it.", add_gate_arguments, run_gate, JUDGED,
+            refused_if_not_passed),
+    JobVerb("model", "The whole life of a model: tokenizer, pretraining, examples, fine-tuning, evaluation, gate.",
+            add_model_arguments, run_model, f"{RESUMED}\n{JUDGED}", refused_if_not_passed),
 )  # fmt: skip

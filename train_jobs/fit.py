@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -209,8 +210,8 @@ class _Watch:
 
     def look(self) -> None:
         rows = read_metrics(self.store, self.plan.run_id)
-        if not rows:
-            return
+        if not rows or datetime.fromisoformat(rows[-1]["at"]).timestamp() < self.plan.started_at:
+            return  # nothing yet, or only what an earlier attempt left
         row, total = rows[-1], self.plan.steps or 100
         if not self.began:
             self.progress.stage(self.plan.stage, total, "steps" if self.plan.steps else "%")

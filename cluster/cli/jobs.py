@@ -12,8 +12,8 @@ from cluster.cli.output import Stages, console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
-from cluster.core.jobs import always_done
-from cluster.core.jobs import summary as as_plain
+from cluster.core.job_verbs import always_done
+from cluster.core.job_verbs import summary as as_plain
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.job_book import Book, Booked, ago, entered

@@ -13,7 +13,7 @@ import pytest
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import add_common
 from cluster.core.errors import BadInputError, ExitCode, TooSlowError
-from cluster.core.jobs import Job, always_done, main_of, refused_if_not_passed
+from cluster.core.job_verbs import JobVerb, always_done, main_of, refused_if_not_passed
 from cluster.core.presets import laptop
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -51,7 +51,7 @@ def test_the_module_runs_a_job_and_exits_as_it_says(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: Store
 ) -> None:
     made = publish(store, "gates", "small", {"passed": False, "abstains": 0.6})
-    job = Job("gate", "judge", JOBS[4].add_arguments, lambda args, progress: made, code=refused_if_not_passed)
+    job = JobVerb("gate", "judge", JOBS[4].add_arguments, lambda args, progress: made, code=refused_if_not_passed)
     monkeypatch.setattr(sys, "argv", ["train_jobs", "gate", "--model", "small"])
     assert main_of("train_jobs", "", [job]) == ExitCode.REFUSED
     assert json.loads(capsys.readouterr().out)["counts"] == {"passed": False, "abstains": 0.6}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -247,3 +248,41 @@ def test_a_second_run_finds_the_first(two_workers: Made, drive: Any) -> None:
     folder = Path(two_workers.store.root).parent
     driver = drive(folder, "pretrain", "finetune")
     assert driver.result() == two_workers.versions
+
+
+class Seen:
+    """A progress that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None, str]] = []
+        self.done = 0
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self.stages.append((name, total, unit))
+
+    def advance(self, amount: int = 1) -> None:
+        self.done += amount
+
+    def counts(self, **counts: float) -> None:
+        del counts
+
+
+def test_progress_is_the_share_of_the_budget_and_not_that_of_an_earlier_attempt(home: Any, tmp_path: Path) -> None:
+    del home
+    from actors.registry.runs import RunLog
+    from tests.train_jobs.trainer.plans import make_plan
+    from train_jobs.fit import _Watch
+
+    store, seen = Store(str(tmp_path / "store")), Seen()
+    plan = make_plan(store, steps=0, started_at=time.time())
+    log = RunLog(store, plan.run_id, "pretrain", {})
+    log.log(8, done=0.86)
+    later = _Watch(dataclasses.replace(plan, started_at=time.time() + 60), store, seen)
+    later.look()
+    assert (seen.stages, seen.done) == ([], 0)
+    watch = _Watch(dataclasses.replace(plan, started_at=plan.started_at - 60), store, seen)
+    watch.look()
+    log.log(9, done=0.9)
+    watch.look()
+    assert seen.stages == [("pretrain", 100, "%")]
+    assert seen.done == 90

@@ -6,6 +6,7 @@ general: the fused score, similarity of the best sentence, the document's name i
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Weights:
 
 
 WEIGHTS = Weights()
+# One question sorts its sentences several times, and the same sentences come up for many questions.
+_unreadable = functools.lru_cache(maxsize=8192)(unreadable)
 
 
 def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
@@ -74,7 +77,7 @@ def is_code(passage: Passage) -> bool:
 
 def worth(sentence: ScoredSentence, weights: Weights = WEIGHTS) -> float:
     """How well a sentence answers: similarity and shared words, less what does not read as a sentence."""
-    return sentence.dense + weights.sentence_lexical * sentence.lexical - unreadable(sentence.text)
+    return sentence.dense + weights.sentence_lexical * sentence.lexical - _unreadable(sentence.text)
 
 
 def defines(question: str, sentence: str) -> bool:

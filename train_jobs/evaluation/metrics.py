@@ -6,6 +6,7 @@ inference"), which stays inside [0, 1] and is honest for few questions and for r
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import string
@@ -114,6 +115,11 @@ def contains_gold(text: str, golds: Iterable[str]) -> bool:
 def token_f1(text: str, gold: str) -> float:
     """F1 of the words two texts share, each as often as both have it, after SQuAD's normalisation (Rajpurkar et al.
     2016): 1 for the same words in any order, 0 for none in common."""
-    said, wanted = normalised_answer(text).split(), normalised_answer(gold).split()
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted)) if shared else 0.0
+    said, wanted = _words(text), _words(gold)
+    shared = sum((said & wanted).values())
+    return 2 * shared / (said.total() + wanted.total()) if shared else 0.0
+
+
+@functools.lru_cache(maxsize=4096)  # one sentence is held against many
+def _words(text: str) -> Counter[str]:
+    return Counter(normalised_answer(text).split())

@@ -38,7 +38,7 @@ class Forecast:
             return f"about {self.steps:,} steps of fine-tuning in the time, {self.wanted:,} are wanted"
         return (
             f"this machine makes {self.steps:,} steps of fine-tuning in the time and a model needs {self.wanted:,}; "
-            f"give it {self.minutes} minutes"
+            f"give it {self.minutes} minutes (--minutes {self.minutes})"
         )
 
 

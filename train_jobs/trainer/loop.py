@@ -179,7 +179,7 @@ class Trainer:
             self.probe = (step, counted)
             return False
         steps, seconds = step - self.probe[0], counted - self.probe[1]
-        if self.step_s or steps < PROBE_STEPS or seconds < PROBE_S:
+        if self.step_s or steps < PROBE_STEPS or seconds < min(PROBE_S, self.budget.seconds / 4):
             return False
         self.step_s = seconds / steps
         return self.step_s > self.plan.slowest_step_s

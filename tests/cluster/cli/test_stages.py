@@ -9,7 +9,8 @@ import pytest
 
 from cluster.cli import output
 from cluster.cli.output import Stages, Steps, wrapped
-from cluster.cli.quickstart import goodbye
+from cluster.cli.quickstart import goodbye, training_seconds
+from cluster.core.sections.train import TrainSection
 
 
 def test_a_line_says_count_rate_and_time_left() -> None:
@@ -94,3 +95,9 @@ def test_the_goodbye_fits_eighty_columns() -> None:
     text = goodbye("http://127.0.0.1:18000", "http://127.0.0.1:18265", ".venv/bin/plinth")
     assert max(map(len, text.splitlines())) <= 80
     assert ".venv/bin/plinth down" in text
+
+
+def test_a_slow_machine_gets_as_long_to_train_as_configured() -> None:
+    section = TrainSection()
+    assert training_seconds(115.0, section) == 175.0
+    assert training_seconds(400.0, section) == section.minutes * 60

@@ -1,4 +1,4 @@
-"""What a job is: work whose arguments are the same from ``plinth``, as a Ray job and from ``python -m FOLDER``.
+"""How a folder declares its jobs, which run in three ways with the same arguments: ``plinth``, Ray job, module.
 
 Each folder keeps one table of its jobs (``train_jobs/commands.py``); its ``__main__`` and the command line read it.
 """
@@ -33,8 +33,8 @@ def always_done(made: Manifest) -> ExitCode:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job of a folder.
+class JobVerb:
+    """One kind of job of a folder, and the verb that starts it.
 
     Attributes:
         name: its verb.
@@ -65,7 +65,7 @@ def unseen(folder: str, job: str, args: argparse.Namespace, arguments: Sequence[
     yield Silent()
 
 
-def main_of(folder: str, about: str, jobs: Sequence[Job], entered: Entered = unseen) -> int:
+def main_of(folder: str, about: str, jobs: Sequence[JobVerb], entered: Entered = unseen) -> int:
     """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code.
 
     ``entered`` enters the job in a book while it runs (``cluster.job_book.entered``).
