@@ -23,7 +23,7 @@ from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.progress import Progress
 from cluster.core.records import Chunk, Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.data import IndexSection
+from cluster.core.sections.data import EMBEDDING, IndexSection
 from cluster.core.storage import Store
 from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
@@ -39,9 +39,7 @@ BLOCK_DOCUMENTS = 96
 KEY = RunKey(
     "index", (__name__,),
     inside=("index.chunk_tokens",),
-    # The embedder is in the key by the hash of its files. Its precision changes a vector's last digits only.
-    outside=(*sections_but("index"), "index.name", "index.embedder", "index.precision", "index.embed_workers",
-             "index.batch_size"),
+    outside=(*sections_but("index"), *EMBEDDING, "index.name"),
 )  # fmt: skip
 
 

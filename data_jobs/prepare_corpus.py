@@ -24,7 +24,7 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, Quarantined
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.data import DataSection
+from cluster.core.sections.data import CLEANING, SOURCE, WHOLE_CORPUS, DataSection
 from cluster.core.storage import Store, check_name
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import data_errors_as_raised, plain_errors
@@ -43,21 +43,9 @@ KIND = "datasets"
 ALIAS = "latest"
 DOING = "preparing the corpus"  # What messages of errors say was going on.
 _LIBRARIES = ("ftfy", "rensa", "pyarrow", "charset-normalizer", "py3langid", *LIBRARIES)
-_CLEANING = (
-    "data.licence", "data.owner", "data.sensitivity", "data.max_file_mb", "data.max_line_kb", "data.max_text_mb",
-    "data.max_ratio", "data.max_pages", "data.max_rows", "data.max_extract_s", "data.min_words", "data.quality",
-    "data.languages", "data.decontaminate", "data.decontaminate_fields", "data.redact", "data.name_model",
-)  # fmt: skip
-# The source's content is in the key by its hash.
-_SOURCE = (
-    "data.source", "data.name", "data.sources", "data.licences", "data.restricted", "data.private_hosts",
-    "data.max_source_mb",
-)  # fmt: skip
-# These say nothing about what becomes of one record.
-_WHOLE = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")
-KEY = RunKey("prepare", (__name__,), inside=(*_CLEANING, *_WHOLE), outside=(*_SOURCE, *sections_but("data")))
+KEY = RunKey("prepare", (__name__,), inside=(*CLEANING, *WHOLE_CORPUS), outside=(*SOURCE, *sections_but("data")))
 CLEAN_KEY = RunKey(
-    "clean", ("data_jobs.corpus.blocks",), inside=_CLEANING, outside=(*_SOURCE, *_WHOLE, *sections_but("data"))
+    "clean", ("data_jobs.corpus.blocks",), inside=CLEANING, outside=(*SOURCE, *WHOLE_CORPUS, *sections_but("data"))
 )
 
 

@@ -24,7 +24,7 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import TrainSection
+from cluster.core.sections.train import PACE, QUESTIONS, SIZE, STEPS, VERDICT, TrainSection
 from cluster.core.storage import Store
 from train_jobs.trainer.forecast import Forecast, forecast, slowest_step
 
@@ -33,16 +33,13 @@ if TYPE_CHECKING:
     from train_jobs.fit import Workers
     from train_jobs.trainer.plan import RunPlan
 
-_NOT_OF_A_MODEL = (
-    *sections_but("train", "gate", "answer"), "train.min_documents", "train.min_steps", "train.vocab_size",
-    "train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp", "train.workers", "train.worker_cpus",
-    "train.minutes", "train.pretrain_share", "train.steps", "train.batch_tokens", "train.optimizer",
-    "train.learning_rate", "train.precision", "train.seed", "train.checkpoint_s", "train.examples", "train.held_out",
-)  # fmt: skip
 MODEL_KEY = RunKey(
     "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publishing.publish"),
-    inside=("train.name", "train.context_tokens", "answer.*", "gate.questions", "gate.unanswerable"),
-    outside=(*_NOT_OF_A_MODEL, "gate.min_difference", "gate.min_abstained", "gate.min_answered"),
+    inside=("train.name", "train.context_tokens", "answer.*", *QUESTIONS),
+    outside=(
+        *sections_but("train", "gate", "answer"), *VERDICT, *SIZE, *STEPS, *PACE, "train.vocab_size", "train.seed",
+        "train.examples", "train.held_out",
+    ),
 )  # fmt: skip
 GATE_KEY = RunKey("gate", ("actors.policies.gate",), inside=("gate.*",), outside=sections_but("gate"))
 SMALLEST_BUDGET_S = 20.0

@@ -19,7 +19,7 @@ from cluster.core.errors import BadInputError, IncompatibleError
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import TrainSection
+from cluster.core.sections.train import PACE, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.governance.policies import check_use
@@ -44,16 +44,15 @@ class TrainingWorkers(Protocol):
 # Of train.learning_rate. The examples are few and alike: at twice the rate or in eight passes a model learns them by
 # heart, and abstains on a fifth of what it could answer.
 FINETUNE_RATE, FINETUNE_PASSES = 0.25, 4
-_MODEL = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp", "train.context_tokens")
-_RUN = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.seed", "train.steps")
-# How long, on how many workers and how carefully a run is made does not tell runs apart: what it rests on does. The
-# tokenizer and the examples are inputs.
-_OUTSIDE = (
-    *sections_but("train"), "train.min_documents", "train.min_steps", "train.vocab_size", "train.workers",
-    "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.checkpoint_s", "train.examples",
+# The tokenizer and the examples are inputs.
+_OUTSIDE = (*sections_but("train"), *PACE, "train.vocab_size", "train.examples")
+_MODEL = (*SIZE, "train.context_tokens", "train.held_out")
+PRETRAIN = RunKey(
+    "pretrain", (__name__,), inside=("train.name", "train.seed", *STEPS, *_MODEL), outside=_OUTSIDE
 )  # fmt: skip
-PRETRAIN = RunKey("pretrain", (__name__,), inside=("train.name", "train.held_out", *_MODEL, *_RUN), outside=_OUTSIDE)
-FINETUNE = RunKey("finetune", (__name__,), inside=("train.name", *_RUN), outside=("train.held_out", *_MODEL, *_OUTSIDE))
+FINETUNE = RunKey(
+    "finetune", (__name__,), inside=("train.name", "train.seed", *STEPS), outside=(*_MODEL, *_OUTSIDE)
+)  # fmt: skip
 
 
 def pretrain(

@@ -27,6 +27,7 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.sections.train import PACE, QUESTIONS, SIZE, STEPS, VERDICT
 from cluster.core.storage import Store
 from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
@@ -52,17 +53,15 @@ SPARE = 1.6  # questions asked per row wanted: not every search finds its docume
 HIDDEN = 3  # one in so many of a document's own questions is taken out of the index and asked
 POINT_TOKENS = 8  # left free in the context for what the model writes
 MIN_PER_DOCUMENT = 2
-_TRAIN = ("train.name", "train.examples", "train.held_out", "train.seed", "train.context_tokens", "train.min_documents")
 # Dataset, index and tokenizer are inputs; how the index is searched and what an answer is are settings.
 KEY = RunKey(
     "examples", (__name__,),
-    inside=(*_TRAIN, "gate.questions", "gate.unanswerable", "answer.*", "retrieval.*"),
+    inside=(
+        "train.name", "train.examples", "train.held_out", "train.seed", "train.context_tokens", *QUESTIONS, "answer.*",
+        "retrieval.*",
+    ),
     outside=(
-        *sections_but("train", "gate", "answer", "retrieval"), "gate.min_difference", "gate.min_abstained",
-        "gate.min_answered", "train.vocab_size", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
-        "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
-        "train.min_steps",
-        "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.checkpoint_s",
+        *sections_but("train", "gate", "answer", "retrieval"), *VERDICT, *SIZE, *STEPS, *PACE, "train.vocab_size",
     ),
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.sections.data import CLEANING, EMBEDDING, SOURCE, WHOLE_CORPUS
 from cluster.core.storage import Store
 from data_jobs.corpus.clean import CleaningRules, clean_records
 from data_jobs.filters.decontaminate import evaluation_sets, pinned
@@ -38,15 +39,8 @@ TRANSIENT = ("changed", "unreadable")
 MAX_ANCESTORS = 200
 KEY = RunKey(
     "watch", (__name__,),
-    inside=(
-        "index.chunk_tokens", "data.sources", "data.use", "data.uses", "data.licence", "data.owner", "data.sensitivity",
-        "data.licences", "data.restricted", "data.private_hosts", "data.max_source_mb", "data.max_file_mb",
-        "data.max_line_kb", "data.max_text_mb", "data.max_ratio", "data.max_pages", "data.max_rows",
-        "data.max_extract_s", "data.min_words", "data.quality", "data.languages", "data.decontaminate",
-        "data.decontaminate_fields", "data.redact", "data.name_model", "data.near_duplicate_jaccard",
-    ),
-    outside=(*sections_but("data", "index"), "data.source", "data.name", "data.blocks", "index.name", "index.embedder",
-             "index.precision", "index.embed_workers", "index.batch_size"),
+    inside=(*CLEANING, "index.chunk_tokens"),
+    outside=(*sections_but("data", "index"), *SOURCE, *WHOLE_CORPUS, *EMBEDDING, "index.name"),
 )  # fmt: skip
 
 

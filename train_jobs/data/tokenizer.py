@@ -17,6 +17,7 @@ from cluster.core.errors import IncompatibleError
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.sections.train import PACE, SIZE, STEPS
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
@@ -32,13 +33,7 @@ MAX_CHARS = 64_000_000  # BPE statistics do not get better with more; memory doe
 KEY = RunKey(
     "tokenizer", (__name__,),
     inside=("train.name", "train.vocab_size", "train.held_out", "train.context_tokens"),
-    outside=(
-        *sections_but("train"), "train.min_documents", "train.hidden", "train.layers", "train.heads", "train.kv_heads",
-        "train.mlp", "train.workers", "train.worker_cpus", "train.minutes", "train.pretrain_share", "train.steps",
-        "train.min_steps",
-        "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.seed",
-        "train.checkpoint_s", "train.examples",
-    ),
+    outside=(*sections_but("train"), *SIZE, *STEPS, *PACE, "train.seed", "train.examples"),
 )  # fmt: skip
 
 

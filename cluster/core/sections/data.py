@@ -75,6 +75,22 @@ class DataSection(Section):
     """Word 5-shingle Jaccard similarity at and above which two documents are near duplicates."""
 
 
+# What the settings of a corpus decide, for the run keys of its stages: a new setting joins one of these groups.
+# What becomes of one record.
+CLEANING = (
+    "data.licence", "data.owner", "data.sensitivity", "data.max_file_mb", "data.max_line_kb", "data.max_text_mb",
+    "data.max_ratio", "data.max_pages", "data.max_rows", "data.max_extract_s", "data.min_words", "data.quality",
+    "data.languages", "data.decontaminate", "data.decontaminate_fields", "data.redact", "data.name_model",
+)  # fmt: skip
+# Where records come from: the content of the source is in the keys by its hash.
+SOURCE = (
+    "data.source", "data.name", "data.sources", "data.licences", "data.restricted", "data.private_hosts",
+    "data.max_source_mb",
+)  # fmt: skip
+# What becomes of the whole, and not of one record.
+WHOLE_CORPUS = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")
+
+
 class IndexSection(Section):
     """Chunks, embedder and index (data_jobs/retrieval)."""
 
@@ -91,6 +107,11 @@ class IndexSection(Section):
     """Embedding actors, one thread each; 0 means one per CPU."""
     batch_size: int = Field(32, ge=1)
     """Texts per forward pass (sorted by length)."""
+
+
+# What an index holds is decided by `chunk_tokens` and by the embedder, which is in the keys by the hash of its files. Its
+# precision changes the last digits of a vector only.
+EMBEDDING = ("index.embedder", "index.precision", "index.embed_workers", "index.batch_size")
 
 
 class RetrievalSection(Section):

@@ -61,6 +61,17 @@ class TrainSection(Section):
     """Share of the documents kept out of training, for the gate's questions."""
 
 
+# What the settings of training decide, for the run keys of its stages: a new setting joins one of these groups.
+# `name`, `vocab_size`, `context_tokens`, `seed`, `examples` and `held_out` decide each for itself.
+SIZE = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp")
+STEPS = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.steps")
+# How long, on how many workers and how carefully a run is made: two that differ in nothing else are the same run.
+PACE = (
+    "train.min_documents", "train.min_steps", "train.minutes", "train.pretrain_share", "train.workers",
+    "train.worker_cpus", "train.checkpoint_s",
+)  # fmt: skip
+
+
 class GateSection(Section):
     """What a model must show before it answers `auto` (actors/policies/gate.py)."""
 
@@ -74,3 +85,8 @@ class GateSection(Section):
     """Least share of unanswerable questions on which the model abstains."""
     min_answered: float = Field(0.5, ge=0, le=1)
     """Least share of answerable questions that the model answers: a model that always abstains is none."""
+
+
+# Which questions the gate asks, and what it wants of the answers.
+QUESTIONS = ("gate.questions", "gate.unanswerable")
+VERDICT = ("gate.min_difference", "gate.min_abstained", "gate.min_answered")
