@@ -109,7 +109,7 @@ class IndexSection(Section):
     """Texts per forward pass (sorted by length)."""
 
 
-# What an index holds is decided by `chunk_tokens` and by the embedder, which is in the keys by the hash of its files. Its
+# An index is decided by `chunk_tokens` and by the embedder, which is in the keys by the hash of its files. Its
 # precision changes the last digits of a vector only.
 EMBEDDING = ("index.embedder", "index.precision", "index.embed_workers", "index.batch_size")
 
