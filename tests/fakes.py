@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from cluster.core.config import PlinthConfig
 from cluster.core.records import Answer, Citation, Passage
-from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
-from serve_apps.guards.input import check_input
-from serve_apps.guards.output import check_output
+from serve_apps.gateway.protocols import Sampling, TierState
+from serve_apps.guards.chain import guard_chain
+from serve_apps.guards.protocol import Guard, InputCheck, OutputCheck
 
 PASSAGE = Passage(
     chunk="shutil.copytree#0",
@@ -31,9 +31,17 @@ CITATION = Citation(
 
 
 class RealGuard:
-    """The real rules without the hop; ``fail_after`` output checks it goes down, ``delay_s`` makes it slow."""
+    """The real rules (or ``chain``) without the hop; ``fail_after`` output checks it goes down, ``delay_s`` makes it
+    slow."""
 
-    def __init__(self, fail_input: bool = False, fail_after: int | None = None, delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        fail_input: bool = False,
+        fail_after: int | None = None,
+        delay_s: float = 0.0,
+        chain: Guard | None = None,
+    ) -> None:
+        self._chain = chain or guard_chain(PlinthConfig())
         self.fail_input, self.fail_after, self.delay_s = fail_input, fail_after, delay_s
         self.seen_out: list[str] = []
 
@@ -41,14 +49,14 @@ class RealGuard:
         await asyncio.sleep(self.delay_s)
         if self.fail_input:
             raise UnavailableError("no guard replica")
-        return check_input(texts, ServeSection())
+        return self._chain.check_input(texts)
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         await asyncio.sleep(self.delay_s)
         if self.fail_after is not None and len(self.seen_out) >= self.fail_after:
             raise ZeroDivisionError("a bug in the guard")
         self.seen_out.append(texts[0])
-        return check_output(texts)
+        return self._chain.check_output(texts)
 
 
 class FixedRetriever:
@@ -87,7 +95,7 @@ class ScriptedTier:
         pause_s: float = 0.0,
         state: TierState | None = None,
     ) -> None:
-        self.state = state or TierState("quote", model_version="scripted-1")
+        self.state = state or TierState("quote", fallback=True, model_version="scripted-1")
         self.deltas, self.citations, self.grounded = tuple(deltas), tuple(citations), grounded
         self.gate, self.error, self.breaks_off, self.pause_s = gate, error, breaks_off, pause_s
         self.questions: list[str] = []

@@ -23,8 +23,8 @@ class ServeSection(Section):
     replica_cpus: float = Field(0.0, ge=0)
     """Ray CPUs reserved per thread of a replica (0 on a laptop, so that data jobs may use every core)."""
     tiers: tuple[TierConfig, ...] = (QUOTE,)
-    """What can answer: one entry each, by name (`serve.tiers.NAME.FIELD=VALUE`; a new name is a new tier). What an entry
-    leaves out it takes from `model_defaults`."""
+    """What can answer: one entry each, by name (`serve.tiers.NAME.FIELD=VALUE`; a new name is a new tier). What an
+    entry leaves out it takes from `model_defaults`."""
     model_defaults: TierOptions = TierOptions()
     """How a registered model without an entry of its own runs."""
     guards: tuple[str, ...] = ("characters", "personal_data")

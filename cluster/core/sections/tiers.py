@@ -35,7 +35,7 @@ class TierOptions(Section):
     """Replicas under load; above min_replicas, Serve scales between the two."""
     target_ongoing: int = Field(8, ge=1)
     """Answers under way in one replica that scaling aims at."""
-    resources: dict[str, float] = {}
+    resources: dict[str, float] = Field(default_factory=dict)
     """What a replica reserves of Ray: CPU, GPU or a resource of your own, by name; CPU left out is serve.replica_cpus
     for each thread."""
     context_tokens: int = Field(0, ge=0)
@@ -72,7 +72,7 @@ class TierConfig(TierOptions):
     fallback: bool = False
     """The extractive tier that gates measure models against: `auto` takes it where the passages carry no answer, and
     where another tier is down or does not know. One tier at most."""
-    answer: dict[str, Any] = {}
+    answer: dict[str, Any] = Field(default_factory=dict)
     """Settings of the section `answer` that are others in this tier."""
 
     @model_validator(mode="after")

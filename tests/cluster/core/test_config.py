@@ -61,5 +61,7 @@ def test_what_an_earlier_version_wrote_down_says_what_to_do(tmp_path: Path) -> N
 
 def test_every_field_is_documented() -> None:
     rows = list(settings(PlinthConfig()))
-    assert {"serve.tiers.quote.engine", "serve.model_defaults.engine", "serve.tiers", "data.source"} <= {r[0] for r in rows}
+    assert {"serve.tiers.quote.engine", "serve.model_defaults.engine", "serve.tiers", "data.source"} <= {
+        r[0] for r in rows
+    }
     assert [path for path, _, meaning in rows if not meaning] == []

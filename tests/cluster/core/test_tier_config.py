@@ -15,14 +15,22 @@ from cluster.core.sections.tiers import QUOTE, names_taken
 def test_a_tier_is_set_and_added_by_name() -> None:
     config = configured(
         PlinthConfig(),
-        ["serve.tiers.quote.max_replicas=2", "serve.model_defaults.threads=1", "serve.tiers.llama-3.2.engine=transformers"],
+        [
+            "serve.tiers.quote.max_replicas=2",
+            "serve.model_defaults.threads=1",
+            "serve.tiers.llama-3.2.engine=transformers",
+        ],
     )
     quote, llama = config.serve.tiers
     assert quote == QUOTE.model_copy(update={"max_replicas": 2})
     assert (llama.name, llama.kind, llama.engine) == ("llama-3.2", "model", "transformers")
     assert llama.threads == 1, "what an entry leaves out it takes from model_defaults"
     assert config.serve.tier("small").threads == 1, "so does a registered model without an entry"
-    assert [tier.name for tier in config.serve.with_registered(["llama-3.2", "small"])] == ["quote", "llama-3.2", "small"]
+    assert [tier.name for tier in config.serve.with_registered(["llama-3.2", "small"])] == [
+        "quote",
+        "llama-3.2",
+        "small",
+    ]
 
 
 def test_tiers_are_set_whole_as_json_and_survive_a_round_trip() -> None:
