@@ -96,7 +96,7 @@ TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
 
 def tier_application(config: PlinthConfig, code: str, tier: TierConfig) -> serve.Application:
     """A tier as its configuration has it: the deployment of its kind, with its own replicas and resources, bound."""
-    return TIERS[tier.kind].options(**tier_options(tier, config.serve.replica_cpus)).bind(config, code, tier)
+    return _with(TIERS[tier.kind], tier_options(tier, config.serve.replica_cpus)).bind(config, code, tier)
 
 
 def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle) -> handles.TierHandle:
@@ -162,9 +162,9 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
     check_guard_names(section.guards)
     code = served_code()  # classes travel by name: without it Serve would not notice new code
     cpus = section.replica_cpus
-    guard = Guard.options(**fixed_options(section.guard_replicas, cpus)).bind(config, code)
+    guard = _with(Guard, fixed_options(section.guard_replicas, cpus)).bind(config, code)
     retriever_cpus = cpus * section.embed_threads
-    retriever = Retriever.options(**fixed_options(section.retriever_replicas, retriever_cpus)).bind(config, code)
+    retriever = _with(Retriever, fixed_options(section.retriever_replicas, retriever_cpus)).bind(config, code)
     tiers = section.with_registered(models)
     applications = {tier.name: tier_application(config, code, tier) for tier in tiers}
     # HTTP stays on the head's loopback, so that is where gateways run: HAProxy reaches those of its own node. The head
@@ -172,8 +172,12 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
     options = fixed_options(section.gateway_replicas, cpus)
     if not config.cluster.single_node:
         options["ray_actor_options"] = {"num_cpus": 0, "resources": HEAD}
-    gateway = GatewayIngress.options(**options)
-    return gateway.bind(config, code, guard, retriever, tiers, applications)
+    return _with(GatewayIngress, options).bind(config, code, guard, retriever, tiers, applications)
+
+
+def _with(deployment: Any, options: dict[str, Any]) -> Any:
+    """A deployment (which Serve's decorator makes of a class, unknown to type checkers) with these options."""
+    return deployment.options(**options)
 
 
 def run(config: PlinthConfig, models: Sequence[str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster.core.config import PlinthConfig
-from cluster.core.records import Answer, Citation, Passage
+from cluster.core.records import Answer, Citation, Passage, Verdict
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import Sampling, TierState
@@ -62,14 +63,18 @@ class RealGuard:
 class FixedRetriever:
     """Finds the same passages for everything and remembers what it was asked."""
 
-    def __init__(self, passages: Sequence[Passage] = (PASSAGE,), down: bool = False) -> None:
-        self.passages, self.down = tuple(passages), down
+    def __init__(
+        self, passages: Sequence[Passage] = (PASSAGE,), down: bool = False, found: Retrieval | None = None
+    ) -> None:
+        self.passages, self.down, self._found = tuple(passages), down, found
         self.questions: list[str] = []
 
     async def search(self, question: str, k: int | None) -> Retrieval:
         if self.down:
             raise UnavailableError("no index is live")
         self.questions.append(question)
+        if self._found is not None:
+            return replace(self._found, question=question)
         return Retrieval(question, self.passages, (), {}, "v1", "2026-01-01T00:00:00+00:00", {"embed": 1.0})
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
@@ -79,6 +84,41 @@ class FixedRetriever:
         if self.down:
             raise UnavailableError("no index is live")
         return {"index_version": "v1", "index_as_of": "2026-01-01T00:00:00+00:00", "chunks": 1, "embedder": "fake"}
+
+
+class LocalTier:
+    """A real replica as a ``TierClient``, without the hop."""
+
+    def __init__(self, replica: Any) -> None:
+        self._replica = replica
+        self.state: TierState = asyncio.run(replica.state())
+        self.stream, self.complete = replica.stream, replica.complete
+
+    async def refresh(self) -> None:
+        self.state = await self._replica.state()
+
+
+class ToyClassifier:
+    """A guard as a trained one would be: a score per text, a threshold, and a chance to break."""
+
+    name = "toy_classifier"
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken = broken
+        self.seen: list[str] = []
+
+    def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
+        return [InputCheck(text, self._verdicts("guard_in", text)) for text in texts]
+
+    def check_output(self, texts: Sequence[str]) -> list[OutputCheck]:
+        return [OutputCheck((), self._verdicts("guard_out", text)) for text in texts]
+
+    def _verdicts(self, stage: str, text: str) -> tuple[Verdict, ...]:
+        if self.broken:
+            raise RuntimeError("the weights are gone")
+        self.seen.append(text)
+        score = sum(word in text.lower() for word in ("poison", "explosive")) / 2
+        return (Verdict(stage, "block", "dangerous", f"score {score:.1f}"),) if score >= 0.5 else ()
 
 
 class ScriptedTier:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.responses import Response
 
+from serve_apps.api.schema import Body
 from serve_apps.gateway.request_log import RequestRecord
 
 GET, GET_HEAD, POST = ("GET",), ("GET", "HEAD"), ("POST",)
@@ -46,7 +46,7 @@ class Route:
     path: str
     methods: tuple[str, ...]
     handler: Callable[[Any, Call], Awaitable[Response]]
-    body: type[BaseModel] | None = None
+    body: type[Body] | None = None
     logged: bool = True
     probe: bool = False
 
