@@ -25,7 +25,8 @@ class AppArguments(BaseModel):
     overrides: tuple[str, ...] = ()
     """``section.field=value``, as after ``--set``."""
     models: tuple[str, ...] | None = None
-    """Tiers that are models; left out: every registered one, and the one this configuration trains."""
+    """Registered models that are tiers beside those of `serve.tiers`; left out: every one, and the one this
+    configuration trains."""
 
 
 def app(arguments: AppArguments) -> Any:
@@ -45,5 +46,6 @@ def app(arguments: AppArguments) -> Any:
 
 
 def model_tiers(config: PlinthConfig, store: Store) -> list[str]:
-    """The tiers that are models: every registered one, and the one this configuration trains."""
+    """The registered models that are tiers: every one, and the one this configuration trains. What each of them gets is
+    in ``serve.tiers`` or ``serve.model_defaults``."""
     return sorted({config.train.name, *Registry(store).names()})

@@ -1,7 +1,7 @@
 """The Serve graph (R): every deployment, option and bind in one place.
 
-gateway (HTTP ingress) -> guard and retriever together -> quote or a model's tier -> guard. The classes that do the work
-are plain (`replicas.py`, `model_server.py`, `gateway.py`); here they become deployments.
+gateway (HTTP ingress) -> guard and retriever together -> a tier -> guard. The classes that do the work are plain
+(`replicas/`, `gateway/`); here they become deployments. Tiers are made of their configuration (`tier_application`).
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from ray.util.metrics import Counter, Gauge, Histogram
 
-from cluster.core.code import source_hash
 from cluster.core.config import PlinthConfig
-from cluster.core.telemetry import METRICS
+from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
+from cluster.core.telemetry import log_event
 from serve_apps import served_code
 from serve_apps.gateway import handles
-from serve_apps.gateway.protocols import TierClient
+from serve_apps.gateway.protocols import TierState
+from serve_apps.guards.chain import check_guard_names
 from serve_apps.metrics.page import MetricsPage
+from serve_apps.metrics.recorder import RayRecorder
+from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.model import ModelReplica
-from serve_apps.replicas.parts import GuardReplica, QuoteReplica, RetrieverReplica, report_start
+from serve_apps.replicas.options import fixed_options, tier_options
+from serve_apps.replicas.quote import QuoteReplica, quote_state
+from serve_apps.replicas.retriever import RetrieverReplica
 
 APP = "plinth"
 HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has
-EMBEDDING_MODELS = {"minilm": "all-minilm-l6-v2"}
 
 
 def stay_on_loopback(config: PlinthConfig) -> None:
@@ -51,29 +54,9 @@ def stay_on_loopback(config: PlinthConfig) -> None:
     replica.add_port_to_grpc_server = on_loopback
 
 
-class RayRecorder:
-    """``Recorder`` over ray.util.metrics; each metric is registered on first use."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
-    def record(self, metric: str, value: float, labels: dict[str, str]) -> None:
-        if metric not in self._made:
-            spec = METRICS[metric]
-            # Ray's exporter appends _total to counters by itself only when the name lacks it.
-            if spec.kind == "counter":
-                self._made[metric] = Counter(metric, spec.help, spec.labels)
-            elif spec.kind == "gauge":
-                self._made[metric] = Gauge(metric, spec.help, spec.labels)
-            else:
-                self._made[metric] = Histogram(metric, spec.help, list(spec.buckets), spec.labels)
-        made = self._made[metric]
-        if isinstance(made, Counter):
-            made.inc(value, labels)
-        elif isinstance(made, Gauge):
-            made.set(value, labels)
-        else:
-            made.observe(value, labels)
+def report_start(component: str, code: str) -> None:
+    """One log line per replica start: restarts show up in `plinth logs`. ``code`` is the hash of the served code."""
+    log_event(component, "replica_started", code=code)
 
 
 @serve.deployment(name="guard")
@@ -92,20 +75,36 @@ class Retriever(RetrieverReplica):
         report_start("retriever", code)
 
 
-@serve.deployment(name="quote")
-class Quote(QuoteReplica):
-    def __init__(self, config: PlinthConfig, code: str) -> None:
+@serve.deployment
+class QuoteTier(QuoteReplica):
+    def __init__(self, config: PlinthConfig, code: str, tier: TierConfig) -> None:
         stay_on_loopback(config)
-        super().__init__(config)
+        super().__init__(config, tier)
         report_start("quote", code)
 
 
-@serve.deployment(name="model")
+@serve.deployment
 class ModelTier(ModelReplica):
-    def __init__(self, config: PlinthConfig, code: str, name: str) -> None:
+    def __init__(self, config: PlinthConfig, code: str, tier: TierConfig) -> None:
         stay_on_loopback(config)
-        super().__init__(config, name)
+        super().__init__(config, tier)
         report_start("model", code)
+
+
+TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
+
+
+def tier_application(config: PlinthConfig, code: str, tier: TierConfig) -> serve.Application:
+    """A tier as its configuration has it: the deployment of its kind, with its own replicas and resources, bound."""
+    return _with(TIERS[tier.kind], tier_options(tier, config.serve.replica_cpus)).bind(config, code, tier)
+
+
+def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle) -> handles.TierHandle:
+    """The gateway's end of a tier: what a model serves changes while it runs, other tiers are what they are."""
+    if tier.kind == "quote":
+        return handles.TierHandle(quote_state(config, tier), handle, follows=False)
+    unknown = TierState(tier.name, ready=False, earned=False, price=tier.price)
+    return handles.TierHandle(unknown, handle, follows=True)
 
 
 @serve.deployment(name="gateway")
@@ -119,8 +118,8 @@ class GatewayIngress:
         code: str,
         guard: DeploymentHandle,
         retriever: DeploymentHandle,
-        quote: DeploymentHandle,
-        models: dict[str, DeploymentHandle],
+        tiers: tuple[TierConfig, ...],
+        tier_handles: dict[str, DeploymentHandle],
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
         from serve_apps.gateway.gateway import Gateway
@@ -130,16 +129,12 @@ class GatewayIngress:
 
         stay_on_loopback(config)
         self._config = config
-        tiers: dict[str, TierClient] = {
-            "quote": handles.QuoteHandle(quote, model_version=source_hash("train_jobs.answering.quote"))
-        }
-        tiers |= {name: handles.ModelHandle(name, handle) for name, handle in models.items()}
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
             retriever=handles.RetrieverHandle(retriever),
-            tiers=tiers,
-            embedding_model=EMBEDDING_MODELS.get(config.index.embedder, "embedder"),
+            tiers={tier.name: tier_client(config, tier, tier_handles[tier.name]) for tier in tiers},
+            embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
             journal=Journal(RayRecorder()),
@@ -154,36 +149,35 @@ class GatewayIngress:
 
 
 def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Application:
-    """The bound graph for ``serve.run``; ``models`` are the tiers that are models, there or still to be trained."""
+    """The bound graph for ``serve.run``.
+
+    Args:
+        models: registered models, there or still to be trained; those without an entry in ``serve.tiers`` become tiers
+            with ``serve.model_defaults``.
+
+    Raises:
+        UsageError: ``serve.guards`` names an unknown guard.
+    """
     section = config.serve
+    check_guard_names(section.guards)
     code = served_code()  # classes travel by name: without it Serve would not notice new code
-
-    def options(deployment: Any, replicas: int, threads: int = 1, **more: Any) -> Any:
-        return deployment.options(
-            num_replicas=replicas,
-            max_ongoing_requests=200,
-            health_check_period_s=2,
-            graceful_shutdown_timeout_s=10,
-            logging_config={"enable_access_log": False, "log_level": "WARNING"},
-            **{"ray_actor_options": {"num_cpus": section.replica_cpus * threads}, **more},
-        )
-
-    guard = options(Guard, section.guard_replicas).bind(config, code)
-    retriever = options(Retriever, section.retriever_replicas, section.embed_threads).bind(config, code)
-    quote = options(Quote, section.quote_replicas).bind(config, code)
-    tiers = {
-        name: options(ModelTier, section.model_replicas, section.engine_threads, name=f"model-{name}").bind(
-            config, code, name
-        )
-        for name in models
-    }
+    cpus = section.replica_cpus
+    guard = _with(Guard, fixed_options(section.guard_replicas, cpus)).bind(config, code)
+    retriever_cpus = cpus * section.embed_threads
+    retriever = _with(Retriever, fixed_options(section.retriever_replicas, retriever_cpus)).bind(config, code)
+    tiers = section.with_registered(models)
+    applications = {tier.name: tier_application(config, code, tier) for tier in tiers}
     # HTTP stays on the head's loopback, so that is where gateways run: HAProxy reaches those of its own node. The head
     # of a cluster takes no other work, so they reserve nothing there.
-    place: dict[str, Any] = (
-        {} if config.cluster.single_node else {"ray_actor_options": {"num_cpus": 0, "resources": HEAD}}
-    )
-    gateway = options(GatewayIngress, section.gateway_replicas, **place)
-    return gateway.bind(config, code, guard, retriever, quote, tiers)
+    options = fixed_options(section.gateway_replicas, cpus)
+    if not config.cluster.single_node:
+        options["ray_actor_options"] = {"num_cpus": 0, "resources": HEAD}
+    return _with(GatewayIngress, options).bind(config, code, guard, retriever, tiers, applications)
+
+
+def _with(deployment: Any, options: dict[str, Any]) -> Any:
+    """A deployment (which Serve's decorator makes of a class, unknown to type checkers) with these options."""
+    return deployment.options(**options)
 
 
 def run(config: PlinthConfig, models: Sequence[str]) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from cluster.core.records import Answer, Citation, Passage
-from cluster.core.sections.serve import ServeSection
+from cluster.core.config import PlinthConfig
+from cluster.core.records import Answer, Citation, Passage, Verdict
 from data_jobs.retrieval.examples import Example
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
-from serve_apps.guards.input import check_input
-from serve_apps.guards.output import check_output
+from serve_apps.gateway.protocols import Sampling, TierState
+from serve_apps.guards.chain import guard_chain
+from serve_apps.guards.protocol import Guard, InputCheck, OutputCheck
 
 PASSAGE = Passage(
     chunk="shutil.copytree#0",
@@ -32,9 +33,17 @@ CITATION = Citation(
 
 
 class RealGuard:
-    """The real rules without the hop; ``fail_after`` output checks it goes down, ``delay_s`` makes it slow."""
+    """The real rules (or ``chain``) without the hop; ``fail_after`` output checks it goes down, ``delay_s`` makes it
+    slow."""
 
-    def __init__(self, fail_input: bool = False, fail_after: int | None = None, delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        fail_input: bool = False,
+        fail_after: int | None = None,
+        delay_s: float = 0.0,
+        chain: Guard | None = None,
+    ) -> None:
+        self._chain = chain or guard_chain(PlinthConfig())
         self.fail_input, self.fail_after, self.delay_s = fail_input, fail_after, delay_s
         self.seen_out: list[str] = []
 
@@ -42,21 +51,23 @@ class RealGuard:
         await asyncio.sleep(self.delay_s)
         if self.fail_input:
             raise UnavailableError("no guard replica")
-        return check_input(texts, ServeSection())
+        return self._chain.check_input(texts)
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         await asyncio.sleep(self.delay_s)
         if self.fail_after is not None and len(self.seen_out) >= self.fail_after:
             raise ZeroDivisionError("a bug in the guard")
         self.seen_out.append(texts[0])
-        return check_output(texts)
+        return self._chain.check_output(texts)
 
 
 class FixedRetriever:
     """Finds the same passages for everything and remembers what it was asked."""
 
-    def __init__(self, passages: Sequence[Passage] = (PASSAGE,), down: bool = False) -> None:
-        self.passages, self.down = tuple(passages), down
+    def __init__(
+        self, passages: Sequence[Passage] = (PASSAGE,), down: bool = False, found: Retrieval | None = None
+    ) -> None:
+        self.passages, self.down, self._found = tuple(passages), down, found
         self.questions: list[str] = []
         self.starters = [Example(f"What is said about thing {n}?", f"thing{n}.md") for n in range(4)]
 
@@ -64,6 +75,8 @@ class FixedRetriever:
         if self.down:
             raise UnavailableError("no index is live")
         self.questions.append(question)
+        if self._found is not None:
+            return replace(self._found, question=question)
         return Retrieval(question, self.passages, (), {}, "v1", "2026-01-01T00:00:00+00:00", {"embed": 1.0})
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
@@ -80,6 +93,41 @@ class FixedRetriever:
         return {"index_version": "v1", "index_as_of": "2026-01-01T00:00:00+00:00", "chunks": 1, "embedder": "fake"}
 
 
+class LocalTier:
+    """A real replica as a ``TierClient``, without the hop."""
+
+    def __init__(self, replica: Any) -> None:
+        self._replica = replica
+        self.state: TierState = asyncio.run(replica.state())
+        self.stream, self.complete = replica.stream, replica.complete
+
+    async def refresh(self) -> None:
+        self.state = await self._replica.state()
+
+
+class ToyClassifier:
+    """A guard as a trained one would be: a score per text, a threshold, and a chance to break."""
+
+    name = "toy_classifier"
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken = broken
+        self.seen: list[str] = []
+
+    def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
+        return [InputCheck(text, self._verdicts("guard_in", text)) for text in texts]
+
+    def check_output(self, texts: Sequence[str]) -> list[OutputCheck]:
+        return [OutputCheck((), self._verdicts("guard_out", text)) for text in texts]
+
+    def _verdicts(self, stage: str, text: str) -> tuple[Verdict, ...]:
+        if self.broken:
+            raise RuntimeError("the weights are gone")
+        self.seen.append(text)
+        score = sum(word in text.lower() for word in ("poison", "explosive")) / 2
+        return (Verdict(stage, "block", "dangerous", f"score {score:.1f}"),) if score >= 0.5 else ()
+
+
 class ScriptedTier:
     """Says ``deltas``, then its Answer. ``gate`` is awaited before each delta; ``error`` is raised at the end."""
 
@@ -94,7 +142,7 @@ class ScriptedTier:
         pause_s: float = 0.0,
         state: TierState | None = None,
     ) -> None:
-        self.state = state or TierState("quote", model_version="scripted-1")
+        self.state = state or TierState("quote", fallback=True, model_version="scripted-1")
         self.deltas, self.citations, self.grounded = tuple(deltas), tuple(citations), grounded
         self.gate, self.error, self.breaks_off, self.pause_s = gate, error, breaks_off, pause_s
         self.questions: list[str] = []

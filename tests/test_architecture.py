@@ -33,6 +33,7 @@ RAY_MODULES = {
     "serve_apps/deploy.py",
     "serve_apps/gateway/handles.py",
     "serve_apps/metrics/page.py",
+    "serve_apps/metrics/recorder.py",
     "train_jobs/make_examples.py",
 }
 

@@ -81,7 +81,8 @@ def test_every_preset_worker_fits_on_a_cpu_node(cluster: dict[str, Any]) -> None
     """What reserves more CPUs than any node has would wait for ever."""
     cpus = cluster["available_node_types"]["cpu"]["resources"]["CPU"]
     serve = preset("cluster").serve
-    assert serve.replica_cpus * max(serve.embed_threads, serve.engine_threads) <= cpus
+    threads = [tier.threads for tier in serve.with_registered(["small"])]
+    assert serve.replica_cpus * max(serve.embed_threads, *threads) <= cpus
 
 
 def test_installed_versions_are_those_of_the_constraints(cluster: dict[str, Any]) -> None:

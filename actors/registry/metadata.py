@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
 from cluster.core.errors import PolicyRefusedError, UsageError
+from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.tiers import ENGINES, names_taken
 from cluster.core.storage import NAME, check_name
 
-RESERVED = ("auto", "quote", "embedder", "all-minilm-l6-v2")  # names that mean something else to clients
+RESERVED = names_taken(ServeSection().tiers)  # as shipped: a registry serves services of any configuration
 FORMATS = ("points", "text")
-ENGINES = ("openvino", "transformers")
 MAX_BYTES = 65_536
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
 REFERENCE = re.compile(r"^[^\s@]+@[^\s@]+$")
@@ -33,15 +34,18 @@ REQUIRED = {
 MADE_FROM = {"points": ("checkpoint", "tokenizer", "dataset"), "text": ()}
 
 
-def check_tier_name(name: str) -> str:
-    """A name that a tier may have.
+def check_tier_name(name: str, taken: Collection[str] = RESERVED) -> str:
+    """A name that a registered model, and so a tier, may have.
+
+    Args:
+        taken: names that mean something else to clients (``names_taken`` of the configuration, where it is known).
 
     Raises:
         UsageError: it is no usable name.
         PolicyRefusedError: clients know it as something else.
     """
-    if check_name(name) in RESERVED:
-        raise PolicyRefusedError(f"{name!r} is a reserved name: choose another (reserved are {', '.join(RESERVED)})")
+    if check_name(name) in taken:
+        raise PolicyRefusedError(f"{name!r} is a reserved name: choose another (reserved are {', '.join(taken)})")
     return name
 
 

@@ -168,16 +168,21 @@ class Registry:
                 self._append(name, events, "tainted", version, reason=reason)
 
     # -- reading ------------------------------------------------------------------------------------------------------
-    def served(self, name: str) -> Served | None:
+    def served(self, name: str, pinned: str = "") -> Served | None:
         """What a service answers with: the champion, else the candidate; None before the first registration.
 
         Reads two or three small files. A version whose manifest is gone is passed over.
+
+        Args:
+            pinned: an alias, or a version, that is served instead of these two.
         """
-        for alias in (CHAMPION, CANDIDATE):
-            version = self.store.alias(KIND, name, alias)
+        champion = self.store.alias(KIND, name, CHAMPION)
+        aliases = (pinned,) if pinned else (CHAMPION, CANDIDATE)
+        for alias in aliases:
+            version = self.store.alias(KIND, name, alias) if alias in ALIASES else alias
             if version is not None:
                 try:
-                    return Served(version, alias == CHAMPION, self.store.manifest(KIND, name, version))
+                    return Served(version, version == champion, self.store.manifest(KIND, name, version))
                 except BadInputError:
                     continue
         return None

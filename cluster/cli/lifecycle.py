@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.cli.jobs import jobs_now, print_jobs
 from cluster.cli.output import STATE_STYLE, Stages, console, human_bytes, print_json, print_table
@@ -16,6 +16,9 @@ from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, ExitCode
 from cluster.core.home import Home
 from cluster.core.telemetry import COMPONENTS
+
+if TYPE_CHECKING:
+    from cluster.core.config import PlinthConfig
 
 
 def register(commands: Commands) -> None:
@@ -98,7 +101,7 @@ def doctor(args: argparse.Namespace) -> int:
     home = Home.from_env()
     config = config_from(args, home)
     if args.fields:
-        return _fields(args, config.model_dump())
+        return _fields(args, config)
     checks = examine(config, home)
     if args.json:
         print_json([vars(check) for check in checks])
@@ -108,17 +111,15 @@ def doctor(args: argparse.Namespace) -> int:
     return ExitCode.ENVIRONMENT if any(check.state == "bad" for check in checks) else ExitCode.DONE
 
 
-def _fields(args: argparse.Namespace, values: dict[str, dict[str, Any]]) -> int:
-    from cluster.core.config import PlinthConfig
+def _fields(args: argparse.Namespace, config: PlinthConfig) -> int:
+    from cluster.core.config import settings
 
-    rows = []
-    for section, info in PlinthConfig.model_fields.items():
-        for field, meaning in info.annotation.model_fields.items():  # type: ignore[union-attr]
-            rows.append((f"{section}.{field}", json.dumps(values[section][field]), meaning.description or ""))
+    rows = list(settings(config))
     if args.json:
-        print_json([{"field": f, "value": json.loads(v), "meaning": m} for f, v, m in rows])
+        print_json([{"field": path, "value": value, "meaning": meaning} for path, value, meaning in rows])
     else:
-        print_table("Configuration (--set FIELD=VALUE)", ("field", "value", "meaning"), rows)
+        shown = [(path, json.dumps(value), meaning) for path, value, meaning in rows]
+        print_table("Configuration (--set FIELD=VALUE)", ("field", "value", "meaning"), shown)
     return ExitCode.DONE
 
 

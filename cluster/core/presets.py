@@ -9,7 +9,10 @@ from cluster.core.errors import UsageError
 from cluster.core.sections.cluster import ClusterSection
 from cluster.core.sections.data import IndexSection
 from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.tiers import QUOTE
 from cluster.core.sections.train import TrainSection
+
+TWO_QUOTES = QUOTE.model_copy(update={"min_replicas": 2, "max_replicas": 2})
 
 
 def laptop() -> PlinthConfig:
@@ -20,7 +23,7 @@ def laptop() -> PlinthConfig:
 def node() -> PlinthConfig:
     """One server: two replicas of everything on the request path, so that no single crash is seen."""
     return PlinthConfig(
-        serve=ServeSection(gateway_replicas=2, retriever_replicas=2, guard_replicas=2, quote_replicas=2)
+        serve=ServeSection(gateway_replicas=2, retriever_replicas=2, guard_replicas=2, tiers=(TWO_QUOTES,))
     )
 
 
@@ -35,7 +38,7 @@ def cluster() -> PlinthConfig:
         index=IndexSection(embed_workers=8),
         train=TrainSection(workers=4, worker_cpus=1.0),
         serve=ServeSection(
-            gateway_replicas=2, retriever_replicas=2, guard_replicas=2, quote_replicas=2, replica_cpus=1.0
+            gateway_replicas=2, retriever_replicas=2, guard_replicas=2, tiers=(TWO_QUOTES,), replica_cpus=1.0
         ),
     )
 

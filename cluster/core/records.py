@@ -165,12 +165,14 @@ class Citation(_Record):
 
 @dataclass(frozen=True)
 class Verdict(_Record):
-    """A decision with its reason. ``rule`` is a closed, low-cardinality name (a metric label); ``detail`` is not."""
+    """A decision with its reason. ``rule`` is a closed, low-cardinality name (a metric label); ``detail`` is not.
+    ``guard`` names the guard that decided; empty where all of them let a text pass."""
 
     stage: str
     action: Literal["allow", "redact", "block"]
     rule: str = "none"
     detail: str = ""
+    guard: str = ""
 
     @property
     def allowed(self) -> bool:

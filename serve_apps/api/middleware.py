@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import new_request_id
+from serve_apps.api.routes import RouteTable
 from serve_apps.api.strict_json import read_json
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large
 from serve_apps.gateway.request_log import CLIENT_GONE, RequestRecord
@@ -27,7 +28,6 @@ from serve_apps.gateway.request_log import CLIENT_GONE, RequestRecord
 RECORD = "plinth.record"  # key in the ASGI scope
 BODY_READ = "plinth.body_read"  # set once the last piece of the body came in
 DRAIN_BYTES, DRAIN_S = 8_000_000, 2.0
-PROBES = frozenset({"/healthz", "/readyz"})
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?")
 READ_ONLY = frozenset({"GET", "HEAD"})
 SECURITY_HEADERS = {
@@ -50,14 +50,14 @@ class Limits:
     """ASGI middleware; see the module.
 
     Args:
-        routes: the paths that exist, for metric labels; ``/v1/models/`` stands for what follows it.
+        routes: the paths that exist; the record of a request gets the route's label and whether it is logged.
         settle: called with the record once the reply has ended or broken.
     """
 
     def __init__(
-        self, app: ASGIApp, section: ServeSection, routes: Collection[str], settle: Callable[[RequestRecord], None]
+        self, app: ASGIApp, section: ServeSection, routes: RouteTable, settle: Callable[[RequestRecord], None]
     ) -> None:
-        self._app, self._section, self._routes, self._settle = app, section, frozenset(routes), settle
+        self._app, self._section, self._routes, self._settle = app, section, routes, settle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +67,10 @@ class Limits:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = RequestRecord(new_request_id(), method=scope["method"][:16], route=self._route(scope["path"]))
+        route = self._routes.find(scope["path"])
+        record = RequestRecord(new_request_id(), method=scope["method"][:16])
+        if route is not None:
+            record.route, record.logged = route.label, route.logged
         record.client_request_id = (headers.get("x-request-id") or "")[:128] or None
         scope[RECORD] = record
 
@@ -78,7 +81,7 @@ class Limits:
             await send(message)
 
         try:
-            refusal = self._refusal(scope, headers)
+            refusal = self._refusal(scope, headers, anonymous=route is not None and route.probe)
             if refusal is not None:
                 record.code = refusal.extras.get("code")
                 await reply(refusal)(scope, receive, stamped)
@@ -93,14 +96,8 @@ class Limits:
             record.status = record.status or 500
             self._settle(record)
 
-    def _route(self, path: str) -> str:
-        if path in self._routes:
-            return path
-        if path.startswith("/v1/models/"):
-            return "/v1/models/{id}"
-        return "/console" if path.startswith("/console/") else "other"
-
-    def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
+    def _refusal(self, scope: Scope, headers: Headers, anonymous: bool) -> ApiError | None:
+        """Why a request gets no further, or None. ``anonymous``: it may come without a host name."""
         size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope.get("raw_path") or b"")
         if size > self._section.max_header_bytes:
             limit = self._section.max_header_bytes
@@ -108,7 +105,7 @@ class Limits:
                 f"the request's headers are larger than {limit} bytes", status=431, code="headers_too_large"
             )
         host = headers.get("host", "")
-        if not self._allowed(host) and not (not host and scope["path"] in PROBES):
+        if not self._allowed(host) and not (anonymous and not host):
             message = f"this service does not answer to the host name {shown(host)}"
             return ApiError(message, status=403, kind="permission", code="host_not_allowed")
         if scope["method"] not in READ_ONLY and _cross_site(headers, host):

@@ -1,7 +1,8 @@
 """The HTTP surface: OpenAI-compatible routes, search, probes and the chat page, over a Gateway.
 
 Only translation happens here: bytes to a validated request, gateway events to OpenAI's shapes, errors to OpenAI's error
-body. FastAPI's own body parsing is not used (it answers 500 to a lone surrogate) and its documentation routes are off.
+body. Adding a route is a handler and a line in ``ROUTES``. FastAPI's own body parsing is not used (it answers 500 to a
+lone surrogate) and its documentation routes are off.
 """
 
 from __future__ import annotations
@@ -19,60 +20,40 @@ from cluster.core.errors import PlinthError
 from cluster.core.sections.serve import ServeSection
 from serve_apps.api.middleware import Limits, note, read_body, record_of, reply, stamp
 from serve_apps.api.responses import ReplyShape, embeddings, model_card, search_results
-from serve_apps.api.schema import (
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingRequest,
-    SearchRequest,
-    parse,
-)
+from serve_apps.api.routes import GET, GET_HEAD, POST, Call, Route, RouteTable
+from serve_apps.api.schema import ChatRequest, CompletionRequest, EmbeddingRequest, SearchRequest, parse
 from serve_apps.api.streaming import EventStream, JsonReply
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
-from serve_apps.gateway.exchange import Ask, Delta, Done
+from serve_apps.gateway.exchange import Ask, Done
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.protocols import Sampling
 from serve_apps.gateway.request_log import CLIENT_GONE
 
-ROUTES = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/models",
-    "/v1/models/{id}",
-    "/v1/search",
-    "/v1/plinth/examples",
-    "/healthz",
-    "/readyz",
-    "/metrics",
-    "/",
-)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MetricsSource = Callable[[], Awaitable[str]]
 
 
-def build_http(gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> FastAPI:
-    """The ASGI application. ``metrics_source`` returns Prometheus text for all replicas together."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(Limits, section=section, routes=ROUTES, settle=gateway.settle)
-    _add_error_handlers(app)
-    _add_openai_routes(app, gateway, section)
-    _add_other_routes(app, gateway, section, metrics_source)
-    return app
+class HttpService:
+    """The handlers of all routes, over a gateway.
 
+    Args:
+        metrics_source: returns Prometheus text for all replicas together.
+    """
 
-def _add_openai_routes(app: FastAPI, gateway: Gateway, section: ServeSection) -> None:
-    created = int(time.time())
+    def __init__(self, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> None:
+        self._gateway, self._timeout_s, self._metrics_source = gateway, section.request_timeout_s, metrics_source
+        self._created = int(time.time())
 
-    async def answered(request: Request, model: type[ChatRequest] | type[CompletionRequest]) -> Response:
-        record = record_of(request.scope)
-        body: ChatRequest | CompletionRequest = parse(model, await read_body(request, section), section)
+    async def answer(self, call: Call) -> Response:
+        """Chat and legacy completions, whole or as a stream."""
+        body, record = call.body, call.record
         record.stream = bool(body.stream)
         shape = ReplyShape(record.request_id, body.model, chat=isinstance(body, ChatRequest))
         plain = isinstance(body, CompletionRequest)
-        events = gateway.answer(Ask(body.model, body.turns, _sampling(body), plain), record)
+        events = self._gateway.answer(Ask(body.model, body.turns, _sampling(body), plain), record)
         if body.stream:
-            return EventStream(shape.chunks(events, body.wants_usage), record, section.request_timeout_s)
+            return EventStream(shape.chunks(events, body.wants_usage), record, self._timeout_s)
 
         async def whole() -> dict[str, Any]:
             parts: list[str] = []
@@ -83,80 +64,100 @@ def _add_openai_routes(app: FastAPI, gateway: Gateway, section: ServeSection) ->
                     parts.append(event.text)
             raise AssertionError("an answer ends in Done or raises")
 
-        return JsonReply(whole, record, section.request_timeout_s)
+        return JsonReply(whole, record, self._timeout_s)
 
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
-        return await answered(request, ChatRequest)
-
-    @app.post("/v1/completions")
-    async def completions(request: Request) -> Response:
-        return await answered(request, CompletionRequest)
-
-    @app.post("/v1/embeddings")
-    async def embed(request: Request) -> Response:
-        record = record_of(request.scope)
-        body = parse(EmbeddingRequest, await read_body(request, section), section)
+    async def embed(self, call: Call) -> Response:
+        """Vectors of texts."""
+        body = call.body
 
         async def whole() -> dict[str, Any]:
-            vectors, tokens, plinth = await gateway.embed(body.model, body.texts, record)
+            vectors, tokens, plinth = await self._gateway.lookups.embed(body.model, body.texts, call.record)
             if body.dimensions not in (None, len(vectors[0])):
                 raise bad_request(f"{body.model} has {len(vectors[0])} dimensions and cannot be cut", "dimensions")
             return embeddings(vectors, body.model, tokens, body.encoding_format == "base64", plinth)
 
-        return JsonReply(whole, record, section.request_timeout_s)
+        return JsonReply(whole, call.record, self._timeout_s)
 
-    @app.get("/v1/models")
-    async def models() -> Response:
-        await gateway.refresh()
-        names = (*gateway.models, gateway.embedding_model)
-        return JSONResponse({"object": "list", "data": [model_card(n, created, gateway.facts(n)) for n in names]})
-
-    @app.get("/v1/models/{name:path}")
-    async def model(name: str) -> Response:
-        await gateway.refresh()
-        names = (*gateway.models, gateway.embedding_model)
-        if name not in names:
-            raise model_not_found(name, names)
-        return JSONResponse(model_card(name, created, gateway.facts(name)))
-
-
-def _add_other_routes(app: FastAPI, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> None:
-    @app.post("/v1/search")
-    async def search(request: Request) -> Response:
-        record = record_of(request.scope)
-        body = parse(SearchRequest, await read_body(request, section), section)
+    async def search(self, call: Call) -> Response:
+        """Passages for a query, without an answer."""
 
         async def whole() -> dict[str, Any]:
-            return search_results(*await gateway.search(body.query, body.k, record))
+            return search_results(*await self._gateway.lookups.search(call.body.query, call.body.k, call.record))
 
-        return JsonReply(whole, record, section.request_timeout_s)
+        return JsonReply(whole, call.record, self._timeout_s)
 
-    @app.get("/v1/plinth/examples")
-    async def examples(request: Request) -> Response:
-        return JSONResponse(await gateway.examples(record_of(request.scope)))
+    async def examples(self, call: Call) -> Response:
+        """A few questions to start with."""
+        return JSONResponse(await self._gateway.lookups.examples(call.record))
 
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
-    async def healthz() -> Response:
+    async def models(self, call: Call) -> Response:
+        """The names that may be asked for."""
+        found = await self._gateway.models()
+        cards = [model_card(name, self._created, facts) for name, facts in found.items()]
+        return JSONResponse({"object": "list", "data": cards})
+
+    async def model(self, call: Call) -> Response:
+        """One of those names."""
+        found, name = await self._gateway.models(), call.path["id"]
+        if name not in found:
+            raise model_not_found(name, tuple(found))
+        return JSONResponse(model_card(name, self._created, found[name]))
+
+    async def healthz(self, call: Call) -> Response:
+        """The process answers."""
         return JSONResponse({"status": "ok"})
 
-    @app.api_route("/readyz", methods=["GET", "HEAD"])
-    async def readyz() -> Response:
-        return JSONResponse({"status": "ready", **await gateway.ready()})
+    async def readyz(self, call: Call) -> Response:
+        """Index and guard answer."""
+        return JSONResponse({"status": "ready", **await self._gateway.ready()})
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return PlainTextResponse(await metrics_source(), media_type=METRICS_TYPE)
+    async def metrics(self, call: Call) -> Response:
+        """Prometheus text."""
+        return PlainTextResponse(await self._metrics_source(), media_type=METRICS_TYPE)
 
-    @app.api_route("/", methods=["GET", "HEAD"])
-    async def page() -> Response:
-        return page_reply("index.html")
-
-    @app.api_route("/console/{name:path}", methods=["GET", "HEAD"])
-    async def page_file(name: str) -> Response:
+    async def page(self, call: Call) -> Response:
+        """The chat page, or one of its files."""
+        name = call.path.get("name", "index.html")
         if name not in FILES:
             raise HTTPException(404)
         return page_reply(name)
+
+
+ROUTES = (
+    Route("/v1/chat/completions", POST, HttpService.answer, ChatRequest),
+    Route("/v1/completions", POST, HttpService.answer, CompletionRequest),
+    Route("/v1/embeddings", POST, HttpService.embed, EmbeddingRequest),
+    Route("/v1/models", GET, HttpService.models),
+    Route("/v1/models/{id:path}", GET, HttpService.model),
+    Route("/v1/search", POST, HttpService.search, SearchRequest),
+    Route("/v1/plinth/examples", GET, HttpService.examples),
+    Route("/healthz", GET_HEAD, HttpService.healthz, logged=False, probe=True),
+    Route("/readyz", GET_HEAD, HttpService.readyz, logged=False, probe=True),
+    Route("/metrics", GET, HttpService.metrics, logged=False),
+    Route("/", GET_HEAD, HttpService.page, logged=False),
+    Route("/console/{name:path}", GET_HEAD, HttpService.page, logged=False),
+)
+
+
+def build_http(gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> FastAPI:
+    """The ASGI application. ``metrics_source`` returns Prometheus text for all replicas together."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_middleware(Limits, section=section, routes=RouteTable(ROUTES), settle=gateway.settle)
+    _add_error_handlers(app)
+    service = HttpService(gateway, section, metrics_source)
+    for route in ROUTES:
+        app.add_api_route(route.path, _endpoint(route, service, section), methods=list(route.methods))
+    return app
+
+
+def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        body = None
+        if route.body is not None:
+            body = parse(route.body, await read_body(request, section), section)
+        return await route.handler(service, Call(record_of(request.scope), body, request.path_params))
+
+    return endpoint
 
 
 def _sampling(body: ChatRequest | CompletionRequest) -> Sampling:
@@ -203,6 +204,3 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, no_route)
     app.add_exception_handler(ClientGoneError, gone)
     app.add_exception_handler(Exception, unhandled)
-
-
-__all__ = ["ROUTES", "Delta", "build_http"]

@@ -11,12 +11,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_apps.gateway.exchange import Delta, Done, Event
+from serve_apps.gateway.exchange import Done, Event, TextDelta
 
 _WORD = re.compile(r"\S+\s*|\s+")
 
 
 def usage(prompt: int, completion: int) -> dict[str, int]:
+    """Tokens of prompt and completion, and of both."""
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
@@ -62,7 +63,7 @@ class ReplyShape:
         opening = [self._chunk({"role": "assistant", "content": ""}, None, wants_usage)] if self.chat else []
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, Delta):
+                if isinstance(event, TextDelta):
                     yield [*opening, *self._words(event.text, wants_usage)]
                 else:
                     yield [*opening, *self._end(event, wants_usage)]

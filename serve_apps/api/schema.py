@@ -53,16 +53,18 @@ Word = Annotated[str, Field(min_length=1, max_length=256)]
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What request bodies have in common: strict, frozen, unknown fields refused."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class TextPart(_Body):
+class TextPart(Body):
     type: Literal["text"]
     text: str
 
 
-class Message(_Body):
+class Message(Body):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: Word | None = None
@@ -72,12 +74,12 @@ class Message(_Body):
         return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
-class StreamOptions(_Body):
+class StreamOptions(Body):
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
-class _Generation(_Body):
+class _Generation(Body):
     """What chat and completions share. Accepted and without effect on an extractive tier: sampling and metadata."""
 
     model: Word
@@ -135,7 +137,7 @@ class CompletionRequest(_Generation):
         return self.max_tokens
 
 
-class EmbeddingRequest(_Body):
+class EmbeddingRequest(Body):
     """``POST /v1/embeddings``: texts only, no token ids."""
 
     model: Word
@@ -149,14 +151,14 @@ class EmbeddingRequest(_Body):
         return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
 
-class SearchRequest(_Body):
+class SearchRequest(Body):
     """``POST /v1/search``: passages for a query, without an answer."""
 
     query: str
     k: Annotated[int, Field(ge=1, le=MAX_SEARCH_RESULTS)] | None = None
 
 
-Model = TypeVar("Model", bound=_Body)
+Model = TypeVar("Model", bound=Body)
 
 
 def parse(model: type[Model], body: dict[str, Any], section: ServeSection) -> Model:
@@ -192,7 +194,7 @@ def _without_off_values(body: dict[str, Any], table: dict[str, tuple[Any, ...]],
     return kept
 
 
-def _check_length(request: _Body, limit: int) -> None:
+def _check_length(request: Body, limit: int) -> None:
     if isinstance(request, ChatRequest):
         param, texts = "messages", [text for _, text in request.turns]
         if not any(text.strip() for role, text in request.turns if role == "user"):

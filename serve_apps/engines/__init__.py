@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
-from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.tiers import EngineName, TierOptions
 from serve_apps.engines.openvino_engine import OpenVinoEngine, model_folder
 from serve_apps.engines.protocol import Engine
 from serve_apps.engines.transformers_engine import TransformersEngine
@@ -13,15 +14,27 @@ from serve_apps.engines.transformers_engine import TransformersEngine
 log = logging.getLogger(__name__)
 
 
-def load_engine(section: ServeSection, folder: Path) -> Engine:
-    """The configured engine for a published model, not started.
+def load_engine(tier: TierOptions, folder: Path) -> Engine:
+    """The engine that a tier asks for over a published model; it is not started yet.
 
     A model that could not be converted (another architecture) has no ``openvino`` folder and runs on transformers,
-    whatever ``serve.engine`` says; ``Capabilities.engine`` tells.
+    whatever the tier asks for; ``Capabilities.engine`` tells.
     """
-    if section.engine == "transformers":
-        return TransformersEngine(folder, section.engine_threads)
+    return ENGINES[tier.engine](tier, folder)
+
+
+def _openvino(tier: TierOptions, folder: Path) -> Engine:
     if model_folder(folder) is None:
         log.warning("%s holds no converted model: transformers runs it", folder)
-        return TransformersEngine(folder, section.engine_threads)
-    return OpenVinoEngine(folder, section.engine_threads, section.engine_precision, section.engine_cache_mb)
+        return _transformers(tier, folder)
+    return OpenVinoEngine(folder, tier.threads, tier.precision, tier.cache_mb, tier.max_batch, tier.batch_tokens)
+
+
+def _transformers(tier: TierOptions, folder: Path) -> Engine:
+    return TransformersEngine(folder, tier.threads)
+
+
+ENGINES: dict[EngineName, Callable[[TierOptions, Path], Engine]] = {
+    "openvino": _openvino,
+    "transformers": _transformers,
+}

@@ -27,8 +27,6 @@ from serve_apps.errors import UnavailableError
 
 MODEL_FILE = "openvino_model.xml"
 KV_BLOCK = 32  # tokens in one block of the CPU plugin's paged attention
-MAX_CONCURRENT = 64
-BATCH_TOKENS = 1024  # prompt and new tokens of one step together
 CLOSE_S = 10.0
 PROGRAM = "from serve_apps.engines.openvino_process import main; main()"
 log = logging.getLogger(__name__)
@@ -48,13 +46,24 @@ class OpenVinoEngine(EngineThread):
         precision: ``bf16`` (key/value cache in 8 bits; float32 products where the CPU has no bf16), or ``f32``, in
             which greedy tokens equal those of transformers.
         cache_mb: most memory of the key/value cache (MiB).
+        concurrent: most requests worked on at once.
+        batch_tokens: prompt and new tokens of one step together.
     """
 
     flush_s = 0.0  # the process has grouped the tokens already
 
-    def __init__(self, folder: Path, threads: int = 2, precision: str = "bf16", cache_mb: int = 512) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        threads: int = 2,
+        precision: str = "bf16",
+        cache_mb: int = 512,
+        concurrent: int = 64,
+        batch_tokens: int = 1024,
+    ) -> None:
         super().__init__(f"openvino:{folder.name}")
         self.folder, self.threads, self.precision, self.cache_mb = folder, threads, precision, cache_mb
+        self.concurrent, self.batch_tokens = concurrent, batch_tokens
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._results: deque[list[Any] | None] = deque()  # None: the process has ended; guarded by _wake
@@ -73,20 +82,20 @@ class OpenVinoEngine(EngineThread):
         config = _read_config(folder)
         block_bytes = _block_bytes(config, 4 if self.precision == "f32" else 1)
         context = int(config["max_position_embeddings"])
-        self._blocks = min(self.cache_mb * (1 << 20) // block_bytes, MAX_CONCURRENT * _blocks(context))
+        self._blocks = min(self.cache_mb * (1 << 20) // block_bytes, self.concurrent * _blocks(context))
         if self._blocks < _blocks(context):
             context = max(1, (self._blocks - 1) * KV_BLOCK)
             log.warning("%s: a cache of %d MiB holds %d tokens only", self.name, self.cache_mb, context)
         settings = {
             "folder": str(folder), "threads": self.threads, "precision": self.precision, "blocks": self._blocks,
-            "concurrent": MAX_CONCURRENT, "batch_tokens": BATCH_TOKENS,
+            "concurrent": self.concurrent, "batch_tokens": self.batch_tokens,
         }  # fmt: skip
         answer = self._spawn(settings)
         if "error" in answer:
             raise IntegrityError(f"OpenVINO cannot load {folder}: {answer['error']}", path=str(folder))
         return Capabilities(
             engine="openvino", precision=answer["precision"], context_tokens=context,
-            vocab=int(config["vocab_size"]), concurrent=MAX_CONCURRENT,
+            vocab=int(config["vocab_size"]), concurrent=self.concurrent,
         )  # fmt: skip
 
     def _spawn(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +141,7 @@ class OpenVinoEngine(EngineThread):
     # -- the engine's thread -----------------------------------------------------------------------------------------
     def _admit(self, request: Request) -> bool:
         blocks = _blocks(len(request.ids) + request.sampling.max_new_tokens)
-        if len(self._reserved) >= MAX_CONCURRENT or sum(self._reserved.values()) + blocks > self._blocks:
+        if len(self._reserved) >= self.concurrent or sum(self._reserved.values()) + blocks > self._blocks:
             return False
         self._reserved[request.number] = blocks
         sampling = asdict(request.sampling) | {"greedy": request.sampling.greedy, "seed": request.sampling.seed63}

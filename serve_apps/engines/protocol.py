@@ -66,7 +66,7 @@ class EngineSampling:
 
 
 @dataclass(frozen=True)
-class Delta:
+class TokenDelta:
     """New tokens since the last delta, never empty; ``finish`` is set on the last one."""
 
     ids: tuple[int, ...]
@@ -105,7 +105,7 @@ class TokenStream(Protocol):
 
     def __aiter__(self) -> TokenStream: ...
 
-    async def __anext__(self) -> Delta: ...
+    async def __anext__(self) -> TokenDelta: ...
 
     async def aclose(self) -> None: ...
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from serve_apps.engines.protocol import Delta, EngineSampling, Finish
+from serve_apps.engines.protocol import EngineSampling, Finish, TokenDelta
 
 # Tokens travel to the event loop in groups: one wake-up per loop and flush, not one per token (a token streamed alone
 # through a Serve handle costs 0.15-0.7 ms). The first token and the last go at once.
@@ -30,7 +30,7 @@ class DeltaStream:
     def __aiter__(self) -> DeltaStream:
         return self
 
-    async def __anext__(self) -> Delta:
+    async def __anext__(self) -> TokenDelta:
         if self._waiter is not None:
             raise RuntimeError("two tasks read one stream")
         while not (self._ids or self._finish or self._error or self._closed):
@@ -43,7 +43,7 @@ class DeltaStream:
             finally:
                 self._waiter = None
         if not self._closed and (self._ids or self._finish):
-            delta = Delta(tuple(self._ids), self._finish)
+            delta = TokenDelta(tuple(self._ids), self._finish)
             self._ids.clear()
             self._closed = bool(self._finish)
             return delta

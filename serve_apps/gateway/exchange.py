@@ -1,4 +1,4 @@
-"""What goes through the gateway: an Ask in, a Plan between, Deltas and one Done out."""
+"""What goes through the gateway: an Ask in, checked turns and a plan between, text and one Done out."""
 
 from __future__ import annotations
 
@@ -9,32 +9,42 @@ from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.routing.rules import RouteDecision
 
+Turns = tuple[tuple[str, str], ...]  # (role, text), oldest first
+
 
 @dataclass(frozen=True)
 class Ask:
-    """What a client wants answered: ``(role, text)`` turns, oldest first; ``plain``: continue the text (legacy
-    completions), which tiers that are language models do without passages."""
+    """What a client wants answered; ``plain``: continue the text (legacy completions), which tiers that are language
+    models do without passages."""
 
     model: str
-    turns: tuple[tuple[str, str], ...]
+    turns: Turns
     sampling: Sampling
     plain: bool = False
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An ask that may go on: checked turns, the passages found for it, and the tier that answers."""
+class CheckedAsk:
+    """An ask that passed guard(in): its turns and question as they may go on, and the passages found for it.
+    ``continues``: the tier continues the text, and nothing was searched."""
 
     question: str
-    turns: tuple[tuple[str, str], ...]
+    turns: Turns
     retrieval: Retrieval
-    decision: RouteDecision
-    state: TierState
-    plain: bool = False
+    continues: bool = False
 
 
 @dataclass(frozen=True)
-class Delta:
+class AnswerPlan:
+    """A checked ask, and the tier that answers it, as that tier was when it was chosen."""
+
+    asked: CheckedAsk
+    decision: RouteDecision
+    state: TierState
+
+
+@dataclass(frozen=True)
+class TextDelta:
     """Checked text for the client."""
 
     text: str
@@ -50,4 +60,4 @@ class Done:
     plinth: dict[str, Any]
 
 
-Event = Delta | Done
+Event = TextDelta | Done

@@ -23,8 +23,9 @@ from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import cause_of
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.protocols import InputCheck, OutputCheck, Sampling, TierState
-from serve_apps.routing.latency import Counter
+from serve_apps.gateway.protocols import Sampling, TierState
+from serve_apps.guards.protocol import InputCheck, OutputCheck
+from serve_apps.routing.latency import TierLoad
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.examples import Example
@@ -100,51 +101,30 @@ async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:
         response.cancel()
 
 
-class QuoteHandle:
-    """``TierClient`` of the quote tier: always ready, and what every other tier is measured against."""
+class TierHandle:
+    """``TierClient`` over a Serve handle.
 
-    def __init__(self, handle: DeploymentHandle, model_version: str) -> None:
-        self._handle = handle.options(stream=True)
-        self._state = TierState("quote", model_version=model_version)
-        self._counter = Counter()
+    Args:
+        state: what is known of the tier before anybody asked, and whenever its replicas do not answer.
+        follows: its replicas are asked now and then what they serve; else ``state`` holds for as long as it runs.
+    """
 
-    @property
-    def state(self) -> TierState:
-        return replace(self._state, ongoing=self._counter.ongoing, price_ms=self._counter.price.ms)
-
-    async def refresh(self) -> None:
-        """Nothing about it changes while it runs."""
-
-    async def stream(
-        self, question: str, retrieval: Retrieval, sampling: Sampling
-    ) -> AsyncGenerator[str | Answer, None]:
-        response = self._handle.stream.remote(question, retrieval, sampling)
-        async with aclosing(self._counter.through(_spoken(response))) as items:
-            async for item in items:
-                yield item
-
-    async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
-        raise UnavailableError("quote is no language model: it continues nothing")
-        yield  # a generator, as the protocol wants
-
-
-class ModelHandle:
-    """``TierClient`` of a tier that is a model: asks its replicas now and then what they serve."""
-
-    def __init__(self, name: str, handle: DeploymentHandle) -> None:
-        self._name, self._handle, self._streams = name, handle, handle.options(stream=True)
-        self._state = TierState(name, ready=False, earned=False)
+    def __init__(self, state: TierState, handle: DeploymentHandle, follows: bool) -> None:
+        self._unknown = self._state = state
+        self._handle, self._streams, self._follows = handle, handle.options(stream=True), follows
         self._asked_at = -math.inf
         self._asking: asyncio.Task[None] | None = None
-        self._counter = Counter()
+        self._load = TierLoad()
 
     @property
     def state(self) -> TierState:
-        price_ms = self._counter.price.ms or self._state.price_ms
-        return replace(self._state, ongoing=self._counter.ongoing, price_ms=price_ms)
+        latency_ms = self._load.latency.ms or self._state.latency_ms
+        return replace(self._state, ongoing=self._load.ongoing, latency_ms=latency_ms)
 
     async def refresh(self) -> None:
         """At most one question in ``REFRESH_S``; waited for only after a silence, when what is known is old."""
+        if not self._follows:
+            return
         age = time.monotonic() - self._asked_at
         if self._asking is None or (self._asking.done() and age >= REFRESH_S):
             self._asked_at = time.monotonic()
@@ -160,19 +140,21 @@ class ModelHandle:
         except (RayError, RayServeException, TimeoutError) as error:
             response.cancel()
             if self._state.ready:
-                log_event("gateway", "tier_lost", tier=self._name, error=str(error)[:300])
-            self._state = TierState(self._name, ready=False, earned=False)
+                log_event("gateway", "tier_lost", tier=self._state.name, error=str(error)[:300])
+            self._state = self._unknown
 
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
+        """See ``TierClient``."""
         response = self._streams.stream.remote(question, retrieval, sampling)
-        async with aclosing(self._counter.through(_spoken(response))) as items:
+        async with aclosing(self._load.through(_spoken(response))) as items:
             async for item in items:
                 yield item
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        """See ``TierClient``. Not timed: a continuation is no answer."""
         response = self._streams.complete.remote(prompt, sampling)
-        async with aclosing(self._counter.through(_spoken(response), priced=False)) as items:
+        async with aclosing(self._load.through(_spoken(response), measured=False)) as items:
             async for item in items:
                 yield item

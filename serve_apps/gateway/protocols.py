@@ -11,44 +11,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cluster.core.records import Answer, Verdict
+from cluster.core.records import Answer
+from serve_apps.guards.protocol import InputCheck, OutputCheck
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.examples import Example
     from data_jobs.retrieval.results import Retrieval
-
-
-@dataclass(frozen=True)
-class InputCheck:
-    """A text as it may go on (cleaned and redacted), and why it was changed or blocked."""
-
-    text: str
-    verdicts: tuple[Verdict, ...] = ()
-
-    @property
-    def blocked(self) -> Verdict | None:
-        return next((verdict for verdict in self.verdicts if not verdict.allowed), None)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Characters ``[start, end)`` of a checked text that must be replaced by a placeholder of this PII type."""
-
-    type: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class OutputCheck:
-    """What a guard found in a text on its way out: spans, sorted, not overlapping; or a verdict that blocks it all."""
-
-    spans: tuple[Span, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
-
-    @property
-    def blocked(self) -> Verdict | None:
-        return next((verdict for verdict in self.verdicts if not verdict.allowed), None)
 
 
 @dataclass(frozen=True)
@@ -66,13 +34,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Band:
-    """What a gate measured on questions whose support lay in ``[low, high)``: mean score of the model and of quote."""
+    """What a gate measured on questions whose support lay in ``[low, high)``: the mean score of the model, and that of
+    the fallback tier on the same questions."""
 
     low: float
     high: float
     questions: int
     model: float
-    quote: float
+    fallback: float
 
 
 @dataclass(frozen=True)
@@ -81,11 +50,13 @@ class TierState:
 
     Attributes:
         ready: it can answer now.
-        earned: it passed its gate, so ``auto`` may choose it.
+        earned: it passed its gate, or is what gates compare with, so ``auto`` may choose it.
+        fallback: it is the extractive tier that answers where the others cannot, and that gates compare with.
         model_version: of what it serves.
         knowledge_cutoff: empty when the tier knows nothing beyond the index.
         continues: it is a language model that can continue a plain prompt.
-        price_ms: mean milliseconds of one answer: what this gateway measured, before that the gate (0: nobody yet).
+        latency_ms: mean milliseconds of one answer: what this gateway measured, before that the gate (0: nobody yet).
+        price: of a thousand tokens, as configured.
         bands: quality by support, measured by the gate on held-out documents.
         ongoing: answers this gateway waits for from it right now.
         capacity: answers it makes at once before they queue.
@@ -94,10 +65,12 @@ class TierState:
     name: str
     ready: bool = True
     earned: bool = True
+    fallback: bool = False
     model_version: str = ""
     knowledge_cutoff: str = ""
     continues: bool = False
-    price_ms: float = 0.0
+    latency_ms: float = 0.0
+    price: float = 0.0
     bands: tuple[Band, ...] = ()
     ongoing: int = 0
     capacity: int = 1

@@ -16,11 +16,13 @@ CLIENT_GONE = 499
 
 @dataclass
 class RequestRecord:
-    """Filled in along the way by everything that handles the request; times in milliseconds."""
+    """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
+    one of the service's routes, or ``other``."""
 
     request_id: str
     method: str = ""
     route: str = "other"
+    logged: bool = True
     client_request_id: str | None = None
     status: int = 0
     code: str | None = None
@@ -63,9 +65,6 @@ class RequestRecord:
         return {name: round(ms, 3) for name, ms in {**self.stages, "total": self.elapsed_ms}.items()}
 
 
-QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/", "/console"})
-
-
 class Journal:
     """Writes a finished record. ``write`` is ``telemetry.log_event``; ``recorder`` takes the metrics."""
 
@@ -73,9 +72,9 @@ class Journal:
         self._recorder, self._write = recorder, write
 
     def close(self, record: RequestRecord) -> None:
-        """One line and the metrics. Probes and the page's files are logged only when they fail."""
+        """One line and the metrics. Where routes are not ``logged`` (probes, the page) only failures have a line."""
         self._measure(record)
-        if record.route in QUIET_ROUTES and record.status < 500:
+        if not record.logged and record.status < 500:
             return
         self._write(
             "gateway",

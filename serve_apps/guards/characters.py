@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
+from cluster.core.records import Verdict
 from data_jobs.text.normalise import strip_invisible
+from serve_apps.guards.protocol import IN, OUT, InputCheck, OutputCheck
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
@@ -51,3 +54,42 @@ def folded(text: str) -> tuple[str, list[int] | None]:
         parts.append(form)
         places.extend([place] * len(form))
     return "".join(parts), places
+
+
+class CharacterGuard:
+    """Refuses what cannot be stored or sent, or is too long, and removes what a reader would not see.
+
+    Args:
+        longest: characters of one text that are accepted.
+    """
+
+    name = "characters"
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+
+    def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
+        """The texts as a reader sees them."""
+        return [self._check(text) for text in texts]
+
+    def check_output(self, texts: Sequence[str]) -> list[OutputCheck]:
+        """Text that cannot be encoded is withheld altogether."""
+        return [OutputCheck() if encodable(text) else OutputCheck(verdicts=(_unencodable(OUT),)) for text in texts]
+
+    def _check(self, text: str) -> InputCheck:
+        if not encodable(text):
+            return InputCheck("", (_unencodable(IN),))
+        if len(text) > self._longest:
+            detail = f"the text has {len(text)} characters; {self._longest} are accepted"
+            return InputCheck("", (Verdict(IN, "block", "size", detail),))
+        seen = visible(text)
+        if has_control(text):
+            return InputCheck(seen, (Verdict(IN, "redact", "control_characters", "control characters were removed"),))
+        if seen != text:
+            verdict = Verdict(IN, "redact", "invisible_characters", "invisible characters were removed")
+            return InputCheck(seen, (verdict,))
+        return InputCheck(seen)
+
+
+def _unencodable(stage: str) -> Verdict:
+    return Verdict(stage, "block", "encoding", "the text holds a NUL or half a surrogate pair")

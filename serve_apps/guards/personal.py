@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from cluster.core.records import Verdict
 from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, NameFinder, find
-from serve_apps.gateway.protocols import Span
 from serve_apps.guards.characters import folded
+from serve_apps.guards.protocol import IN, OUT, InputCheck, OutputCheck, Span
+from serve_apps.guards.window import Placeholders
 
 LONGEST = MAX_ENTITY_CHARS
 
@@ -31,3 +33,41 @@ def personal_spans(
 def rule(span: Span) -> str:
     """The verdict rule of a PII type: a closed set, fit for a metric label."""
     return f"pii_{span.type.lower()}"
+
+
+class PersonalDataGuard:
+    """Replaces personal data by placeholders; equal values in one request share one.
+
+    Args:
+        types: what is looked for (``data.redact``).
+        name_model: the model that finds persons' names (``data.name_model``); empty: none are found.
+    """
+
+    name = "personal_data"
+
+    def __init__(self, types: Collection[str] = DEFAULT_TYPES, name_model: str = "") -> None:
+        self._types = types
+        self._names: NameFinder | None = None
+        if name_model and "PERSON" in types:
+            from data_jobs.pii.names import load_names
+
+            self._names = load_names(name_model)
+
+    def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
+        """The texts with placeholders in them."""
+        placeholders = Placeholders()
+        checks = []
+        for text in texts:
+            spans = personal_spans(text, self._types, self._names)
+            checks.append(InputCheck(placeholders.redact(text, spans), _verdicts(IN, spans)))
+        return checks
+
+    def check_output(self, texts: Sequence[str]) -> list[OutputCheck]:
+        """Where personal data is; ``window`` puts the placeholders in place."""
+        found = [personal_spans(text, self._types, self._names) for text in texts]
+        return [OutputCheck(spans, _verdicts(OUT, spans)) for spans in found]
+
+
+def _verdicts(stage: str, spans: Sequence[Span]) -> tuple[Verdict, ...]:
+    kinds = sorted({(rule(span), span.type) for span in spans})
+    return tuple(Verdict(stage, "redact", name, f"personal data was replaced by <{kind}_n>") for name, kind in kinds)

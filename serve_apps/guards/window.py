@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from serve_apps.gateway.protocols import Span
 from serve_apps.guards.characters import visible
+from serve_apps.guards.protocol import Span
 
 # Unbroken text at the end. Scripts written without spaces and emoji break a run, else replies in them would not flow.
 _BREAKS = r"\s\u2e80-\ud7ff\uf900-\ufaff\U0001f000-\U0003ffff"

@@ -1,8 +1,8 @@
 """A tier that is a language model, as a plain class: what runs inside each replica of it.
 
 Follows the model's registry: the champion is served, else the candidate; a new version goes live without a restart, a
-damaged one is refused while the last good one serves. The engine works in a thread of its own; tokenizer, prompt,
-detokenising and stop strings are here, above it.
+damaged one is refused while the last good one serves. The engine works in a thread of its own; tokenizer, prompt and
+detokenising are here, above it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, IncompatibleError
 from cluster.core.home import Home
 from cluster.core.records import Answer, Manifest
+from cluster.core.sections.tiers import TierConfig
 from cluster.core.storage import Store
 from serve_apps.engines import load_engine
 from serve_apps.engines.protocol import Capabilities, Engine, EngineSampling
 from serve_apps.errors import UnavailableError, bad_request, context_too_long
 from serve_apps.gateway.protocols import Band, Sampling, TierState
+from serve_apps.gateway.stop_sequences import StopSequences
+from serve_apps.replicas.detokenize import TextDecoder
 from serve_apps.replicas.live import Live
 from train_jobs.answering.prompt import lay_out
 
@@ -60,21 +63,22 @@ class ServedModel:
 
 
 class ModelReplica:
-    """Serves the registered model ``name`` as a tier of the same name."""
+    """Serves the registered model of a tier."""
 
-    def __init__(self, config: PlinthConfig, name: str) -> None:
+    def __init__(self, config: PlinthConfig, tier: TierConfig) -> None:
         home = Home.from_env()
-        self._config, self._name, self._store = config, name, Store(home.store_uri)
+        self._tier, self._name, self._store = tier, tier.registered_name, Store(home.store_uri)
+        self._answers = tier.answers(config.answer)
         self._registry = Registry(self._store)
         self._earned: tuple[str, bool] = ("", False)
         self._gate: tuple[str, dict[str, Any]] = ("", {})
         self._live: Live[ServedModel] = Live(
-            "model", self._store, "models", name, self._wanted, self._load, home.root / "cache", _retire
+            "model", self._store, "models", self._name, self._wanted, self._load, home.root / "cache", _retire
         )
         self._live.refresh()
 
     def _wanted(self) -> str | None:
-        served = self._registry.served(self._name)
+        served = self._registry.served(self._name, self._tier.pinned)
         if served is None:
             return None
         self._earned = (served.version, served.champion)
@@ -91,8 +95,11 @@ class ModelReplica:
         if wanted and hashlib.sha256(tokenizer_file.read_bytes()).hexdigest() != wanted:
             raise IncompatibleError(f"models {self._name}@{manifest.version} carries the tokenizer of another model")
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        engine = load_engine(self._config.serve, folder)
+        engine = load_engine(self._tier, folder)
         capabilities = engine.start()
+        if self._tier.context_tokens:
+            context = min(capabilities.context_tokens, self._tier.context_tokens)
+            capabilities = replace(capabilities, context_tokens=context)
         return ServedModel(engine, capabilities, tokenizer, facts, manifest.version)
 
     async def check_health(self) -> None:
@@ -103,23 +110,24 @@ class ModelReplica:
         """
         self._live.follow(REFRESH_S)
         if self._live.current is not None and self._live.current.thing.engine.stats().state == "failed":
-            raise UnavailableError(f"the engine of {self._name} died")
+            raise UnavailableError(f"the engine of {self._tier.name} died")
 
     async def state(self) -> TierState:
         """What the gateway's router should know now."""
         self._live.follow(REFRESH_S)
         if self._live.current is None:
-            return TierState(self._name, ready=False, earned=False)
+            return TierState(self._tier.name, ready=False, earned=False, price=self._tier.price)
         model = self._live.current.thing
         report = self._gate[1] if self._gate[0] == model.version else {}
         ms = report.get("ms", {})
         return TierState(
-            self._name,
+            self._tier.name,
             earned=self._earned == (model.version, True),
             model_version=model.version,
             knowledge_cutoff=model.facts.get("knowledge_cutoff", ""),
             continues=True,
-            price_ms=float(ms.get("model", 0.0)),
+            latency_ms=float(ms.get("model", 0.0)),
+            price=self._tier.price,
             bands=tuple(
                 Band(b["low"], b["high"], b["n"], b["model"], b["quote"]) for b in report.get("bands", ()) if b["n"]
             ),
@@ -144,11 +152,11 @@ class ModelReplica:
     async def _pointed(
         self, model: ServedModel, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
+        """``sampling`` has nothing to act on: the choice of sentences is always the likeliest one."""
         from train_jobs.answering.pointed import pointed_answer
 
-        """``sampling`` has nothing to act on: the choice of sentences is always the likeliest one."""
         budget = model.capabilities.context_tokens - POINT_TOKENS
-        prompt = lay_out(question, retrieval, self._config.answer, lambda text: len(model.ids(text)), budget)
+        prompt = lay_out(question, retrieval, self._answers, lambda text: len(model.ids(text)), budget)
         ids = model.ids(prompt.text)
         made: list[int] = []
         wanted = EngineSampling(max_new_tokens=POINT_TOKENS, stop_ids=_ends(model))
@@ -156,7 +164,7 @@ class ModelReplica:
             async for delta in deltas:
                 made.extend(delta.ids)
         text = model.text(made, special=True)
-        answer = pointed_answer(question, retrieval, prompt, text, self._config.answer)
+        answer = pointed_answer(question, retrieval, prompt, text, self._answers)
         yield _counted(answer, len(ids), len(made))
 
     async def _free_text(
@@ -165,9 +173,9 @@ class ModelReplica:
         from train_jobs.answering.chat import chat_prompt, text_answer
 
         room = model.capabilities.context_tokens - min(
-            self._config.serve.max_new_tokens, model.capabilities.context_tokens // 4
+            self._tier.max_new_tokens, model.capabilities.context_tokens // 4
         )
-        prompt, shown = chat_prompt(question, retrieval, model.tokenizer, self._config.answer, room)
+        prompt, shown = chat_prompt(question, retrieval, model.tokenizer, self._answers, room)
         ids = model.ids(prompt)
         said, finish, count = "", "stop", 0
         async with aclosing(self._text(model, ids, sampling)) as pieces:
@@ -175,7 +183,7 @@ class ModelReplica:
                 said, count, finish = said + piece, made, ended or finish
                 if piece:
                     yield piece
-        yield _counted(text_answer(question, shown, said, self._config.answer), len(ids), count, finish)
+        yield _counted(text_answer(question, shown, said, self._answers), len(ids), count, finish)
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         """The plain continuation of ``prompt``: no passages, so never grounded.
@@ -203,7 +211,7 @@ class ModelReplica:
     ) -> AsyncGenerator[tuple[str, int, str], None]:
         """(new text, tokens so far, how it ended or ""): detokenised as it comes, up to the first stop string."""
         room = model.capabilities.context_tokens - len(ids)
-        limit = min(sampling.max_tokens or self._config.serve.max_new_tokens, self._config.serve.max_new_tokens, room)
+        limit = min(sampling.max_tokens or self._tier.max_new_tokens, self._tier.max_new_tokens, room)
         wanted = EngineSampling(
             max_new_tokens=max(1, limit),
             temperature=sampling.temperature or 0.0,
@@ -211,27 +219,18 @@ class ModelReplica:
             seed=sampling.seed,
             stop_ids=_ends(model),
         )
-        made: list[int] = []
-        sent = ""
+        decoder, stops = TextDecoder(model.tokenizer), StopSequences(sampling.stops)
         async with aclosing(model.engine.submit(ids, wanted)) as deltas:
             async for delta in deltas:
-                made.extend(delta.ids)
-                text = model.text(made)
-                ended = delta.finish
-                if not ended and text.endswith("\ufffd"):
-                    continue  # half a character: its other bytes come with the next tokens
-                place = min((at for stop in sampling.stops if (at := text.find(stop)) >= 0), default=-1)
-                if place >= 0:
-                    yield text[len(sent) : place], len(made), "stop"
-                    return
-                keep = 0 if ended else max((len(stop) - 1 for stop in sampling.stops), default=0)
-                upto = max(len(sent), len(text) - keep)
-                yield text[len(sent) : upto], len(made), ended
-                sent = text[:upto]
+                last = bool(delta.finish)
+                piece = stops.feed(decoder.feed(delta.ids, last), last)
+                yield piece, decoder.tokens, "stop" if stops.met else delta.finish
+                if stops.met:
+                    return  # closes the stream, and with it the engine's work
 
     def _using(self) -> _Use:
         if self._live.current is None:
-            raise UnavailableError(f"the model {self._name} has no version that can be served yet")
+            raise UnavailableError(f"the tier {self._tier.name} has no version of {self._name} to serve yet")
         return _Use(self._live.current.thing)
 
 

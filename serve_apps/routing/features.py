@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.routing.rules import Features
 from train_jobs.answering.abstention import support

@@ -1,4 +1,4 @@
-"""What an answer of a tier costs in time, measured while it serves: the router's price of it."""
+"""How long a tier takes for an answer, measured while it serves, and how many it is giving right now."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 from cluster.core.records import Answer
 
-PRICE_MEMORY = 20  # answers
+LATENCY_MEMORY = 20  # answers
 
 
-class Price:
+class Latency:
     """Milliseconds of one answer with nothing else going on, as measured here: a mean that forgets slowly.
 
     Answers given beside others are left out: they show the load, which the router counts by itself.
@@ -22,20 +22,22 @@ class Price:
         self._seen = 0
 
     def add(self, ms: float) -> None:
-        self._seen = min(self._seen + 1, PRICE_MEMORY)
+        """Take one more measurement into the mean."""
+        self._seen = min(self._seen + 1, LATENCY_MEMORY)
         self.ms += (ms - self.ms) / self._seen
 
 
-class Counter:
-    """Counts the answers under way of one tier, and prices those that were alone."""
+class TierLoad:
+    """Counts the answers under way of one tier, and measures those that were alone."""
 
     def __init__(self) -> None:
-        self.ongoing, self.price = 0, Price()
+        self.ongoing, self.latency = 0, Latency()
         self._started = 0
 
     async def through(
-        self, spoken: AsyncGenerator[str | Answer, None], priced: bool = True
+        self, spoken: AsyncGenerator[str | Answer, None], measured: bool = True
     ) -> AsyncGenerator[str | Answer, None]:
+        """The same items; the answer counts as under way until its last one, and is timed if ``measured``."""
         began, alone = time.perf_counter(), self.ongoing == 0
         self.ongoing += 1
         self._started += 1
@@ -44,7 +46,7 @@ class Counter:
             async with aclosing(spoken) as items:
                 async for item in items:
                     yield item
-            if priced and alone and self._started == mine:
-                self.price.add((time.perf_counter() - began) * 1000)
+            if measured and alone and self._started == mine:
+                self.latency.add((time.perf_counter() - began) * 1000)
         finally:
             self.ongoing -= 1

@@ -1,8 +1,9 @@
 """Which tier answers: a pure decision with its reason.
 
 ``auto`` chooses among the tiers that passed their gate. What decides is measured, not guessed: the gate's score of each
-tier on held-out questions whose support was like this question's; among tiers about as good, the cheaper one, counting
-the queue in front of it.
+tier on held-out questions whose support was like this question's; among tiers about as good, the one with the lower
+price, and between equals the one that answers sooner, counting the queue in front of it. Tiers are told apart by what
+they are (``TierState``), never by name.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cluster.core.sections.tiers import AUTO
 from serve_apps.errors import UnavailableError, model_not_found
 from serve_apps.gateway.protocols import Band, TierState
 
-AUTO, QUOTE = "auto", "quote"
 AS_GOOD = 0.02  # scores (0 to 1) closer than this count as equal: gates measure on a few hundred questions
 FEWEST = 10  # a band with fewer questions says nothing; all bands together are used then
 
@@ -54,7 +55,7 @@ def route(model: str, tiers: Sequence[TierState], features: Features | None = No
     """Choose a tier.
 
     Args:
-        tiers: what is deployed, ready or not; ``quote`` is among them.
+        tiers: what is deployed, ready or not; one of them at most is the fallback.
         features: of question and passages.
 
     Raises:
@@ -71,28 +72,28 @@ def route(model: str, tiers: Sequence[TierState], features: Features | None = No
         raise UnavailableError("no tier is ready to answer")
     if len(candidates) == 1:
         return RouteDecision(next(iter(candidates)), "only_tier")
-    if QUOTE in candidates and not features.supported:
-        return RouteDecision(QUOTE, "unsupported")
-    if QUOTE in candidates and features.names_document:
-        return RouteDecision(QUOTE, "names_document")
-    return _by_measure(candidates, features.support)
+    fallback = next((name for name, tier in candidates.items() if tier.fallback), None)
+    if fallback is not None and not features.supported:
+        return RouteDecision(fallback, "unsupported")
+    if fallback is not None and features.names_document:
+        return RouteDecision(fallback, "names_document")
+    return _by_measure(candidates, fallback, features.support)
 
 
-def _by_measure(candidates: dict[str, TierState], support: float) -> RouteDecision:
+def _by_measure(candidates: dict[str, TierState], fallback: str | None, support: float) -> RouteDecision:
     bands = {name: band_of(tier.bands, support) for name, tier in candidates.items()}
     scores = {name: band.model for name, band in bands.items() if band}
-    prices = {name: candidates[name].price_ms for name in scores}
-    if QUOTE in candidates:  # each gate measured quote beside its model on the same questions
-        scores[QUOTE] = max((band.quote for band in bands.values() if band), default=0.0)
-        prices[QUOTE] = candidates[QUOTE].price_ms
-    waits = {name: prices[name] * rounds(candidates[name]) for name in scores}
+    if fallback is not None:  # each gate measured it beside its model on the same questions
+        scores[fallback] = max((band.fallback for band in bands.values() if band), default=0.0)
+    scores = scores or dict.fromkeys(candidates, 0.0)
+    waits = {name: candidates[name].latency_ms * rounds(candidates[name]) for name in scores}
     best = max(scores.values())
     good = [name for name in scores if scores[name] >= best - AS_GOOD]
-    chosen = min(good, key=lambda name: (waits[name], -scores[name], name))
+    chosen = min(good, key=lambda name: (candidates[name].price, waits[name], -scores[name], name))
     considered = {name: {"score": round(scores[name], 4), "wait_ms": round(waits[name], 2)} for name in sorted(scores)}
     if len(good) == 1:
         return RouteDecision(chosen, "measured_better", considered)
-    unloaded = min(good, key=lambda name: (prices[name], -scores[name], name))
+    unloaded = min(good, key=lambda n: (candidates[n].price, candidates[n].latency_ms, -scores[n], n))
     return RouteDecision(chosen, "cheaper_as_good" if chosen == unloaded else "less_loaded", considered)
 
 
@@ -110,5 +111,5 @@ def band_of(bands: Sequence[Band], support: float) -> Band | None:
     if not total:
         return None
     model = sum(band.model * band.questions for band in bands) / total
-    quote = sum(band.quote * band.questions for band in bands) / total
-    return Band(0.0, 1.0, total, model, quote)
+    fallback = sum(band.fallback * band.questions for band in bands) / total
+    return Band(0.0, 1.0, total, model, fallback)

@@ -91,7 +91,7 @@ def test_the_shipped_file_deploys_and_answers(head: Head, config: dict[str, Any]
     assert done.returncode == 0, done.stderr
     eventually(lambda: head.get("/readyz") == 200, 180, "readyz")
     eventually(lambda: head.application()["status"] == "RUNNING", 120, "every replica")
-    assert set(head.application()["deployments"]) == {"gateway", "guard", "retriever", "quote", "model-small"}
+    assert set(head.application()["deployments"]) == {"gateway", "guard", "retriever", "tier-quote", "tier-small"}
     body = {"model": "auto", "messages": [{"role": "user", "content": "How often is the impeller seal replaced?"}]}
     url = f"{head.instance.base_url}/v1/chat/completions"
     reply = httpx.post(url, json=body, timeout=60, trust_env=False).raise_for_status().json()

@@ -285,7 +285,7 @@ def test_a_damaged_index_is_refused_and_the_last_good_one_serves(service: Servic
 
 
 # -- faults ----------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["guard", "retriever", "quote"])
+@pytest.mark.parametrize("name", ["guard", "retriever", "tier-quote"])
 def test_a_killed_replica_is_replaced(service: Service, name: str) -> None:
     pids = service.pids(f"ServeReplica:plinth:{name}")
     assert pids

@@ -17,7 +17,7 @@ import pytest
 from cluster.core.config import PlinthConfig
 from cluster.core.storage import Store
 from data_jobs.indexing.update_index import indexed_documents
-from serve_apps.replicas.parts import RetrieverReplica
+from serve_apps.replicas.retriever import RetrieverReplica
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.records import Answer, Citation, Passage
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from train_jobs.answering.abstention import support
 from train_jobs.answering.citations import cite

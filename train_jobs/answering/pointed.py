@@ -6,7 +6,7 @@ The model decides what is quoted and whether anything is; it writes none of the 
 from __future__ import annotations
 
 from cluster.core.records import Answer
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from train_jobs.answering.abstention import support
 from train_jobs.answering.citations import quotation

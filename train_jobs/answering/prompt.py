@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from train_jobs.answering.abstention import support
 from train_jobs.answering.citations import quotation

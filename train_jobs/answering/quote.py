@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cluster.core.records import Answer, Citation, Passage
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable

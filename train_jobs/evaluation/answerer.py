@@ -11,7 +11,7 @@ import httpx
 
 from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.records import Answer, Citation
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from train_jobs.answering.conversation import standalone_question
 from train_jobs.answering.quote import answer

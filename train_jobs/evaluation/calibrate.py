@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.data import IndexSection, RetrievalSection
-from cluster.core.sections.serve import AnswerSection
 from data_jobs.retrieval.embedder import load_embedder
 from train_jobs.answering.abstention import MODEL, SupportModel, support_features
 from train_jobs.evaluation.corpora import corpora

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cluster.core.records import Answer, Document
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.synthetic.writer import Asked
 from data_jobs.text.sentences import sentences

@@ -83,7 +83,7 @@ def read_decoder(folder: Path) -> Decoder:
     if architecture not in ARCHITECTURES:
         raise UnsupportedError(
             f"cannot convert architecture {architecture!r}: the converter knows {', '.join(ARCHITECTURES)}; "
-            "serve it with serve.engine=transformers",
+            "serve it on transformers (serve.tiers.NAME.engine=transformers)",
             architecture=architecture,
         )
     _refuse_unknown_settings(config)

@@ -17,6 +17,7 @@ from actors.registry.metadata import check_tier_name
 from cluster.core.config import PlinthConfig
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
+from cluster.core.sections.tiers import names_taken
 from cluster.core.storage import Store, storage_errors
 from train_jobs.publishing.model_folder import inspect
 from train_jobs.publishing.model_probe import Probed, probe
@@ -46,7 +47,7 @@ def add_model(
         UsageError: ``tier`` is no usable name, ``knowledge_cutoff`` no date.
         EnvironmentFaultError: no space.
     """
-    check_tier_name(tier)
+    check_tier_name(tier, names_taken(config.serve.tiers))
     folder = path.expanduser()
     progress.stage("look at the files")
     given = inspect(folder)

@@ -25,6 +25,7 @@ from cluster.core.errors import BadInputError, EnvironmentFaultError, Unsupporte
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.sections.tiers import names_taken
 from cluster.core.storage import Store, storage_errors
 from cluster.core.telemetry import log_event
 from data_jobs.lineage.receipts import inherited
@@ -71,7 +72,7 @@ def publish_model(
         BadInputError, IntegrityError: the checkpoint is incomplete or damaged.
         EnvironmentFaultError: no space; nothing was published and what was written is gone again.
     """
-    check_tier_name(name)
+    check_tier_name(name, names_taken(config.serve.tiers))
     registry = registry or Registry(store)
     run_key = run_key or _run_key(name, checkpoint_folder, metadata, metrics)
     found = store.find_run(run_key)

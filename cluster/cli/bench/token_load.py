@@ -90,9 +90,10 @@ def measure_tokens(
         [{"concurrency", "direct": side, "http": side | None, "ratio": http / direct | None}]} where a side is
         {"requests", "errors", "tokens", "tokens_per_s", "first_p50_ms", "first_p95_ms", "ms_per_token"}.
     """
+    tier = config.serve.tier(subject.name)
     wanted = {level: requests or max(16, 4 * level) for level in levels}
     with _engine(config, subject) as (engine, capabilities):
-        limit = min(subject.max_tokens, config.serve.max_new_tokens, capabilities.context_tokens // 2)
+        limit = min(subject.max_tokens, tier.max_new_tokens, capabilities.context_tokens // 2)
         call = _direct(engine, subject, limit)
         prompts = asyncio.run(_long_prompts(call, max(wanted.values()) + WARM_UP, limit, capabilities.concurrent))
         direct = {level: asyncio.run(_level(call, level, prompts, count)) for level, count in wanted.items()}
@@ -106,7 +107,7 @@ def measure_tokens(
     ]
     return {
         "date": utc_now(), "machine": machine(), "model": subject.name, "version": subject.version,
-        "engine": capabilities.engine, "precision": capabilities.precision, "threads": config.serve.engine_threads,
+        "engine": capabilities.engine, "precision": capabilities.precision, "threads": tier.threads,
         "max_tokens": limit, "levels": rows,
     }  # fmt: skip
 
@@ -115,7 +116,7 @@ def measure_tokens(
 def _engine(config: PlinthConfig, subject: Subject) -> Iterator[tuple[Engine, Capabilities]]:
     from serve_apps.engines import load_engine
 
-    engine = load_engine(config.serve, subject.folder)
+    engine = load_engine(config.serve.tier(subject.name), subject.folder)
     try:
         yield engine, engine.start()
     finally:

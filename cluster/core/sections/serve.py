@@ -1,27 +1,14 @@
-"""Answering requests (serve_apps, train_jobs/answering)."""
+"""The Serve graph (serve_apps): replicas, limits, guards, and the tiers (``tiers.py``)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster.core.sections.base import Section
-
-
-class AnswerSection(Section):
-    """How an answer is made from passages (train_jobs/answering)."""
-
-    max_citations: int = Field(5, ge=1, le=5)
-    """Citations of one answer (contract: at most 5)."""
-    max_words: int = Field(60, ge=10)
-    """Longest answer of the quote tier in words."""
-    max_names: int = Field(3, ge=1)
-    """Most documents (functions) one answer names."""
-    prompt_tokens: int = Field(3072, ge=64)
-    """Token budget for question and passages; the lowest passages are dropped first and the answer says so."""
-    min_confidence: float = Field(0.4, ge=0, le=1)
-    """Below this support probability the tier abstains."""
+from cluster.core.sections.tiers import AUTO, EMBEDDING_MODELS, OTHER_EMBEDDER, QUOTE, TierConfig, TierOptions
 
 
 class ServeSection(Section):
@@ -33,22 +20,15 @@ class ServeSection(Section):
     """Replicas of the retriever (each holds embedder and index)."""
     guard_replicas: int = Field(2, ge=1)
     """Replicas of the safety guards; two, so that one may die unnoticed."""
-    quote_replicas: int = Field(1, ge=1)
-    """Replicas of the quote tier."""
     replica_cpus: float = Field(0.0, ge=0)
     """Ray CPUs reserved per thread of a replica (0 on a laptop, so that data jobs may use every core)."""
-    model_replicas: int = Field(1, ge=1)
-    """Replicas of each tier that is a model."""
-    engine: Literal["openvino", "transformers"] = "openvino"
-    """What runs a model tier: OpenVINO GenAI with continuous batching, or the plain transformers reference."""
-    engine_threads: int = Field(2, ge=1)
-    """CPU threads of one model replica's engine."""
-    engine_precision: Literal["bf16", "f32"] = "bf16"
-    """Arithmetic of the OpenVINO engine; f32 equals transformers token by token."""
-    engine_cache_mb: int = Field(512, ge=16)
-    """Most memory of one engine's key/value cache (MiB); requests that do not fit wait."""
-    max_new_tokens: int = Field(256, ge=1)
-    """Longest answer of a model tier in tokens."""
+    tiers: tuple[TierConfig, ...] = (QUOTE,)
+    """What can answer: one entry each, by name (`serve.tiers.NAME.FIELD=VALUE`; a new name is a new tier). What an
+    entry leaves out it takes from `model_defaults`."""
+    model_defaults: TierOptions = TierOptions()
+    """How a registered model without an entry of its own runs."""
+    guards: tuple[str, ...] = ("characters", "personal_data")
+    """The guards that every text passes, in this order, on its way in and out (serve_apps/guards)."""
     embed_threads: int = Field(2, ge=1)
     """Threads the retriever may use to embed a query."""
     max_body_bytes: int = Field(1_000_000, ge=1000)
@@ -70,3 +50,36 @@ class ServeSection(Section):
     hold_back_chars: int = Field(80, ge=16)
     """Streamed text is held back until this many checked characters follow it (at least the longest thing a guard can
     find), so PII split over chunks never leaves."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _entries_inherit(cls, values: Any) -> Any:
+        """Plain entries of ``tiers`` take what they leave out from ``model_defaults``."""
+        if not isinstance(values, dict) or not isinstance(values.get("tiers"), list | tuple):
+            return values
+        given = values.get("model_defaults", {})
+        defaults = given.model_dump() if isinstance(given, TierOptions) else given
+        if not isinstance(defaults, dict):
+            return values
+        entries = [{**defaults, **entry} if isinstance(entry, dict) else entry for entry in values["tiers"]]
+        return {**values, "tiers": tuple(entries)}
+
+    @model_validator(mode="after")
+    def _check_tiers(self) -> Self:
+        names = [tier.name for tier in self.tiers]
+        reserved = (AUTO, OTHER_EMBEDDER, *EMBEDDING_MODELS.values())
+        if wrong := [name for name in names if name in reserved or names.count(name) > 1]:
+            raise ValueError(f"tiers: {wrong[0]!r} is there twice, or clients know it as something else")
+        if len([tier for tier in self.tiers if tier.fallback]) > 1:
+            raise ValueError("tiers: one tier at most can be the fallback")
+        return self
+
+    def tier(self, name: str) -> TierConfig:
+        """The entry called ``name``; without one, what a registered model of that name gets."""
+        found = next((tier for tier in self.tiers if tier.name == name), None)
+        return found or TierConfig(name=name, **self.model_defaults.model_dump())
+
+    def with_registered(self, models: Iterable[str]) -> tuple[TierConfig, ...]:
+        """Every tier there is: the entries, then the registered models that none of them is named after."""
+        named = {tier.name for tier in self.tiers}
+        return (*self.tiers, *(self.tier(model) for model in models if model not in named))

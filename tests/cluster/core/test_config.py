@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.config import PlinthConfig, configured, load_config
+from cluster.core.config import PlinthConfig, configured, load_config, settings
 from cluster.core.errors import UsageError
 from cluster.core.presets import PRESETS, preset
 
@@ -21,8 +21,8 @@ def test_presets_survive_a_round_trip(name: str, tmp_path: Path) -> None:
 
 
 def test_overrides_are_typed() -> None:
-    config = preset("laptop", ["serve.quote_replicas=3", "data.source=/srv/notes", "cluster.allow_other_ray=true"])
-    assert config.serve.quote_replicas == 3
+    config = preset("laptop", ["serve.guard_replicas=3", "data.source=/srv/notes", "cluster.allow_other_ray=true"])
+    assert config.serve.guard_replicas == 3
     assert config.data.source == "/srv/notes"
     assert config.cluster.allow_other_ray is True
 
@@ -34,8 +34,8 @@ def test_overrides_are_typed() -> None:
         ("serve=1", "section.field=value"),
         ("nope.x=1", "no section 'nope'"),
         ("serve.nope=1", "no field 'nope'"),
-        ("serve.quote_replicas=0", "serve.quote_replicas"),
-        ("serve.quote_replicas=many", "serve.quote_replicas"),
+        ("serve.guard_replicas=0", "serve.guard_replicas"),
+        ("serve.guard_replicas=many", "serve.guard_replicas"),
         ("cluster.host=0.0.0.0", "cluster.host"),
     ],
 )
@@ -51,11 +51,17 @@ def test_unknown_keys_are_refused(tmp_path: Path) -> None:
         load_config(path)
 
 
+def test_what_an_earlier_version_wrote_down_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    values = PlinthConfig().model_dump()
+    path.write_text(json.dumps({**values, "serve": {**values["serve"], "quote_replicas": 1}}))
+    with pytest.raises(UsageError, match=r"earlier version.*serve\.quote_replicas.*plinth down.*plinth up"):
+        load_config(path)
+
+
 def test_every_field_is_documented() -> None:
-    undocumented = [
-        f"{section}.{field}"
-        for section, info in PlinthConfig.model_fields.items()
-        for field, meaning in info.annotation.model_fields.items()  # type: ignore[union-attr]
-        if not meaning.description
-    ]
-    assert undocumented == []
+    rows = list(settings(PlinthConfig()))
+    assert {"serve.tiers.quote.engine", "serve.model_defaults.engine", "serve.tiers", "data.source"} <= {
+        r[0] for r in rows
+    }
+    assert [path for path, _, meaning in rows if not meaning] == []

@@ -64,7 +64,7 @@ def test_guards_use_the_same_model_in_both_directions(tmp_path: Path) -> None:
     import asyncio
 
     from cluster.core.config import PlinthConfig, configured
-    from serve_apps.replicas.parts import GuardReplica
+    from serve_apps.replicas.guard import GuardReplica
 
     folder = save_model(tmp_path / "m", ["O", "B-PER", "I-PER"])
     text = "who is anna smith today"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cluster.core.records import Document
+from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.data import RetrievalSection
-from cluster.core.sections.serve import AnswerSection
 from data_jobs.indexing.index_blocks import IndexBlock, cut, embed
 from data_jobs.retrieval import dense
 from data_jobs.retrieval.embedder import Embedder

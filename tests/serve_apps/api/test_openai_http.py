@@ -8,13 +8,17 @@ import struct
 from typing import Any
 
 import pytest
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route as StarletteRoute
 from starlette.testclient import TestClient
 
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import METRICS
 from data_jobs.retrieval.examples import Example
-from serve_apps.api.openai_http import ROUTES
+from serve_apps.api import openai_http
+from serve_apps.api.openai_http import ROUTES, HttpService
+from serve_apps.api.routes import POST, Call, Route
+from serve_apps.api.schema import SearchRequest
 from tests.fakes import CITATION, PASSAGE, TEXT, FixedRetriever, RealGuard, ScriptedTier
 from tests.serve_apps.api.test_bad_bodies import GOOD, check_error
 from tests.serve_apps.service import CHAT, EMBEDDER, Service
@@ -153,18 +157,40 @@ def test_probes_and_metrics(service: Service) -> None:
 
 
 def test_every_route_is_known_and_answers(service: Service) -> None:
+    """The table of routes is the application's, the middleware's and the log's."""
     app, client = service.app(), service.client()
-    paths = {route.path for route in app.routes if isinstance(route, Route)}
-    assert paths == {route.replace("{id}", "{name:path}") for route in ROUTES} | {"/console/{name:path}"}
+    assert [route.path for route in app.routes if isinstance(route, StarletteRoute)] == [r.path for r in ROUTES]
     for route in ROUTES:
-        good = GOOD.get(route)
-        path = route.replace("{id}", "auto")
+        good = GOOD.get(route.path)
+        assert (good is None) == (route.body is None)
+        path = route.path.replace("{id:path}", "auto").replace("{name:path}", "page.js")
         response = client.get(path) if good is None else client.post(path, json=good)
         assert response.status_code == 200
         assert response.headers["x-request-id"].startswith("req_")
+        assert (bool(service.log) and service.log[-1]["route"] == route.label) == route.logged
+        assert service.recorder.values[-1][2].get("route", route.label) == route.label
         wrong = client.delete(path)
         assert check_error(wrong, 405)["code"] == "method_not_allowed"
-        assert ("GET" in wrong.headers["allow"]) == (good is None)
+        assert set(wrong.headers["allow"].split(", ")) == set(route.methods)
+        nameless = client.request(route.methods[0], path, headers={"host": ""})
+        assert (nameless.status_code == 403) == (not route.probe)
+        service.log.clear()
+
+
+def test_one_more_line_is_one_more_route(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
+    async def echo(http: HttpService, call: Call) -> Response:
+        return JSONResponse({"said": call.body.query, "word": call.path["word"]})
+
+    route = Route("/v1/echo/{word}", POST, echo, SearchRequest, logged=False)
+    monkeypatch.setattr(openai_http, "ROUTES", (*ROUTES, route))
+    client = service.client()
+    assert client.post("/v1/echo/a", json={"query": "b"}).json() == {"said": "b", "word": "a"}
+    assert service.log == []
+    assert service.recorder.values[0][2]["route"] == "/v1/echo/{word}"
+    assert client.get("/v1/echo/a").headers["allow"] == "POST"
+    assert check_error(client.post("/v1/echo/a", json={"query": "x" * 2_000_000}), 413)
+    assert check_error(client.post("/v1/echo/a", json={"query": "b", "nope": 1}), 400)["param"] == "nope"
+    assert check_error(client.post("/v1/echo/a/b", json={"query": "b"}), 404)
 
 
 @pytest.mark.parametrize(

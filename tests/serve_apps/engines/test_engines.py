@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cluster.core.errors import BadInputError, UnsupportedError
-from serve_apps.engines.protocol import Delta, Engine, EngineSampling
+from serve_apps.engines.protocol import Engine, EngineSampling, TokenDelta
 from serve_apps.errors import UnavailableError
 from tests.serve_apps.engines.conftest import Published, engine_of
 from tests.serve_apps.engines.models import CONTEXT, EOS, VOCAB, greedy, text_ids
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.process  # models, transformers and a process of OpenVI
 PROMPT = text_ids("Licensor shall mean")
 
 
-async def take(engine: Engine, ids: list[int], sampling: EngineSampling) -> list[Delta]:
+async def take(engine: Engine, ids: list[int], sampling: EngineSampling) -> list[TokenDelta]:
     return [delta async for delta in engine.submit(ids, sampling)]
 
 
-def ids_of(deltas: list[Delta]) -> list[int]:
+def ids_of(deltas: list[TokenDelta]) -> list[int]:
     return [token for delta in deltas for token in delta.ids]
 
 
@@ -48,7 +48,7 @@ def test_requests_together_equal_requests_alone(engine: Engine, published: Publi
     prompts = [text_ids("Licensor shall"[: 1 + n]) for n in range(0, 12, 2)] + [PROMPT * 4, PROMPT * 4]
     lengths = [64, 5, 30, 64, 1, 48, 64, 17]
 
-    async def together() -> list[list[Delta]]:
+    async def together() -> list[list[TokenDelta]]:
         first = [asyncio.create_task(take(engine, p, EngineSampling(n))) for p, n in zip(prompts, lengths, strict=True)]
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         second = [asyncio.create_task(take(engine, p, EngineSampling(9))) for p in prompts]
@@ -235,7 +235,7 @@ def test_stop_in_the_middle(fresh: Engine) -> None:
 
 
 def test_stop_after_what_is_queued(fresh: Engine, published: Published) -> None:
-    async def work() -> list[list[Delta]]:
+    async def work() -> list[list[TokenDelta]]:
         readers = [asyncio.create_task(take(fresh, PROMPT, EngineSampling(40))) for _ in range(3)]
         await until(lambda: fresh.stats().running > 0, "nothing runs")
         await asyncio.to_thread(fresh.stop, 30.0)
@@ -267,7 +267,7 @@ def test_an_idle_engine_burns_no_cpu(engine: Engine) -> None:
 
 
 def test_readers_on_two_event_loops(engine: Engine, published: Published) -> None:
-    async def work() -> tuple[list[Delta], list[Delta]]:
+    async def work() -> tuple[list[TokenDelta], list[TokenDelta]]:
         elsewhere = asyncio.to_thread(lambda: asyncio.run(take(engine, PROMPT, EngineSampling(40))))
         one, other = await asyncio.gather(take(engine, PROMPT, EngineSampling(40)), elsewhere)
         return one, other

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.core.errors import BadInputError, IntegrityError, PlinthError, UnsupportedError
-from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.tiers import TierOptions
 from serve_apps.engines import load_engine
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import EngineSampling
@@ -143,10 +143,10 @@ def test_a_small_cache_queues_and_shortens(published: Published) -> None:
 
 
 def test_load_engine_follows_config_and_what_there_is(published: Published, copy: Path) -> None:
-    assert isinstance(load_engine(ServeSection(), published.folder), OpenVinoEngine)
-    assert isinstance(load_engine(ServeSection(engine="transformers"), published.folder), TransformersEngine)
+    assert isinstance(load_engine(TierOptions(), published.folder), OpenVinoEngine)
+    assert isinstance(load_engine(TierOptions(engine="transformers"), published.folder), TransformersEngine)
     shutil.rmtree(copy / "openvino")
-    assert isinstance(load_engine(ServeSection(), copy), TransformersEngine)
+    assert isinstance(load_engine(TierOptions(), copy), TransformersEngine)
 
 
 def test_bf16_says_what_it_runs_in(published: Published) -> None:
@@ -174,7 +174,7 @@ def test_another_architecture_runs_on_transformers(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     with pytest.raises(UnsupportedError, match="GPT2LMHeadModel"):
         export(tmp_path, tmp_path / "openvino")
-    engine = load_engine(ServeSection(engine_threads=1), tmp_path)
+    engine = load_engine(TierOptions(threads=1), tmp_path)
     try:
         capabilities = engine.start()
         assert (capabilities.engine, capabilities.context_tokens, capabilities.vocab) == ("transformers", 128, 300)

@@ -17,8 +17,8 @@ from cluster.core.errors import BadInputError, PlinthError, PolicyRefusedError
 from cluster.core.records import Verdict
 from cluster.core.sections.serve import ServeSection
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.protocols import InputCheck, OutputCheck
 from serve_apps.guards.personal import LONGEST
+from serve_apps.guards.protocol import InputCheck, OutputCheck
 from tests.fakes import TEXT, FixedRetriever, RealGuard, ScriptedTier
 from tests.serve_apps.api.test_bad_bodies import GOOD, check_error
 from tests.serve_apps.api.test_openai_http import events_of

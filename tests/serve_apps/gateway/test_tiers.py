@@ -12,7 +12,7 @@ from tests.fakes import ScriptedTier
 from tests.serve_apps.service import CHAT, QUESTION, Service
 
 GOOD = TierState(
-    "small", model_version="m1", knowledge_cutoff="2026-01-01", continues=True, price_ms=9.0,
+    "small", model_version="m1", knowledge_cutoff="2026-01-01", continues=True, latency_ms=9.0,
     bands=(Band(0.0, 1.01, 100, 0.9, 0.4),),
 )  # fmt: skip
 

@@ -11,9 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serve_apps.gateway.stop_sequences import Shaper
-from serve_apps.gateway.tokens import WordPieces
-from serve_apps.guards.output import check_output
-from serve_apps.guards.personal import LONGEST, personal_spans
+from serve_apps.gateway.token_counts import RegexTokenCounter
+from serve_apps.guards.personal import LONGEST, PersonalDataGuard, personal_spans
 from serve_apps.guards.window import OutputWindow, Placeholders
 
 HOLD_BACK = LONGEST + 8
@@ -46,8 +45,8 @@ def streamed(text: str, cuts: list[int]) -> list[str]:
     edges = [0, *sorted({min(cut, len(text)) for cut in cuts}), len(text)]
     for begin, end in itertools.pairwise(edges):
         window.push(text[begin:end])
-        out.append(window.release(check_output([window.text()])[0].spans, final=False))
-    out.append(window.release(check_output([window.text()])[0].spans, final=True))
+        out.append(window.release(PersonalDataGuard().check_output([window.text()])[0].spans, final=False))
+    out.append(window.release(PersonalDataGuard().check_output([window.text()])[0].spans, final=True))
     return out
 
 
@@ -108,7 +107,7 @@ def test_invisible_characters_cannot_stretch_a_finding_over_the_window() -> None
 
 
 def shaped(text: str, cuts: list[int], limit: int | None, stops: tuple[str, ...]) -> tuple[str, str | None]:
-    shaper, out = Shaper(WordPieces(), limit, stops), ""
+    shaper, out = Shaper(RegexTokenCounter(), limit, stops), ""
     edges = [0, *sorted({min(cut, len(text)) for cut in cuts}), len(text)]
     for begin, end in itertools.pairwise(edges):
         out += shaper.feed(text[begin:end])
@@ -127,7 +126,7 @@ def test_stop_sequences_hold_across_cuts(text: str, cuts: list[int], stop: str) 
 @given(st.text("ab .,", max_size=40), st.lists(st.integers(0, 40)), st.integers(1, 10))
 def test_the_token_limit_holds_across_cuts(text: str, cuts: list[int], limit: int) -> None:
     out, finish = shaped(text, cuts, limit, ())
-    tokens = WordPieces()
+    tokens = RegexTokenCounter()
     assert tokens.count(out) == min(limit, tokens.count(text))
     assert (finish == "length") == (tokens.count(text) > limit)
     assert text.startswith(out)

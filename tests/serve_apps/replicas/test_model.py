@@ -27,6 +27,7 @@ pytestmark = pytest.mark.process
 
 Start = Callable[[PlinthConfig], ModelReplica]
 
+F32 = "serve.model_defaults.precision=f32"
 CORPUS = [
     "Copy a directory tree recursively.",
     "Return a list of the names in a folder.",
@@ -105,7 +106,7 @@ def started() -> Iterator[Start]:
     made: list[ModelReplica] = []
 
     def start(config: PlinthConfig) -> ModelReplica:
-        made.append(ModelReplica(config, "tiny"))
+        made.append(ModelReplica(config, config.serve.tier("tiny")))
         return made[-1]
 
     yield start
@@ -116,7 +117,7 @@ def started() -> Iterator[Start]:
 
 @pytest.fixture(params=["openvino", "transformers"])
 def config(request: pytest.FixtureRequest) -> PlinthConfig:
-    return configured(PlinthConfig(), [f"serve.engine={request.param}", "serve.engine_precision=f32"])
+    return configured(PlinthConfig(), [f"serve.model_defaults.engine={request.param}", F32])
 
 
 async def heard(items: AsyncGenerator[str | Answer, None]) -> tuple[str, Answer]:
@@ -196,7 +197,7 @@ def test_a_new_version_goes_live_and_a_bad_one_does_not(store: Store, config: Pl
 def test_a_dead_engine_fails_the_health_check(store: Store, started: Start) -> None:
     publish(store, 1)
     before = set(children())
-    replica = started(configured(PlinthConfig(), ["serve.engine_precision=f32"]))
+    replica = started(configured(PlinthConfig(), [F32]))
     assert replica._live.current is not None
     (child,) = [p for p in set(children()) - before if "openvino_process" in p[1]]
 
@@ -240,8 +241,8 @@ def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: 
     check = GateCheck("difference", 0.1, 0.0, True, "better")
     Registry(store).promote("tiny", version, GateResult(True, (check,), "passed"), f"tiny@{gate.version}")
     state = asyncio.run(started(config).state())
-    assert (state.earned, state.price_ms) == (True, 12.0)
-    assert [(b.questions, b.model, b.quote) for b in state.bands] == [(50, 0.7, 0.6)]
+    assert (state.earned, state.latency_ms) == (True, 12.0)
+    assert [(b.questions, b.model, b.fallback) for b in state.bands] == [(50, 0.7, 0.6)]
 
 
 def test_without_a_model_nothing_is_served_until_one_comes(store: Store, config: PlinthConfig, started: Start) -> None:

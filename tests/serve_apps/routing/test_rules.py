@@ -13,8 +13,8 @@ from serve_apps.gateway.waiting import or_unavailable, together
 from serve_apps.routing.rules import Features, route
 
 BANDS = (Band(0.0, 0.5, 40, 0.30, 0.40), Band(0.5, 1.0, 60, 0.80, 0.60))
-QUOTE = TierState("quote", price_ms=5.0)
-SMALL = TierState("small", price_ms=20.0, bands=BANDS, capacity=8)
+QUOTE = TierState("quote", fallback=True, latency_ms=5.0)
+SMALL = TierState("small", latency_ms=20.0, bands=BANDS, capacity=8)
 REFUSED = replace(SMALL, earned=False)
 ABSENT = replace(SMALL, ready=False, earned=False)
 

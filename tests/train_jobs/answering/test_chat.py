@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval
 from train_jobs.answering.chat import NOT_KNOWN, chat_prompt, text_answer

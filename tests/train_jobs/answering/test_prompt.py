@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
 from train_jobs.answering.budget import estimated_tokens

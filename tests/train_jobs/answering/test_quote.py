@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core.records import Answer, Citation, Passage
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
 from train_jobs.answering.conversation import leans_on_before, standalone_question

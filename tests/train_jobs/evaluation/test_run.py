@@ -10,7 +10,7 @@ import pytest
 
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError, UsageError
 from cluster.core.records import Answer, Citation
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, retrieval
 from train_jobs.evaluation.answerer import HttpAnswerer, InProcessAnswerer, Reply

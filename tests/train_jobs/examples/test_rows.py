@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.records import Document, Passage
-from cluster.core.sections.serve import AnswerSection
+from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.synthetic.writer import Asked
 from tests.train_jobs.answering.retrievals import COPYING, passage, retrieval

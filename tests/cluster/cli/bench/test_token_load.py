@@ -23,7 +23,7 @@ from tests.serve_apps.engines.models import VOCAB, random_llama, train
 
 pytestmark = pytest.mark.process
 TOKENS = 24
-SETTINGS = ["serve.engine_threads=1", "serve.engine_precision=f32"]
+SETTINGS = ["serve.model_defaults.threads=1", "serve.model_defaults.precision=f32"]
 
 
 @pytest.fixture(scope="module")

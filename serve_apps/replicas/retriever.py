@@ -1,4 +1,4 @@
-"""What runs inside each replica of the graph, as plain classes: no ray here, so each is tested without a cluster.
+"""The retriever's replica as a plain class: embedder and live index, searched in a thread.
 
 Blocking work (embedding, searching, loading an index) runs in threads: in Serve's fast mode user code shares the
 replica's event loop, and blocking it would stall its health checks.
@@ -7,48 +7,24 @@ replica's event loop, and blocking it would stall its health checks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
-from cluster.core.records import Answer, Manifest
+from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from cluster.core.telemetry import log_event
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.protocols import InputCheck, OutputCheck, Recorder, Sampling
-from serve_apps.guards.input import check_input
-from serve_apps.guards.output import check_output
+from serve_apps.gateway.protocols import Recorder
 from serve_apps.metrics.index import IndexMetrics
 from serve_apps.replicas.forgotten import Forgotten
 from serve_apps.replicas.live import Live, Loaded
-from train_jobs.answering.quote import answer
 
 if TYPE_CHECKING:
-    from data_jobs.pii import NameFinder
     from data_jobs.retrieval.examples import Example
     from data_jobs.retrieval.results import Retrieval
     from data_jobs.retrieval.search import Searcher
-
-
-class GuardReplica:
-    """Checks what comes in and what goes out. Stateless."""
-
-    def __init__(self, config: PlinthConfig) -> None:
-        self._section, self._types = config.serve, config.data.redact
-        self._names: NameFinder | None = None
-        if config.data.name_model and "PERSON" in self._types:
-            from data_jobs.pii.names import load_names
-
-            self._names = load_names(config.data.name_model)
-
-    async def check_input(self, texts: list[str]) -> list[InputCheck]:
-        return check_input(texts, self._section, self._types, self._names)
-
-    async def check_output(self, texts: list[str]) -> list[OutputCheck]:
-        return check_output(texts, self._types, self._names)
 
 
 class RetrieverReplica:
@@ -102,10 +78,16 @@ class RetrieverReplica:
         return found
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
+        """One unit vector for each text, in their order."""
         vectors = await asyncio.get_running_loop().run_in_executor(self._work, self._embedder.encode, texts)
         return vectors.tolist()
 
     async def info(self) -> dict[str, Any]:
+        """What the live index is.
+
+        Raises:
+            UnavailableError: no index is live yet.
+        """
         manifest = self._current().manifest
         return {
             "index_version": manifest.version,
@@ -146,21 +128,3 @@ class RetrieverReplica:
         if self._live.current is None:
             raise UnavailableError("no index is live yet: run `plinth quickstart` or `plinth index build`")
         return self._live.current
-
-
-class QuoteReplica:
-    """The tier `quote`: answers by quoting the retrieved passages."""
-
-    def __init__(self, config: PlinthConfig) -> None:
-        self._section = config.answer
-
-    async def stream(
-        self, question: str, retrieval: Retrieval, sampling: Sampling
-    ) -> AsyncGenerator[str | Answer, None]:
-        del sampling  # quoting has nothing to sample; limits and stops are the gateway's
-        yield answer(question, retrieval, self._section)
-
-
-def report_start(component: str, code: str) -> None:
-    """One log line per replica start: restarts show up in `plinth logs`. ``code`` is the hash of the served code."""
-    log_event(component, "replica_started", code=code)

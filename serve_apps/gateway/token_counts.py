@@ -12,7 +12,7 @@ from typing import Protocol
 _TOKEN = re.compile(r"\w{1,12}|[^\w\s]")
 
 
-class Tokens(Protocol):
+class TokenCounter(Protocol):
     """Counts tokens, and cuts a text after so many."""
 
     def count(self, text: str) -> int: ...
@@ -20,10 +20,11 @@ class Tokens(Protocol):
     def cut(self, text: str, limit: int) -> str: ...
 
 
-class WordPieces:
-    """The default unit of ``usage`` and ``max_tokens``."""
+class RegexTokenCounter:
+    """Counts the matches of one regular expression: the default unit of ``usage`` and ``max_tokens``."""
 
     def count(self, text: str) -> int:
+        """How many tokens the text has."""
         return sum(1 for _ in _TOKEN.finditer(text))
 
     def cut(self, text: str, limit: int) -> str:

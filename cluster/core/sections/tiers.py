@@ -1,0 +1,116 @@
+"""The tiers of the service: what each one is, how it runs and what it may use. Adding a tier is an entry here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from cluster.core.sections.answer import AnswerSection
+from cluster.core.sections.base import Section
+
+AUTO = "auto"  # the model name with which a client leaves the choice to the router
+EMBEDDING_MODELS = {"minilm": "all-minilm-l6-v2"}  # index.embedder -> the name clients ask for embeddings by
+OTHER_EMBEDDER = "embedder"  # the name of every other one
+
+TierKind = Literal["quote", "model"]
+EngineName = Literal["openvino", "transformers"]
+ENGINES: tuple[str, ...] = get_args(EngineName)
+
+
+class TierOptions(Section):
+    """How a tier runs: shared by entries of ``serve.tiers`` and by ``serve.model_defaults``."""
+
+    engine: EngineName = "openvino"
+    """What runs a model: OpenVINO GenAI with continuous batching, or the plain transformers reference."""
+    precision: Literal["bf16", "f32"] = "bf16"
+    """Arithmetic of the OpenVINO engine; f32 equals transformers token by token."""
+    threads: int = Field(2, ge=1)
+    """CPU threads of one replica."""
+    cache_mb: int = Field(512, ge=16)
+    """Most memory of one engine's key/value cache (MiB); requests that do not fit wait."""
+    min_replicas: int = Field(1, ge=1)
+    """Replicas that are always there."""
+    max_replicas: int = Field(1, ge=1)
+    """Replicas under load; above min_replicas, Serve scales between the two."""
+    target_ongoing: int = Field(8, ge=1)
+    """Answers under way in one replica that scaling aims at."""
+    resources: dict[str, float] = Field(default_factory=dict)
+    """What a replica reserves of Ray: CPU, GPU or a resource of your own, by name; CPU left out is serve.replica_cpus
+    for each thread."""
+    context_tokens: int = Field(0, ge=0)
+    """Longest prompt and completion together, in tokens; 0 is all that the model and the engine's cache hold."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer of a model in tokens."""
+    max_batch: int = Field(64, ge=1)
+    """Answers an engine works on at once; more wait in its queue."""
+    batch_tokens: int = Field(1024, ge=32)
+    """Prompt and new tokens together in one step of the OpenVINO engine."""
+    max_ongoing: int = Field(200, ge=1)
+    """Requests that Serve sends to one replica before it holds back further ones."""
+    price: float = Field(0.0, ge=0)
+    """Price of a thousand tokens, in a unit that all tiers share. Among tiers about as good `auto` takes the one with
+    the lowest price, and the one with the shortest wait among equals."""
+
+    @model_validator(mode="after")
+    def _check_replicas(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas={self.max_replicas} is below min_replicas={self.min_replicas}")
+        return self
+
+
+class TierConfig(TierOptions):
+    """One tier: a name that clients may send as ``model``, and what answers there."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    """What clients send as `model`."""
+    kind: TierKind = "model"
+    """`model`: a language model of the registry; `quote`: the documents' own words, without a model."""
+    model: str = ""
+    """Which registered model, or NAME@ALIAS (champion, candidate, previous) or NAME@VERSION of it; empty: the model of
+    the tier's own name, its champion if it has one, else its candidate."""
+    fallback: bool = False
+    """The extractive tier that gates measure models against: `auto` takes it where the passages carry no answer, and
+    where another tier is down or does not know. One tier at most."""
+    answer: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the section `answer` that are others in this tier."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.fallback and self.kind != "quote":
+            raise ValueError(f"tier {self.name}: only a tier of kind quote can be the fallback")
+        if self.model and self.kind != "model":
+            raise ValueError(f"tier {self.name}: a tier of kind {self.kind} has no model")
+        AnswerSection.model_validate(self.answer)
+        return self
+
+    @property
+    def registered_name(self) -> str:
+        """The registered model that this tier serves."""
+        return self.model.partition("@")[0] or self.name
+
+    @property
+    def pinned(self) -> str:
+        """The alias or version of the model that it serves; empty: the champion, else the candidate."""
+        return self.model.partition("@")[2]
+
+    def answers(self, section: AnswerSection) -> AnswerSection:
+        """The answer settings of this tier: those of ``section``, but for its own."""
+        return AnswerSection.model_validate({**section.model_dump(), **self.answer})
+
+
+QUOTE = TierConfig(name="quote", kind="quote", fallback=True, threads=1)
+
+
+def embedding_name(embedder: str) -> str:
+    """The name by which clients ask for embeddings of the index's embedder (``index.embedder``)."""
+    return EMBEDDING_MODELS.get(embedder, OTHER_EMBEDDER)
+
+
+def names_taken(tiers: tuple[TierConfig, ...]) -> tuple[str, ...]:
+    """Names that no registered model may have, because clients know them as something else.
+
+    These are `auto`, the embedding models, and the tiers that do not serve the model of their own name.
+    """
+    others = (tier.name for tier in tiers if tier.kind != "model" or tier.registered_name != tier.name)
+    return (AUTO, *others, OTHER_EMBEDDER, *EMBEDDING_MODELS.values())

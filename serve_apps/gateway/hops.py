@@ -1,0 +1,110 @@
+"""Calls of a request to guard and retriever: each notes in the request's record how long it took and what it decided.
+
+Whatever goes wrong with a guard counts as a guard that is down: the request fails closed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.core.records import Verdict
+from data_jobs.retrieval.examples import Example
+from data_jobs.retrieval.results import Retrieval
+from serve_apps.errors import UnavailableError, bad_request
+from serve_apps.gateway.protocols import GuardClient, RetrieverClient
+from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.waiting import or_unavailable, together
+from serve_apps.guards.characters import visible
+from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
+
+GUARD = "the safety guard (nothing is sent unchecked)"
+
+
+class Hops:
+    """Guard and retriever as a request meets them.
+
+    Args:
+        guard_timeout_s: a guard that has not answered by then counts as down.
+    """
+
+    def __init__(self, guard: GuardClient, retriever: RetrieverClient, guard_timeout_s: float) -> None:
+        self._guard, self._retriever, self._timeout_s = guard, retriever, guard_timeout_s
+
+    async def guard_in(self, texts: list[str], record: RequestRecord, param: str = "messages") -> list[InputCheck]:
+        """Check what a client sent.
+
+        Raises:
+            ApiError: 400, a guard refused a text; ``param`` names the field it came in.
+            UnavailableError: the guard is down.
+        """
+        with record.stage("guard_in"):
+            checks = await or_unavailable(self._guard.check_input(texts), self._timeout_s, GUARD)
+        if len(checks) != len(texts):
+            raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
+        verdicts = tuple(verdict for check in checks for verdict in check.verdicts)
+        record.judged(verdicts or (Verdict(IN, "allow"),))
+        for check in checks:
+            if verdict := check.blocked:
+                message = f"the input was refused by the rule {verdict.rule}: {verdict.detail}"
+                raise bad_request(message, param, "content_policy_violation")
+        return checks
+
+    async def guard_out(self, texts: list[str], record: RequestRecord) -> list[OutputCheck]:
+        """Check what would leave. A blocked text is the caller's to withhold.
+
+        Raises:
+            UnavailableError: the guard is down.
+        """
+        with record.stage("guard_out"):
+            checks = await or_unavailable(self._guard.check_output(texts), self._timeout_s, GUARD)
+        if len(checks) != len(texts):
+            raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
+        record.judged(tuple(verdict for check in checks for verdict in check.verdicts))
+        return checks
+
+    async def search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
+        """Find passages."""
+        with record.stage("retriever"):
+            found = await self._retriever.search(question, k)
+        return found
+
+    async def examples(self, count: int, record: RequestRecord) -> tuple[str, list[Example]]:
+        """The live index's version and at most ``count`` questions of its documents.
+
+        Raises:
+            UnavailableError: no index is live.
+        """
+        version, found = await or_unavailable(self._retriever.examples(count), self._timeout_s, "the index")
+        record.index_version = version
+        return version, found
+
+    async def embed(self, texts: list[str], record: RequestRecord) -> list[list[float]]:
+        """Vectors of checked texts, in their order."""
+        with record.stage("embed"):
+            vectors = await self._retriever.embed(texts)
+        if len(vectors) != len(texts):
+            raise UnavailableError("the embedder returned another number of vectors than texts")
+        return vectors
+
+    async def ready(self) -> dict[str, Any]:
+        """Facts about the live index, once index and guard answer.
+
+        Raises:
+            UnavailableError: one of them does not.
+        """
+        info, _ = await together(
+            or_unavailable(self._retriever.info(), self._timeout_s, "the index"),
+            or_unavailable(self._guard.check_input(["ready"]), self._timeout_s, GUARD),
+        )
+        return info
+
+
+def something_to_see(text: str, param: str) -> str:
+    """The text, unless a reader would see nothing of it.
+
+    Raises:
+        ApiError: 400, there are only invisible characters; ``param`` names the field it came in.
+    """
+    if not visible(text).strip():
+        raise bad_request(f"{param}: there is nothing but invisible characters in it", param)
+    return text

@@ -1,0 +1,99 @@
+"""The walks without a tier: embeddings and search. Both pass the guards like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.core.records import Citation
+from serve_apps.errors import UnavailableError, model_not_found
+from serve_apps.gateway.citations import shown, texts_of
+from serve_apps.gateway.hops import Hops, something_to_see
+from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.token_counts import TokenCounter
+from serve_apps.gateway.waiting import together
+from serve_apps.guards.characters import visible
+from serve_apps.guards.window import Placeholders
+
+EXAMPLES = 3  # questions on an empty page
+
+
+class Lookups:
+    """Embeds and searches.
+
+    Args:
+        embedding_model: the name clients ask for embeddings by.
+        tokens: counts usage.
+    """
+
+    def __init__(self, hops: Hops, embedding_model: str, tokens: TokenCounter) -> None:
+        self._hops, self.embedding_model, self._tokens = hops, embedding_model, tokens
+
+    async def embed(
+        self, model: str, texts: Sequence[str], record: RequestRecord
+    ) -> tuple[list[list[float]], int, dict[str, Any]]:
+        """Vectors of texts that passed guard(in) (PII redacted first), tokens counted, extra data.
+
+        Raises:
+            ApiError: another model was asked for, a text is empty to a reader, or the guard refused it.
+            UnavailableError: guard or retriever is down.
+        """
+        record.model = model
+        if model != self.embedding_model:
+            raise model_not_found(model, (self.embedding_model,))
+        for text in texts:
+            something_to_see(text, "input")
+        checked = [check.text for check in await self._hops.guard_in(list(texts), record, "input")]
+        vectors = await self._hops.embed(checked, record)
+        record.prompt_tokens = sum(map(self._tokens.count, checked))
+        return vectors, record.prompt_tokens, _told(record)
+
+    async def search(
+        self, query: str, k: int | None, record: RequestRecord
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Checked passages in the fields of a citation, best first, and extra data.
+
+        Raises:
+            ApiError: there is nothing to see in the query, or the guard refused it.
+            UnavailableError: guard or retriever is down, or a passage may not leave.
+        """
+        something_to_see(query, "query")
+        checks, retrieval = await together(
+            self._hops.guard_in([query], record, "query"), self._hops.search(query, k, record)
+        )
+        if checks[0].text != query:
+            retrieval = await self._hops.search(checks[0].text, k, record)
+        found = [
+            Citation(p.document, p.title, p.source, p.chunk, (p.start, p.end), p.text, p.score)
+            for p in (retrieval.passages[:k] if k else retrieval.passages)
+        ]
+        texts = texts_of(found)
+        outgoing, placeholders = await self._hops.guard_out(texts, record), Placeholders()
+        if any(check.blocked for check in outgoing):
+            raise UnavailableError("a passage did not pass the output guard")
+        clean = [placeholders.redact(text, check.spans) for text, check in zip(texts, outgoing, strict=True)]
+        record.index_version = retrieval.index_version
+        record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
+        index = {"index_version": retrieval.index_version, "index_as_of": retrieval.index_as_of}
+        return shown(found, clean), {**index, **_told(record)}
+
+    async def examples(self, record: RequestRecord) -> dict[str, Any]:
+        """A few questions to start with, from documents of the live index. Those that the guard finds fault with are
+        left out, not mended.
+
+        Raises:
+            UnavailableError: there is no index or no guard.
+        """
+        version, found = await self._hops.examples(4 * EXAMPLES, record)
+        texts = [visible(example.question) for example in found]
+        checks = await self._hops.guard_out(texts, record) if texts else []
+        fine = [
+            {"object": "example", "question": text}
+            for text, check in zip(texts, checks, strict=True)
+            if not check.blocked and not check.spans
+        ]
+        return {"object": "list", "data": fine[:EXAMPLES], "plinth": {"index_version": version}}
+
+
+def _told(record: RequestRecord) -> dict[str, Any]:
+    return {"verdicts": [verdict.to_dict() for verdict in record.verdicts], "timings_ms": record.timings()}

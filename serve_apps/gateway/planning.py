@@ -1,0 +1,85 @@
+"""From an ask to a plan: the question, guard(in) together with the retriever, routing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cluster.core.sections.tiers import AUTO
+from data_jobs.retrieval.results import Retrieval
+from serve_apps.errors import model_not_found
+from serve_apps.gateway.exchange import AnswerPlan, Ask, CheckedAsk, Turns
+from serve_apps.gateway.hops import Hops, something_to_see
+from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.tiers import Tiers
+from serve_apps.gateway.waiting import together
+from serve_apps.guards.protocol import InputCheck
+from serve_apps.routing.rules import Features, route
+
+
+class Planner:
+    """The stages of a request before its tier is asked.
+
+    Args:
+        question_of: the search question of a conversation (``answering.conversation.standalone_question``).
+        features_of: what of question and passages the router looks at.
+    """
+
+    def __init__(
+        self,
+        tiers: Tiers,
+        hops: Hops,
+        question_of: Callable[[Sequence[tuple[str, str]]], str],
+        features_of: Callable[[str, Retrieval], Features],
+    ) -> None:
+        self._tiers, self._hops, self._question_of, self._features_of = tiers, hops, question_of, features_of
+
+    def question(self, ask: Ask, record: RequestRecord) -> str:
+        """What the conversation asks.
+
+        Raises:
+            ApiError: no tier has the name asked for, or there is nothing to see in the question.
+        """
+        record.model = ask.model
+        if ask.model not in self._tiers.names:
+            raise model_not_found(ask.model, self._tiers.names)
+        with record.stage("plan"):
+            return something_to_see(self._question_of(ask.turns), "messages")
+
+    async def checked(self, ask: Ask, question: str, record: RequestRecord) -> CheckedAsk:
+        """guard(in) together with the retriever: one hop's time for both.
+
+        When the guard changed what the question is made of (redacted it, say), what was found for the first wording is
+        thrown away and the redacted question is searched: neither tier nor answer ever meets the original. A plain
+        prompt that a language model continues passes the guard only.
+        """
+        texts = [text for _, text in ask.turns]
+        if ask.plain and ask.model != AUTO and self._tiers[ask.model].state.continues:
+            turns = _turns(ask.turns, await self._hops.guard_in(texts, record, "prompt"))
+            return CheckedAsk(turns[0][1], turns, Retrieval(turns[0][1]), continues=True)
+        checks, retrieval = await together(
+            self._hops.guard_in(texts, record), self._hops.search(question, None, record)
+        )
+        turns = _turns(ask.turns, checks)
+        checked_question = something_to_see(self._question_of(turns), "messages")
+        if checked_question != question:
+            retrieval = await self._hops.search(checked_question, None, record)
+        return CheckedAsk(checked_question, turns, retrieval)
+
+    def routed(self, ask: Ask, asked: CheckedAsk, record: RequestRecord) -> AnswerPlan:
+        """Choose the tier.
+
+        Raises:
+            ApiError, UnavailableError: no tier can answer.
+        """
+        with record.stage("route"):
+            tiers = self._tiers.states
+            features = self._features_of(asked.question, asked.retrieval) if ask.model == AUTO else None
+            decision = route(ask.model, tiers, features)
+        record.tier, record.routed = decision.tier, decision.reason
+        record.index_version = asked.retrieval.index_version or None
+        record.stages.update({f"retriever.{name}": ms for name, ms in asked.retrieval.timings_ms.items()})
+        return AnswerPlan(asked, decision, next(tier for tier in tiers if tier.name == decision.tier))
+
+
+def _turns(turns: Turns, checks: Sequence[InputCheck]) -> Turns:
+    return tuple((role, check.text) for (role, _), check in zip(turns, checks, strict=True))

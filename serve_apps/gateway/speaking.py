@@ -1,0 +1,164 @@
+"""From a plan to what the client gets: the tier, guard(out) window by window, stop sequences, and the end.
+
+Text is checked in growing windows: soon at first, so that a reader sees something, then seldom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from cluster.core.records import Answer, Verdict
+from serve_apps.errors import AbstainedError, UnavailableError
+from serve_apps.gateway.citations import shown, texts_of
+from serve_apps.gateway.exchange import AnswerPlan, Done, Event, TextDelta
+from serve_apps.gateway.hops import Hops
+from serve_apps.gateway.protocols import Sampling, TierState
+from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.stop_sequences import Shaper
+from serve_apps.gateway.tiers import Tiers
+from serve_apps.gateway.token_counts import TokenCounter
+from serve_apps.guards.protocol import OUT
+from serve_apps.guards.window import OutputWindow, Placeholders
+from serve_apps.routing.rules import RouteDecision
+
+FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check
+CONTENT_FILTER = "content_filter"
+
+
+class Speaker:
+    """Has a plan's tier speak, and lets out what was checked.
+
+    Args:
+        tokens: counts usage and cuts at ``max_tokens``.
+        hold_back: characters of checked text that must follow a character before it may leave.
+    """
+
+    def __init__(self, tiers: Tiers, hops: Hops, tokens: TokenCounter, hold_back: int) -> None:
+        self._tiers, self._hops, self._tokens, self._hold_back = tiers, hops, tokens, hold_back
+
+    async def speak(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
+        """Checked text, then one Done. What ``auto`` chose may be down by now, or abstain where the passages do support
+        an answer: before its first word, the fallback answers instead.
+
+        Raises:
+            UnavailableError: guard or tier is down; text not yet yielded is dropped.
+        """
+        silent = True
+        try:
+            async with aclosing(self._answer(plan, sampling, record)) as events:
+                async for event in events:
+                    silent = False
+                    yield event
+            return
+        except UnavailableError as error:
+            instead = self._instead(plan)
+            if not silent or instead is None:
+                raise
+            why = "model_abstained" if isinstance(error, AbstainedError) else "fallback"
+        decision = RouteDecision(instead.name, why, plan.decision.considered)
+        record.tier, record.routed = decision.tier, decision.reason
+        async with aclosing(self._answer(replace(plan, decision=decision, state=instead), sampling, record)) as events:
+            async for event in events:
+                yield event
+
+    def _instead(self, plan: AnswerPlan) -> TierState | None:
+        """The tier that may answer in place of the chosen one; None where the client named it, or there is none."""
+        fallback = self._tiers.fallback
+        named = plan.decision.reason == "requested"
+        return None if named or fallback is None or fallback.name == plan.decision.tier else fallback
+
+    async def _answer(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
+        reply = _Reply(plan, Shaper(self._tokens, sampling.max_tokens, sampling.stops), self._hold_back)
+        async with aclosing(self._said(plan, sampling)) as items:
+            while reply.answer is None:
+                with record.stage("tier"):
+                    item = await anext(items, None)
+                if item is None:
+                    raise UnavailableError(f"the tier {plan.decision.tier} broke off its answer")
+                if isinstance(item, Answer):
+                    if not item.grounded and not reply.said and self._instead(plan) is not None:
+                        raise AbstainedError(f"the tier {plan.decision.tier} abstained")
+                    reply.end(item)
+                elif reply.hear(item):
+                    check = (await self._hops.guard_out([reply.window.text()], record))[0]
+                    if check.blocked:
+                        yield self._done(reply, _withheld(), [], record)
+                        return
+                    if text := reply.shaper.feed(reply.window.release(check.spans, final=False)):
+                        yield TextDelta(text)
+        quoted = texts_of(reply.answer.citations)
+        checks = await self._hops.guard_out([reply.window.text(), *quoted], record)
+        if any(check.blocked for check in checks):
+            yield self._done(reply, _withheld(), [], record)
+            return
+        if text := reply.shaper.feed(reply.window.release(checks[0].spans, final=True), final=True):
+            yield TextDelta(text)
+        clean = [reply.placeholders.redact(text, c.spans) for text, c in zip(quoted, checks[1:], strict=True)]
+        yield self._done(reply, reply.answer, clean, record)
+
+    def _said(self, plan: AnswerPlan, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+        tier = self._tiers[plan.decision.tier]
+        if plan.asked.continues:
+            return tier.complete(plan.asked.question, sampling)
+        return tier.stream(plan.asked.question, plan.asked.retrieval, sampling)
+
+    def _done(self, reply: _Reply, answer: Answer, quoted: list[str], record: RequestRecord) -> Done:
+        """The end, with usage and the contract's facts; ``quoted`` are the checked texts of the citations."""
+        plan, asked, sent = reply.plan, reply.plan.asked, reply.shaper.sent
+        record.grounded, record.reason = answer.grounded, answer.reason
+        record.prompt_tokens = answer.prompt_tokens or sum(self._tokens.count(text) for _, text in asked.turns)
+        record.completion_tokens = answer.completion_tokens or self._tokens.count(sent)
+        if not any(verdict.stage == OUT for verdict in record.verdicts):
+            record.judged((Verdict(OUT, "allow"),))
+        plinth = {
+            "answer_id": record.request_id.replace("req_", "ans_", 1),
+            "tier": plan.decision.tier,
+            "model_version": plan.state.model_version,
+            "route": {"reason": plan.decision.reason, "considered": plan.decision.considered},
+            "citations": shown(answer.citations, quoted),
+            "grounded": answer.grounded,
+            "reason": answer.reason,
+            "confidence": answer.confidence,
+            "index_version": asked.retrieval.index_version,
+            "index_as_of": asked.retrieval.index_as_of,
+            "knowledge_cutoff": plan.state.knowledge_cutoff or asked.retrieval.index_as_of,
+            "degraded": answer.dropped_passages > 0 or plan.decision.reason == "fallback",
+            "dropped_passages": answer.dropped_passages,
+            "cache": "off",
+            "verdicts": [verdict.to_dict() for verdict in record.verdicts],
+            "timings_ms": record.timings(),
+        }
+        withheld = answer.reason == CONTENT_FILTER
+        finish = CONTENT_FILTER if withheld else reply.shaper.finish or answer.finish
+        return Done(finish, record.prompt_tokens, record.completion_tokens, plinth)
+
+
+class _Reply:
+    """One reply as it grows: what the tier said, the window over it, and what of it may leave."""
+
+    def __init__(self, plan: AnswerPlan, shaper: Shaper, hold_back: int) -> None:
+        self.plan, self.shaper, self.placeholders = plan, shaper, Placeholders()
+        self.window = OutputWindow(hold_back, self.placeholders)
+        self.answer: Answer | None = None
+        self.said = ""
+        self._unchecked, self._due = 0, FIRST_WINDOW
+
+    def hear(self, text: str) -> bool:
+        """Take more text; True when it is time for a check, which is then as good as done."""
+        self.said, self._unchecked = self.said + text, self._unchecked + len(text)
+        self.window.push(text)
+        if self._unchecked < self._due or self.shaper.finish:
+            return False
+        self._unchecked, self._due = 0, min(LARGEST_WINDOW, 2 * self._due)
+        return True
+
+    def end(self, answer: Answer) -> None:
+        """Take the answer, and what of its text has not been said yet."""
+        self.answer = answer
+        self.window.push(answer.text[len(self.said) :] if answer.text.startswith(self.said) else "")
+
+
+def _withheld() -> Answer:
+    return Answer(text="", grounded=False, reason=CONTENT_FILTER)

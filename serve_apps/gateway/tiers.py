@@ -1,0 +1,48 @@
+"""The tiers that a gateway knows, by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from serve_apps.gateway.protocols import TierClient, TierState
+from serve_apps.routing.rules import known_models
+
+
+class Tiers:
+    """What is asked of all tiers together, and each of them by its name."""
+
+    def __init__(self, clients: Mapping[str, TierClient]) -> None:
+        self._clients = dict(clients)
+
+    def __getitem__(self, name: str) -> TierClient:
+        return self._clients[name]
+
+    @property
+    def states(self) -> list[TierState]:
+        """What is known of each tier now."""
+        return [client.state for client in self._clients.values()]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What clients may ask for answers."""
+        return known_models(self.states)
+
+    @property
+    def fallback(self) -> TierState | None:
+        """The tier that answers where another one cannot."""
+        return next((state for state in self.states if state.fallback), None)
+
+    def state(self, name: str) -> TierState | None:
+        """What is known of one tier; None for names that are none."""
+        return self._clients[name].state if name in self._clients else None
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What a name is for: answers. Of a tier also its version and whether ``auto`` may choose it."""
+        state = self.state(name)
+        return {"kind": "chat", **({"version": state.model_version, "auto": state.earned} if state else {})}
+
+    async def refresh(self) -> None:
+        """Notice models that went live, were rolled back or died. Tiers do this in the background but for the first."""
+        await asyncio.gather(*(client.refresh() for client in self._clients.values()))

@@ -1,0 +1,27 @@
+"""The guard's replica as a plain class: the configured chain, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from cluster.core.config import PlinthConfig
+from serve_apps.guards.chain import guard_chain
+from serve_apps.guards.protocol import InputCheck, OutputCheck
+
+
+class GuardReplica:
+    """Checks what comes in and what goes out. Stateless."""
+
+    def __init__(self, config: PlinthConfig) -> None:
+        self._chain = guard_chain(config)
+        # One thread: guards need not be thread-safe, and a slow one must not stall the replica's health checks.
+        self._work = ThreadPoolExecutor(1, thread_name_prefix="guard")
+
+    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+        """The texts of one request as they may go on, with the verdicts on each."""
+        return await asyncio.get_running_loop().run_in_executor(self._work, self._chain.check_input, texts)
+
+    async def check_output(self, texts: list[str]) -> list[OutputCheck]:
+        """What must not leave in these texts."""
+        return await asyncio.get_running_loop().run_in_executor(self._work, self._chain.check_output, texts)
