@@ -161,8 +161,7 @@ def add(args: argparse.Namespace) -> int:
 
 def _take_live(config: PlinthConfig, home: Home, manifest: Manifest, stages: Stages) -> bool:
     """Give a running service the new tier; its other tiers answer meanwhile. False where nothing runs."""
-    from cluster.cli.service import deploy
-    from cluster.cli.training import wait_until_live
+    from cluster.cli.service import deploy, wait_until_live
     from cluster.local_head import running
 
     instance = running(home)

@@ -16,6 +16,7 @@ from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home, write_private
+from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
@@ -23,6 +24,7 @@ from serve_apps import served_code
 from serve_apps.config_file import model_tiers
 
 READY_TIMEOUT_S = 120.0
+LIVE_TIMEOUT_S = 60.0
 
 
 def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
@@ -96,6 +98,22 @@ def wait_for(base_url: str, path: str, home: Home) -> None:
             return
         time.sleep(0.1)
     raise EnvironmentFaultError(f"{base_url}{path} was not ready after {READY_TIMEOUT_S:.0f} s; see {home.logs}")
+
+
+def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | None = None) -> None:
+    """Until the service serves this version of the model (replicas follow the registry), and with ``auto`` given, until
+    it knows whether ``auto`` may choose it."""
+    deadline = time.monotonic() + LIVE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        reply = httpx.get(f"{base_url}/v1/models", timeout=10, trust_env=False)
+        cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
+        card = cards.get(model.name, {})
+        if card.get("version") == model.version and auto in (None, card.get("auto")):
+            return
+        time.sleep(0.2)
+    raise EnvironmentFaultError(
+        f"the model {model.name}@{model.version} did not go live; see {home.logs / 'model.jsonl'}"
+    )
 
 
 def client_environment(home: Home) -> dict[str, str]:
