@@ -137,9 +137,9 @@ def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                # `from a import b` runs a.b where that is a module, else it takes a name out of a.
-                full = {f"{node.module}.{alias.name}" for alias in node.names}
-                found |= (full & sources.keys()) or {node.module}
+                for alias in node.names:  # `from a import b` runs a.b where that is a module
+                    full = f"{node.module}.{alias.name}"
+                    found.add(full if full in sources else node.module)
         graph[module] = (found & sources.keys()) - {module}
     return graph
 

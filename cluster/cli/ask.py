@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 
 from cluster.cli.output import console, print_json
-from cluster.cli.verbs import Commands, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode
 from cluster.core.home import Home
 
 
 def register(commands: Commands) -> None:
-    parser = add_verb(commands, "ask", ask, "Ask the running service; answers stream and cite their sources.",
+    parser = add_verb(commands, "ask", ask, VERBS["ask"].summary,
                       "With a question: one answer. Without: a conversation (follow-ups remember what was asked; an\n"
                       "empty line or Ctrl-D ends it).")  # fmt: skip
     parser.add_argument("question", nargs="*", help="the question; leave it out for a conversation")

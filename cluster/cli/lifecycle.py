@@ -1,4 +1,4 @@
-"""plinth up, down, status, doctor, env, logs: the running service and this machine."""
+"""plinth up, down, status, doctor, env: the running service and this machine."""
 
 from __future__ import annotations
 
@@ -6,36 +6,34 @@ import argparse
 import json
 import os
 import shlex
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from cluster.cli.jobs import jobs_now, print_jobs
 from cluster.cli.output import STATE_STYLE, Stages, console, human_bytes, print_json, print_table
-from cluster.cli.verbs import Commands, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_verb
 from cluster.core.entry import config_from
-from cluster.core.errors import BadInputError, ExitCode
+from cluster.core.errors import ExitCode
 from cluster.core.home import Home
-from cluster.core.telemetry import COMPONENTS
+
+STATUS_DETAILS = ""
+ENV_DETAILS = 'Use it as: eval "$(plinth env)"; then `ray job submit` and OpenAI clients work.'
 
 
 def register(commands: Commands) -> None:
-    add_verb(commands, "up", up, "Start Ray and the service, and leave them running.",
-             "Loopback only, token authentication on. Safe to repeat: what runs already is left alone.")  # fmt: skip
-    add_verb(commands, "down", down, "Stop what `plinth up` or `plinth quickstart` started, nothing else.",
-             "Artefacts, logs and configuration stay.")  # fmt: skip
-    add_verb(commands, "status", status, "Show what runs, which versions serve, where state lives, disk use.")
-    parser = add_verb(commands, "doctor", doctor, "Check ports, memory, disk, Python, packages and other Rays.",
-                      "Says the remedy of what it finds. Exits 5 when something would stop `plinth up`.")  # fmt: skip
+    def verb(name: str, work: Callable[[argparse.Namespace], int], details: str = "") -> argparse.ArgumentParser:
+        return add_verb(commands, name, work, VERBS[name].summary, details)
+
+    verb("up", up, "Loopback only, token authentication on. Safe to repeat: what runs already is left alone.")
+    verb("down", down, "Artefacts, logs and configuration stay.")
+    verb("status", status, STATUS_DETAILS)
+    parser = verb(
+        "doctor", doctor, "Says the remedy of what it finds. Exits 5 when something would stop `plinth up`."
+    )
     parser.add_argument("--fields", action="store_true", help="list every configuration field with its meaning instead")
-    parser = add_verb(commands, "env", env, "Print what another shell needs to use the running cluster.",
-                      'Use it as: eval "$(plinth env)"; then `ray job submit` and OpenAI clients work.')  # fmt: skip
+    parser = verb("env", env, ENV_DETAILS)
     parser.add_argument("--node", action="store_true", help="make this machine ready to be a node of ray-cluster.yaml, "
                         "and print what `ray start` needs there")  # fmt: skip
-    parser = add_verb(commands, "logs", logs, "Show the newest log lines of a component.",
-                      f"Components: {', '.join(COMPONENTS)}, ray_head. Without one: all of them, by time.")  # fmt: skip
-    parser.add_argument("component", nargs="?", choices=[*COMPONENTS, "ray_head"], metavar="COMPONENT")
-    parser.add_argument("--request", metavar="ID", help="only lines of this request (the x-request-id header)")
-    parser.add_argument("-n", "--lines", type=int, default=50, help="how many lines (default 50)")
 
 
 def up(args: argparse.Namespace) -> int:
@@ -138,44 +136,3 @@ def env(args: argparse.Namespace) -> int:
         for name, value in variables.items():
             print(f"export {name}={shlex.quote(value)}")
     return ExitCode.DONE
-
-
-def logs(args: argparse.Namespace) -> int:
-    folder = Home.from_env().logs
-    if args.component == "ray_head":
-        path = folder / "ray_head.log"
-        if not path.exists():
-            raise BadInputError(f"no such log yet: {path}")
-        print("\n".join(path.read_text(errors="replace").splitlines()[-args.lines :]))
-        return ExitCode.DONE
-    wanted = [args.component] if args.component else list(COMPONENTS)
-    found = [line for name in wanted for line in _tail(folder / f"{name}.jsonl", args.lines, args.request)]
-    found.sort(key=lambda line: line.get("ts", ""))
-    if args.json:
-        print_json(found[-args.lines :])
-        return ExitCode.DONE
-    for line in found[-args.lines :]:
-        rest = {k: v for k, v in line.items() if k not in ("ts", "component", "event", "pid")}
-        print(f"{line.get('ts', '')} {line.get('component', ''):<9} {line.get('event', '')} {json.dumps(rest)}")
-    if not found:
-        console.print(f"no log lines yet in {folder}" + (f" for request {args.request}" if args.request else ""))
-    return ExitCode.DONE
-
-
-def _tail(path: Path, lines: int, request: str | None) -> list[dict[str, Any]]:
-    """The newest lines of a JSON-lines file; with ``request``, all lines that carry this id."""
-    if not path.exists():
-        return []
-    with open(path, "rb") as handle:
-        if request is None:
-            handle.seek(max(0, path.stat().st_size - lines * 4096))
-        raw = handle.read().splitlines()
-    parsed = []
-    for text in raw:
-        try:
-            line = json.loads(text)
-        except ValueError:  # the first line may be cut by the seek
-            continue
-        if request is None or line.get("request_id") == request:
-            parsed.append(line)
-    return parsed[-lines:]

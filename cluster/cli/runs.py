@@ -14,7 +14,7 @@ from actors.registry import history
 from actors.registry.runs import Run, list_runs, read_metrics, read_run
 from actors.registry.runs import cancel as cancel_run
 from cluster.cli.output import console, print_json, print_table
-from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.errors import EnvironmentFaultError, ExitCode
 from cluster.core.home import Home
 from cluster.core.storage import Store
@@ -25,7 +25,7 @@ TABLE_ROWS = 16
 
 
 def register(commands: Commands) -> None:
-    group = add_group(commands, "runs", "Training runs: list, look at, compare, cancel.")
+    group = add_group(commands, "runs", VERBS["runs"].summary)
     add_verb(
         group, "list", list_all, "List the training runs, newest last.",
         "interrupted: its process is gone; running the same command again resumes it from its last checkpoint.",

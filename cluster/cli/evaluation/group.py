@@ -7,7 +7,7 @@ import argparse
 from cluster.cli.evaluation import retrieval_suite
 from cluster.cli.evaluation.data_suites import DATA_SUITES, run_data_suite
 from cluster.cli.output import Stages, print_json, print_table
-from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, ExitCode
 from cluster.core.home import Home
@@ -15,7 +15,7 @@ from cluster.core.storage import Store
 
 
 def register(commands: Commands) -> None:
-    group = add_group(commands, "eval", "Measure the quality of answers.")
+    group = add_group(commands, "eval", VERBS["eval"].summary)
     parser = add_verb(
         group, "run", run, "Ask a suite of questions and count what is right, cited, refused (95 % intervals).",
         "Suites: stdlib (how-to questions about the standard library; needs the pydocs index), or a path of a .jsonl\n"
