@@ -27,9 +27,7 @@ def register(commands: Commands) -> None:
     verb("up", up, "Loopback only, token authentication on. Safe to repeat: what runs already is left alone.")
     verb("down", down, "Artefacts, logs and configuration stay.")
     verb("status", status, STATUS_DETAILS)
-    parser = verb(
-        "doctor", doctor, "Says the remedy of what it finds. Exits 5 when something would stop `plinth up`."
-    )
+    parser = verb("doctor", doctor, "Says the remedy of what it finds. Exits 5 when something would stop `plinth up`.")
     parser.add_argument("--fields", action="store_true", help="list every configuration field with its meaning instead")
     parser = verb("env", env, ENV_DETAILS)
     parser.add_argument("--node", action="store_true", help="make this machine ready to be a node of ray-cluster.yaml, "

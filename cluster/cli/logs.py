@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
-from cluster.cli.output import console
+from cluster.cli.output import console, fold, printable
 from cluster.cli.verbs import VERBS, Commands, add_verb
 from cluster.core.entry import answers, check_interrupted
 from cluster.core.errors import BadInputError, ExitCode
@@ -144,7 +141,7 @@ def readable(fields: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     left = {k: v for k, v in fields.items() if k not in ("ts", "component", "event", "pid", "level")}
     words += [(f"{name}={text}", "") for name, text in _flat(left)]
-    return [(_printable(text), style) for text, style in words if text.strip()]
+    return [(printable(text), style) for text, style in words if text.strip()]
 
 
 def _flat(value: dict[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
@@ -158,28 +155,8 @@ def _flat(value: dict[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
             yield f"{place}{key}", inner if isinstance(inner, str) else json.dumps(inner)
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else json.dumps(text)[1:-1]
-
-
-def fold(words: list[tuple[str, str]], width: int, indent: str = "    ") -> Text:
-    """Words in lines of at most ``width`` columns; a word longer than that stands whole on a line of its own."""
-    text, column = Text(), 0
-    for word, style in ((part, style) for word, style in words for part in word.split(" ") if part or style):
-        if column and column + 1 + len(word) > width:
-            text.append("\n" + indent)
-            column = len(indent)
-        elif column:
-            text.append(" ")
-            column += 1
-        text.append(word, style)
-        column += len(word)
-    return text
-
-
 def _show(line: Line, as_json: bool) -> None:
     if as_json or not line.fields:
-        print(line.raw if as_json else _printable(line.raw), file=answers(), flush=True)
+        print(line.raw if as_json else printable(line.raw), file=answers(), flush=True)
         return
-    width = console.width if sys.stdout.isatty() else sys.maxsize
-    console.print(fold(readable(line.fields), width), soft_wrap=True)
+    console.print(fold(readable(line.fields)), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -23,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from cluster.core.entry import check_interrupted
 from cluster.core.entry import print_json as print_json
@@ -206,6 +209,80 @@ def wrapped(text: str, first: int, others: int) -> list[str]:
         else:
             lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
+
+
+def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str = "", then: str = "    ") -> Text:
+    """(Text, style) parts in lines of at most ``width`` columns, broken at blanks only; a longer word stands whole.
+
+    Args:
+        width: by default the terminal's; what goes into a file or a pipe stays one line.
+        first, then: blanks before the first line and before the others.
+
+    Print it with ``soft_wrap=True``: it is folded already.
+    """
+    width = width or (console.width if sys.stdout.isatty() else sys.maxsize)
+    text, column = Text(first), len(first)
+    for word, style in ((word, style) for part, style in parts for word in part.split()):
+        if column > len(first) and column + 1 + cell_len(word) > width:
+            text.append("\n" + then)
+            column = len(then)
+        elif column > len(first):
+            text.append(" ")
+            column += 1
+        text.append(word, style)
+        column += cell_len(word)
+    return text
+
+
+def printable(text: str) -> str:
+    """Text of others with what would steer the terminal written as escapes; line ends and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in text)
+
+
+class WordWrap:
+    """Writes streamed text in lines that fit the terminal: a word is written when it is whole, never broken.
+
+    Into a file or a pipe the text goes as it comes. ``end`` writes what is left.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        self._width = width or (console.width if sys.stdout.isatty() else sys.maxsize)
+        self._column = 0
+        self._word = self._blanks = ""
+
+    def __call__(self, text: str) -> None:
+        for character in printable(text):
+            if not character.isspace():
+                self._word += character
+                if cell_len(self._word) >= self._width:  # no word of ours: a script without blanks, a long address
+                    self._put_word()
+                continue
+            self._put_word()
+            if character == "\n":
+                sys.stdout.write("\n")
+                self._column, self._blanks = 0, ""
+            else:
+                self._blanks += character
+        if self._width == sys.maxsize:
+            self._put_word()
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        self._put_word()
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    def _put_word(self) -> None:
+        if not self._word:
+            return
+        size = cell_len(self._word)
+        if self._column and self._column + len(self._blanks) + size > self._width:
+            sys.stdout.write("\n" + self._word)
+            self._column = size
+        else:
+            sys.stdout.write(self._blanks + self._word)
+            self._column += len(self._blanks) + size
+        self._word = self._blanks = ""
 
 
 def human_bytes(size: float) -> str:

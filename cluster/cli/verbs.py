@@ -18,7 +18,7 @@ else:
 
 
 class Verb(NamedTuple):
-    """A first word of the command line: the module whose ``register`` declares it, and its line in ``plinth --help``."""
+    """A first word of the command line: the module whose ``register`` declares it, its line in ``plinth --help``."""
 
     module: str
     summary: str
