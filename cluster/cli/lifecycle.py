@@ -17,7 +17,10 @@ from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 
 STATUS_DETAILS = ""
-ENV_DETAILS = 'Use it as: eval "$(plinth env)"; then `ray job submit` and OpenAI clients work.'
+ENV_DETAILS = """\
+  eval "$(plinth env)"
+
+Then `ray status`, `ray list actors`, `serve status`, `ray job submit`, and OpenAI clients work in that shell."""
 
 
 def register(commands: Commands) -> None:
@@ -119,18 +122,25 @@ def _fields(args: argparse.Namespace, values: dict[str, dict[str, Any]]) -> int:
 
 
 def env(args: argparse.Namespace) -> int:
-    home = Home.from_env()
+    home, login = Home.from_env(), ""
     if args.node:
         from cluster.node import prepare
 
         variables = prepare(config_from(args, home), home, os.environ)
     else:
-        from cluster.cli.service import client_environment
+        from cluster.local_head import require_running
+        from cluster.serve_mode import client_environment
 
-        variables = client_environment(home)
+        instance = require_running(home)
+        variables = client_environment(
+            home, instance.base_url, instance.ray_address, instance.dashboard_url, os.environ
+        )
+        login = f"# Ray's dashboard: {instance.login(home)}"
     if args.json:
         print_json(variables)
     else:
         for name, value in variables.items():
             print(f"export {name}={shlex.quote(value)}")
+        if login:
+            print(login)
     return ExitCode.DONE

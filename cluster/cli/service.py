@@ -116,23 +116,6 @@ def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | Non
     )
 
 
-def client_environment(home: Home) -> dict[str, str]:
-    """What another shell needs: addresses, the token's path, the OpenAI base URL. No secret values."""
-    instance = local_head.running(home)
-    if instance is None:
-        raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
-    return {
-        "RAY_ADDRESS": instance.ray_address,
-        "RAY_API_SERVER_ADDRESS": instance.dashboard_url,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home.token_path),
-        "OPENAI_BASE_URL": f"{instance.base_url}/v1",
-        "OPENAI_API_KEY": "unused-on-loopback",
-        "PLINTH_HOME": str(home.root),
-        "PLINTH_STORE": home.store_uri,
-    }
-
-
 def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
     """Everything `plinth status` shows, as plain data."""
     store = Store(home.store_uri)
