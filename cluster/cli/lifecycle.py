@@ -9,14 +9,18 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+from rich.markup import escape
+
 from cluster.cli.jobs import jobs_now, print_jobs
-from cluster.cli.output import STATE_STYLE, Stages, console, human_bytes, print_json, print_table
+from cluster.cli.output import STATE_STYLE, Stages, console, human_bytes, print_facts, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 
-STATUS_DETAILS = ""
+STATUS_DETAILS = """\
+Each part is asked itself: what is shown as up has answered just now. Exits 5 when something that was started does
+not answer, 0 when all does or nothing was started."""
 ENV_DETAILS = """\
   eval "$(plinth env)"
 
@@ -48,6 +52,7 @@ def up(args: argparse.Namespace) -> int:
         print_json({"base_url": instance.base_url, "dashboard": instance.dashboard_url, "seconds": stages.seconds})
     else:
         console.print(f"Serving at [bold]{instance.base_url}[/bold]; stop with [bold]plinth down[/bold]")
+        console.print(f"Ray's dashboard {escape(instance.login(home))}", soft_wrap=True)
     return ExitCode.DONE
 
 
@@ -69,26 +74,38 @@ def status(args: argparse.Namespace) -> int:
     found["jobs"] = jobs_now(Home.from_env())
     if args.json:
         print_json(found)
-        return ExitCode.DONE
-    rows: list[tuple[str, Any]] = [("service", found["service"])]
-    rows += [
-        (key, found[key]) for key in ("base_url", "dashboard", "started_at", "processes", "memory") if key in found
-    ]
-    index = found["index"]
-    rows.append(("index", f"{index['version']} of {index['inputs']}" if index else "none yet: run `plinth quickstart`"))
-    if index:
-        rows.append(("index as of", index["created_at"]))
-        rows.append(("chunks / documents", f"{index['counts'].get('chunks')} / {index['counts'].get('documents')}"))
-    rows += [(f"model {name}", version) for name, version in found.get("models", {}).items()]
-    rows += [
+    else:
+        _print_status(found)
+    return ExitCode.ENVIRONMENT if found["service"] == "down" else ExitCode.DONE
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    if "components" in found:
+        rows = [
+            (c["component"], "[green]up[/green]" if c["up"] else "[red]down[/red]", escape(c["found"]), c["remedy"])
+            for c in found["components"]
+        ]
+        print_table("What answers", ("part", "", "", "what to do"), rows)
+    facts: list[tuple[str, Any]] = [("service", found["service"])]
+    facts += [(key, found[key]) for key in ("base_url", "started_at", "processes", "memory") if key in found]
+    if "login" in found:
+        facts.append(("dashboard", found["login"]))
+    facts += [(f"model {name}", version) for name, version in found.get("models", {}).items()]
+    if index := found["index"]:
+        counts = index["counts"]
+        facts.append(("index", f"{index['version']} of {', '.join(index['inputs'].values())}"))
+        facts.append(("index as of", index["created_at"]))
+        facts.append(("chunks / documents", f"{counts.get('chunks')} / {counts.get('documents')}"))
+    else:
+        facts.append(("index", "none yet: run `plinth quickstart`"))
+    facts += [
         (f"registered {name}", ", ".join(f"{alias} {version}" for alias, version in aliases.items()))
         for name, aliases in found["registry"].items()
     ]
-    rows += [("state (PLINTH_HOME)", found["home"]), ("artefacts (PLINTH_STORE)", found["store"])]
-    rows.append(("disk used", ", ".join(f"{name} {human_bytes(size)}" for name, size in found["disk"].items())))
-    print_table("", ("", ""), rows)
+    facts += [("state (PLINTH_HOME)", found["home"]), ("artefacts (PLINTH_STORE)", found["store"])]
+    facts.append(("disk used", ", ".join(f"{name} {human_bytes(size)}" for name, size in found["disk"].items())))
+    print_facts(facts)
     print_jobs(found["jobs"])
-    return ExitCode.DONE
 
 
 def doctor(args: argparse.Namespace) -> int:

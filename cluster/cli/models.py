@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from actors.registry.history import MOVES, Event
 from actors.registry.models import Registered, Registry
-from cluster.cli.output import Stages, console, human_bytes, print_json, print_table
+from cluster.cli.output import Stages, console, human_bytes, print_facts, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb, unknown
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
@@ -90,7 +90,7 @@ def show(args: argparse.Namespace) -> int:
     facts = {k: v for k, v in version.metadata.items() if k != "provenance"}
     rows = [*facts.items(), ("registered", version.registered_at), ("commit", manifest.commit)]
     rows += [(f"from {part}", str(reference)) for part, reference in version.metadata.get("provenance", {}).items()]
-    print_table("", ("", ""), [(name, escape(str(value))) for name, value in rows])
+    print_facts(rows)
     for reason in version.tainted:
         console.print(f"[red]tainted[/red]: {escape(reason)}")
     _print_gate(version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -37,14 +38,62 @@ STATE_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> None:
+    """A table whose words, ids and versions stay whole; where they do not fit side by side, a block of lines a row.
+
+    Cells that are text may hold rich's markup; others are shown as ``plain`` writes them.
+    """
+    cells = [[cell if isinstance(cell, str) else plain(cell) for cell in row] for row in rows]
+    least = [
+        max([cell_len(columns[place]), *(_longest_word(row[place]) for row in cells)]) for place in range(len(columns))
+    ]
+    if sum(least) + 2 * (len(columns) - 1) > console.width:
+        _print_blocks(title, columns, cells)
+        return
     table = Table(
-        title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
-    )
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, str) else str(cell) for cell in row))
+        title=escape(title) or None, title_justify="left", title_style="bold", header_style="bold", box=None,
+        pad_edge=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for column, width in zip(columns, least, strict=True):
+        right = column in numeric
+        table.add_column(column, justify="right" if right else "left", min_width=width, no_wrap=right, overflow="fold")
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+def _print_blocks(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    if title:
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+    for row in cells:
+        console.print(row[0], style="bold", soft_wrap=True)
+        named = zip(columns[1:], row[1:], strict=True)
+        print_facts([(name, Text.from_markup(cell).plain) for name, cell in named if cell], "  ")
+
+
+def print_facts(facts: Iterable[tuple[str, Any]], before: str = "") -> None:
+    """``name  value`` a line, values under each other and folded at words; plain text, no markup."""
+    lines = [(name, value if isinstance(value, str) else plain(value)) for name, value in facts]
+    width = max((cell_len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        start = f"{before}{name:<{width}}  "
+        console.print(fold([(printable(value), "")], console.width, start, " " * len(start)), soft_wrap=True)
+
+
+def plain(value: Any) -> str:
+    """A value as people write it: no Python dict, list or None."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items()) or "-"
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(plain, value)) or "-"
+    return str(value)
+
+
+def _longest_word(markup: str) -> int:
+    return max(map(cell_len, Text.from_markup(markup).plain.split()), default=0)
 
 
 @dataclass
@@ -215,12 +264,12 @@ def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str 
     """(Text, style) parts in lines of at most ``width`` columns, broken at blanks only; a longer word stands whole.
 
     Args:
-        width: by default the terminal's; what goes into a file or a pipe stays one line.
+        width: by default the terminal's (or COLUMNS); what goes into a file or a pipe stays one line.
         first, then: blanks before the first line and before the others.
 
     Print it with ``soft_wrap=True``: it is folded already.
     """
-    width = width or (console.width if sys.stdout.isatty() else sys.maxsize)
+    width = width or _width()
     text, column = Text(first), len(first)
     for word, style in ((word, style) for part, style in parts for word in part.split()):
         if column > len(first) and column + 1 + cell_len(word) > width:
@@ -232,6 +281,10 @@ def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str 
         text.append(word, style)
         column += cell_len(word)
     return text
+
+
+def _width() -> int:
+    return console.width if sys.stdout.isatty() or "COLUMNS" in os.environ else sys.maxsize
 
 
 def printable(text: str) -> str:
@@ -246,7 +299,7 @@ class WordWrap:
     """
 
     def __init__(self, width: int | None = None) -> None:
-        self._width = width or (console.width if sys.stdout.isatty() else sys.maxsize)
+        self._width = width or _width()
         self._column = 0
         self._word = self._blanks = ""
 

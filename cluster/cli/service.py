@@ -117,16 +117,22 @@ def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | Non
 
 
 def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
-    """Everything `plinth status` shows, as plain data."""
+    """Everything `plinth status` shows, as plain data. ``service`` is ready, down or stopped."""
+    from actors.registry.models import Registry
+    from cluster.probes import ask_each
+
     store = Store(home.store_uri)
-    instance = local_head.running(home)
+    instance = local_head.recorded(home)
     found: dict[str, Any] = {"service": "stopped", "home": str(home.root), "store": home.store_uri}
     if instance is not None:
         processes = instance.processes()
+        components = ask_each(instance, Registry(store).names)
         found.update(
-            service="ready" if answers(instance.base_url, "/readyz") else "up, not ready (no live index?)",
+            service="ready" if all(part.up for part in components) else "down",
+            components=[part.to_dict() for part in components],
             base_url=instance.base_url,
             dashboard=instance.dashboard_url,
+            login=instance.login(home),
             started_at=instance.started_at,
             processes=len(processes),
             memory=human_bytes(sum(_private_bytes(process.pid) for process in processes)),

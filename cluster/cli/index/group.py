@@ -6,7 +6,7 @@ import argparse
 
 from cluster.cli.index import watch as index_watch
 from cluster.cli.jobs import job_verb
-from cluster.cli.output import console, print_json, print_table
+from cluster.cli.output import console, plain, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import EnvironmentFaultError, ExitCode
@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
 
 def print_index(index: Manifest) -> None:
     console.print(f"[bold]{index.name}@{index.version}[/bold] from {', '.join(index.inputs.values())}")
-    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in index.counts.items()]
+    rows = [(name, f"{value:,}" if isinstance(value, int) else plain(value)) for name, value in index.counts.items()]
     print_table("", ("", "count"), rows, numeric=("count",))
 
 
