@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -46,13 +45,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     least = [
         max([cell_len(columns[place]), *(_longest_word(row[place]) for row in cells)]) for place in range(len(columns))
     ]
+    if title:
+        console.print(fold([(printable(title), "bold")], console.width, then=""), soft_wrap=True)
     if sum(least) + 2 * (len(columns) - 1) > console.width:
-        _print_blocks(title, columns, cells)
+        _print_blocks(columns, cells)
         return
-    table = Table(
-        title=escape(title) or None, title_justify="left", title_style="bold", header_style="bold", box=None,
-        pad_edge=False, padding=(0, 2, 0, 0),
-    )  # fmt: skip
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
     for column, width in zip(columns, least, strict=True):
         right = column in numeric
         table.add_column(column, justify="right" if right else "left", min_width=width, no_wrap=right, overflow="fold")
@@ -61,9 +59,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     console.print(table)
 
 
-def _print_blocks(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    if title:
-        console.print(title, style="bold", markup=False, soft_wrap=True)
+def _print_blocks(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     for row in cells:
         console.print(row[0], style="bold", soft_wrap=True)
         named = zip(columns[1:], row[1:], strict=True)
