@@ -32,7 +32,13 @@ from cluster.core.entry import print_json as print_json
 from cluster.core.progress import Progress as Follower
 from cluster.core.progress import Silent
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # `plinth ... | head` is no failure: ``run_main`` ends it with 0, rich would with 1
+
+
+console = _Console(highlight=False)
 STATE_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
 
 

@@ -127,8 +127,9 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
     if instance is not None:
         processes = instance.processes()
         components = ask_each(instance, Registry(store).names)
+        up = {part.component: part.up for part in components}
         found.update(
-            service="ready" if all(part.up for part in components) else "down",
+            service="ready" if all(up.values()) else "down",
             components=[part.to_dict() for part in components],
             base_url=instance.base_url,
             dashboard=instance.dashboard_url,
@@ -136,7 +137,7 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
             started_at=instance.started_at,
             processes=len(processes),
             memory=human_bytes(sum(_private_bytes(process.pid) for process in processes)),
-            models=_models(instance.base_url),
+            models=_models(instance.base_url) if up["service"] else {},
         )
     version = store.alias("indexes", config.index.name, "live")
     found["index"] = store.manifest("indexes", config.index.name, version).to_dict() if version else None

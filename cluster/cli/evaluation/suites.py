@@ -200,7 +200,7 @@ def _counting(progress: Progress, unit: str) -> Callable[[int], None]:
 
 SUITES: dict[str, Suite] = {
     "stdlib": Suite("answers about Python's standard library", "shipped; needs the pydocs index", _questions),
-    "stdlib_wide": Suite("the same, in people's wider words", "shipped; needs the pydocs index", _questions),
+    "stdlib_wide": Suite("160 more, half of them terse", "shipped; needs the pydocs index", _questions),
     FILE: Suite(
         "answers to questions of your own",
         "a row has id, question, answerable (true or false) and, if true, accepted (names of the documents that answer "
