@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from cluster.cli.verbs import VERBS, Help, Parser, register_verbs
-from cluster.core.entry import interrupt_as_exception, leave, run_main
+from cluster.core.entry import answers, interrupt_as_exception, leave, run_main
 
 DESCRIPTION = """\
 Plinth: from a folder of documents to cited answers, on your own machine or cluster.
@@ -29,7 +29,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         import importlib.metadata
 
-        print(f"plinth {importlib.metadata.version('plinth')}")
+        print(f"plinth {importlib.metadata.version('plinth')}", file=answers())
         parser.exit()
 
 
@@ -47,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
-    asks_for_help = not {"-h", "--help"}.isdisjoint(words)
     verb = next((word for word in words if not word.startswith("-")), "")
 
     def work() -> int:
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
     interrupt_as_exception()
-    return run_main(work, as_json="--json" in words and not asks_for_help)
+    return run_main(work, as_json="--json" in words)
 
 
 def run() -> NoReturn:

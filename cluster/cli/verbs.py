@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from cluster.core.entry import add_common
+from cluster.core.entry import add_common, answers
 from cluster.core.errors import UsageError
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction[Any]
 else:
     Commands = argparse._SubParsersAction
 
@@ -75,6 +75,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
+    def print_help(self, file: Any = None) -> None:
+        super().print_help(file or answers())  # stdout also beside --json, which keeps it for answers
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
@@ -95,7 +98,7 @@ def unknown(what: str, given: str, known: Iterable[str]) -> str:
     import difflib
 
     names = list(known)
-    near = difflib.get_close_matches(given, names, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(given, names, n=2, cutoff=0.7)
     if near:
         return f"{what} {given!r}; did you mean {' or '.join(near)}?"
     return f"{what} {given!r}; there are {', '.join(names)}" if names else f"{what} {given!r}; there are none yet"

@@ -76,7 +76,7 @@ def test_models_list_show_card_history(
 def test_models_that_are_not_there(
     home: Path, two_models: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "there are small" in said(capsys, "models", "show", "large", code=3)["error"]["message"]
+    assert "there are small" in said(capsys, "models", "show", "large", code=2)["error"]["message"]
     assert "no version" in said(capsys, "models", "card", "small@zzz", code=3)["error"]["message"]
     assert "large" in said(capsys, "models", "history", "large", code=3)["error"]["message"]
     assert "ISO" in said(capsys, "models", "history", "small", "--at", "noon", code=2)["error"]["message"]
