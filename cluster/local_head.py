@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,10 @@ class Instance:
     def base_url(self) -> str:
         return f"http://{self.host}:{self.http_port}"
 
+    def login(self, home: Home) -> str:
+        """How a person gets into Ray's dashboard: a browser asks for the token, which is the cluster's key."""
+        return f"{self.dashboard_url} asks for a token: paste what `cat {shlex.quote(str(home.token_path))}` prints"
+
     def processes(self) -> list[Process]:
         return marked(self.id)
 
@@ -84,6 +89,18 @@ def running(home: Home) -> Instance | None:
     if instance is None or not instance.pid or port_free(instance.gcs_port):
         return None
     return instance if any(process.pid == instance.pid for process in instance.processes()) else None
+
+
+def require_running(home: Home) -> Instance:
+    """The running instance.
+
+    Raises:
+        EnvironmentFaultError: nothing runs.
+    """
+    instance = running(home)
+    if instance is None:
+        raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
+    return instance
 
 
 def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.environ) -> Instance:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,17 @@ def private_ports() -> tuple[str, ...]:
     return ("ray_client", "dashboard_agent", "metrics_export", "haproxy_metrics", "haproxy_stats", "serve_fallback")
 
 
+def ray_environment(home: Home) -> dict[str, str]:
+    """What every process that talks to this Ray must have: without it `ray status` waits for a minute and fails."""
+    return {
+        # -- authentication: Ray's own default for `ray start` is an open port that runs shell commands
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.token_path),
+        # -- loopback for every port of Ray core (the name misleads: on Linux it does just that)
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+
+
 def serve_environment(home: Home, temp_dir: str, ports: Mapping[str, int]) -> dict[str, str]:
     """Variables every process of the platform needs, drivers included (no secrets: the token's path only).
 
@@ -58,11 +70,7 @@ def serve_environment(home: Home, temp_dir: str, ports: Mapping[str, int]) -> di
     """
     folder = Path(temp_dir)
     return {
-        # -- authentication: Ray's own default for `ray start` is an open port that runs shell commands
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home.token_path),
-        # -- loopback for every port of Ray core (the name misleads: on Linux it does just that)
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        **ray_environment(home),
         # -- Serve's fast mode: no Python proxy, gRPC by value between deployments, one event loop per replica
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -117,6 +125,29 @@ def head_environment(
         # Jobs run `python`: it must be the interpreter that has the packages.
         "PATH": f"{executables()}{os.pathsep}{kept.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
+    }
+
+
+def client_environment(home: Home, http: str, ray: str, dashboard: str, base: Mapping[str, str]) -> dict[str, str]:
+    """What another shell needs for `ray`, `serve` and OpenAI clients: addresses, modes, the token's path. No secrets.
+
+    Args:
+        http, ray, dashboard: base URL of the service, HOST:PORT of Ray, base URL of its dashboard.
+        base: the shell's environment; its PATH gets the folder of `ray` and `serve` unless it finds them there.
+    """
+    path = base.get("PATH", os.defpath)
+    if shutil.which("ray", path=path) != f"{executables()}/ray":
+        path = f"{executables()}{os.pathsep}{path}"
+    return {
+        "PATH": path,
+        "RAY_ADDRESS": ray,
+        "RAY_API_SERVER_ADDRESS": dashboard,  # ray job, ray list
+        "RAY_DASHBOARD_ADDRESS": dashboard,  # serve
+        **ray_environment(home),
+        "OPENAI_BASE_URL": f"{http}/v1",
+        "OPENAI_API_KEY": "unused-on-loopback",
+        "PLINTH_HOME": str(home.root),
+        "PLINTH_STORE": home.store_uri,
     }
 
 

@@ -119,6 +119,63 @@ def test_import_direction(module: str) -> None:
     assert wrong == []
 
 
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Module name -> the modules it imports when it runs, lazily or not. ``if TYPE_CHECKING:`` blocks never run."""
+    graph = {}
+    for module, source in sources.items():
+        tree = ast.parse(source)
+        typing_only = {
+            inner
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+            for statement in node.body
+            for inner in ast.walk(statement)
+        }
+        found: set[str] = set()
+        for node in ast.walk(tree):
+            if node in typing_only:
+                continue
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for alias in node.names:  # `from a import b` runs a.b where that is a module
+                    full = f"{node.module}.{alias.name}"
+                    found.add(full if full in sources else node.module)
+        graph[module] = (found & sources.keys()) - {module}
+    return graph
+
+
+def import_circle(graph: dict[str, set[str]]) -> list[str]:
+    """One circle as a path whose last module imports the first; empty where there is none."""
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return []
+        for imported in sorted(graph[module]):
+            if circle := walk(imported, [*path, module]):
+                return circle
+        done.add(module)
+        return []
+
+    return next((circle for module in sorted(graph) if (circle := walk(module, []))), [])
+
+
+def test_no_import_circle() -> None:
+    names = {m.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): m for m in modules()}
+    graph = import_graph({name: (ROOT / module).read_text() for name, module in names.items()})
+    assert import_circle(graph) == [], "these modules import each other in a circle: move what they share elsewhere"
+
+
+def test_a_lazy_import_closes_a_circle_and_a_typing_one_does_not() -> None:
+    lazy = {"a": "from b import f", "b": "def f():\n    import c", "c": "import a.x, a"}
+    assert import_circle(import_graph(lazy)) == ["a", "b", "c"]
+    typed = {"a": "import b", "b": "if TYPE_CHECKING:\n    import a\nelse:\n    import math"}
+    assert import_circle(import_graph(typed)) == []
+
+
 @pytest.mark.parametrize("module", [m for m in modules() if m.startswith("serve_apps/")])
 def test_serving_shares_only_plain_nouns(module: str) -> None:
     shared = {name for name in imports(module) if within(name, "data_jobs")}

@@ -4,55 +4,61 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 
-from cluster.cli.output import console, print_json
-from cluster.cli.verbs import Commands, add_verb
+from cluster.cli.output import WordWrap, console, fold, print_json, printable
+from cluster.cli.verbs import VERBS, Commands, add_verb, unknown
 from cluster.core.entry import config_from
-from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode
+from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
+
+DETAILS = """\
+With a question: one answer. Without: a conversation that remembers what was said (/help shows its commands; Ctrl-C
+stops an answer, exit or Ctrl-D leaves). Of a long conversation the last turns that the service accepts are sent."""
 
 
 def register(commands: Commands) -> None:
-    parser = add_verb(commands, "ask", ask, "Ask the running service; answers stream and cite their sources.",
-                      "With a question: one answer. Without: a conversation (follow-ups remember what was asked; an\n"
-                      "empty line or Ctrl-D ends it).")  # fmt: skip
+    parser = add_verb(commands, "ask", ask, VERBS["ask"].summary, DETAILS)
     parser.add_argument("question", nargs="*", help="the question; leave it out for a conversation")
     parser.add_argument("--model", default="auto", help="auto (default) or a tier by name")
 
 
 def ask(args: argparse.Namespace) -> int:
-    base_url = service_url(config_from(args, Home.from_env()))
-    if args.question:
-        answer = stream_answer(base_url, [_user(" ".join(args.question))], args.model, None if args.json else _write)
-        print_json(answer) if args.json else print_answer(answer, streamed=True)
-        return ExitCode.DONE
+    home = Home.from_env()
+    config = config_from(args, home)
+    base_url = service_url(config)
+    if not args.question:
+        if args.json:
+            raise BadInputError("with --json give the question on the command line")
+        from cluster.cli.conversation import converse
+
+        return converse(lambda turns: ask_and_print(base_url, turns, args.model), home, config.serve)
+    messages = [{"role": "user", "content": " ".join(args.question)}]
     if args.json:
-        raise BadInputError("with --json give the question on the command line")
-    return _converse(base_url, args.model)
+        print_json(stream_answer(base_url, messages, args.model, None))
+    else:
+        ask_and_print(base_url, messages, args.model)
+    return ExitCode.DONE
 
 
 def service_url(config: Any) -> str:
     return f"http://{config.cluster.host}:{config.cluster.http_port}"
 
 
-def _converse(base_url: str, model: str) -> int:
-    messages: list[dict[str, str]] = []
-    while True:
-        try:
-            question = console.input("[bold]you>[/bold] ").strip()
-        except EOFError:
-            question = ""
-        if not question:
-            return ExitCode.DONE
-        messages.append(_user(question))
-        answer = stream_answer(base_url, messages, model, _write)
-        print_answer(answer, streamed=True)
-        messages.append({"role": "assistant", "content": answer["text"]})
+def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str) -> dict[str, Any]:
+    """One answer, written as it arrives, then its citations and times; returns what ``stream_answer`` does."""
+    write = WordWrap()
+    try:
+        answer = stream_answer(base_url, messages, model, write)
+    except (PlinthError, KeyboardInterrupt):
+        write.end()
+        raise
+    write.end()
+    _print_sources(answer)
+    return answer
 
 
 def stream_answer(
@@ -64,6 +70,8 @@ def stream_answer(
         {"text", "finish_reason", "request_id", "plinth": {...}}
 
     Raises:
+        UsageError: the service knows no such model.
+        BadInputError: it refused the messages.
         EnvironmentFaultError: the service cannot be reached, answers with an error, or the stream breaks off.
     """
     body = {"model": model, "messages": messages, "stream": True}
@@ -73,7 +81,7 @@ def stream_answer(
             answer["request_id"] = reply.headers.get("x-request-id")
             if reply.status_code != 200:
                 reply.read()
-                raise EnvironmentFaultError(f"the service answered {reply.status_code}: {_message(reply)}")
+                raise refusal(reply, base_url, model)
             for line in reply.iter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
                     _take(json.loads(line[6:]), answer, write)
@@ -84,6 +92,29 @@ def stream_answer(
     if answer["finish_reason"] is None:
         raise EnvironmentFaultError("the answer broke off in mid-stream; see `plinth logs gateway`")
     return answer
+
+
+def refusal(reply: httpx.Response, base_url: str, model: str) -> PlinthError:
+    """The error of an answer that is not 200: a mistyped model is a mistake of usage, a 400 one of the input."""
+    try:
+        told = reply.json()["error"]
+        message, code = str(told["message"]), told.get("code")
+    except (ValueError, KeyError, TypeError):
+        message, code = reply.text[:200], None
+    if code == "model_not_found":
+        return UsageError(unknown("there is no model", model, models(base_url)))
+    if reply.status_code in (400, 413):
+        return BadInputError(f"the service refused it: {message}", code=code)
+    return EnvironmentFaultError(f"the service answered {reply.status_code}: {message}")
+
+
+def models(base_url: str) -> dict[str, dict[str, Any]]:
+    """Names the service answers to, each with its card's ``plinth`` part; empty where it does not say."""
+    try:
+        reply = httpx.get(f"{base_url}/v1/models", timeout=5, trust_env=False)
+        return {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
+    except (httpx.TransportError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _take(event: dict[str, Any], answer: dict[str, Any], write: Callable[[str], None] | None) -> None:
@@ -99,39 +130,22 @@ def _take(event: dict[str, Any], answer: dict[str, Any], write: Callable[[str], 
         answer["finish_reason"] = choice.get("finish_reason") or answer["finish_reason"]
 
 
-def print_answer(answer: dict[str, Any], streamed: bool = False) -> None:
-    """Answer text (unless it was streamed already), numbered citations, tier and milliseconds per stage."""
-    if streamed:
-        print()
-    else:
-        console.print(answer["text"], markup=False)
+def print_answer(answer: dict[str, Any]) -> None:
+    """Answer text, numbered citations, tier and milliseconds per stage."""
+    write = WordWrap()
+    write(answer["text"])
+    write.end()
+    _print_sources(answer)
+
+
+def _print_sources(answer: dict[str, Any]) -> None:
     extra = answer["plinth"]
     for number, citation in enumerate(extra.get("citations", []), start=1):
-        console.print(
-            f"  [cyan]\\[{number}][/cyan] {_plain(citation['document'])} [dim]{_plain(citation['source'])}[/dim]"
-        )
+        source = citation["source"] if citation["source"] != citation["document"] else ""
+        words = [(f"[{number}]", "cyan"), (citation["document"], ""), (source, "dim")]
+        parts = [(printable(word), style) for word, style in words]
+        console.print(fold(parts, first="  ", then="      "), soft_wrap=True)
     timings = extra.get("timings_ms", {})
     stages = " ".join(f"{stage} {value:.0f}" for stage, value in timings.items() if "." not in stage)
-    console.print(f"  [dim]{extra.get('tier', '')} · {stages} ms · {answer.get('request_id') or ''}[/dim]")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def _message(reply: httpx.Response) -> str:
-    try:
-        return str(reply.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return reply.text[:200]
+    line = f"{extra.get('tier', '')} · {stages} ms · {answer.get('request_id') or ''}"
+    console.print(fold([(printable(line), "dim")], first="  ", then="  "), soft_wrap=True)

@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 
 from cluster.cli.output import Stages, console, human_bytes, print_json, print_table
-from cluster.cli.verbs import Commands, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_verb
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 from cluster.core.storage import Store
@@ -22,7 +22,7 @@ being new. No job may be running; new ones wait.
 
 
 def register(commands: Commands) -> None:
-    parser = add_verb(commands, "gc", collect_garbage, "Remove versions that nothing needs any more.", DETAILS)
+    parser = add_verb(commands, "gc", collect_garbage, VERBS["gc"].summary, DETAILS)
     parser.add_argument("--dry-run", action="store_true", help="only list what would go")
     parser.add_argument(
         "--keep", type=int, default=2, metavar="N", help="newest versions of a name to keep (default 2)"

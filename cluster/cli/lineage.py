@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from cluster.cli.output import console, print_json, print_table
-from cluster.cli.verbs import Commands, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_verb
 from cluster.core.errors import ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.storage import Store
@@ -24,8 +24,7 @@ version, NAME@ALIAS or NAME; KIND/NAME@VERSION where a name is used for several 
 
 
 def register(commands: Commands) -> None:
-    summary = "Show what a version was made of, back to raw files with hashes, or where a document went."
-    parser = add_verb(commands, "lineage", lineage, summary, DETAILS)
+    parser = add_verb(commands, "lineage", lineage, VERBS["lineage"].summary, DETAILS)
     parser.add_argument("artefact", nargs="?", default="", help="NAME@VERSION, NAME@ALIAS, NAME or KIND/...")
     parser.add_argument("--document", default="", metavar="ID", help="list every version that contains this document")
     parser.add_argument("--files", type=int, default=20, metavar="N", help="most raw files to print (default 20)")

@@ -1,17 +1,14 @@
-"""The ``plinth`` command: parse and dispatch. Each verb group is a file of its own and imports what it needs lazily."""
+"""The ``plinth`` command: parse and dispatch. Only the module of the verb that was typed is imported."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import NoReturn
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
-from cluster.cli import ask, gc, lifecycle, lineage, models, quickstart, runs, train
-from cluster.cli.bench import group as bench
-from cluster.cli.data import group as data
-from cluster.cli.evaluation import group as evaluation
-from cluster.cli.index import group as index
-from cluster.core.entry import interrupt_as_exception, leave, run_main
+from cluster.cli.verbs import VERBS, Help, Parser, register_verbs
+from cluster.core.entry import answers, interrupt_as_exception, leave, run_main
 
 DESCRIPTION = """\
 Plinth: from a folder of documents to cited answers, on your own machine or cluster.
@@ -20,6 +17,7 @@ Plinth: from a folder of documents to cited answers, on your own machine or clus
   plinth quickstart --source ~/notes       the same over your own files
   plinth ask "How do I copy a folder?"     ask the running service
   plinth status | doctor | logs | down     look at it, check the machine, read logs, stop it
+  plinth help VERB                         what a verb does, its options, examples
 """
 
 EPILOG = (
@@ -27,20 +25,37 @@ EPILOG = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="plinth", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for group in (quickstart, lifecycle, ask, data, lineage, index, train, models, runs, evaluation, bench, gc):
-        group.register(commands)
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        import importlib.metadata
+
+        print(f"plinth {importlib.metadata.version('plinth')}", file=answers())
+        parser.exit()
+
+
+def build_parser(wanted: Iterable[str] = VERBS) -> Parser:
+    """The command line with the verbs of ``wanted`` whole; by default all of it, which imports every verb's module."""
+    parser = Parser(prog="plinth", description=DESCRIPTION, epilog=EPILOG, formatter_class=Help)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and leave")
+    commands = parser.add_subparsers(dest="verb", title="verbs", metavar="VERB", required=True)
+    register_verbs(commands, wanted)
+    commands.add_parser("help", help="What a verb does: plinth help VERB", add_help=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    verb = next((word for word in words if not word.startswith("-")), "")
+
+    def work() -> int:
+        args = build_parser([verb]).parse_args(words, argparse.Namespace(whole=build_parser))
+        code: int = args.work(args)
+        return code
+
     interrupt_as_exception()
-    return run_main(lambda: args.work(args), as_json=args.json)
+    return run_main(work, as_json="--json" in words)
 
 
 def run() -> NoReturn:

@@ -13,11 +13,11 @@ from rich.markup import escape
 
 from actors.registry.history import MOVES, Event
 from actors.registry.models import Registered, Registry
-from cluster.cli.output import Stages, console, human_bytes, print_json, print_table
-from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.cli.output import Stages, console, human_bytes, print_facts, print_json, print_table
+from cluster.cli.verbs import VERBS, Commands, add_group, add_verb, unknown
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
-from cluster.core.errors import ExitCode
+from cluster.core.errors import ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -26,7 +26,7 @@ STYLE = {"passed": "green", "refused": "red", "not judged": "dim"}
 
 
 def register(commands: Commands) -> None:
-    group = add_group(commands, "models", "The model registry: versions, what serves, what the gate said.")
+    group = add_group(commands, "models", VERBS["models"].summary)
     add_verb(
         group, "list", list_models, "List the registered models and what serves.",
         "champion: answers `auto`. candidate: the newest, reachable by name. previous: what a rollback goes back to.",
@@ -90,7 +90,7 @@ def show(args: argparse.Namespace) -> int:
     facts = {k: v for k, v in version.metadata.items() if k != "provenance"}
     rows = [*facts.items(), ("registered", version.registered_at), ("commit", manifest.commit)]
     rows += [(f"from {part}", str(reference)) for part, reference in version.metadata.get("provenance", {}).items()]
-    print_table("", ("", ""), [(name, escape(str(value))) for name, value in rows])
+    print_facts(rows)
     for reason in version.tainted:
         console.print(f"[red]tainted[/red]: {escape(reason)}")
     _print_gate(version)
@@ -112,10 +112,8 @@ def card(args: argparse.Namespace) -> int:
 
 
 def history(args: argparse.Namespace) -> int:
-    registry = _registry()
+    registry = _known(args.model)
     events = registry.history(args.model)
-    if not events:
-        registry.version(args.model)  # says which models there are
     if args.at:
         return _champion_at(args, registry.champion_at(args.model, args.at))
     if args.json:
@@ -161,8 +159,7 @@ def add(args: argparse.Namespace) -> int:
 
 def _take_live(config: PlinthConfig, home: Home, manifest: Manifest, stages: Stages) -> bool:
     """Give a running service the new tier; its other tiers answer meanwhile. False where nothing runs."""
-    from cluster.cli.service import deploy
-    from cluster.cli.training import wait_until_live
+    from cluster.cli.service import deploy, wait_until_live
     from cluster.local_head import running
 
     instance = running(home)
@@ -185,7 +182,16 @@ def _registry() -> Registry:
 
 def _found(reference: str) -> tuple[str, Registered]:
     name, _, version = reference.partition("@")
-    return name, _registry().version(name, version)
+    return name, _known(name).version(name, version)
+
+
+def _known(name: str) -> Registry:
+    """The registry, if it has a model of this name: a mistyped one is a mistake of usage, with a suggestion."""
+    registry = _registry()
+    names = registry.names()
+    if name not in names:
+        raise UsageError(unknown("there is no model", name, names))
+    return registry
 
 
 def _summary(name: str, version: Registered) -> dict[str, Any]:

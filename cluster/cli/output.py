@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import threading
 import time
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -23,25 +26,77 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from cluster.core.entry import check_interrupted
 from cluster.core.entry import print_json as print_json
 from cluster.core.progress import Progress as Follower
 from cluster.core.progress import Silent
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # `plinth ... | head` is no failure: ``run_main`` ends it with 0, rich would with 1
+
+
+console = _Console(highlight=False)
 STATE_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> None:
-    table = Table(
-        title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
-    )
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, str) else str(cell) for cell in row))
+    """A table whose words, ids and versions stay whole; where they do not fit side by side, a block of lines a row.
+
+    Cells that are text may hold rich's markup; others are shown as ``plain`` writes them.
+    """
+    cells = [[cell if isinstance(cell, str) else plain(cell) for cell in row] for row in rows]
+    least = [
+        max([cell_len(columns[place]), *(_longest_word(row[place]) for row in cells)]) for place in range(len(columns))
+    ]
+    if title:
+        console.print(fold([(printable(title), "bold")], console.width, then=""), soft_wrap=True)
+    if sum(least) + 2 * (len(columns) - 1) > console.width:
+        _print_blocks(columns, cells)
+        return
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
+    for column, width in zip(columns, least, strict=True):
+        right = column in numeric
+        table.add_column(column, justify="right" if right else "left", min_width=width, no_wrap=right, overflow="fold")
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+def _print_blocks(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    for row in cells:
+        console.print(row[0], style="bold", soft_wrap=True)
+        named = zip(columns[1:], row[1:], strict=True)
+        print_facts([(name, Text.from_markup(cell).plain) for name, cell in named if cell], "  ")
+
+
+def print_facts(facts: Iterable[tuple[str, Any]], before: str = "") -> None:
+    """``name  value`` a line, values under each other and folded at words; plain text, no markup."""
+    lines = [(name, value if isinstance(value, str) else plain(value)) for name, value in facts]
+    width = max((cell_len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        start = f"{before}{name:<{width}}  "
+        console.print(fold([(printable(value), "")], console.width, start, " " * len(start)), soft_wrap=True)
+
+
+def plain(value: Any) -> str:
+    """A value as people write it: no Python dict, list or None."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items()) or "-"
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(plain, value)) or "-"
+    return str(value)
+
+
+def _longest_word(markup: str) -> int:
+    return max(map(cell_len, Text.from_markup(markup).plain.split()), default=0)
 
 
 @dataclass
@@ -206,6 +261,84 @@ def wrapped(text: str, first: int, others: int) -> list[str]:
         else:
             lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
+
+
+def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str = "", then: str = "    ") -> Text:
+    """(Text, style) parts in lines of at most ``width`` columns, broken at blanks only; a longer word stands whole.
+
+    Args:
+        width: by default the terminal's (or COLUMNS); what goes into a file or a pipe stays one line.
+        first, then: blanks before the first line and before the others.
+
+    Print it with ``soft_wrap=True``: it is folded already.
+    """
+    width = width or _width()
+    text, column = Text(first), len(first)
+    for word, style in ((word, style) for part, style in parts for word in part.split()):
+        if column > len(first) and column + 1 + cell_len(word) > width:
+            text.append("\n" + then)
+            column = len(then)
+        elif column > len(first):
+            text.append(" ")
+            column += 1
+        text.append(word, style)
+        column += cell_len(word)
+    return text
+
+
+def _width() -> int:
+    return console.width if sys.stdout.isatty() or "COLUMNS" in os.environ else sys.maxsize
+
+
+def printable(text: str) -> str:
+    """Text of others with what would steer the terminal written as escapes; line ends and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in text)
+
+
+class WordWrap:
+    """Writes streamed text in lines that fit the terminal: a word is written when it is whole, never broken.
+
+    Into a file or a pipe the text goes as it comes. ``end`` writes what is left.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        self._width = width or _width()
+        self._column = 0
+        self._word = self._blanks = ""
+
+    def __call__(self, text: str) -> None:
+        for character in printable(text):
+            if not character.isspace():
+                self._word += character
+                if cell_len(self._word) >= self._width:  # no word of ours: a script without blanks, a long address
+                    self._put_word()
+                continue
+            self._put_word()
+            if character == "\n":
+                sys.stdout.write("\n")
+                self._column, self._blanks = 0, ""
+            else:
+                self._blanks += character
+        if self._width == sys.maxsize:
+            self._put_word()
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        self._put_word()
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    def _put_word(self) -> None:
+        if not self._word:
+            return
+        size = cell_len(self._word)
+        if self._column and self._column + len(self._blanks) + size > self._width:
+            sys.stdout.write("\n" + self._word)
+            self._column = size
+        else:
+            sys.stdout.write(self._blanks + self._word)
+            self._column += len(self._blanks) + size
+        self._word = self._blanks = ""
 
 
 def human_bytes(size: float) -> str:

@@ -13,8 +13,8 @@ from rich.markup import escape
 from actors.registry import history
 from actors.registry.runs import Run, list_runs, read_metrics, read_run
 from actors.registry.runs import cancel as cancel_run
-from cluster.cli.output import console, print_json, print_table
-from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.cli.output import console, print_facts, print_json, print_table
+from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.errors import EnvironmentFaultError, ExitCode
 from cluster.core.home import Home
 from cluster.core.storage import Store
@@ -25,7 +25,7 @@ TABLE_ROWS = 16
 
 
 def register(commands: Commands) -> None:
-    group = add_group(commands, "runs", "Training runs: list, look at, compare, cancel.")
+    group = add_group(commands, "runs", VERBS["runs"].summary)
     add_verb(
         group, "list", list_all, "List the training runs, newest last.",
         "interrupted: its process is gone; running the same command again resumes it from its last checkpoint.",
@@ -81,7 +81,7 @@ def show(args: argparse.Namespace) -> int:
         ("started", run.started_at), ("took", _duration(_seconds(run, _last(rows)))), ("attempts", run.attempts),
         ("host", run.host), ("commit", run.commit),
     ]  # fmt: skip
-    print_table("", ("", ""), [*facts, *((name, escape(str(value))) for name, value in _flat(run.params))])
+    print_facts([*facts, *_flat(run.params)])
     columns = _columns(rows)
     cells = [tuple(_cell(key, row.get(key)) for key in columns) for row in _sampled(rows)]
     print_table("Loss", [c.replace("_", " ") for c in columns], cells, numeric=[c.replace("_", " ") for c in columns])

@@ -16,6 +16,7 @@ from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home, write_private
+from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
@@ -23,6 +24,7 @@ from serve_apps import served_code
 from serve_apps.config_file import model_tiers
 
 READY_TIMEOUT_S = 120.0
+LIVE_TIMEOUT_S = 60.0
 
 
 def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
@@ -98,38 +100,44 @@ def wait_for(base_url: str, path: str, home: Home) -> None:
     raise EnvironmentFaultError(f"{base_url}{path} was not ready after {READY_TIMEOUT_S:.0f} s; see {home.logs}")
 
 
-def client_environment(home: Home) -> dict[str, str]:
-    """What another shell needs: addresses, the token's path, the OpenAI base URL. No secret values."""
-    instance = local_head.running(home)
-    if instance is None:
-        raise EnvironmentFaultError("nothing is running: start it with `plinth up` (or `plinth quickstart`)")
-    return {
-        "RAY_ADDRESS": instance.ray_address,
-        "RAY_API_SERVER_ADDRESS": instance.dashboard_url,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home.token_path),
-        "OPENAI_BASE_URL": f"{instance.base_url}/v1",
-        "OPENAI_API_KEY": "unused-on-loopback",
-        "PLINTH_HOME": str(home.root),
-        "PLINTH_STORE": home.store_uri,
-    }
+def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | None = None) -> None:
+    """Until the service serves this version of the model (replicas follow the registry), and with ``auto`` given, until
+    it knows whether ``auto`` may choose it."""
+    deadline = time.monotonic() + LIVE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        reply = httpx.get(f"{base_url}/v1/models", timeout=10, trust_env=False)
+        cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
+        card = cards.get(model.name, {})
+        if card.get("version") == model.version and auto in (None, card.get("auto")):
+            return
+        time.sleep(0.2)
+    raise EnvironmentFaultError(
+        f"the model {model.name}@{model.version} did not go live; see {home.logs / 'model.jsonl'}"
+    )
 
 
 def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
-    """Everything `plinth status` shows, as plain data."""
+    """Everything `plinth status` shows, as plain data. ``service`` is ready, down or stopped."""
+    from actors.registry.models import Registry
+    from cluster.probes import ask_each
+
     store = Store(home.store_uri)
-    instance = local_head.running(home)
+    instance = local_head.recorded(home)
     found: dict[str, Any] = {"service": "stopped", "home": str(home.root), "store": home.store_uri}
     if instance is not None:
         processes = instance.processes()
+        components = ask_each(instance, Registry(store).names)
+        up = {part.component: part.up for part in components}
         found.update(
-            service="ready" if answers(instance.base_url, "/readyz") else "up, not ready (no live index?)",
+            service="ready" if all(up.values()) else "down",
+            components=[part.to_dict() for part in components],
             base_url=instance.base_url,
             dashboard=instance.dashboard_url,
+            login=instance.login(home),
             started_at=instance.started_at,
             processes=len(processes),
             memory=human_bytes(sum(_private_bytes(process.pid) for process in processes)),
-            models=_models(instance.base_url),
+            models=_models(instance.base_url) if up["service"] else {},
         )
     version = store.alias("indexes", config.index.name, "live")
     found["index"] = store.manifest("indexes", config.index.name, version).to_dict() if version else None

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
-
-import httpx
 
 from actors.registry.models import Registry
 from cluster.cli.ask import print_answer, stream_answer
 from cluster.cli.models import print_checks
 from cluster.cli.output import Stages, console
+from cluster.cli.service import wait_until_live
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import EnvironmentFaultError, TooSlowError
+from cluster.core.errors import TooSlowError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-
-LIVE_TIMEOUT_S = 60.0
 
 
 def train(
@@ -70,22 +66,6 @@ def train(
         "name": built.model.name, "version": built.model.version, "gate": built.gate.to_dict(),
         "held_out": built.report,
     }  # fmt: skip
-
-
-def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | None = None) -> None:
-    """Until the service serves this version of the model (replicas follow the registry), and with ``auto`` given, until
-    it knows whether ``auto`` may choose it."""
-    deadline = time.monotonic() + LIVE_TIMEOUT_S
-    while time.monotonic() < deadline:
-        reply = httpx.get(f"{base_url}/v1/models", timeout=10, trust_env=False)
-        cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
-        card = cards.get(model.name, {})
-        if card.get("version") == model.version and auto in (None, card.get("auto")):
-            return
-        time.sleep(0.2)
-    raise EnvironmentFaultError(
-        f"the model {model.name}@{model.version} did not go live; see {home.logs / 'model.jsonl'}"
-    )
 
 
 def print_gate(name: str, gate: dict[str, Any]) -> None:

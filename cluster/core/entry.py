@@ -11,12 +11,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from cluster.core.config import PlinthConfig, configured, load_config
 from cluster.core.errors import ExitCode, PlinthError
 from cluster.core.home import Home
-from cluster.core.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from cluster.core.config import PlinthConfig
 
 _answers: TextIO | None = None  # the real stdout while a verb runs with --json
 
@@ -74,7 +75,7 @@ def check_interrupted() -> None:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Options every verb has: ``--json``, ``--preset``, ``--set section.field=value``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables and bars")
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="configuration to start from (default: laptop)")
+    parser.add_argument("--preset", metavar="NAME", help="configuration to start from: laptop (default), node, cluster")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.FIELD=VALUE",
         help="override one configuration value; may be repeated (see `plinth doctor --fields`)",
@@ -83,6 +84,9 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def config_from(args: argparse.Namespace, home: Home) -> PlinthConfig:
     """The configuration a verb works with: a named preset, else what `plinth up` was started with, plus --set."""
+    from cluster.core.config import configured, load_config  # a fifth of a second, which --help need not spend
+    from cluster.core.presets import preset
+
     saved = home.root / "run" / "config.json"
     if args.preset is None and saved.exists():
         return configured(load_config(saved), args.overrides)

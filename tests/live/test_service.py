@@ -340,7 +340,8 @@ def test_command_line_against_the_service(service: Service) -> None:
     assert variables["OPENAI_BASE_URL"] == f"{service.url}/v1"
     assert not any((service.home / "ray_token").read_text() in value for value in variables.values())
     answer = service.json("ask", "How much oil does the engine take?")
-    lines = service.json("logs", "--request", answer["request_id"])
+    raw = service.plinth("logs", "--request", answer["request_id"], "--json").stdout
+    lines = [json.loads(line) for line in raw.splitlines()]
     assert [line["event"] for line in lines if line["component"] == "gateway"] == ["request"]
     assert "oil" not in json.dumps(lines), "logs carry no prompt text"
 

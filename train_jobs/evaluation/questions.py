@@ -49,24 +49,37 @@ def load_suite(name: str) -> list[Question]:
         raise UsageError(f"no suite {name!r}; there are {', '.join(suite_names())}, or give the path of a .jsonl file")
     questions = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
         try:
             questions.append(_question(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInputError(f"{path}:{number}: not a question: {error!r}", path=str(path), line=number) from error
+        except ValueError as error:
+            raise BadInputError(f"{path}:{number}: not a question: {error}", path=str(path), line=number) from error
     _check(questions, path)
     return questions
 
 
-def _question(row: dict[str, Any]) -> Question:
-    answerable, accepted = row["answerable"], tuple(row["accepted"])
-    if row["split"] not in get_args(Split):
-        raise ValueError(f"split {row['split']!r} is none of {get_args(Split)}")
-    if not isinstance(row["question"], str) or not row["question"].strip():
-        raise ValueError("an empty question")
+def _question(row: Any) -> Question:
+    if not isinstance(row, dict):
+        raise ValueError("a line must be a JSON object")
+    for field, kind in (("id", str), ("question", str), ("answerable", bool)):
+        if field not in row:
+            raise ValueError(f"the field {field!r} is missing")
+        if not isinstance(row[field], kind):
+            raise ValueError(f"the field {field!r} must be {'true or false' if kind is bool else 'text'}")
+    answerable, split, accepted = row["answerable"], row.get("split", "report"), row.get("accepted", [])
+    if answerable and "accepted" not in row:
+        raise ValueError("the field 'accepted' is missing: an answerable question names the documents that answer it")
+    if not isinstance(accepted, list) or not all(isinstance(name, str) for name in accepted):
+        raise ValueError("the field 'accepted' must be a list of names")
+    if split not in get_args(Split):
+        raise ValueError(f"the field 'split' is {split!r}, which is none of {', '.join(get_args(Split))}")
+    if not row["question"].strip():
+        raise ValueError("the field 'question' is empty")
     if bool(accepted) != answerable:
-        raise ValueError("answerable questions, and only they, have accepted names")
-    group: Any = "answerable" if answerable else "near" if row["near_miss"] else "far"
-    return Question(row["id"], row["split"], row["question"], accepted, group)
+        raise ValueError("answerable questions, and only they, have names in 'accepted'")
+    group: Any = "answerable" if answerable else "near" if row.get("near_miss") else "far"
+    return Question(row["id"], split, row["question"], tuple(accepted), group)
 
 
 def _check(questions: list[Question], path: Path) -> None:

@@ -10,7 +10,7 @@ from cluster.cli.bench import data as bench_data
 from cluster.cli.bench import index as bench_index
 from cluster.cli.bench import train as bench_train
 from cluster.cli.output import console, print_json, print_table
-from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import ExitCode, UsageError
 from cluster.core.home import Home
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    group = add_group(commands, "bench", "Measure the running service, and training.")
+    group = add_group(commands, "bench", VERBS["bench"].summary)
     parser = add_verb(
         group, "serve", serve, "Speed of the running service at several concurrencies.",
         "A tier like quote: latency of chat calls, with the time of each stage. A tier that is a model: tokens per\n"

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from cluster.cli.output import Stages, print_json, print_table
+from cluster.cli.output import Stages, console, print_facts, print_json
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import ExitCode, UsageError
@@ -42,8 +42,8 @@ def index(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result)
         return ExitCode.DONE
-    rows = [(name, str(value)) for name, value in result.items()]
-    print_table(f"{result['chunks']:,} chunks, one core", ("", ""), rows)
+    console.print(f"{result['chunks']:,} chunks, one core", style="bold")
+    print_facts(result.items())
     return ExitCode.DONE
 
 

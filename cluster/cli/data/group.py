@@ -7,7 +7,7 @@ import argparse
 from cluster.cli.data import audit, forget, labels, sources, synth
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_json, print_table
-from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 from cluster.core.records import Manifest
@@ -17,7 +17,7 @@ from cluster.core.storage import Store
 def register(commands: Commands) -> None:
     from data_jobs import commands as jobs
 
-    group = add_group(commands, "data", "Prepare corpora and read their reports.")
+    group = add_group(commands, "data", VERBS["data"].summary)
     job_verb(group, "prepare", "data_jobs", "prepare", jobs.add_prepare_arguments, jobs.run_prepare, print_dataset,
              "Prepare a corpus: extract, normalise, filter, deduplicate, redact.",
              "Bad files and records are quarantined one by one (`plinth data report` lists them); the rest goes on.",

@@ -6,8 +6,8 @@ import argparse
 
 from cluster.cli.index import watch as index_watch
 from cluster.cli.jobs import job_verb
-from cluster.cli.output import console, print_json, print_table
-from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.cli.output import console, plain, print_json, print_table
+from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import EnvironmentFaultError, ExitCode
 from cluster.core.home import Home
@@ -18,7 +18,7 @@ from cluster.core.storage import Store
 def register(commands: Commands) -> None:
     from data_jobs import commands as jobs
 
-    group = add_group(commands, "index", "Build and manage the search index.")
+    group = add_group(commands, "index", VERBS["index"].summary)
     job_verb(group, "build", "data_jobs", "index", jobs.add_index_arguments, jobs.run_index, print_index,
              "Build an index from a prepared dataset and make it live.",
              "Running services pick it up by themselves, without a restart and without a failed request.")  # fmt: skip
@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
 
 def print_index(index: Manifest) -> None:
     console.print(f"[bold]{index.name}@{index.version}[/bold] from {', '.join(index.inputs.values())}")
-    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in index.counts.items()]
+    rows = [(name, f"{value:,}" if isinstance(value, int) else plain(value)) for name, value in index.counts.items()]
     print_table("", ("", "count"), rows, numeric=("count",))
 
 

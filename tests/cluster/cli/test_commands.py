@@ -13,35 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli.main import build_parser, main
+from cluster.cli.main import main
 from cluster.core.home import Home
 from cluster.local_head import recorded
-
-VERBS = [
-    ["quickstart"], ["up"], ["down"], ["status"], ["doctor"], ["env"], ["logs"], ["ask"], ["data", "prepare"],
-    ["data", "report"], ["index", "build"], ["index", "list"], ["index", "rollback"], ["index", "search"],
-    ["eval", "run"], ["bench", "serve"], ["models", "list"], ["models", "show"], ["models", "card"],
-    ["models", "history"], ["models", "add"], ["runs", "list"], ["runs", "show"], ["runs", "compare"],
-    ["runs", "cancel"],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_every_verb_has_help_json_and_set(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        build_parser().parse_args([*verb, "--help"])
-    assert stopped.value.code == 0
-    text = capsys.readouterr().out
-    assert "--json" in text
-    assert "--set" in text
-    assert len(text) > 400
-
-
-def test_unknown_verbs_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["qickstart"])
-    assert stopped.value.code == 2
-    assert "quickstart" in capsys.readouterr().err
 
 
 def test_wrong_configuration_is_exit_2(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,17 +100,6 @@ def test_status_and_doctor_speak_json(home: Path, capsys: pytest.CaptureFixture[
     checks = {check["name"]: check["state"] for check in json.loads(capsys.readouterr().out)}
     assert checks["python"] == "ok"
     assert checks["packages"] == "ok"
-
-
-def test_logs_of_one_request(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from cluster.core.telemetry import log_event
-
-    for number in range(300):
-        log_event("gateway", "request", request_id=f"req_{number}")
-    assert main(["logs", "gateway", "--request", "req_7", "--json"]) == 0
-    assert [line["request_id"] for line in json.loads(capsys.readouterr().out)] == ["req_7"]
-    assert main(["logs", "--json", "-n", "2"]) == 0
-    assert [line["request_id"] for line in json.loads(capsys.readouterr().out)] == ["req_298", "req_299"]
 
 
 def test_preflight_names_the_remedy(tmp_path: Path) -> None:

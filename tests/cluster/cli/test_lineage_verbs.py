@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def test_every_verb_answers_people_and_programs(
     for verb in (["lineage", "main@live"], ["lineage", "--document", "a.md"], ["data", "audit"], ["gc", "--dry-run"]):
         assert main(verb) == 0
         assert notes.version in capsys.readouterr().out, verb
+
+
+def test_they_fit_80_columns(store: Store, notes: Manifest, at_80_columns: Callable[..., str]) -> None:
+    at_80_columns("lineage main@live", notes.version)
+    at_80_columns("lineage --document a.md", notes.version)
+    at_80_columns("data audit", notes.version)
+    at_80_columns("gc --dry-run", notes.version)
+    at_80_columns("index list", notes.version)
+    at_80_columns("data sources")
 
 
 def test_forgetting_marks_the_model_and_is_verified(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,27 @@ def test_models_list_show_card_history(
     assert f"champion none → {one}" in shown(capsys, monkeypatch, "models", "history", "small")
 
 
+def test_models_and_runs_fit_80_columns(
+    two_models: tuple[str, str], two_runs: None, at_80_columns: Callable[..., str]
+) -> None:
+    one, two = two_models
+    at_80_columns("models list", one, two)
+    at_80_columns("models show small", one)
+    at_80_columns("models history small", one, two)
+    at_80_columns("runs list", "pretrain-a1", "pretrain-b2")
+    at_80_columns("runs show pretrain-b", "pretrain-b2")
+    at_80_columns("runs compare pretrain-a pretrain-b", "pretrain-a1", "pretrain-b2")
+    at_80_columns("status", one, two)
+    at_80_columns("doctor")
+    at_80_columns("doctor --fields", "serve.max_prompt_chars")
+
+
 def test_models_that_are_not_there(
     home: Path, two_models: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "there are small" in said(capsys, "models", "show", "large", code=3)["error"]["message"]
+    assert "there are small" in said(capsys, "models", "show", "large", code=2)["error"]["message"]
     assert "no version" in said(capsys, "models", "card", "small@zzz", code=3)["error"]["message"]
-    assert "large" in said(capsys, "models", "history", "large", code=3)["error"]["message"]
+    assert "large" in said(capsys, "models", "history", "large", code=2)["error"]["message"]
     assert "ISO" in said(capsys, "models", "history", "small", "--at", "noon", code=2)["error"]["message"]
     missing = str(tmp_path / "nothing")
     assert "no folder" in said(capsys, "models", "add", missing, "--tier", "other", code=3)["error"]["message"]

@@ -1,4 +1,4 @@
-"""plinth eval run --suite pii|dedup: tables for people, JSON for machines, errors in one line."""
+"""plinth eval run --suite pii|dedup|FILE: tables for people, JSON for machines, errors in one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli.evaluation.suites import FILE, SUITES, described, suite_of
 from cluster.cli.main import main
+from cluster.core.errors import UsageError
+from train_jobs.evaluation.questions import load_suite
 
 
 def test_the_redactor_is_scored_without_a_service(
@@ -57,3 +60,44 @@ def test_a_missing_name_model_is_named(home: Path, tmp_path: Path, capsys: pytes
     command = ["eval", "run", "--suite", "pii", "--data", str(data), "--set", "data.name_model=/nowhere"]
     assert main(command) == 3
     assert "/nowhere" in "".join(capsys.readouterr())
+
+
+def test_help_and_dispatch_read_one_table() -> None:
+    for name, suite in SUITES.items():
+        assert name in described()
+        assert suite.scores in described()
+        assert suite_of("mine.jsonl" if name == FILE else name) is suite
+    with pytest.raises(UsageError, match="did you mean stdlib"):
+        suite_of("stdlb")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({}, "field 'id' is missing"),
+        ({"id": "1"}, "field 'question' is missing"),
+        ({"id": "1", "question": "q"}, "field 'answerable' is missing"),
+        ({"id": "1", "question": "q", "answerable": True}, "field 'accepted' is missing"),
+        ({"id": "1", "question": "q", "answerable": "yes", "accepted": ["a"]}, "true or false"),
+        ({"id": "1", "question": "q", "answerable": True, "accepted": "a"}, "list of names"),
+        ({"id": 1, "question": "q", "answerable": True, "accepted": ["a"]}, "must be text"),
+    ],
+)
+def test_a_question_file_says_which_field_is_missing(
+    row: dict[str, object], said: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert main(["eval", "run", "--suite", str(path)]) == 3
+    captured = capsys.readouterr().err
+    assert said in captured
+    assert "mine.jsonl:1:" in captured
+
+
+def test_the_fields_the_help_names_are_enough(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(
+        '{"id": "1", "question": "q", "answerable": true, "accepted": ["a"]}\n\n'
+        '{"id": "2", "question": "r", "answerable": false, "near_miss": true}\n'
+    )
+    assert [(q.split, q.group) for q in load_suite(str(path))] == [("report", "answerable"), ("report", "near")]

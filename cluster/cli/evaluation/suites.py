@@ -1,0 +1,217 @@
+"""The evaluation suites: one entry a suite in ``SUITES``, which the help, the checks and the dispatch read.
+
+A new suite is an entry here and its scorer in ``train_jobs/evaluation``. Its function takes a ``Run`` and returns what
+``--json`` prints and the tables for people; what is wrong with the data it raises as a PlinthError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.errors import BadInputError, UsageError
+
+if TYPE_CHECKING:
+    from cluster.core.config import PlinthConfig
+    from cluster.core.home import Home
+    from cluster.core.progress import Progress
+
+FILE = "FILE.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a suite was asked for."""
+
+    suite: str
+    data: Path | None
+    model: str
+    misses: bool
+    config: PlinthConfig
+    home: Home
+    progress: Progress
+
+    def labelled(self) -> Path:
+        """The --data of a suite that needs some."""
+        if self.data is None:
+            raise UsageError(f"suite {self.suite} needs labelled data, --data PATH: {SUITES[self.suite].fields}")
+        return self.data
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    numeric: Sequence[str] = ()
+
+
+Found = tuple[dict[str, Any], list[Table]]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What it scores, the form and fields of its data, and the function that does it."""
+
+    scores: str
+    fields: str
+    run: Callable[[Run], Found]
+
+
+def suite_of(name: str) -> Suite:
+    """The entry of a suite by its name, or of a file of questions by its path.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name in SUITES and name != FILE:
+        return SUITES[name]
+    if name.endswith(".jsonl"):
+        return SUITES[FILE]
+    from cluster.cli.verbs import unknown
+
+    raise UsageError(unknown("there is no suite", name, SUITES))
+
+
+def described() -> str:
+    """The table as lines of help."""
+    lines = [f"  {name:<13}{suite.scores}; {suite.fields}" for name, suite in SUITES.items()]
+    return "\n".join(lines)
+
+
+def _questions(run: Run) -> Found:
+    from cluster.cli.ask import models, service_url
+    from cluster.cli.verbs import unknown
+    from cluster.core.storage import Store
+    from train_jobs.evaluation.answerer import HttpAnswerer
+    from train_jobs.evaluation.questions import load_suite
+    from train_jobs.evaluation.run import run_suite
+
+    questions = load_suite(run.suite)  # before anything is asked: a missing field is said at once
+    url = service_url(run.config)
+    known = models(url)
+    if known and run.model not in known:
+        raise UsageError(unknown("there is no model", run.model, known))
+    run.progress.stage("asking", len(questions), "questions")
+    result = run_suite(
+        run.suite, HttpAnswerer(url, model=run.model), aliases=_aliases(Store(run.home.store_uri), run.config),
+        on_question=lambda *_: run.progress.advance(),
+    )  # fmt: skip
+    tables = [
+        Table(f"{result.suite} on {result.answerer} (index {result.index_version})",
+              ("split", "measure", "rate", "95 % interval", "hits"), result.rows(), ("rate", "hits")),
+        _latency(result.latency_ms),
+    ]  # fmt: skip
+    if run.misses:
+        rows = [
+            (q.id, q.question, ", ".join(q.cited[:5]) or q.reason, ", ".join(q.accepted[:3]))
+            for q in result.questions
+            if (not q.cited_hit if q.group == "answerable" else q.grounded)
+        ]
+        tables.append(Table("Misses", ("id", "question", "cited", "accepted"), rows))
+    return result.to_dict(), tables
+
+
+def _aliases(store: Any, config: PlinthConfig) -> dict[str, tuple[str, ...]]:
+    """Other names of each document of the live index's dataset: a re-export is the same thing."""
+    version = store.alias("indexes", config.index.name, "live")
+    if version is None:
+        raise BadInputError("no index is live: run `plinth quickstart` first")
+    dataset = store.manifest("indexes", config.index.name, version).inputs.get("dataset", "")
+    if not dataset:
+        return {}  # made from a watched folder: files have no other names
+    name, _, dataset_version = dataset.partition("@")
+    from data_jobs.corpus.dataset import read_documents
+
+    documents = read_documents(store, store.manifest("datasets", name, dataset_version))
+    return {document.id: document.aliases for document in documents}
+
+
+def _pii(run: Run) -> Found:
+    from data_jobs.pii.names import load_names
+    from train_jobs.evaluation.pii_suite import score_pii
+
+    data, model = run.labelled(), run.config.data.name_model
+    result = score_pii(data, load_names(model) if model else None, model, _counting(run.progress, "rows"))
+    columns = ("half", "type", "precision", "recall", "F1", "characters", "found")
+    tables = [
+        Table(f"pii on {data} ({result.rows} rows)", columns, result.lines(), columns[2:]),
+        Table("Labels that are none of our types", ("label", "spans"), list(result.unmapped.items()), ("spans",)),
+    ]
+    return result.to_dict(), tables
+
+
+def _dedup(run: Run) -> Found:
+    from train_jobs.evaluation.dedup_suite import THRESHOLDS, score_dedup
+
+    data = run.labelled()
+    thresholds = sorted({*THRESHOLDS, run.config.data.near_duplicate_jaccard})
+    result = score_dedup(data, thresholds, _counting(run.progress, "documents"))
+    columns = ("Jaccard", "pairs", "recall", "precision", "clusters", "found", "cluster F1", "ARI")
+    title = f"dedup on {data} ({result.documents} documents, {result.listed_pairs} pairs with exact similarity)"
+    return result.to_dict(), [Table(title, columns, result.lines(), columns)]
+
+
+def _retrieval(run: Run) -> Found:
+    """Each list of the search and the fused one; vectors are kept in the cache for the next run."""
+    from data_jobs.retrieval.embedder import load_embedder
+    from train_jobs.evaluation.beir import MEASURES, load_beir, run_retrieval
+
+    at = ("", 0)
+
+    def on_step(stage: str, done: int, total: int) -> None:
+        nonlocal at
+        if at[0] != stage:
+            run.progress.stage(stage, total, "chunks" if stage == "embed" else "queries")
+            at = (stage, 0)
+        run.progress.advance(done - at[1])
+        at = (stage, done)
+
+    loaded = load_beir(run.labelled())
+    embedder = load_embedder(run.config.index, threads=len(os.sched_getaffinity(0)))
+    result = run_retrieval(loaded, run.config, embedder, run.home.folder("cache") / "vectors", on_step)
+    size = f"{result.documents:,} documents, {result.chunks:,} chunks, {result.queries:,} queries"
+    title = f"{result.data}: {size} ({result.embedder})"
+    return result.to_dict(), [
+        Table(title, ("search", *MEASURES), result.rows(), MEASURES), _latency(result.latency_ms)
+    ]  # fmt: skip
+
+
+def _latency(values: dict[str, float]) -> Table:
+    return Table("", ("latency ms", ""), [(name, f"{value:.1f}") for name, value in values.items()])
+
+
+def _counting(progress: Progress, unit: str) -> Callable[[int], None]:
+    """Called with the total after each item."""
+    started = False
+
+    def on_item(total: int) -> None:
+        nonlocal started
+        if not started:
+            progress.stage("scoring", total, unit)
+            started = True
+        progress.advance()
+
+    return on_item
+
+
+SUITES: dict[str, Suite] = {
+    "stdlib": Suite("answers about Python's standard library", "shipped; needs the pydocs index", _questions),
+    "stdlib_wide": Suite("160 more, half of them terse", "shipped; needs the pydocs index", _questions),
+    FILE: Suite(
+        "answers to questions of your own",
+        "a row has id, question, answerable (true or false) and, if true, accepted (names of the documents that answer "
+        "it); optional: split (tune or report, the default), near_miss (of an unanswerable one: close to the corpus)",
+        _questions,
+    ),
+    "pii": Suite("the redactor", ".jsonl rows with text and spans[type, start, end]", _pii),
+    "dedup": Suite(
+        "near duplicates", "a folder with docs.jsonl (id, text) and pairs.tsv (id_a, id_b, jaccard)", _dedup
+    ),
+    "retrieval": Suite(
+        "BM25, dense and fused search", "a folder in BEIR form: corpus.jsonl, queries.jsonl, qrels.tsv", _retrieval
+    ),
+}  # fmt: skip

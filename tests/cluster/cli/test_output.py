@@ -1,0 +1,76 @@
+"""What the terminal sees: words, ids and versions stay whole, whatever the width; no Python dict."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.cli import output
+from cluster.cli.output import WordWrap, fold, plain, print_facts, print_table
+
+ID = "pretrain-small-0f3c9a1b2c4d5e6f"
+SHA = "a6c5eef4a5386ec6830e660164fa12e96c71740956702b7b7ae8b2d260efee2a"
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(output.console, "width", 80)
+    return 80
+
+
+def test_a_table_keeps_ids_whole_and_folds_prose(narrow: int, capsys: pytest.CaptureFixture[str]) -> None:
+    prose = "interrupted while the disk was full; running the same command again resumes it from its checkpoint"
+    print_table("Runs", ("run", "state", "why", "loss"), [(ID, "[red]failed[/red]", prose, 1.5)], numeric=("loss",))
+    said = capsys.readouterr().out
+    assert ID in said
+    assert set(prose.split()) <= set(said.split())
+    assert max(map(len, said.splitlines())) <= narrow
+
+
+def test_a_table_too_wide_becomes_a_block_of_lines_a_row(narrow: int, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ("dataset", "file sha256", "kept", "version")
+    print_table("Datasets", columns, [("notes", SHA, 3, ID), ("other", SHA, 4, "")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == ["Datasets", "notes", f"  file sha256  {SHA}", "  kept         3"]
+    assert f"  version      {ID}" in lines
+    assert max(map(len, lines)) <= narrow
+
+
+def test_facts_are_folded_under_each_other(narrow: int, capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts([("inputs", {"dataset": f"notes@{SHA}"}), ("languages", {"en": 12, "de": None}), ("live", True)])
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].startswith("inputs     dataset")
+    assert f"notes@{SHA}" in said
+    assert "languages  en 12, de -" in said
+    assert "live       yes" in said
+    assert not set("{}'") & set(said)
+
+
+def test_plain_writes_no_python() -> None:
+    assert plain({"a": [1, 2], "b": {"c": None}}) == "a 1, 2, b c -"
+    assert plain([]) == plain({}) == plain(None) == plain("") == "-"
+    assert plain(False) == "no"
+
+
+def test_fold_breaks_at_blanks_only() -> None:
+    text = fold([("one two", ""), (SHA, "bold"), ("three", "")], 20, "> ", "    ").plain
+    assert text.splitlines() == ["> one two", f"    {SHA}", "    three"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_stream_breaks_no_word_however_it_is_cut(size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "Replace the impeller seal of the bilge pump every 400 hours.\n\n    code stays  indented\n\x1b[31mred"
+    write = WordWrap(24)
+    for at in range(0, len(text), size):
+        write(text[at : at + size])
+    write.end()
+    said = capsys.readouterr().out
+    assert said.splitlines() == [
+        "Replace the impeller", "seal of the bilge pump", "every 400 hours.", "", "    code stays  indented",
+        "\\u001b[31mred",
+    ]  # fmt: skip
+
+
+def test_a_script_without_blanks_is_not_held_back(capsys: pytest.CaptureFixture[str]) -> None:
+    write = WordWrap(10)
+    write("駅までの道を教えてください")
+    assert capsys.readouterr().out != "", "written before the word ends"

@@ -1,0 +1,89 @@
+"""`plinth status` asks each part: up is what answers 200 now, the rest is down with what to do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from cluster.cli.main import main
+from cluster.core.errors import EnvironmentFaultError
+from cluster.core.home import Home, write_private
+from cluster.local_head import Instance
+from cluster.probes import ask_each
+from cluster.processes import free_ports
+
+READY: dict[str, tuple[int, str]] = {
+    path: (200, "{}") for path in ("/stats", "/readyz", "/api/gcs_healthz", "/api/local_raylet_healthz",
+                                   "/api/authentication_mode", "/v1/models")
+}  # fmt: skip
+
+
+@pytest.fixture
+def parts() -> Iterator[tuple[int, dict[str, tuple[int, str]]]]:
+    """A server on loopback that stands for every part, and what it says to each path."""
+    said = dict(READY)
+
+    class Part(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = said.get(self.path, (404, ""))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Part)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1], said
+    server.shutdown()
+    server.server_close()
+
+
+def instance(port: int, stats: int | None = None) -> Instance:
+    names = dict.fromkeys(("dashboard_agent", "haproxy_stats"), port)
+    ports = {**names, "haproxy_stats": stats or port}
+    return Instance("id", "127.0.0.1", port, port, port, ports, "/nowhere", "2026-01-01T00:00:00+00:00")
+
+
+def test_everything_answers(parts: tuple[int, dict[str, tuple[int, str]]]) -> None:
+    answers = ask_each(instance(parts[0]), lambda: ["small"])
+    assert [a.component for a in answers if not a.up] == []
+    assert len(answers) == 6
+
+
+def test_what_does_not_answer_is_down_with_a_remedy(parts: tuple[int, dict[str, tuple[int, str]]]) -> None:
+    port, said = parts
+    said["/api/gcs_healthz"] = (503, "")
+    said["/readyz"] = (503, json.dumps({"error": {"message": "no index is live"}}))
+
+    def unreadable() -> list[str]:
+        raise EnvironmentFaultError("the store is gone")
+
+    down = {a.component: a for a in ask_each(instance(port, stats=free_ports(1)[0]), unreadable) if not a.up}
+    assert set(down) == {"HAProxy", "service", "Ray GCS", "registry"}
+    assert all(a.remedy for a in down.values())
+    assert "no index is live" in down["service"].found
+    assert "503" in down["Ray GCS"].found
+    assert "the store is gone" in down["registry"].found
+
+
+def test_status_exits_5_when_something_is_down(
+    home: Path, parts: tuple[int, dict[str, tuple[int, str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    port, said = parts
+    write_private(Home.from_env().run / "instance.json", json.dumps(vars(instance(port))))
+    said["/v1/models"] = (200, '{"data": [{"id": "quote", "plinth": {"version": "v1"}}]}')
+    assert main(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["service"] == "ready"
+    assert found["models"] == {"quote": "v1"}
+    said["/readyz"] = (500, "<html>")
+    assert main(["status"]) == 5
+    shown = capsys.readouterr().out
+    assert "down" in shown
+    assert "plinth up" in shown
