@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from cluster.core.errors import BadInputError, IntegrityError, PlinthError, UnsupportedError
-from cluster.core.sections.tiers import TierOptions
+from cluster.core.sections.tiers import ENGINES, TierOptions
+from serve_apps import engines
 from serve_apps.engines import load_engine
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import EngineSampling
@@ -140,6 +141,10 @@ def test_a_small_cache_queues_and_shortens(published: Published) -> None:
         assert engine.stats().failed == 0
     finally:
         engine.stop()
+
+
+def test_every_engine_of_the_configuration_is_there() -> None:
+    assert set(engines.ENGINES) == set(ENGINES)
 
 
 def test_load_engine_follows_config_and_what_there_is(published: Published, copy: Path) -> None:

@@ -15,7 +15,7 @@ from cluster.core.storage import Store
 from data_jobs.governance.tombstones import Where, add_tombstone
 from data_jobs.indexing.update_index import update
 from data_jobs.retrieval.model_files import find_model
-from serve_apps.replicas.parts import RetrieverReplica
+from serve_apps.replicas.retriever import RetrieverReplica
 from tests.data_jobs.hash_embedder import HashEmbedder
 
 SECTION = IndexSection()

@@ -158,6 +158,46 @@ def test_answers_continues_and_reports(store: Store, config: PlinthConfig, start
     asyncio.run(scene())
 
 
+def test_a_stop_sequence_ends_the_engines_work(store: Store, config: PlinthConfig, started: Start) -> None:
+    publish(store, 1)
+    replica = started(config)
+    assert replica._live.current is not None
+    engine = replica._live.current.thing.engine
+
+    async def scene() -> None:
+        said, _ = await heard(replica.complete("Copy a", Sampling(max_tokens=200)))
+        before = engine.stats().cancelled
+        cut, answer = await heard(replica.complete("Copy a", Sampling(max_tokens=200, stops=(said[4:7],))))
+        assert cut == said[: said.index(said[4:7])]
+        assert (answer.finish, answer.text) == ("stop", cut)
+        async with asyncio.timeout(10):
+            while engine.stats().cancelled == before:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
+
+
+def test_a_tier_may_serve_another_model_and_hold_on_to_a_version(store: Store, config: PlinthConfig) -> None:
+    first, second = publish(store, 1), publish(store, 2)
+    entries = ["serve.tiers.newest.model=tiny", f"serve.tiers.pinned.model=tiny@{first}",
+               "serve.tiers.short.model=tiny",
+               "serve.tiers.short.context_tokens=20", "serve.tiers.best.model=tiny@champion"]  # fmt: skip
+    serve = configured(config, entries).serve
+    replicas = {name: ModelReplica(config, serve.tier(name)) for name in ("newest", "pinned", "short", "best")}
+    try:
+        states = {name: asyncio.run(replica.state()) for name, replica in replicas.items()}
+        assert {name: (state.name, state.model_version) for name, state in states.items()} == {
+            "newest": ("newest", second), "pinned": ("pinned", first), "short": ("short", second), "best": ("best", ""),
+        }  # fmt: skip
+        assert not states["best"].ready, "there is no champion yet"
+        with pytest.raises(ApiError, match="longest accepted is 20"):
+            asyncio.run(heard(replicas["short"].complete("Copy a folder " * 9, Sampling())))
+    finally:
+        for replica in replicas.values():
+            if replica._live.current is not None:
+                replica._live.current.thing.engine.stop()
+
+
 def test_a_prompt_cannot_speak_in_special_tokens(store: Store, config: PlinthConfig, started: Start) -> None:
     publish(store, 1)
     replica = started(config)

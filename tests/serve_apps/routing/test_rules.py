@@ -47,6 +47,23 @@ def test_as_good_means_the_cheaper_and_load_turns_the_choice() -> None:
     assert (busy.tier, busy.reason) == ("small", "less_loaded")
 
 
+def test_among_equals_the_lower_price_wins_whatever_the_wait() -> None:
+    equal = replace(SMALL, bands=(Band(0.0, 1.01, 100, 0.60, 0.61),))
+    priced = route("auto", (replace(QUOTE, price=2.0), replace(equal, price=1.0)), Features(0.9))
+    assert (priced.tier, priced.reason) == ("small", "cheaper_as_good")
+    better = replace(SMALL, price=9.0)
+    assert route("auto", (QUOTE, better), Features(0.9)).tier == "small", "a price does not make a tier better"
+
+
+def test_tiers_are_told_apart_by_what_they_are_not_by_name() -> None:
+    words = replace(QUOTE, name="words")
+    assert route("auto", (words, SMALL), Features(0.9, supported=False)).tier == "words"
+    without = (replace(QUOTE, name="quote", fallback=False, earned=False), SMALL)
+    assert route("auto", without, Features(0.9, supported=False)).tier == "small"
+    unmeasured = (replace(SMALL, bands=()), replace(SMALL, name="large", bands=(), latency_ms=9.0))
+    assert route("auto", unmeasured, Features(0.9)).tier == "large"
+
+
 def test_a_thin_band_says_nothing_and_all_bands_together_decide() -> None:
     thin = (Band(0.0, 0.5, 90, 0.2, 0.6), Band(0.5, 1.0, 3, 1.0, 0.0))
     assert route("auto", (QUOTE, replace(SMALL, bands=thin)), Features(0.9)).tier == "quote"
