@@ -258,7 +258,7 @@ def _over_blocks(
     """
     if not blocks:
         return
+    data_errors_as_raised()  # before the dataset, which keeps the settings it was made with
     rows = ray.data.from_items([{"block": block.to_json()} for block in blocks], override_num_blocks=len(blocks))
-    data_errors_as_raised()
     with plain_errors(DOING):
         yield from rows.map(function).iter_rows()
