@@ -1,6 +1,7 @@
 # make quickstart   installs everything into .venv, then goes from documents to a cited answer
 # make test         installs the test tools and runs the tests (minutes)
 # make test-pure   only the pure tests: no ray, no model, no browser (seconds)
+# make test-ci      those of the slow tests that CI runs: one for each way a job, a service or a cluster may break
 # make test-full    the slow tests too (kills, autoscaling; tens of minutes)
 # make check        lint, types, architecture
 # make bench        latency of the running service
@@ -18,7 +19,7 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
 # Compiled once here instead of at every start of a process, wherever Python may not write what it compiled.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(TORCH) $(if $(GPU),--override gpu-overrides.txt)
 
-.PHONY: quickstart install install-dev preflight test test-pure test-slow test-full check bench lock vendor clean
+.PHONY: quickstart install install-dev preflight test test-pure test-slow test-ci test-full check bench lock vendor clean
 
 quickstart: install
 	@$(BIN)/plinth quickstart
@@ -62,6 +63,9 @@ test-pure: install-dev
 
 test-slow: install-dev
 	@$(PYTEST) -m slow $(PYTEST_ARGS)
+
+test-ci: install-dev
+	@$(PYTEST) -n $(FILES_AT_ONCE) --dist loadfile -m "slow and ci" $(PYTEST_ARGS)
 
 test-full: test test-slow
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.entry import config_from
 from cluster.core.home import Home
+from cluster.core.job_verbs import JobVerb
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -140,13 +140,28 @@ def go_live(store: Store, index: Manifest, why: str) -> None:
     store.move_alias("indexes", index.name, "live", index.version, why)
 
 
-def summary(manifest: Manifest) -> dict[str, Any]:
-    """What a job prints with --json."""
-    return {
-        "kind": manifest.kind,
-        "name": manifest.name,
-        "version": manifest.version,
-        "run_key": manifest.run_key,
-        "counts": manifest.counts,
-        "inputs": manifest.inputs,
-    }
+JOBS = (
+    JobVerb(
+        "prepare", "Prepare a corpus: extract, normalise, filter, deduplicate, redact.", add_prepare_arguments,
+        run_prepare,
+        "Bad files and records are quarantined one by one (`plinth data report` lists them); the rest goes on.",
+    ),
+    JobVerb(
+        "index", "Build an index from a prepared dataset and make it live.", add_index_arguments, run_index,
+        "Running services pick it up by themselves, without a restart and without a failed request.",
+    ),
+    JobVerb(
+        "synth", "Make synthetic questions, answers with passages, and paraphrases out of a dataset.",
+        add_synth_arguments, run_synth,
+        "Rules make them, no language model. Each row is tagged `synthetic` and names its document, span, rule and\n"
+        "seed; what the filters left out is counted by reason. More rows than --share allows beside the real\n"
+        "documents are refused (exit code 4); without --count as many are made as it allows.\n\n"
+        "Example: plinth data synth --dataset handbook --count 500 --share 0.3",
+    ),
+    JobVerb(
+        "tokens", "Tokenise a dataset into packed shards for pretraining.", add_tokens_arguments, run_tokens,
+        "Each documents file becomes one stream of token ids (.npy), every document followed by the end token, and\n"
+        "the places where documents start. The same dataset and tokenizer give the same bytes.\n\n"
+        "Example: plinth data tokens --dataset handbook --tokenizer small",
+    ),
+)  # fmt: skip

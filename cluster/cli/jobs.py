@@ -10,49 +10,36 @@ from typing import Any
 
 from cluster.cli.output import Stages, console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
-from cluster.core.errors import ExitCode
 from cluster.core.home import Home
-from cluster.core.job_verbs import always_done
-from cluster.core.job_verbs import summary as as_plain
-from cluster.core.progress import Progress
+from cluster.core.job_verbs import JobVerb, summary
 from cluster.core.records import Manifest
 from cluster.job_book import Book, Booked, ago, entered
 
 
-def job_verb(
-    group: Commands,
-    name: str,
-    module: str,
-    job: str,
-    add_arguments: Callable[[argparse.ArgumentParser], None],
-    run: Callable[[argparse.Namespace, Progress], Manifest],
-    show: Callable[[Manifest], None],
-    summary: str,
-    details: str = "",
-    code: Callable[[Manifest], ExitCode] = always_done,
-) -> None:
-    """Declare ``plinth GROUP NAME`` for the job ``python -m MODULE JOB``; ``code`` is its exit code."""
+def job_verb(group: Commands, module: str, job: JobVerb, show: Callable[[Manifest], None], verb: str = "") -> None:
+    """Declare ``plinth GROUP VERB`` for the job ``python -m MODULE JOB``; ``verb`` where it is not the job's name."""
+    name = verb or job.name
 
     def work(args: argparse.Namespace) -> int:
         if args.submit:
             from cluster.submit import submit
 
             given = sys.argv[1:]
-            arguments = [job, *(a for a in given[given.index(name) + 1 :] if a != "--submit")]
+            arguments = [job.name, *(a for a in given[given.index(name) + 1 :] if a != "--submit")]
             return submit(Home.from_env(), module, arguments)
-        with entered(module, job, args, sys.argv[1:], tell_waiting(args)) as entry:
+        with entered(module, job.name, args, sys.argv[1:], tell_waiting(args)) as entry:
             stages = Stages(show=not args.json, follower=entry)
             with stages.run(name):
-                manifest = run(args, stages)
+                manifest = job.run(args, stages)
                 stages.note(f"{manifest.name}@{manifest.version}")
         if args.json:
-            print_json({**as_plain(manifest), "seconds": stages.seconds[name]})
+            print_json({**summary(manifest), "seconds": stages.seconds[name]})
         else:
             show(manifest)
-        return code(manifest)
+        return job.code(manifest)
 
-    parser = add_verb(group, name, work, summary, details)
-    add_arguments(parser)
+    parser = add_verb(group, name, work, job.summary, job.details)
+    job.add_arguments(parser)
     parser.add_argument("--submit", action="store_true", help="run as a Ray job inside the cluster, follow its output")
 
 

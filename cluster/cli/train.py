@@ -15,8 +15,7 @@ def register(commands: Commands) -> None:
 
     group = add_group(commands, "train", "Train a model of your own.")
     for job in JOBS:
-        job_verb(group, job.name, "train_jobs", job.name, job.add_arguments, job.run, print_made, job.summary,
-                 job.details, job.code)  # fmt: skip
+        job_verb(group, "train_jobs", job, print_made)
 
 
 def print_made(made: Manifest) -> None:

@@ -98,6 +98,7 @@ def blocks(store: Store) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_killed_builds_resume_and_searching_works(store: Store, temp_dir: str, tmp_path: Path) -> None:
     made = dataset(store, 900)
     first = start(store, made, temp_dir)

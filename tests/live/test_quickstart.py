@@ -70,7 +70,10 @@ def trained(home: Path, run: str, state: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("stage", STAGES)
+IN_CI = "in the index"
+
+
+@pytest.mark.parametrize("stage", [pytest.param(s, marks=[pytest.mark.ci] if s == IN_CI else []) for s in STAGES])
 def test_kill_9_and_again(stage: str, place: tuple[Path, list[str], dict[str, str]]) -> None:
     home, command, environ = place
     command = [*command, "--train-minutes", "0"]

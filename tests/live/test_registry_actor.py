@@ -15,7 +15,7 @@ from actors.registry.runs import RunLog
 from cluster.core.storage import Store
 from tests.actors.published import publish
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.ci]
 ROOT = Path(__file__).resolve().parents[2]
 
 # A cluster and a driver of its own. Each line of output is one thing the test looks at.

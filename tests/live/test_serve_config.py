@@ -28,7 +28,7 @@ from cluster.serve_mode import serve_environment
 from tests.live.conftest import Service, eventually, settings_for
 from tests.test_architecture import ROOT
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.ci]
 SHIPPED = ROOT / "serve_apps" / "serve-config.yaml"
 
 

@@ -208,6 +208,7 @@ def test_one_worker_makes_the_same_weights_as_two(two_workers: Made, drive: Any,
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_killed_worker_costs_the_steps_since_its_checkpoint(two_workers: Made, drive: Any, tmp_path: Path) -> None:
     driver = drive(tmp_path, "pretrain", *OFTEN)
     driver.wait_for_checkpoint([])

@@ -15,13 +15,10 @@ from cluster.core.storage import Store
 
 
 def register(commands: Commands) -> None:
-    from data_jobs import commands as jobs
+    from data_jobs.commands import JOBS
 
     group = add_group(commands, "data", VERBS["data"].summary)
-    job_verb(group, "prepare", "data_jobs", "prepare", jobs.add_prepare_arguments, jobs.run_prepare, print_dataset,
-             "Prepare a corpus: extract, normalise, filter, deduplicate, redact.",
-             "Bad files and records are quarantined one by one (`plinth data report` lists them); the rest goes on.",
-             )  # fmt: skip
+    job_verb(group, "data_jobs", next(job for job in JOBS if job.name == "prepare"), print_dataset)
     parser = add_verb(group, "report", report, "Show what a dataset kept, what it left out, and why.")
     parser.add_argument("dataset", nargs="?", default="", help="NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("-n", "--lines", type=int, default=50, help="most quarantined entries to list (default 50)")

@@ -9,23 +9,13 @@ from cluster.core.records import Manifest
 
 
 def register(group: Commands) -> None:
-    from data_jobs import commands as jobs
+    """Declare both verbs."""
+    from data_jobs.commands import JOBS
 
-    job_verb(
-        group, "synth", "data_jobs", "synth", jobs.add_synth_arguments, jobs.run_synth, print_synthetic,
-        "Make synthetic questions, answers with passages, and paraphrases out of a dataset.",
-        "Rules make them, no language model. Each row is tagged `synthetic` and names its document, span, rule and\n"
-        "seed; what the filters left out is counted by reason. More rows than --share allows beside the real\n"
-        "documents are refused (exit code 4); without --count as many are made as it allows.\n\n"
-        "Example: plinth data synth --dataset handbook --count 500 --share 0.3",
-    )  # fmt: skip
-    job_verb(
-        group, "tokens", "data_jobs", "tokens", jobs.add_tokens_arguments, jobs.run_tokens, print_tokens,
-        "Tokenise a dataset into packed shards for pretraining.",
-        "Each documents file becomes one stream of token ids (.npy), every document followed by the end token, and\n"
-        "the places where documents start. The same dataset and tokenizer give the same bytes.\n\n"
-        "Example: plinth data tokens --dataset handbook --tokenizer small",
-    )  # fmt: skip
+    shown = {"synth": print_synthetic, "tokens": print_tokens}
+    for job in JOBS:
+        if job.name in shown:
+            job_verb(group, "data_jobs", job, shown[job.name])
 
 
 def print_tokens(made: Manifest) -> None:

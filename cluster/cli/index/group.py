@@ -16,12 +16,10 @@ from cluster.core.storage import Store
 
 
 def register(commands: Commands) -> None:
-    from data_jobs import commands as jobs
+    from data_jobs.commands import JOBS
 
     group = add_group(commands, "index", VERBS["index"].summary)
-    job_verb(group, "build", "data_jobs", "index", jobs.add_index_arguments, jobs.run_index, print_index,
-             "Build an index from a prepared dataset and make it live.",
-             "Running services pick it up by themselves, without a restart and without a failed request.")  # fmt: skip
+    job_verb(group, "data_jobs", next(job for job in JOBS if job.name == "index"), print_index, verb="build")
     index_watch.register(group)
     add_verb(group, "list", list_indexes, "List index versions; the live one is marked.")
     add_verb(group, "rollback", rollback, "Make the index that was live before the current one live again.")
