@@ -50,6 +50,7 @@ class ActorOptions:
 
     @property
     def name(self) -> str:
+        """What Ray knows the actor by: its role and eight digits of the hash of the source it runs."""
         return f"{self.role}-{source_hash(self.runs, within=PROCESS)[:8]}"
 
 
@@ -142,16 +143,43 @@ class RegistryClient:
         self._handle = find()
 
     def register(self, name: str, version: str) -> Manifest:
+        """Take a published version into the registry and make it the candidate. Again changes nothing.
+
+        Raises:
+            BadInputError: there is no such version.
+            UsageError: a required field of its plinth.json is missing or wrong.
+            IntegrityError: its files are not what its manifest says.
+            EnvironmentFaultError: the storage is full or not writable, or the actor's process died.
+        """
         made: Manifest = self._write("register", name=name, version=version)
         return made
 
     def promote(self, name: str, version: str, gate: GateResult, report: str = "") -> None:
+        """Make a version that passed its gate the champion; ``report`` is ``name@version`` of the gate's report.
+
+        Raises:
+            PolicyRefusedError: the gate did not pass, or its report is about another version.
+            BadInputError: the version is not registered, or there is no such report.
+            EnvironmentFaultError: the storage is full or not writable, or the actor's process died.
+        """
         self._write("promote", name=name, version=version, gate=gate, report=report)
 
     def refuse(self, name: str, version: str, gate: GateResult, report: str = "") -> None:
+        """Record that the gate refused a version; a champion that is refused gives way to ``previous``.
+
+        Raises:
+            PolicyRefusedError: the gate passed, or its report is about another version.
+            BadInputError: the version is not registered, or there is no such report.
+            EnvironmentFaultError: the storage is full or not writable, or the actor's process died.
+        """
         self._write("refuse", name=name, version=version, gate=gate, report=report)
 
     def taint(self, name: str, version: str, reason: str) -> None:
+        """Record that a version saw data that was forgotten since. No alias moves; the same again changes nothing.
+
+        Raises:
+            EnvironmentFaultError: the storage is full or not writable, or the actor's process died.
+        """
         self._write("taint", name=name, version=version, reason=reason)
 
     def nudge(self) -> None:

@@ -48,9 +48,13 @@ SMALLEST_BUDGET_S = 20.0
 class StageRunner(Progress, Protocol):
     """A progress that also times whole stages (``cluster.cli.output.Stages``)."""
 
-    def run(self, name: str) -> AbstractContextManager[None]: ...
+    def run(self, name: str) -> AbstractContextManager[None]:
+        """Time a whole stage, which lasts as long as the ``with`` block."""
+        ...
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """Say in a few words what came of the stage, for its line in the output."""
+        ...
 
 
 class Untimed:
@@ -187,6 +191,7 @@ class WorkersOnDemand:
 
     @property
     def size(self) -> int:
+        """How many workers the group has. Asking starts it."""
         return self._started().size
 
     def carry_out(self, plan: RunPlan, progress: Progress) -> None:

@@ -17,11 +17,13 @@ from cluster.core.storage import Store
 
 
 def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--dataset`` and ``--name``, as ``run_tokenizer`` reads them."""
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
     _add_name(parser)
 
 
 def add_pretrain_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--dataset``, ``--tokenizer``, ``--name`` and ``--minutes``, as ``run_pretrain`` reads them."""
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("--tokenizer", default="", help="NAME or NAME@VERSION (default: the latest of this model name)")
     _add_name(parser)
@@ -29,6 +31,7 @@ def add_pretrain_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_finetune_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--base``, ``--examples``, ``--name`` and ``--minutes``, as ``run_finetune`` reads them."""
     parser.add_argument("--base", default="", help="checkpoint, NAME or NAME@VERSION (default: the latest pretrained)")
     parser.add_argument("--examples", default="", help="NAME or NAME@VERSION (default: the latest of this model name)")
     _add_name(parser)
@@ -36,17 +39,20 @@ def add_finetune_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_examples_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--dataset``, ``--index``, ``--tokenizer`` and ``--name``, as ``run_examples`` reads them."""
     _add_corpus(parser)
     parser.add_argument("--tokenizer", default="", help="NAME or NAME@VERSION (default: the latest of this model name)")
     _add_name(parser)
 
 
 def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--model`` and ``--name``, as ``run_gate`` reads them."""
     parser.add_argument("--model", default="", help="NAME or NAME@VERSION (default: the newest of this model name)")
     _add_name(parser)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--dataset``, ``--index``, ``--name`` and ``--minutes`` (of both stages), as ``run_model`` reads them."""
     _add_corpus(parser)
     _add_name(parser)
     parser.add_argument("--minutes", type=float, help="budget of both training stages (default: train.minutes)")

@@ -36,9 +36,20 @@ class TrainingWorkers(Protocol):
     """What carries out plans: ``fit.Workers``, or what starts them when there is something to train."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """How many workers train together; a group on demand starts when it is asked."""
+        ...
 
-    def carry_out(self, plan: RunPlan, progress: Progress) -> None: ...
+    def carry_out(self, plan: RunPlan, progress: Progress) -> None:
+        """Train by a plan and wait for its end; the checkpoints are in the plan's folder.
+
+        Raises:
+            TrainingError: the run failed, or was cancelled.
+            TooSlowError: its steps take longer than the plan allows.
+            PlinthError: as a worker raised it.
+            KeyboardInterrupt: after the workers wrote a checkpoint.
+        """
+        ...
 
 
 # Of train.learning_rate. The examples are few and alike: at twice the rate or in eight passes a model learns them by

@@ -37,10 +37,12 @@ class GateResult:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
+        """The decision in plain values for a JSON report; ``from_dict`` reads it back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> GateResult:
+        """The decision that ``to_dict`` wrote down. KeyError or TypeError where a field is missing."""
         return cls(row["passed"], tuple(GateCheck(**check) for check in row["checks"]), row["reason"])
 
     def rows(self) -> list[tuple[str, str, str, str]]:

@@ -56,10 +56,12 @@ class Event:
     previous: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """What the event's file holds, field by field."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Event:
+        """The event in a file. Fields that this code does not know are ignored, absent ones take their defaults."""
         return cls(**{f.name: row[f.name] for f in dataclasses.fields(cls) if f.name in row})
 
 

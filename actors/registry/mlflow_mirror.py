@@ -211,6 +211,7 @@ class Wanted:
     models: dict[str, list[Registered]]
 
     def versions(self) -> dict[str, Registered]:
+        """The versions of all models by ``name@version``, the keys of ``Mirrored.versions``."""
         return {f"{name}@{v.version}": v for name, found in self.models.items() for v in found}
 
 

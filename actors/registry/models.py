@@ -52,6 +52,7 @@ class Registered:
 
     @property
     def version(self) -> str:
+        """The version's id in the store: what follows the @ in ``name@version``."""
         return self.manifest.version
 
     @property

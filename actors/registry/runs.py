@@ -51,10 +51,12 @@ class Run:
     commit: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """What ``run.json`` holds, field by field."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Run:
+        """The run in a ``run.json``. Fields unknown to this code are ignored, absent ones take their defaults."""
         return cls(**{f.name: row[f.name] for f in dataclasses.fields(cls) if f.name in row})
 
 

@@ -55,6 +55,7 @@ class SupportModel:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> SupportModel:
+        """The model in a parsed ``support_model.json``; other keys are ignored. KeyError where a part is missing."""
         return cls(
             tuple(row["features"]),
             tuple(row["means"]),

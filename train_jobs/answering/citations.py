@@ -26,6 +26,7 @@ class Quotation:
     cut_after: bool = False
 
     def raw(self, passages: Sequence[Passage]) -> str:
+        """The slice exactly as the document has it, line breaks included. ``passages`` are those it was made from."""
         passage = passages[self.passage]
         return passage.text[self.start - passage.start : self.end - passage.start]
 

@@ -117,6 +117,7 @@ class Draft:
     named: set[str] = field(default_factory=set)
 
     def marker(self, passage: int) -> int:
+        """The number, from 1, that cites a passage: its own where it is cited already, else the next free one."""
         return (self.used.index(passage) if passage in self.used else len(self.used)) + 1
 
     def add(self, piece: str, passage: int, names: set[str]) -> bool:
@@ -135,6 +136,7 @@ class Draft:
         return True
 
     def text(self) -> str:
+        """The answer so far: the pieces one after the other, with a space between them."""
         return " ".join(self.pieces)
 
     def citations(self) -> tuple[Citation, ...]:
@@ -164,6 +166,13 @@ def name_functions(draft: Draft, order: list[Ranked]) -> None:
 
 
 def add_function(draft: Draft, passage: int, name: str, quote: Quotation | None, lead: bool) -> bool:
+    """Append ``name — "summary" [n]``, or ``name [n]`` without a quotation; whether the draft can afford it.
+
+    Args:
+        passage: place in the draft's passages.
+        quote: the summary; names of code in it are spent like the function's own.
+        lead: whether it opens the answer; the first function after that follows "See also".
+    """
     names = {name}
     says = ""
     if quote is not None:

@@ -71,6 +71,15 @@ def random_tokens(shape: Shape, section: TrainSection, steps: int) -> npt.NDArra
 def make_plan(
     section: TrainSection, shape: Shape, stream: npt.NDArray[np.int32], store: Store, steps: int, key: str
 ) -> RunPlan:
+    """A pretraining plan of ``steps`` steps after the warm-up, with its data written to a staging folder of its own.
+
+    Args:
+        stream: token ids, int32 [n]. The held-out side is only its first window: quality is not what is measured.
+        key: names the folder and the run.
+
+    Raises:
+        EnvironmentFaultError: the store is full or not writable.
+    """
     from safetensors.numpy import save
 
     folder = store.staging(key)

@@ -36,6 +36,7 @@ class GlooConfig(BackendConfig):
 
     @property
     def backend_cls(self) -> type[GlooBackend]:
+        """Tells Ray Train which class sets up workers that are configured like this."""
         return GlooBackend
 
 
@@ -43,6 +44,11 @@ class GlooBackend(Backend):
     """Makes the workers one process group before the training function starts."""
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        """Join all workers of the group in one gloo process group; a single worker needs none.
+
+        Raises:
+            TypeError: the configuration is of another backend.
+        """
         if not isinstance(backend_config, GlooConfig):
             raise TypeError(f"GlooBackend wants a GlooConfig, not {type(backend_config).__name__}")
         size = len(worker_group)
@@ -60,6 +66,7 @@ class GlooBackend(Backend):
         ])  # fmt: skip
 
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        """Have the workers leave their process group, for at most 5 s; workers that died are passed over."""
         del backend_config
         if len(worker_group) > 1:
             with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):

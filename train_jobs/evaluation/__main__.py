@@ -11,6 +11,7 @@ from train_jobs.evaluation.calibrate import calibrate
 
 
 def main() -> int:
+    """Run the verb of the command line; returns the exit code. A PlinthError is told in one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m train_jobs.evaluation")
     verbs = parser.add_subparsers(dest="verb", required=True)
     fit = verbs.add_parser("calibrate", help="fit the abstention model of the quote tier")

@@ -31,15 +31,25 @@ class Answerer(Protocol):
     """Answers one question; ``name`` says what was evaluated (``quote in process``, ``http://...``)."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What a report says was evaluated."""
+        ...
 
-    def ask(self, question: str) -> Reply: ...
+    def ask(self, question: str) -> Reply:
+        """Answer one question, asked alone, and take the time.
+
+        Raises:
+            PlinthError: no answer could be had; an abstention is an answer.
+        """
+        ...
 
 
 class Searching(Protocol):
     """The part of a searcher that answering needs."""
 
-    def search(self, question: str, k: int | None = None) -> Retrieval: ...
+    def search(self, question: str, k: int | None = None) -> Retrieval:
+        """The passages for a question, best first; ``k`` is how many at most, None as many as are configured."""
+        ...
 
 
 class InProcessAnswerer:
@@ -55,6 +65,7 @@ class InProcessAnswerer:
         self.name = "quote in process"
 
     def ask(self, question: str) -> Reply:
+        """Search and quote; the time covers both, and the reply names the documents that the search found."""
         begun = time.perf_counter()
         search_question = standalone_question([("user", question)])
         retrieval = self._searcher.search(search_question)

@@ -72,6 +72,7 @@ class RetrievalResult:
     latency_ms: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
+        """The result in plain values for JSON; a mean becomes ``{"value", "low", "high"}``."""
         scores = {
             system: {measure: vars(mean) for measure, mean in table.items()} for system, table in self.scores.items()
         }

@@ -65,6 +65,7 @@ class Row:
 
     @property
     def answerable(self) -> bool:
+        """Whether the corpus answers the question: the label that the model is fitted to."""
         return self.group == "answerable"
 
 

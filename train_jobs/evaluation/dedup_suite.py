@@ -50,12 +50,21 @@ class DedupScore:
 
 @dataclass(frozen=True)
 class DedupResult:
+    """What one run of the suite found.
+
+    Attributes:
+        data: path of the folder.
+        documents, listed_pairs: how many the folder holds.
+        scores: one for each threshold, in the order asked for.
+    """
+
     data: str
     documents: int
     listed_pairs: int
     scores: tuple[DedupScore, ...]
 
     def to_dict(self) -> dict[str, Any]:
+        """The result in plain values for JSON, with the name of the suite."""
         return {"suite": "dedup", **asdict(self)}
 
     def lines(self) -> list[tuple[str, ...]]:

@@ -27,18 +27,22 @@ class Rate:
 
     @classmethod
     def of(cls, outcomes: Iterable[bool]) -> Rate:
+        """Count outcomes: those that are true are the hits."""
         values = list(outcomes)
         return cls(sum(values), len(values))
 
     @property
     def value(self) -> float | None:
+        """The share of hits, 0 to 1; None where nothing was counted."""
         return self.hits / self.total if self.total else None
 
     @property
     def interval(self) -> tuple[float, float]:
+        """Lower and upper bound of the 95 % Wilson interval; (0, 1) where nothing was counted."""
         return wilson(self.hits, self.total)
 
     def to_dict(self) -> dict[str, Any]:
+        """``{"hits", "total", "rate", "low", "high"}`` for JSON; ``rate`` is None where nothing was counted."""
         low, high = self.interval
         return {"hits": self.hits, "total": self.total, "rate": self.value, "low": low, "high": high}
 

@@ -45,17 +45,21 @@ class Score:
 
     @property
     def precision(self) -> float | None:
+        """Share of the characters found that are personal data, 0 to 1; None where nothing was found."""
         return self.right / self.found if self.found else None
 
     @property
     def recall(self) -> float | None:
+        """Share of the personal data's characters that were found, 0 to 1; None where the data hold none."""
         return self.right / self.gold if self.gold else None
 
     @property
     def f1(self) -> float | None:
+        """Harmonic mean of precision and recall, 0 to 1; None where the data hold nothing and nothing was found."""
         return 2 * self.right / (self.gold + self.found) if self.gold + self.found else None
 
     def to_dict(self) -> dict[str, Any]:
+        """The three counts and the three measures for JSON; a measure that is not defined is None."""
         return {**vars(self), "precision": self.precision, "recall": self.recall, "f1": self.f1}
 
 
@@ -71,6 +75,7 @@ class PiiResult:
     name_model: str
 
     def to_dict(self) -> dict[str, Any]:
+        """The result in plain values for JSON, with the name of the suite and the types that ``core`` sums."""
         tables = {half: {name: score.to_dict() for name, score in t.items()} for half, t in self.splits.items()}
         return {"suite": "pii", "data": self.data, "rows": self.rows, "splits": tables, "unmapped": self.unmapped,
                 "name_model": self.name_model, "core": list(CORE)}  # fmt: skip

@@ -30,10 +30,12 @@ class Question:
 
     @property
     def answerable(self) -> bool:
+        """Whether the corpus answers it, so that an abstention would be a miss."""
         return self.group == "answerable"
 
 
 def suite_names() -> list[str]:
+    """The suites that ship, in alphabetical order: what ``load_suite`` takes beside a path."""
     return sorted(path.stem for path in SUITES.glob("*.jsonl"))
 
 

@@ -43,6 +43,7 @@ class QuestionResult:
     words: int
 
     def to_dict(self) -> dict[str, Any]:
+        """What the report says of the question, field by field."""
         return asdict(self)
 
 
@@ -58,6 +59,7 @@ class SuiteResult:
     latency_ms: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
+        """The report for JSON: rates with their intervals, latency in ms, and every question with its reply."""
         return {
             "suite": self.suite,
             "answerer": self.answerer,

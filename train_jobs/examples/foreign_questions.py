@@ -29,6 +29,7 @@ class Field:
 
     @property
     def held_out(self) -> bool:
+        """Whether its questions are for the gate, not for training. Its name decides, the same way in every corpus."""
         return is_held_out(f"field {self.name}", HELD_OUT_FIELDS)
 
 

@@ -59,6 +59,7 @@ class Row:
     supported: bool
 
     def to_dict(self) -> dict[str, Any]:
+        """The row as one JSON object, field by field."""
         return asdict(self)
 
 

@@ -31,6 +31,7 @@ class Agreement:
 
     @property
     def exact(self) -> bool:
+        """Whether all compared tokens are the same."""
         return self.equal == self.total
 
 

@@ -69,6 +69,10 @@ class Graph:
         self.variables: list[Any] = []
 
     def model(self) -> Any:
+        """The decoder as an ``openvino.Model`` with the module's inputs and float32 ``logits`` [B, S, vocab].
+
+        To be called once: a second call would add the layers' states again.
+        """
         import openvino
 
         ops, np, d = self.ops, self.np, self.d

@@ -27,6 +27,7 @@ class RMSNorm(nn.Module):
         self.eps = shape.norm_eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale each vector of ``x`` [..., hidden] to a root mean square of 1, then by the learnt weights."""
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
@@ -43,6 +44,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(shape.heads * size, shape.hidden, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """``x`` [B, T, hidden]; ``cos`` and ``sin`` [T, head_dim / 2] are those of its positions (``rope_tables``)."""
         batch, length, _ = x.shape
         size, groups = self.shape.head_dim, self.shape.heads // self.shape.kv_heads
         q = rotate(self.q_proj(x).view(batch, length, -1, size).transpose(1, 2), cos, sin)
@@ -64,6 +66,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(shape.mlp, shape.hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Each position of ``x`` [B, T, hidden] on its own."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -76,6 +79,7 @@ class Block(nn.Module):
         self.post_attention_layernorm, self.mlp = RMSNorm(shape), MLP(shape)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attention, then the feed-forward layer, each added to ``x`` [B, T, hidden]; tables as for ``Attention``."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -108,6 +112,9 @@ class Llama(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, ids: Tensor, where: Tensor | None = None) -> Tensor:
+        """Float32 logits of ``ids`` [B, T], at all positions or only at ``where``, as the class says; T is at most the
+        context.
+        """
         length = ids.shape[1]
         cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
         x = self.model.embed_tokens(ids)

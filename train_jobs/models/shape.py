@@ -28,10 +28,12 @@ class Shape:
 
     @property
     def head_dim(self) -> int:
+        """Numbers in the vector of one attention head; all heads together are as wide as ``hidden``."""
         return self.hidden // self.heads
 
     @property
     def parameters(self) -> int:
+        """How many numbers the weights are, the embeddings, which are tied, counted once."""
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         block = attention + 3 * self.hidden * self.mlp + 2 * self.hidden
         return self.vocab * self.hidden + self.layers * block + self.hidden
@@ -88,4 +90,5 @@ class Shape:
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
+        """The sizes by name; ``Shape(**sizes)`` makes the same shape again."""
         return dataclasses.asdict(self)

@@ -63,10 +63,12 @@ class ModelFolder:
 
     @property
     def parameters(self) -> int:
+        """How many numbers the tensors of all shards hold, by the headers: nothing is loaded."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     @property
     def bytes(self) -> int:
+        """Size of the files to copy, on disk, in bytes."""
         return sum((self.path / name).stat().st_size for name in self.files)
 
 

@@ -42,8 +42,24 @@ RESERVE_BYTES = 64 << 20
 class Registrar(Protocol):
     """Who takes a published version into the registry: ``Registry`` itself, or the registry actor's client."""
 
-    def register(self, name: str, version: str) -> Manifest: ...
-    def taint(self, name: str, version: str, reason: str) -> None: ...
+    def register(self, name: str, version: str) -> Manifest:
+        """Take a version that is published in the store into the registry, as the candidate. Again changes nothing.
+
+        Raises:
+            BadInputError: there is no such version.
+            UsageError: a required field of its plinth.json is missing or wrong.
+            IntegrityError: its files are not what its manifest says.
+            EnvironmentFaultError: the storage is full or not writable.
+        """
+        ...
+
+    def taint(self, name: str, version: str, reason: str) -> None:
+        """Record that a version saw data that was forgotten since, and why. No alias moves.
+
+        Raises:
+            EnvironmentFaultError: the storage is full or not writable.
+        """
+        ...
 
 
 def publish_model(
