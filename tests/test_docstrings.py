@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # How many may have none, by folder. Lower a number when you have written some; never raise one.
-CEILINGS = {"cluster/core": 0, "data_jobs": 0, "actors": 13, "cluster": 77, "serve_apps": 55, "train_jobs": 59}
+CEILINGS = {"cluster/core": 0, "data_jobs": 0, "actors": 13, "cluster": 0, "serve_apps": 0, "train_jobs": 59}
 
 
 def folder_of(path: Path) -> str:
