@@ -91,6 +91,7 @@ class Booked:
 
     @property
     def name(self) -> str:
+        """The verb and what it works on, as people are shown it."""
         return f"{self.title} of {self.subject}" if self.subject else self.title
 
     @property
@@ -99,10 +100,12 @@ class Booked:
         return self.done / max(self.updated - self.stage_since, 0.001) if self.done and self.stage_since else 0.0
 
     def to_dict(self) -> dict[str, Any]:
+        """What its file holds; the rate is there for readers and ignored by ``from_dict``."""
         return {**dataclasses.asdict(self), "rate": round(self.rate, 2)}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Booked:
+        """A job from its file; fields of another release are left out."""
         known = {f.name: row[f.name] for f in dataclasses.fields(cls) if f.name in row}
         return cls(**{**known, "arguments": tuple(known.get("arguments", ()))})
 
@@ -115,6 +118,7 @@ class Wait:
     held_by: tuple[Booked, ...]
 
     def text(self, now: float) -> str:
+        """Why it waits, for people; ``now`` is in seconds since the epoch."""
         holders = ", ".join(f"{job.name} (started {ago(now - job.started)} ago)" for job in self.held_by)
         return f"waiting for a place, {ordinal(self.position)} in the queue: held by {holders or 'those before it'}"
 
@@ -157,6 +161,7 @@ class Book:
             return []
 
     def write(self, job: Booked) -> None:
+        """Put a job's file in place, whole; an EnvironmentFaultError where the disk does not take it."""
         _put(self._path(job), job.to_dict())
 
     def finish(self, job: Booked) -> None:
@@ -177,6 +182,7 @@ class Book:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
+        """No other process reads or moves jobs within the block, as long as it locks too. Not reentrant."""
         with storage_errors(str(self.folder)), open(self.folder / "lock", "w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -247,6 +253,7 @@ class Entry:
             time.sleep(LOOK_S)
 
     def end(self, state: State, note: str = "") -> None:
+        """Stop writing and move the job to the history with its final state; ``note`` says why it ended."""
         self._ended.set()
         self._thread.join()
         self._book.finish(replace(self._job, state=state, note=note, ended=time.time(), updated=time.time()))
@@ -346,6 +353,7 @@ def without_secrets(arguments: Sequence[str]) -> list[str]:
 
 
 def ago(seconds: float) -> str:
+    """A duration in its largest whole unit: ``3 min``, ``2 h``, ``0 s`` for a clock that went back."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
@@ -353,6 +361,7 @@ def ago(seconds: float) -> str:
 
 
 def ordinal(number: int) -> str:
+    """A position in words of English: ``1st``, ``2nd``, ``11th``."""
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
 

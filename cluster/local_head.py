@@ -54,14 +54,17 @@ class Instance:
 
     @property
     def ray_address(self) -> str:
+        """HOST:PORT that drivers and nodes connect to."""
         return f"{self.host}:{self.gcs_port}"
 
     @property
     def dashboard_url(self) -> str:
+        """Base URL of Ray's dashboard; job submission goes there too."""
         return f"http://{self.host}:{self.dashboard_port}"
 
     @property
     def base_url(self) -> str:
+        """Base URL of the service, without a slash at the end."""
         return f"http://{self.host}:{self.http_port}"
 
     def login(self, home: Home) -> str:
@@ -69,6 +72,7 @@ class Instance:
         return f"{self.dashboard_url} asks for a token: paste what `cat {shlex.quote(str(home.token_path))}` prints"
 
     def processes(self) -> list[Process]:
+        """Its live processes, found by the mark in their environment; the caller is not among them."""
         return marked(self.id)
 
 
@@ -147,6 +151,14 @@ def stop(home: Home) -> int:
 
 
 def stop_recorded(home: Home) -> int:
+    """End what the recorded instance started and remove its traces, without the lock that ``stop`` takes.
+
+    Returns:
+        How many processes there were; 0 where nothing is recorded.
+
+    Raises:
+        EnvironmentFaultError: some are still there after 20 seconds.
+    """
     instance = recorded(home)
     if instance is None:
         return 0
@@ -167,6 +179,7 @@ def stop_recorded(home: Home) -> int:
 
 
 def head_command(config: PlinthConfig, instance: Instance) -> list[str]:
+    """The command line that starts Ray's head in the foreground: ports, CPUs, object store, folder."""
     ports = instance.ports
     return [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",

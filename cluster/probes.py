@@ -25,6 +25,7 @@ class Answer:
     remedy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """For ``--json``: the fields by name."""
         return asdict(self)
 
 

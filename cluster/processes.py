@@ -41,6 +41,7 @@ class Listener:
 
     @property
     def loopback(self) -> bool:
+        """Whether only this machine can reach it: an IPv4 or IPv6 loopback address."""
         return self.address.startswith("127.") or self.address in ("::1",) or self.address.startswith("::ffff:127.")
 
 
@@ -55,10 +56,12 @@ def marked(instance_id: str) -> list[Process]:
 
 
 def command_of(pid: int) -> str:
+    """The command line of a process, cut to 120 characters; empty where it is gone."""
     return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()[:120]
 
 
 def alive(pid: int) -> bool:
+    """Whether there is such a process and it still runs; a zombie does not."""
     return Path(f"/proc/{pid}").exists() and not is_zombie(pid)
 
 
@@ -69,6 +72,7 @@ def born(pid: int) -> int:
 
 
 def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits to be reaped, or is gone altogether."""
     stat = _read(pid, "stat")
     return stat.rpartition(b")")[2].split()[:1] in ([b"Z"], [])
 

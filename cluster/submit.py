@@ -54,4 +54,5 @@ async def _follow(client: object, job: str) -> None:
 
 
 def project_root() -> Path:
+    """The folder of the checkout this module is in."""
     return Path(__file__).resolve().parents[1]

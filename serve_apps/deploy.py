@@ -61,6 +61,8 @@ def report_start(component: str, code: str) -> None:
 
 @serve.deployment(name="guard")
 class Guard(GuardReplica):
+    """``GuardReplica`` as a deployment: on loopback only, its start logged."""
+
     def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback(config)
         super().__init__(config)
@@ -69,6 +71,8 @@ class Guard(GuardReplica):
 
 @serve.deployment(name="retriever")
 class Retriever(RetrieverReplica):
+    """``RetrieverReplica`` as a deployment: on loopback only, its start logged, its metrics kept by Ray."""
+
     def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback(config)
         super().__init__(config, RayRecorder())
@@ -77,6 +81,8 @@ class Retriever(RetrieverReplica):
 
 @serve.deployment
 class QuoteTier(QuoteReplica):
+    """``QuoteReplica`` as a deployment, one for each tier of this kind: on loopback only, its start logged."""
+
     def __init__(self, config: PlinthConfig, code: str, tier: TierConfig) -> None:
         stay_on_loopback(config)
         super().__init__(config, tier)
@@ -85,6 +91,8 @@ class QuoteTier(QuoteReplica):
 
 @serve.deployment
 class ModelTier(ModelReplica):
+    """``ModelReplica`` as a deployment, one for each tier of this kind: on loopback only, its start logged."""
+
     def __init__(self, config: PlinthConfig, code: str, tier: TierConfig) -> None:
         stay_on_loopback(config)
         super().__init__(config, tier)

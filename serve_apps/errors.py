@@ -22,10 +22,12 @@ class ApiError(PlinthError):
 
     @property
     def status(self) -> int:
+        """The HTTP status of the reply; 400 where the error does not say."""
         return int(self.extras.get("status", 400))
 
     @property
     def headers(self) -> dict[str, str]:
+        """HTTP headers the reply gets beside the usual ones."""
         return dict(self.extras.get("headers") or {})
 
     def body(self) -> dict[str, Any]:

@@ -21,12 +21,21 @@ stops an answer, exit or Ctrl-D leaves). Of a long conversation the last turns t
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth ask`` with its question and ``--model``."""
     parser = add_verb(commands, "ask", ask, VERBS["ask"].summary, DETAILS)
     parser.add_argument("question", nargs="*", help="the question; leave it out for a conversation")
     parser.add_argument("--model", default="auto", help="auto (default) or a tier by name")
 
 
 def ask(args: argparse.Namespace) -> int:
+    """Print the answer as it arrives, then its citations and times, or hold a conversation; exit code 0.
+
+    With ``--json`` what ``stream_answer`` returns.
+
+    Raises:
+        BadInputError: ``--json`` without a question.
+        PlinthError: what ``stream_answer`` raises about a single question.
+    """
     home = Home.from_env()
     config = config_from(args, home)
     base_url = service_url(config)
@@ -45,6 +54,7 @@ def ask(args: argparse.Namespace) -> int:
 
 
 def service_url(config: Any) -> str:
+    """Where the service of this configuration listens: scheme, host and port, without a slash at the end."""
     return f"http://{config.cluster.host}:{config.cluster.http_port}"
 
 

@@ -22,6 +22,7 @@ being new. No job may be running; new ones wait.
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth gc``: what to keep, what to pin, and whether only to look."""
     parser = add_verb(commands, "gc", collect_garbage, VERBS["gc"].summary, DETAILS)
     parser.add_argument("--dry-run", action="store_true", help="only list what would go")
     parser.add_argument(
@@ -36,6 +37,13 @@ def register(commands: Commands) -> None:
 
 
 def collect_garbage(args: argparse.Namespace) -> int:
+    """Print what was removed, with ``--dry-run`` what would be and why the rest stays; exit code 0.
+
+    With ``--pin`` or ``--unpin`` only that is done and said.
+
+    Raises:
+        BadInputError: there is no version to pin or unpin by that name.
+    """
     from data_jobs.lineage.garbage import collect, find_garbage
 
     store = Store(Home.from_env().store_uri)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth up``, ``down``, ``status``, ``doctor`` and ``env``."""
+
     def verb(name: str, work: Callable[[argparse.Namespace], int], details: str = "") -> argparse.ArgumentParser:
         return add_verb(commands, name, work, VERBS[name].summary, details)
 
@@ -45,6 +47,12 @@ def register(commands: Commands) -> None:
 
 
 def up(args: argparse.Namespace) -> int:
+    """Print where the service and Ray's dashboard are once both answer; exit code 0.
+
+    Raises:
+        UsageError: the configuration is for several machines.
+        EnvironmentFaultError: the head or the service does not come up, or what runs was started differently.
+    """
     from cluster.cli.service import bring_up
 
     home = Home.from_env()
@@ -60,6 +68,11 @@ def up(args: argparse.Namespace) -> int:
 
 
 def down(args: argparse.Namespace) -> int:
+    """Print how many processes were ended; exit code 0, also where nothing ran.
+
+    Raises:
+        EnvironmentFaultError: some would not end.
+    """
     from cluster import local_head
 
     ended = local_head.stop(Home.from_env())
@@ -71,6 +84,7 @@ def down(args: argparse.Namespace) -> int:
 
 
 def status(args: argparse.Namespace) -> int:
+    """Print what runs, what serves, the jobs and disk use; exit code 5 where the service is down, else 0."""
     from cluster.cli.service import describe
 
     found = describe(config_from(args, Home.from_env()), Home.from_env())
@@ -112,6 +126,10 @@ def _print_status(found: dict[str, Any]) -> None:
 
 
 def doctor(args: argparse.Namespace) -> int:
+    """Print each check with what was found and the remedy; exit code 5 where one is bad, else 0.
+
+    With ``--fields`` the fields of the configuration instead; exit code 0.
+    """
     from cluster.doctor import examine
 
     home = Home.from_env()
@@ -140,6 +158,14 @@ def _fields(args: argparse.Namespace, config: PlinthConfig) -> int:
 
 
 def env(args: argparse.Namespace) -> int:
+    """Print the variables another shell needs as ``export`` lines, with ``--json`` as one object; exit code 0.
+
+    With ``--node`` those with which this machine takes part in a cluster.
+
+    Raises:
+        EnvironmentFaultError: nothing runs (without ``--node``).
+        UsageError: the configuration is for a single machine (with ``--node``).
+    """
     home, login = Home.from_env(), ""
     if args.node:
         from cluster.node import prepare

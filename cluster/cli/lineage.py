@@ -24,6 +24,7 @@ version, NAME@ALIAS or NAME; KIND/NAME@VERSION where a name is used for several 
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth lineage``: an artefact, or a document."""
     parser = add_verb(commands, "lineage", lineage, VERBS["lineage"].summary, DETAILS)
     parser.add_argument("artefact", nargs="?", default="", help="NAME@VERSION, NAME@ALIAS, NAME or KIND/...")
     parser.add_argument("--document", default="", metavar="ID", help="list every version that contains this document")
@@ -31,6 +32,12 @@ def register(commands: Commands) -> None:
 
 
 def lineage(args: argparse.Namespace) -> int:
+    """Print what an artefact was made of as a tree, or every version a document is in; exit code 0.
+
+    Raises:
+        UsageError: not exactly one of an artefact and a document was named.
+        BadInputError: there is no such artefact, or nothing contains the document.
+    """
     from data_jobs.lineage.graph import Inventory, document_lineage, graph
 
     if bool(args.artefact) == bool(args.document):

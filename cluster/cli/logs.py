@@ -31,6 +31,7 @@ stand in the files, one JSON object a line.
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth logs``: of which component or request, how many lines, and whether to follow."""
     parser = add_verb(commands, "logs", logs, VERBS["logs"].summary, DETAILS)
     parser.add_argument("component", nargs="?", choices=[*COMPONENTS, HEAD], metavar="COMPONENT", help="see above")
     parser.add_argument("--request", metavar="ID", help="only lines of this request (the x-request-id header)")
@@ -39,6 +40,11 @@ def register(commands: Commands) -> None:
 
 
 def logs(args: argparse.Namespace) -> int:
+    """Print the newest lines in the order of time, with ``--follow`` those that come until Ctrl-C; exit code 0.
+
+    Raises:
+        BadInputError: the head has no log yet, and its log was asked for.
+    """
     folder = Home.from_env().logs
     names = [args.component] if args.component else list(COMPONENTS)
     paths = [folder / (f"{HEAD}.log" if name == HEAD else f"{name}.jsonl") for name in names]

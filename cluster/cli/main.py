@@ -44,6 +44,11 @@ def build_parser(wanted: Iterable[str] = VERBS) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The ``plinth`` command: do what its words say and return the exit code, that of an error included.
+
+    Args:
+        argv: the words after ``plinth``; None takes those of this process.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]

@@ -26,6 +26,7 @@ STYLE = {"passed": "green", "refused": "red", "not judged": "dim"}
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth models`` with all its verbs."""
     group = add_group(commands, "models", VERBS["models"].summary)
     add_verb(
         group, "list", list_models, "List the registered models and what serves.",
@@ -63,6 +64,7 @@ def register(commands: Commands) -> None:
 
 
 def list_models(args: argparse.Namespace) -> int:
+    """Print every version of every registered model with its aliases and what its gate said; exit code 0."""
     registry = _registry()
     found = [(name, version) for name in registry.names() for version in registry.versions(name)]
     if args.json:
@@ -81,6 +83,12 @@ def list_models(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
+    """Print one version: facts, provenance, taints, the checks of its gate, files with sizes; exit code 0.
+
+    Raises:
+        UsageError: there is no such model.
+        BadInputError: it has no such version, or several begin like this.
+    """
     name, version = _found(args.model)
     manifest = version.manifest
     if args.json:
@@ -100,6 +108,12 @@ def show(args: argparse.Namespace) -> int:
 
 
 def card(args: argparse.Namespace) -> int:
+    """Print the model card of a version as Markdown, with ``--json`` as data; exit code 0.
+
+    Raises:
+        UsageError: there is no such model.
+        BadInputError: it has no such version, or several begin like this.
+    """
     from train_jobs.publishing.card import render
 
     name, version = _found(args.model)
@@ -112,6 +126,11 @@ def card(args: argparse.Namespace) -> int:
 
 
 def history(args: argparse.Namespace) -> int:
+    """Print the events of a model; with ``--at`` only who was champion then. Exit code 0.
+
+    Raises:
+        UsageError: there is no such model.
+    """
     registry = _known(args.model)
     events = registry.history(args.model)
     if args.at:
@@ -136,6 +155,15 @@ def _champion_at(args: argparse.Namespace, version: str) -> int:
 
 
 def add(args: argparse.Namespace) -> int:
+    """Print the version that was registered and the engine it runs on; exit code 0.
+
+    Where a service runs, it answers by that name before this returns.
+
+    Raises:
+        PolicyRefusedError, BadInputError, IntegrityError, UnsupportedError: the folder holds no model to take.
+        UsageError: the tier or the date given is not usable.
+        EnvironmentFaultError: no space, or the running service does not take the model.
+    """
     from train_jobs.publishing.add_model import add_model
 
     home = Home.from_env()

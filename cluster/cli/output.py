@@ -324,6 +324,7 @@ class WordWrap:
         sys.stdout.flush()
 
     def end(self) -> None:
+        """Write the word still held back and end the line."""
         self._put_word()
         sys.stdout.write("\n")
         sys.stdout.flush()
@@ -342,6 +343,7 @@ class WordWrap:
 
 
 def human_bytes(size: float) -> str:
+    """A number of bytes in the unit that suits it, ``512 B`` or ``1.5 KiB`` up to GiB (1024 of each make the next)."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

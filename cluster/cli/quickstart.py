@@ -50,6 +50,7 @@ BESIDE_TRAINING_S = 55.0  # making examples, evaluation, publication, going live
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth quickstart``: from which source, under which name, with how much training."""
     parser = add_verb(
         commands, "quickstart", quickstart, "Start everything, index documents, answer questions, leave it running.",
         "Stages: check the machine, start Ray, prepare the corpus, build the index, deploy the service, ask; then,\n"
@@ -66,6 +67,12 @@ def register(commands: Commands) -> None:
 
 
 def quickstart(args: argparse.Namespace) -> int:
+    """Print the answers, the seconds of each stage and where the service is; exit code 0. A job in the job book.
+
+    Raises:
+        UsageError: ``--train-minutes`` is negative or no number.
+        PlinthError: whatever a stage raised, with the stage and its log in the message.
+    """
     with entered("quickstart", "", args, sys.argv[1:], tell_waiting(args)) as entry:
         return _quickstart(args, Stages(show=not args.json, follower=entry))
 

@@ -25,6 +25,7 @@ TABLE_ROWS = 16
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth runs`` with all its verbs."""
     group = add_group(commands, "runs", VERBS["runs"].summary)
     add_verb(
         group, "list", list_all, "List the training runs, newest last.",
@@ -49,6 +50,7 @@ def register(commands: Commands) -> None:
 
 
 def list_all(args: argparse.Namespace) -> int:
+    """Print every training run with its state, duration, steps and last losses; exit code 0."""
     store = _store()
     runs = [(run, _last(read_metrics(store, run.id))) for run in list_runs(store)]
     if args.json:
@@ -67,6 +69,13 @@ def list_all(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
+    """Print a run's parameters and a sample of its metrics, and draw the loss curve as a PNG; exit code 0.
+
+    With ``--json`` all metrics. Without losses nothing is drawn unless ``--plot`` asks for it.
+
+    Raises:
+        BadInputError: there is no such run, or several begin like this.
+    """
     store = _store()
     run = read_run(store, args.run)
     rows = read_metrics(store, run.id)
@@ -91,6 +100,11 @@ def show(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
+    """Print the runs side by side: state, duration, the parameters that differ, last metrics; exit code 0.
+
+    Raises:
+        BadInputError: there is no such run, or several begin like this.
+    """
     store = _store()
     runs = [read_run(store, run) for run in args.runs]
     lasts = [_last(read_metrics(store, run.id)) for run in runs]
@@ -118,6 +132,12 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def cancel(args: argparse.Namespace) -> int:
+    """Ask a run to stop and print that it will; returns at once, with exit code 0.
+
+    Raises:
+        BadInputError: there is no such run, or several begin like this.
+        UsageError: it does not run any more.
+    """
     run = cancel_run(_store(), args.run, history.who())
     if args.json:
         print_json({"id": run.id, "cancelling": True})

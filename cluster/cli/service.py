@@ -80,6 +80,7 @@ def bring_up(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
 
 
 def answers(base_url: str, path: str) -> bool:
+    """Whether a GET of this path gets status 200 within 5 seconds."""
     try:
         return httpx.get(f"{base_url}{path}", timeout=5, trust_env=False).status_code == 200
     except httpx.TransportError:

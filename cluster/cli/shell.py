@@ -15,11 +15,13 @@ or for this shell only:  eval "$(plinth completion bash)\""""
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth completion``: for which shell."""
     parser = add_verb(commands, "completion", completion, VERBS["completion"].summary, DETAILS)
     parser.add_argument("shell", choices=("bash", "zsh"), metavar="SHELL", help="bash or zsh")
 
 
 def completion(args: argparse.Namespace) -> int:
+    """Print the completion script of a shell, made from the whole command line; exit code 0."""
     import shtab
 
     script = shtab.complete(args.whole(), args.shell)

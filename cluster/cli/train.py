@@ -11,6 +11,7 @@ from cluster.core.storage import Store
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth train`` with one verb for every job of ``train_jobs.commands``."""
     from train_jobs.commands import JOBS
 
     group = add_group(commands, "train", "Train a model of your own.")

@@ -64,6 +64,7 @@ class Help(argparse.HelpFormatter):
         )  # fmt: skip
 
     def add_argument(self, action: argparse.Action) -> None:
+        """As argparse does, with room for verbs to be listed on one line with their summary."""
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):
             self._action_max_length += 2  # argparse forgets that verbs stand indented: the longest would get two lines
@@ -73,9 +74,15 @@ class Parser(argparse.ArgumentParser):
     """Raises UsageError instead of printing and leaving, so that ``--json`` and the exit code hold for it too."""
 
     def error(self, message: str) -> NoReturn:
+        """Refuse the command line, with a hint at the verb's own help.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
     def print_help(self, file: Any = None) -> None:
+        """Write the help to ``file``, by default to where answers go."""
         super().print_help(file or answers())  # stdout also beside --json, which keeps it for answers
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -86,6 +93,11 @@ class Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(action, unknown("no", str(value), map(str, action.choices)))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; words left over are refused by the verb that was typed, which knows its options.
+
+        Raises:
+            UsageError: a word was not understood.
+        """
         found, extra = self.parse_known_args(args, namespace)
         if extra:
             verb: argparse.ArgumentParser = getattr(found, "parser", self)

@@ -60,21 +60,28 @@ class Body(BaseModel):
 
 
 class TextPart(Body):
+    """A piece of a message's content; pieces of other types (images, audio) are refused."""
+
     type: Literal["text"]
     text: str
 
 
 class Message(Body):
+    """One message of a chat."""
+
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: Word | None = None
 
     @property
     def text(self) -> str:
+        """The content as one string; parts are joined by line ends."""
         return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
 class StreamOptions(Body):
+    """What a client may ask of a stream; obfuscation can only be declined."""
+
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
@@ -116,10 +123,12 @@ class ChatRequest(_Generation):
 
     @property
     def turns(self) -> tuple[tuple[str, str], ...]:
+        """(role, text) of every message, in their order."""
         return tuple((message.role, message.text) for message in self.messages)
 
     @property
     def limit(self) -> int | None:
+        """Most tokens of the answer; the newer of the two fields wins. None: the client sets no limit."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -130,10 +139,12 @@ class CompletionRequest(_Generation):
 
     @property
     def turns(self) -> tuple[tuple[str, str], ...]:
+        """The prompt as the only turn of a user, so that it takes the same path as a chat."""
         return (("user", self.prompt if isinstance(self.prompt, str) else self.prompt[0]),)
 
     @property
     def limit(self) -> int | None:
+        """Most tokens of the continuation; None: the client sets no limit."""
         return self.max_tokens
 
 
@@ -148,6 +159,7 @@ class EmbeddingRequest(Body):
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """What is to be embedded, in the order of the vectors of the reply."""
         return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
 

@@ -43,6 +43,7 @@ class Lines:
         return found
 
     def write(self, value: Any) -> None:
+        """Send one value as a line of JSON; blocks while the pipe is full."""
         data = memoryview(json.dumps(value).encode() + b"\n")
         while data:
             data = data[os.write(self.sink, data) :]

@@ -57,6 +57,7 @@ class EngineSampling:
 
     @property
     def greedy(self) -> bool:
+        """Whether always the likeliest token is taken, so that the seed has no effect."""
         return not (self.temperature and self.top_p)
 
     @property
@@ -107,7 +108,9 @@ class TokenStream(Protocol):
 
     async def __anext__(self) -> TokenDelta: ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Cancel what is not finished; nothing is delivered after it."""
+        ...
 
 
 class Engine(Protocol):
@@ -131,7 +134,9 @@ class Engine(Protocol):
                 engine stops or fails underneath it.
         """
 
-    def stats(self) -> EngineStats: ...
+    def stats(self) -> EngineStats:
+        """How busy the engine is right now; cheap, and may be asked from any thread, before the start too."""
+        ...
 
     def stop(self, drain_s: float = 0.0) -> None:
         """Take no more, wait up to ``drain_s`` for what is queued, cancel the rest, end the thread. Blocks."""

@@ -96,6 +96,7 @@ class Request:
 
     @property
     def over(self) -> bool:
+        """Whether nothing more will be generated: it finished or failed."""
         return bool(self.finish) or self.error is not None
 
     def emit(self, ids: Iterable[int]) -> None:
@@ -111,6 +112,7 @@ class Request:
                 return
 
     def due(self, now: float, flush_s: float) -> bool:
+        """Whether there is something to hand over: the end, or ids ``flush_s`` seconds after the last were sent."""
         return self.over or (bool(self.unsent) and now - self.sent_at >= flush_s)
 
 
@@ -147,6 +149,7 @@ class Rate:
         self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_WINDOW_S + 1)  # (second, tokens)
 
     def add(self, tokens: int) -> None:
+        """Count tokens as generated now."""
         second = int(time.monotonic())
         if self._seconds and self._seconds[-1][0] == second:
             self._seconds[-1] = (second, self._seconds[-1][1] + tokens)
@@ -154,6 +157,7 @@ class Rate:
             self._seconds.append((second, tokens))
 
     def per_second(self) -> float:
+        """The mean over the window, or since the start where that is less than ten seconds ago."""
         now = time.monotonic()
         tokens = sum(count for second, count in tuple(self._seconds) if now - second <= RATE_WINDOW_S)
         return tokens / max(1.0, min(RATE_WINDOW_S, now - self._started))

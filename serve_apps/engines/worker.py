@@ -108,6 +108,7 @@ class EngineThread(ABC):
         return stream
 
     def stats(self) -> EngineStats:
+        """See ``Engine``. The cache is looked at only while the engine is ready."""
         state = self._state
         return EngineStats(
             state="ready" if state in ("new", "ready") else "failed" if state == "failed" else "stopped",

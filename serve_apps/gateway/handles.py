@@ -63,9 +63,11 @@ class GuardHandle:
         self._handle = handle
 
     async def check_input(self, texts: list[str]) -> list[InputCheck]:
+        """See ``GuardClient``."""
         return await call("guard", lambda: self._handle.check_input.remote(texts))
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
+        """See ``GuardClient``."""
         return await call("guard", lambda: self._handle.check_output.remote(texts))
 
 
@@ -76,9 +78,11 @@ class RetrieverHandle:
         self._handle = handle
 
     async def search(self, question: str, k: int | None) -> Retrieval:
+        """See ``RetrieverClient``."""
         return await call("retriever", lambda: self._handle.search.remote(question, k))
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
+        """See ``RetrieverClient``."""
         return await call("retriever", lambda: self._handle.embed.remote(texts))
 
     async def info(self) -> dict[str, Any]:
@@ -118,6 +122,7 @@ class TierHandle:
 
     @property
     def state(self) -> TierState:
+        """What its replicas last said, with the load and the latency this gateway sees itself."""
         latency_ms = self._load.latency.ms or self._state.latency_ms
         return replace(self._state, ongoing=self._load.ongoing, latency_ms=latency_ms)
 

@@ -79,17 +79,25 @@ class TierState:
 class GuardClient(Protocol):
     """The safety guard. Results come in the order of ``texts``."""
 
-    async def check_input(self, texts: list[str]) -> list[InputCheck]: ...
+    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+        """The texts of one request as they may go on, with the verdicts on each."""
+        ...
 
-    async def check_output(self, texts: list[str]) -> list[OutputCheck]: ...
+    async def check_output(self, texts: list[str]) -> list[OutputCheck]:
+        """What must not leave in these texts; offsets are those of each text as given."""
+        ...
 
 
 class RetrieverClient(Protocol):
     """Search and embedding."""
 
-    async def search(self, question: str, k: int | None) -> Retrieval: ...
+    async def search(self, question: str, k: int | None) -> Retrieval:
+        """Passages for a question, at most ``k`` (None: as configured); UnavailableError while there is no index."""
+        ...
 
-    async def embed(self, texts: list[str]) -> list[list[float]]: ...
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """One unit vector for each text, in their order."""
+        ...
 
     async def info(self) -> dict[str, Any]:
         """``index_version, index_as_of, chunks, embedder`` of the live index; UnavailableError while there is none."""
@@ -104,7 +112,9 @@ class TierClient(Protocol):
     """One tier."""
 
     @property
-    def state(self) -> TierState: ...
+    def state(self) -> TierState:
+        """What is known of the tier at the moment; asks nobody."""
+        ...
 
     async def refresh(self) -> None:
         """Bring ``state`` up to date; cheap enough for every request. Never raises: what is down is not ready."""
@@ -122,4 +132,6 @@ class TierClient(Protocol):
 class Recorder(Protocol):
     """Takes one value of a metric from ``telemetry.METRICS``."""
 
-    def record(self, metric: str, value: float, labels: dict[str, str]) -> None: ...
+    def record(self, metric: str, value: float, labels: dict[str, str]) -> None:
+        """Take one value; ``labels`` are those the metric is declared with."""
+        ...

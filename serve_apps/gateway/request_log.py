@@ -42,6 +42,7 @@ class RequestRecord:
 
     @property
     def elapsed_ms(self) -> float:
+        """Milliseconds since the request began."""
         return (time.perf_counter() - self.begun) * 1000
 
     @contextmanager
@@ -62,6 +63,7 @@ class RequestRecord:
                 self.verdicts.append(verdict)
 
     def timings(self) -> dict[str, float]:
+        """Milliseconds by stage, and ``total`` so far; rounded to microseconds."""
         return {name: round(ms, 3) for name, ms in {**self.stages, "total": self.elapsed_ms}.items()}
 
 

@@ -15,9 +15,13 @@ _TOKEN = re.compile(r"\w{1,12}|[^\w\s]")
 class TokenCounter(Protocol):
     """Counts tokens, and cuts a text after so many."""
 
-    def count(self, text: str) -> int: ...
+    def count(self, text: str) -> int:
+        """How many tokens the text has."""
+        ...
 
-    def cut(self, text: str, limit: int) -> str: ...
+    def cut(self, text: str, limit: int) -> str:
+        """The longest prefix of at most ``limit`` tokens."""
+        ...
 
 
 class RegexTokenCounter:

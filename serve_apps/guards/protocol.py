@@ -58,7 +58,9 @@ class Guard(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What verdicts call it."""
+        ...
 
     def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
         """Check the texts of one request together: what a client sent."""

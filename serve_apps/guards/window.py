@@ -28,6 +28,7 @@ class Placeholders:
         self._used: dict[str, int] = {}
 
     def of(self, kind: str, value: str) -> str:
+        """The placeholder of a value; one not seen before gets the next number of its kind, from 1."""
         if (kind, value) not in self._numbers:
             self._used[kind] = self._used.get(kind, 0) + 1
             self._numbers[kind, value] = self._used[kind]

@@ -59,6 +59,7 @@ class ServedModel:
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain))
 
     def text(self, ids: Sequence[int], special: bool = False) -> str:
+        """The text of token ids; special tokens are left out unless ``special``."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=not special))
 
 

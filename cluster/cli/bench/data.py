@@ -14,6 +14,7 @@ from cluster.core.home import Home
 
 
 def register(group: Commands) -> None:
+    """Declare ``plinth bench data``: which texts, how much of them, with how many workers."""
     parser = add_verb(
         group, "data", data, "Speed of preparing a corpus, beside datatrove on the same cores and files; of embedding.",
         "The corpus is made of the sentences of real texts in new orders, with copies whose number is known.\n"
@@ -38,6 +39,11 @@ def register(group: Commands) -> None:
 
 
 def data(args: argparse.Namespace) -> int:
+    """Print this machine and what was measured, as tables or with ``--json`` as one object; exit code 0.
+
+    Raises:
+        UsageError: ``--workers`` is no list of whole numbers.
+    """
     from cluster.cli.bench.load import machine
 
     workers = _workers(args.workers)

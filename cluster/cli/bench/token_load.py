@@ -53,6 +53,7 @@ class Subject:
     max_tokens: int
 
     def ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, without special tokens around it: what the engine is given directly."""
         return list(self.tokenizer.encode(prompt, add_special_tokens=False).ids)
 
 

@@ -14,6 +14,7 @@ from cluster.core.storage import Store
 
 
 def register(group: Commands) -> None:
+    """Declare ``plinth bench train``: how many steps and rounds are measured."""
     parser = add_verb(
         group, "train", train, "Training tokens per second: Ray Train with 1 and 2 workers against a bare loop.",
         "The same model (section `train`), the same steps, random tokens. The ways take turns; medians are shown.",
@@ -23,6 +24,10 @@ def register(group: Commands) -> None:
 
 
 def train(args: argparse.Namespace) -> int:
+    """Print tokens per second and seconds to start of each way to train, and its ratio to the bare loop; exit code 0.
+
+    What the runs write lies in a staging folder of the store, which is removed at the end.
+    """
     from cluster.cli.bench.load import machine
     from cluster.connect import connected
 

@@ -21,6 +21,7 @@ Counts, the longest, shortest and oldest documents, and a seeded sample to read.
 
 
 def register(group: Commands) -> None:
+    """Declare ``plinth data audit``: which dataset, how many samples, the seed they are drawn with."""
     parser = add_verb(group, "audit", audit, "Show what is in a dataset: counts by kind, extremes, samples.", DETAILS)
     parser.add_argument("dataset", nargs="?", default="", help="NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("--samples", type=int, default=5, metavar="N", help="documents per list (default 5)")
@@ -28,6 +29,12 @@ def register(group: Commands) -> None:
 
 
 def audit(args: argparse.Namespace) -> int:
+    """Print the counts, extremes and samples of a dataset, with ``--json`` as one object; exit code 0.
+
+    Raises:
+        UsageError: a negative number of samples.
+        BadInputError: there is no such dataset.
+    """
     from data_jobs.commands import find_dataset
     from data_jobs.lineage import audit as auditing
 

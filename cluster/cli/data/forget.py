@@ -27,6 +27,7 @@ hold it, although its file may still be in the folder or come back under another
 
 
 def register(group: Commands) -> None:
+    """Declare ``plinth data forget``: what to forget and why, or which receipt to check."""
     parser = add_verb(
         group, "forget", forget, "Forget a document: everywhere, for good, with a signed receipt.", DETAILS
     )
@@ -40,6 +41,15 @@ def register(group: Commands) -> None:
 
 
 def forget(args: argparse.Namespace) -> int:
+    """Print the signed receipt, after asking where a person sits at the terminal; exit code 0.
+
+    With ``--verify`` print what the receipt is worth; exit code 4 where its tombstone is gone or a document came back.
+
+    Raises:
+        UsageError: not exactly one of document, where and verify was given, a bad condition, or the person said no.
+        BadInputError: nothing holds such a document, and ``--even-unknown`` was not given.
+        EnvironmentFaultError: the store cannot be written.
+    """
     from actors.registry.models import Registry
     from data_jobs.governance.tombstones import Where
     from data_jobs.lineage import receipts

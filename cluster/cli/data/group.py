@@ -15,6 +15,7 @@ from cluster.core.storage import Store
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth data`` with all its verbs; ``prepare`` is a job, ``report`` is worked here."""
     from data_jobs.commands import JOBS
 
     group = add_group(commands, "data", VERBS["data"].summary)
@@ -30,6 +31,7 @@ def register(commands: Commands) -> None:
 
 
 def print_dataset(dataset: Manifest) -> None:
+    """The counts of a prepared dataset, why documents were left out, and what personal data was redacted."""
     counts = dataset.counts
     console.print(f"[bold]{dataset.name}@{dataset.version}[/bold]")
     rows = [(name, f"{counts[name]:,}") for name in ("records_in", "kept", "duplicates", "filtered", "quarantined")]
@@ -45,6 +47,11 @@ def print_dataset(dataset: Manifest) -> None:
 
 
 def report(args: argparse.Namespace) -> int:
+    """Print the counts of a dataset and its first ``--lines`` quarantined records, or all with ``--json``; exit code 0.
+
+    Raises:
+        BadInputError: there is no such dataset.
+    """
     from data_jobs.commands import find_dataset
     from data_jobs.corpus.report import load_report
 

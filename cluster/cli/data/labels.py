@@ -18,6 +18,7 @@ CUTS = (10, 50, 100, 200, 500, 1000)
 
 
 def register(group: Commands) -> None:
+    """Declare ``plinth data labels check``: the file and its fields, how it is judged, where suspects go."""
     labels = add_group(group, "labels", "Check the labels of a labelled set.")
     parser = add_verb(
         labels, "check", check, "Rank the rows whose label is probably wrong (confident learning).",
@@ -38,6 +39,15 @@ def register(group: Commands) -> None:
 
 
 def check(args: argparse.Namespace) -> int:
+    """Print the ``--top`` surest suspects and write all of them to ``--out``, ranked, as JSON lines; exit code 0.
+
+    With ``--flip`` also how many of the labels replaced before were found again.
+
+    Raises:
+        UsageError: a number is out of range.
+        BadInputError: no row of the file can be used.
+        EnvironmentFaultError: ``--out`` cannot be written.
+    """
     from data_jobs.filters.labels import check_labels, flip_labels, read_labelled, score
 
     if args.top < 0 or args.folds < 2 or not 0 <= args.flip < 1:

@@ -13,6 +13,7 @@ from cluster.core.home import Home
 
 
 def register(group: Commands) -> None:
+    """Declare ``plinth data sources``: which catalogue, and for which use policies are asked."""
     parser = add_verb(
         group, "sources", sources, "List the sources of a catalogue: owner, licence, sensitivity, approval, uses.",
         "Example: plinth data sources --file sources.yaml\n"
@@ -26,6 +27,11 @@ def register(group: Commands) -> None:
 
 
 def sources(args: argparse.Namespace) -> int:
+    """Print what a catalogue says of each source and which policies refuse it; exit code 0, also where some do.
+
+    Raises:
+        UsageError: there is no such ``--file``.
+    """
     from data_jobs.governance.policies import violations
     from data_jobs.sources.catalogue import FILE_NAME, catalogue_path, load_catalogue
 

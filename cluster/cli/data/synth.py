@@ -9,7 +9,7 @@ from cluster.core.records import Manifest
 
 
 def register(group: Commands) -> None:
-    """Declare both verbs."""
+    """Declare the jobs ``plinth data synth`` and ``plinth data tokens``."""
     from data_jobs.commands import JOBS
 
     shown = {"synth": print_synthetic, "tokens": print_tokens}
@@ -19,6 +19,7 @@ def register(group: Commands) -> None:
 
 
 def print_tokens(made: Manifest) -> None:
+    """One sentence about token shards: how many tokens, documents and shards, and the type of the numbers."""
     counts = made.counts
     console.print(
         f"[bold]{made.name}@{made.version}[/bold] (tokens) of {made.inputs['dataset']}: {counts['tokens']:,} tokens of "
@@ -27,6 +28,7 @@ def print_tokens(made: Manifest) -> None:
 
 
 def print_synthetic(made: Manifest) -> None:
+    """Of synthetic rows: how many were kept of how many allowed, by rule, and what filters left out."""
     counts = made.counts
     console.print(f"[bold]{made.name}@{made.version}[/bold] (synthetic) of {made.inputs['dataset']}")
     wanted = f"{counts['requested']:,} asked for" if counts["requested"] else "as many as allowed"

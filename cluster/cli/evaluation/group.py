@@ -23,6 +23,7 @@ Of shipped questions, `tune` ones were used to choose settings: trust `report`.
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth eval run``: which suite, on which data and model."""
     group = add_group(commands, "eval", VERBS["eval"].summary)
     parser = add_verb(
         group, "run", run, "Score a suite: what is right, cited, refused (95 % intervals), or found by a part.",
@@ -35,6 +36,11 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the tables of a suite, or with ``--json`` its result; exit code 0, however low the scores are.
+
+    Raises:
+        UsageError: there is no such suite, or it needs ``--data``.
+    """
     suite, home, stages = suite_of(args.suite), Home.from_env(), Stages(show=not args.json)
     data = Path(args.data).expanduser() if args.data else None
     asked = Run(args.suite, data, args.model, args.misses, config_from(args, home), home, stages)

@@ -43,6 +43,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Table:
+    """A table of a suite's result for people; ``numeric`` names the columns that are set flush right."""
+
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]

@@ -16,6 +16,7 @@ from cluster.core.storage import Store
 
 
 def register(commands: Commands) -> None:
+    """Declare ``plinth index`` with all its verbs; ``build`` is a job."""
     from data_jobs.commands import JOBS
 
     group = add_group(commands, "index", VERBS["index"].summary)
@@ -29,12 +30,14 @@ def register(commands: Commands) -> None:
 
 
 def print_index(index: Manifest) -> None:
+    """A built index: the datasets it is made from, and its counts."""
     console.print(f"[bold]{index.name}@{index.version}[/bold] from {', '.join(index.inputs.values())}")
     rows = [(name, f"{value:,}" if isinstance(value, int) else plain(value)) for name, value in index.counts.items()]
     print_table("", ("", "count"), rows, numeric=("count",))
 
 
 def list_indexes(args: argparse.Namespace) -> int:
+    """Print the versions of the configured index with time, datasets and number of chunks; exit code 0."""
     home = Home.from_env()
     name = config_from(args, home).index.name
     store = Store(home.store_uri)
@@ -51,6 +54,11 @@ def list_indexes(args: argparse.Namespace) -> int:
 
 
 def rollback(args: argparse.Namespace) -> int:
+    """Print which version was live and which is now; exit code 0.
+
+    Raises:
+        BadInputError: there is no earlier version to go back to.
+    """
     home = Home.from_env()
     name = config_from(args, home).index.name
     left, now = Store(home.store_uri).roll_back_alias("indexes", name, "live")
@@ -62,6 +70,11 @@ def rollback(args: argparse.Namespace) -> int:
 
 
 def search(args: argparse.Namespace) -> int:
+    """Print the passages found, the best first, with scores and the first 100 characters; exit code 0.
+
+    Raises:
+        EnvironmentFaultError: the service cannot be reached, or answers with an error.
+    """
     import httpx
 
     from cluster.cli.ask import service_url

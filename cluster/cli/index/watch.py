@@ -22,6 +22,7 @@ STYLE = {"added": "green", "changed": "yellow", "deleted": "red", "refused": "ma
 
 
 def register(group: Commands) -> None:
+    """Declare ``plinth index watch``: which folder, how often, into which index."""
     parser = add_verb(
         group, "watch", watch, "Keep an index fresh from a folder: what changes there is live in seconds.",
         "Prepares and embeds what changed only, replaces and deletes just the documents concerned; documents that\n"
@@ -36,6 +37,15 @@ def register(group: Commands) -> None:
 
 
 def watch(args: argparse.Namespace) -> int:
+    """Print a line for every change that went live, until interrupted; with ``--once`` look once, exit code 0.
+
+    Without ``--once`` a fault of the environment is said and tried again.
+
+    Raises:
+        UsageError: ``--every`` is not above 0.
+        EnvironmentFaultError: only with ``--once``: the look met a fault.
+        KeyboardInterrupt: it was interrupted (exit code 130).
+    """
     from data_jobs.indexing.watch import FolderWatch
     from data_jobs.retrieval.embedder import load_embedder
 
