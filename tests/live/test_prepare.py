@@ -101,6 +101,8 @@ def uninterrupted(cluster: Cluster, library: Path, tmp_path_factory: pytest.Temp
     return manifest
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
     cluster: Cluster, uninterrupted: Manifest, library: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +133,8 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
     assert manifest.run_key == uninterrupted.run_key
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_one_changed_file_of_a_thousand_is_cleaned_alone(cluster: Cluster, tmp_path: Path) -> None:
     source, other = tmp_path / "notes", tmp_path / "elsewhere" / "notes"
     for folder in (source, other):
@@ -151,6 +155,8 @@ def test_one_changed_file_of_a_thousand_is_cleaned_alone(cluster: Cluster, tmp_p
     assert json.loads(scratch.stdout)["version"] == json.loads(again.stdout)["version"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_forgotten_document_stays_out_while_its_file_is_still_there(cluster: Cluster, tmp_path: Path) -> None:
     source, store = tmp_path / "letters", tmp_path / "store"
     source.mkdir()
@@ -182,6 +188,8 @@ def test_a_forgotten_document_stays_out_while_its_file_is_still_there(cluster: C
     assert json.loads(checked.stdout)["came_back"] == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_killed_worker_costs_a_block_and_changes_nothing(
     cluster: Cluster, uninterrupted: Manifest, library: Path, tmp_path: Path
 ) -> None:
@@ -302,6 +310,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_disk_that_fills_up_exits_5_with_one_line_and_the_next_run_goes_on(
     cluster: Cluster, uninterrupted: Manifest, library: Path, small_disk: Path
 ) -> None:

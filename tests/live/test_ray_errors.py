@@ -29,8 +29,11 @@ with private(2, sys.argv[1], 100):
 
     def disk_full(row):
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-        with open(os.path.join(sys.argv[2], "large"), "wb") as handle:
-            handle.write(bytes(1 << 20))
+        try:
+            with open(os.path.join(sys.argv[2], "large"), "wb") as handle:
+                handle.write(bytes(1 << 20))
+        finally:  # Ray uses the process again, and it writes a log
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def killed(row):
         os._exit(1)
@@ -67,6 +70,8 @@ with private(2, sys.argv[1], 100):
 """
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_errors_of_tasks_actors_and_datasets_arrive_as_ours(tmp_path: Path) -> None:
     script = SCRIPT.replace("sys.argv[2]", repr(str(tmp_path)))  # workers have other arguments
     with tempfile.TemporaryDirectory(prefix="plinth-") as scratch:  # short: Ray's sockets are below it

@@ -156,6 +156,8 @@ def test_haproxy_admin_socket_is_private(service: Service) -> None:
 
 
 # -- jobs ------------------------------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.ci
 def test_ray_job_submit_from_another_shell(service: Service, tmp_path: Path) -> None:
     """As a user does: eval "$(plinth env)", then plain `ray job submit` from the checkout."""
     folder = write_pages(tmp_path / "notes", {"a.md": "# Anchors\n\nLet out chain of five times the depth.\n"})
@@ -189,6 +191,8 @@ def test_submit_flag_gives_the_same_dataset(service: Service, tmp_path: Path) ->
 
 
 # -- data sets made of others -----------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.ci
 def test_synthetic_rows_are_published_with_their_report_and_the_same_run_is_reused(service: Service) -> None:
     made = service.json("data", "synth", "--dataset", "boat", "--share", "0.5", "--seed", "1")
     counts = made["counts"]
@@ -208,6 +212,8 @@ def test_synthetic_rows_are_published_with_their_report_and_the_same_run_is_reus
     assert again["version"] == made["version"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_more_than_the_share_allows_is_refused(service: Service) -> None:
     done = service.plinth("data", "synth", "--dataset", "boat", "--count", "100000", "--json", check=False)
     assert done.returncode == 4

@@ -82,6 +82,8 @@ def test_changes_are_found_in_under_five_seconds(watcher: subprocess.Popen[str],
     assert [line["action"] for line in lines(watcher, 3)] == ["added", "changed", "deleted"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_killed_while_it_fills_an_index_it_goes_on(home: Path, folder: Path) -> None:
     for number in range(400):
         (folder / f"more{number}.md").write_text(f"Note {number} is about the number {number * number}.\n")

@@ -23,7 +23,7 @@ from tests.train_jobs.driver import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 OFTEN = ("--checkpoint-s", "0.05")
-pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -135,6 +135,7 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / "model.safetensors")
 
 
+@pytest.mark.ci
 def test_held_out_loss_falls_and_completions_are_learnt(two_workers: Made) -> None:
     rows = two_workers.rows("finetune")
     assert [row["stage"] for row in rows] == sorted((row["stage"] for row in rows), reverse=True)  # both, in order
@@ -145,6 +146,7 @@ def test_held_out_loss_falls_and_completions_are_learnt(two_workers: Made) -> No
     assert accuracy[0] < 0.1 < 0.3 < accuracy[-1]
 
 
+@pytest.mark.ci
 def test_training_json_says_what_was_done_and_from_what(two_workers: Made) -> None:
     said = json.loads((two_workers.folder("finetune") / "training.json").read_text())
     assert said["steps"] == STEPS
@@ -154,6 +156,7 @@ def test_training_json_says_what_was_done_and_from_what(two_workers: Made) -> No
     assert set(said["parents"]) == {"base", "examples", "dataset", "tokenizer"}
 
 
+@pytest.mark.ci
 def test_the_checkpoint_loads_in_transformers_without_this_project(two_workers: Made, tmp_path: Path) -> None:
     code = (
         "import sys, torch\n"
@@ -180,6 +183,7 @@ def test_the_checkpoint_loads_in_transformers_without_this_project(two_workers: 
     assert int(size) == config["vocab_size"]
 
 
+@pytest.mark.ci
 def test_nothing_unfinished_is_left_in_the_store(two_workers: Made) -> None:
     store = two_workers.store
     assert [p for p in store.fs.find(store.path("staging")) if "/dataset-" not in p] == []
@@ -188,6 +192,7 @@ def test_nothing_unfinished_is_left_in_the_store(two_workers: Made) -> None:
         assert not [f.path for f in manifest.files if f.path.endswith((".pt", ".bin", ".pkl", ".tmp"))]
 
 
+@pytest.mark.ci
 def test_workers_listen_on_loopback_only(two_workers: Made) -> None:
     mine = [line for line in two_workers.listeners.splitlines() if "RayTrainW" in line]  # ss shows 15 characters
     assert mine, two_workers.listeners
@@ -195,7 +200,6 @@ def test_workers_listen_on_loopback_only(two_workers: Made) -> None:
     assert {a for a in addresses if not a.startswith("127.") and a not in ("[::1]", "[::ffff:127.0.0.1]")} == set()
 
 
-@pytest.mark.slow
 def test_one_worker_makes_the_same_weights_as_two(two_workers: Made, drive: Any, tmp_path: Path) -> None:
     """The same global batches: only the order of additions differs."""
     driver = drive(tmp_path / "one", "pretrain", "--workers", "1", "--worker-cpus", "1")
@@ -207,7 +211,6 @@ def test_one_worker_makes_the_same_weights_as_two(two_workers: Made, drive: Any,
         assert np.abs(array - theirs[name]).mean() < 0.02 * scale, name
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_a_killed_worker_costs_the_steps_since_its_checkpoint(two_workers: Made, drive: Any, tmp_path: Path) -> None:
     driver = drive(tmp_path, "pretrain", *OFTEN)
@@ -223,7 +226,6 @@ def test_a_killed_worker_costs_the_steps_since_its_checkpoint(two_workers: Made,
     ).read_bytes()
 
 
-@pytest.mark.slow
 def test_a_terminated_and_a_killed_driver_go_on_where_they_were(two_workers: Made, drive: Any, tmp_path: Path) -> None:
     first = drive(tmp_path, "pretrain", *OFTEN)
     before = first.wait_for_checkpoint([])
@@ -244,6 +246,7 @@ def test_a_terminated_and_a_killed_driver_go_on_where_they_were(two_workers: Mad
     ).read_bytes()
 
 
+@pytest.mark.ci
 def test_a_second_run_finds_the_first(two_workers: Made, drive: Any) -> None:
     """Same inputs, configuration and code: no worker is needed, the same version comes back."""
     folder = Path(two_workers.store.root).parent

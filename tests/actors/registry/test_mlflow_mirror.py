@@ -70,6 +70,8 @@ def seen(path: Path) -> dict[str, Any]:
     return {"runs": runs, "versions": versions, "aliases": aliases}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_mirror_follows_the_store_and_storage_wins(filled: tuple[Store, Path, str]) -> None:
     store, home, version = filled
     mirror = Mirror(store, home)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from cluster.core.records import Document
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
@@ -39,6 +41,8 @@ def texts(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_right_paragraph_is_found_in_every_language(
     data_set: Callable[[str], Path], home: Path, embedder: Embedder
 ) -> None:

@@ -66,6 +66,8 @@ def test_the_same_files_in_another_folder_are_the_same_content(tmp_path: Path) -
     assert (record.text, record.source_name) == ("Some words of a note.", "my-notes")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.process
 def test_the_standard_library_is_read_in_parts_and_linked_as_a_whole(tmp_path: Path) -> None:
     source = SOURCES["pydocs"]

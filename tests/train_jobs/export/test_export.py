@@ -44,6 +44,8 @@ def test_512_of_512_tokens_random_weights(folder: Path, tmp_path: Path) -> None:
     assert agreement.margin > 1e-5, "closer than float32 can tell: choose another seed"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @process
 def test_512_of_512_tokens_trained(tmp_path: Path) -> None:
     """On prompts it has seen a beginning of, on noise, and on one token; default widths of ``config.train``."""

@@ -41,6 +41,8 @@ def edit(folder: Path, **changes: object) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_llama_and_a_gpt2_become_tiers(
     good: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,6 +132,8 @@ def test_engine_alone(config: PlinthConfig, subject: Subject) -> None:
     assert (level["direct"]["requests"], level["http"], level["ratio"]) == (16, None, None)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_registered_model_from_the_command_line(
     subject: Subject, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
