@@ -67,7 +67,7 @@ def dataset(store: Store, number: int, changed: int = 0) -> Manifest:
         Document(
             f"note-{i}.md",
             f"Note {i}",
-            f"Note {i}. " + f"It speaks of {'zebra' if i < changed else 'topic'} {i * i}. " * (i % 40 + 1),
+            f"Note {i}. " + f"It speaks of {'zebra' if i < changed else 'topic'} {i * i}. " * (i % 8 + 1),
             f"note-{i}.md",
         )
         for i in range(number)
@@ -99,6 +99,7 @@ def blocks(store: Store) -> dict[str, float]:
 
 @pytest.mark.slow
 @pytest.mark.ci
+@pytest.mark.timeout(900)  # four builds, each with a cluster of its own
 def test_killed_builds_resume_and_searching_works(store: Store, temp_dir: str, tmp_path: Path) -> None:
     made = dataset(store, 900)
     first = start(store, made, temp_dir)
