@@ -190,7 +190,9 @@ def find_duplicates(store: Store, blocks: Sequence[CorpusBlock], forgotten: Tomb
                 if document.questions:
                     asked[document.id] = list(document.questions)
                 rank = (-len(document.text), document.id.count("."), len(document.id), document.id)
-                yield Fingerprint(document.id, row["group"], row["exact"], row["minhash"], rank)
+                yield Fingerprint(
+                    document.id, row["group"], row["exact"], row["minhash"], rank, row["subject"], row["numbers"]
+                )  # fmt: skip
 
     inherited: dict[int, list[dict[str, Any]]] = {block.index: [] for block in blocks}
     with _Texts() as texts:

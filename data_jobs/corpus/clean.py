@@ -141,6 +141,7 @@ def _row(draft: Draft) -> dict[str, Any]:
     sketch, document = fingerprint(draft.document), draft.document
     return {
         **document.to_dict(), "exact": sketch.exact, "group": sketch.group, "minhash": sketch.minhash,
+        "subject": sketch.subject, "numbers": sketch.numbers,
         "words": count_words(document.text), "pii": list(draft.pii),
     }  # fmt: skip
 

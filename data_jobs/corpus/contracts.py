@@ -35,6 +35,7 @@ DROPPED_SCHEMA = pa.schema(
     + [("similarity", pa.float64()), ("detail", pa.string())]
 )
 _SKETCH_FIELDS = [("exact", pa.string()), ("group", pa.string()), ("minhash", pa.binary())]
+_SKETCH_FIELDS += [("subject", pa.string()), ("numbers", pa.string())]
 # What was counted while the text was at hand: its words, and the type of every piece of personal data taken out.
 _COUNT_FIELDS = [("words", pa.int64()), ("pii", pa.list_(pa.string()))]
 CLEAN_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, *_SKETCH_FIELDS, *_COUNT_FIELDS])

@@ -2,7 +2,9 @@
 
 Near duplicates are found with MinHash (Broder 1997) and locality-sensitive hashing over word 5-shingles, as in Gopher
 and FineWeb; every candidate pair is then checked by its true Jaccard similarity, so hashing costs recall (below 0.1 %
-at the threshold) but never precision. Clusters are the connected components; one document of each stays.
+at the threshold) but never precision. In scripts without blanks every character is a word. Documents of one form that
+state different facts (``facts``), or have different titles, are no duplicates however alike they are. One document of
+each cluster stays, and every other one of it agrees with that one.
 
 For files the text alone decides. A docstring is the documentation of one function: two functions may well share the
 sentence "Executes an SQL statement." and both must be found. Code objects are therefore compared only within a
@@ -22,11 +24,14 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from cluster.core.records import CODE_KINDS, Document
 from cluster.core.storage import storage_errors
+from data_jobs.filters.facts import different_facts, numbers
+from data_jobs.text.scripts import words as words_of
 
 PERMUTATIONS = 128
 SEED = 42
@@ -34,10 +39,14 @@ SHINGLE_WORDS = 5
 RECALL_AT_THRESHOLD = 0.999
 # A document is compared with at most so many others of its bucket, so that time stays linear in a flood of look-alikes.
 MAX_COMPARED = 64
+# One that differs in facts from so many is an instance of a form: it is compared with those of the same numbers only.
+MAX_DIFFERENT = 8
 BATCH = 1024  # So many fingerprints are held as Python objects at a time.
 WORDS_KEPT = 512  # The shingles of so many documents are kept for the next comparison.
 SHORT_WORDS = 16  # A docstring with fewer words is taken for a stock phrase.
-_WORD = re.compile(r"\w+")
+TITLE_NEAR = 300  # Characters; a title that the text begins with says nothing that the text does not.
+_TITLE_PARTS = re.compile(r"\s+[|·•–—-]+\s+|\s*\|\s*")
+_COPY = re.compile(r"\((?:\d+|copy|draft|final)\)|\bcopy of\b|\bkopie von\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,9 @@ class Fingerprint:
 
     Attributes:
         group: documents of different groups are never duplicates.
-        exact: hash of the folded text (case, white space).
+        exact: hash of the folded text (case, white space) and the subject.
+        subject: the title where it says more than the text and the path, folded; else empty.
+        numbers: hash of the numbers in the text.
         minhash: PERMUTATIONS little-endian uint32 values.
         rank: sorts the members of a cluster, the one to keep first.
     """
@@ -56,6 +67,8 @@ class Fingerprint:
     exact: str
     minhash: bytes
     rank: tuple[int, int, int, str]
+    subject: str = ""
+    numbers: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Duplicate:
 
 def shingles(text: str) -> set[str]:
     """Word 5-grams of the lower-cased text; of shorter texts (under 10 words) 2-grams, under 3 words single words."""
-    words = _WORD.findall(text.lower())
+    words = words_of(text.lower())
     size = SHINGLE_WORDS if len(words) >= 2 * SHINGLE_WORDS else 2 if len(words) > 2 else 1
     return {" ".join(words[i : i + size]) for i in range(max(1, len(words) - size + 1))} if words else set()
 
@@ -91,9 +104,23 @@ def fingerprint(document: Document) -> Fingerprint:
     sketch = rensa.RMinHash(num_perm=PERMUTATIONS, seed=SEED)
     sketch.update(sorted(shingles(document.text)))
     digest = b"".join(value.to_bytes(4, "little") for value in sketch.digest())
-    exact = hashlib.sha256(" ".join(document.text.lower().split()).encode()).hexdigest()
+    subject = _subject(document)
+    exact = hashlib.sha256("\0".join((" ".join(document.text.lower().split()), subject)).encode()).hexdigest()
     rank = (-len(document.text), document.id.count("."), len(document.id), document.id)
-    return Fingerprint(document.id, _group(document), exact, digest, rank)
+    held = hashlib.blake2b(numbers(document.text).encode(), digest_size=8).hexdigest()
+    return Fingerprint(document.id, _group(document), exact, digest, rank, subject, held)
+
+
+def _subject(document: Document) -> str:
+    """The longest part of the title (sites put their name beside it) where neither the text begins with it nor the
+    path is made of it. Code objects are told apart by their names."""
+    if document.kind in CODE_KINDS or document.title == document.id:
+        return ""
+    title = max(_TITLE_PARTS.split(_COPY.sub(" ", document.title)), key=len)
+    folded = " ".join(words_of(title.lower()))
+    stem = PurePosixPath(document.id.partition("#")[0]).stem
+    begins = " ".join(words_of(document.text[:TITLE_NEAR].lower()))
+    return "" if folded in begins or folded == " ".join(words_of(stem.lower().replace("_", " "))) else folded
 
 
 def _group(document: Document) -> str:
@@ -102,7 +129,7 @@ def _group(document: Document) -> str:
     if document.kind not in CODE_KINDS:
         return ""
     owner, _, name = document.id.rpartition(".")
-    if len(_WORD.findall(document.text)) < SHORT_WORDS:
+    if len(words_of(document.text)) < SHORT_WORDS:
         return document.id
     return f"{owner.partition('.')[0]}:{name}"
 
@@ -137,15 +164,16 @@ def _deduplicate(sketches: _Sketches, text_of: Callable[[str], str], threshold: 
     same, distinct = sketches.exact_duplicates()
     for known, row in same:
         clusters.join(known, row, "exact_duplicate", 1.0)
-    similarity = _similarity(sketches.ids, text_of)
+    compared = _Compared(sketches, text_of)
     unlike: set[tuple[int, int]] = set()
     for left, right in _candidates(sketches, distinct):
         roots = clusters.roots()
         apart = roots[left] != roots[right]
         for pair in zip(left[apart].tolist(), right[apart].tolist(), strict=True):
-            if pair in unlike or not clusters.apart(*pair):
+            if pair in unlike or not clusters.apart(*pair) or compared.hopeless(*pair):
                 continue
-            if (found := similarity(*pair)) >= threshold:
+            found = compared.similarity(*pair)
+            if found >= threshold and compared.agree(*pair) and clusters.may_join(*pair, compared.agree):
                 clusters.join(*pair, "near_duplicate", found)
             else:
                 unlike.add(pair)
@@ -159,7 +187,7 @@ def near_pairs(
 ) -> dict[tuple[str, str], float]:
     """Every pair that hashing finds and its true similarity (at or above the threshold), exact duplicates included.
 
-    For measuring: ``deduplicate`` stops comparing two documents once they are in one cluster.
+    For measuring: ``deduplicate`` stops comparing two documents once they are in one cluster, and looks at facts.
     """
     with _Sketches(fingerprints, threshold) as sketches:
         everything = np.arange(len(sketches.ids))
@@ -168,7 +196,7 @@ def near_pairs(
             for left, right in _candidates(sketches, everything)
             for pair in zip(left.tolist(), right.tolist(), strict=True)
         }
-        similarity = _similarity(sketches.ids, text_of)
+        similarity = _Compared(sketches, text_of).similarity
         known = {(sketches.ids[a], sketches.ids[b]): similarity(a, b) for a, b in sorted(pairs)}
     return {pair: alike for pair, alike in known.items() if alike >= threshold}
 
@@ -178,7 +206,7 @@ class _Sketches:
 
     Attributes:
         ids: one per document.
-        groups: hashes of the groups, int64 [documents].
+        groups, subjects, numbers: hashes of these, int64 [documents]; 0 for no subject.
     """
 
     def __init__(self, fingerprints: Iterable[Fingerprint], threshold: float) -> None:
@@ -186,21 +214,23 @@ class _Sketches:
         self._keys = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._batches: list[int] = []
         ids: list[str] = []
-        columns = np.empty((6, 0), dtype=np.int64)  # group, exact (two halves of 128 bits), rank without the id
+        # Group, exact (two halves of 128 bits), subject, numbers, rank without the id.
+        columns = np.empty((8, 0), dtype=np.int64)
         parts = [columns]
         source = iter(fingerprints)
         while batch := list(itertools.islice(source, BATCH)):
             ids += [one.id for one in batch]
-            parts.append(np.array([(_hash(one.group), *_halves(one.exact), *one.rank[:3]) for one in batch]).T)
+            parts.append(np.array([_row(one) for one in batch]).T)
             values = np.frombuffer(b"".join(one.minhash for one in batch), dtype="<u4").reshape(len(batch), -1)
             banded = values[:, : self.bands * rows].reshape(len(batch), self.bands, rows).astype(np.uint64)
             with storage_errors(tempfile.gettempdir()):
                 self._keys.write(_mixed(parts[-1][0].astype(np.uint64)[:, None], banded).T.tobytes())
             self._batches.append(len(batch))
         columns = np.concatenate(parts, axis=1)
-        self._order = _ranked(columns[3:], ids)
+        self._order = _ranked(columns[5:], ids)
         self.ids = [ids[row] for row in self._order]
         self.groups, self._exact = columns[0, self._order], columns[:3, self._order]
+        self.subjects, self.numbers = columns[3, self._order], columns[4, self._order]
 
     def __enter__(self) -> _Sketches:
         return self
@@ -226,6 +256,11 @@ class _Sketches:
         first = order[fresh][np.cumsum(fresh) - 1] if len(order) else order
         pairs = zip(first[~fresh].tolist(), order[~fresh].tolist(), strict=True)
         return pairs, np.sort(order[fresh])
+
+
+def _row(one: Fingerprint) -> tuple[int, ...]:
+    subject = _hash(one.subject) if one.subject else 0
+    return (_hash(one.group), *_halves(one.exact), subject, _hash(one.numbers), *one.rank[:3])
 
 
 def _ranked(ranks: np.ndarray, ids: Sequence[str]) -> np.ndarray:
@@ -263,30 +298,53 @@ def _mixed(seed: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _candidates(sketches: _Sketches, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of ``rows`` (ascending) that share a bucket of some band, each as (earlier, later), many at a time.
 
-    Neighbours in a bucket come first, then those one apart and so on: once the neighbours of a flood of look-alikes
-    are joined, nobody needs to compare the others. A pair that shares several buckets comes several times.
+    Neighbours in a bucket, those with the same numbers side by side, come first, then those one apart and so on: once
+    the neighbours of a flood of look-alikes are joined, nobody needs to compare the others. A pair that shares several buckets comes several times.
     """
     for band in range(sketches.bands):
         mine = sketches.keys(band)[rows]
-        order = np.argsort(mine, kind="stable")
+        order = np.lexsort((sketches.numbers[rows], mine))  # stable: rows of the same numbers ascend
         mine, sorted_rows = mine[order], rows[order]
         for distance in range(1, MAX_COMPARED + 1):
             same = mine[distance:] == mine[:-distance]
             if not same.any():
                 break
             left, right = sorted_rows[:-distance][same], sorted_rows[distance:][same]
+            left, right = np.minimum(left, right), np.maximum(left, right)
             one_group = sketches.groups[left] == sketches.groups[right]
             left, right = left[one_group], right[one_group]
             near = np.lexsort((right, left))  # a document's comparisons one after the other: its words are made once
             yield left[near], right[near]
 
 
-def _similarity(ids: Sequence[str], text_of: Callable[[str], str]) -> Callable[[int, int], float]:
-    @functools.lru_cache(maxsize=WORDS_KEPT)
-    def words(row: int) -> set[str]:
-        return shingles(text_of(ids[row]))
+class _Compared:
+    """Compares two rows by their texts; words and texts of the last rows asked for are kept."""
 
-    return lambda left, right: jaccard(words(left), words(right))
+    def __init__(self, sketches: _Sketches, text_of: Callable[[str], str]) -> None:
+        ids = sketches.ids
+        self._text = functools.lru_cache(maxsize=WORDS_KEPT)(lambda row: text_of(ids[row]))
+        self._words = functools.lru_cache(maxsize=WORDS_KEPT)(lambda row: shingles(self._text(row)))
+        self._numbers = sketches.numbers.tolist()
+        self._subjects = sketches.subjects.tolist()
+        self._different = [0] * len(ids)
+
+    def similarity(self, left: int, right: int) -> float:
+        return jaccard(self._words(left), self._words(right))
+
+    def agree(self, left: int, right: int) -> bool:
+        """Whether neither the titles nor the facts of the two differ."""
+        one, other = self._subjects[left], self._subjects[right]
+        if (not one or not other or one == other) and not different_facts(self._text(left), self._text(right)):
+            return True
+        self._different[left] += 1
+        self._different[right] += 1
+        return False
+
+    def hopeless(self, left: int, right: int) -> bool:
+        """Whether one of the two is an instance of a form, and their numbers are not the same."""
+        if self._different[left] < MAX_DIFFERENT and self._different[right] < MAX_DIFFERENT:
+            return False
+        return bool(self._numbers[left] != self._numbers[right])
 
 
 class _Clusters:
@@ -295,6 +353,7 @@ class _Clusters:
     def __init__(self, size: int) -> None:
         self.parent = list(range(size))
         self.why: dict[int, tuple[str, float]] = {}
+        self.near: dict[int, list[int]] = {}  # by root: the near duplicates it stands for
 
     def root(self, row: int) -> int:
         parent = self.parent
@@ -313,10 +372,19 @@ class _Clusters:
     def apart(self, left: int, right: int) -> bool:
         return self.root(left) != self.root(right)
 
+    def may_join(self, left: int, right: int, agree: Callable[[int, int], bool]) -> bool:
+        """Whether the row that would stay for both clusters agrees with every row that would go: a page that leaves a
+        fact out agrees with two that state it differently."""
+        keep, drop = sorted((self.root(left), self.root(right)))
+        gone = [row for row in (drop, *self.near.get(drop, ())) if {row, keep} != {left, right}]
+        return all(agree(keep, row) for row in gone[:MAX_COMPARED])
+
     def join(self, left: int, right: int, reason: str, similarity: float) -> None:
         keep, drop = sorted((self.root(left), self.root(right)))
         if keep != drop:
             self.parent[drop] = keep
+            if reason == "near_duplicate":
+                self.near.setdefault(keep, []).extend((drop, *self.near.pop(drop, ())))
             self.why[drop] = (reason, round(similarity, 4))
 
     def dropped(self) -> Iterator[tuple[int, int, str, float]]:
