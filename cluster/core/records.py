@@ -49,6 +49,7 @@ class Document(_Record):
         language: ISO 639-1 code, ``und`` where it cannot be told.
         file_sha256: of the raw file it was read from; span: the bytes in that file that hold it, ``(0, size)`` for all.
         steps: what was done to it on the way, in order (``decoded:latin-1``, ``redacted:EMAIL``).
+        copies: (id, title, source) of every document that says the same and was left out for this one, sorted.
     """
 
     id: str
@@ -69,12 +70,14 @@ class Document(_Record):
     file_sha256: str = ""
     span: tuple[int, ...] = ()
     steps: tuple[str, ...] = ()
+    copies: tuple[tuple[str, str, str], ...] = ()
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
         """The document out of plain JSON; columns that older datasets lack get their defaults."""
         lists = ("aliases", "questions", "span", "steps")
-        return cls(**{**row, **{name: tuple(row.get(name) or ()) for name in lists}})
+        copies = tuple(tuple(copy) for copy in row.get("copies") or ())
+        return cls(**{**row, **{name: tuple(row.get(name) or ()) for name in lists}, "copies": copies})
 
 
 @dataclass(frozen=True)

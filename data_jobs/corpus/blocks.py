@@ -201,7 +201,8 @@ def find_duplicates(store: Store, blocks: Sequence[CorpusBlock], forgotten: Tomb
         left = {one.dropped: texts.source(one.dropped) for one in duplicates}
         for one in duplicates:
             gone[texts.block(one.dropped)].append(one.dropped)
-            inherited[texts.block(one.kept)].append({**asdict(one), "questions": asked.get(one.dropped, [])})
+            about = {"title": texts.title(one.dropped), "source": left[one.dropped]}
+            inherited[texts.block(one.kept)].append({**asdict(one), **about, "questions": asked.get(one.dropped, [])})
         kept = len(texts) - len(duplicates)
     for block in blocks:
         body = {"gone": gone[block.index], "inherited": inherited[block.index]}
@@ -237,13 +238,13 @@ def _without_more(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 class _Texts:
-    """Texts and sources by id in a temporary file, and which block each is of."""
+    """Texts, sources and titles by id in a temporary file, and which block each is of."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._row: dict[str, int] = {}
         self._block = array("q")
-        self._at = array("q", [0])  # of text, source, text, source ... and the end
+        self._at = array("q", [0])  # of text, source, title, text ... and the end
 
     def __enter__(self) -> _Texts:
         return self
@@ -257,7 +258,7 @@ class _Texts:
     def add(self, document: Document, block: int) -> None:
         self._row[document.id] = len(self._row)
         self._block.append(block)
-        for text in (document.text, document.source):
+        for text in (document.text, document.source, document.title):
             data = text.encode("utf-8", "surrogatepass")
             with storage_errors(tempfile.gettempdir()):
                 self._file.write(data)
@@ -267,10 +268,13 @@ class _Texts:
         return self._block[self._row[name]]
 
     def read(self, name: str) -> str:
-        return self._part(2 * self._row[name])
+        return self._part(3 * self._row[name])
 
     def source(self, name: str) -> str:
-        return self._part(2 * self._row[name] + 1)
+        return self._part(3 * self._row[name] + 1)
+
+    def title(self, name: str) -> str:
+        return self._part(3 * self._row[name] + 2)
 
     def _part(self, number: int) -> str:
         self._file.seek(self._at[number])
@@ -282,14 +286,16 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
     """Take out duplicates; stores the block's part of the dataset and returns its counts.
 
     Only code objects inherit the names of their duplicates: a file's path is where it is, not what it is called. The
-    questions that a duplicate answers, the one that is kept answers too.
+    questions that a duplicate answers, the one that is kept answers too, and it holds where each of them was.
     """
     store = Store(block.store)
     known = store.read_json(block.duplicates_path)
     gone = set(known["gone"])
     asked: dict[str, list[str]] = {}
     names: dict[str, set[str]] = {}
+    copies: dict[str, list[list[str]]] = {}
     for row in known["inherited"]:
+        copies.setdefault(row["kept"], []).append([row["dropped"], row["title"], row["source"]])
         asked.setdefault(row["kept"], []).extend(row["questions"])
         names.setdefault(row["kept"], set()).add(row["dropped"])
     pii: Counter[str] = Counter()
@@ -300,6 +306,7 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         pii.update(row["pii"])
         words += row["words"]
         document = {name: row[name] for name in DOCUMENT_SCHEMA.names}
+        document["copies"] = sorted(copies.get(row["id"], ()))
         if row["id"] in asked:
             document["questions"] = list(clean_questions((*row["questions"], *asked[row["id"]])))
         if row["id"] in names and row["kind"] in CODE_KINDS:

@@ -28,6 +28,7 @@ DOCUMENT_SCHEMA = pa.schema(
     + [("questions", pa.list_(pa.string()))]
     + [(name, pa.string()) for name in ("licence", "owner", "sensitivity", "language", "file_sha256")]
     + [("span", pa.list_(pa.int64())), ("steps", pa.list_(pa.string()))]
+    + [("copies", pa.list_(pa.list_(pa.string())))]
 )
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "record", "reason", "detail")])
 DROPPED_SCHEMA = pa.schema(
@@ -48,8 +49,10 @@ _DOCUMENT_RULES = (
     sha256("file_sha256"),
     span("span"),
 )
-# Datasets of earlier versions of this program lack the columns of governance and provenance.
-_LATER = frozenset(("licence", "owner", "sensitivity", "language", "file_sha256", "span", "steps", "questions"))
+# Datasets of earlier versions of this program lack the columns of governance and provenance, and the copies.
+_LATER = frozenset(
+    ("licence", "owner", "sensitivity", "language", "file_sha256", "span", "steps", "questions", "copies")
+)
 
 DOCUMENTS = Contract("documents", DOCUMENT_SCHEMA, _DOCUMENT_RULES, unique="id", optional=_LATER)
 CLEANED = Contract("cleaned", CLEAN_SCHEMA, (*_DOCUMENT_RULES, sha256("exact"), of_size("minhash", PERMUTATIONS * 4)))

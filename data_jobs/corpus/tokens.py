@@ -3,7 +3,8 @@
 A shard is one documents file of a dataset as one packed stream of token ids, every document followed by the end token,
 in two plain ``.npy`` files (no pickle): ``tokens-00007.npy`` (uint16 where the vocabulary fits, else uint32; [tokens])
 and ``starts-00007.npy`` (uint64 [documents + 1]: document i is ``tokens[starts[i]:starts[i + 1]]``, its end token
-included). Readers map them into memory and cut windows as they like; the same documents and tokenizer give the same
+included). What looks like a special token in a document is encoded as its letters, so that the end token stands at the
+end of documents only. Readers map them into memory and cut windows as they like; the same documents and tokenizer give the same
 bytes.
 """
 
@@ -26,6 +27,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from data_jobs.corpus.dataset import remembered
+from data_jobs.text.special_tokens import reads_as_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -54,7 +56,7 @@ class Encoder:
         return np.uint16 if self.vocabulary <= 1 << 16 else np.uint32
 
     def load(self) -> Tokenizer:
-        """The tokenizer itself, ready to encode: it neither pads nor truncates."""
+        """The tokenizer itself, ready to encode: it neither pads nor truncates, and reads special tokens as text."""
         return _loaded(self.json)
 
 
@@ -67,7 +69,7 @@ def _loaded(tokenizer_json: str) -> Tokenizer:
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return tokenizer
+    return reads_as_text(tokenizer)
 
 
 def find_encoder(store: Store, where: str) -> Encoder:

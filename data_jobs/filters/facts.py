@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from data_jobs.text.scripts import UNSPACED
 
-MAX_TOKENS = 2000  # More than this differs: that is no exchange of a few words. It is also what a comparison may cost.
+MAX_TOKENS = 1000  # More than this differs: that is no exchange of a few words. It is also what a comparison may cost.
 LONGEST = 6  # Words; what is longer on either side is another passage, not another value in the same place.
 FEW = 3  # Words; a negation comes with few others, and one name has few words more than another.
 MOVED = 2  # Words; a run of so many that stands in the other text at another place was moved, not exchanged.
@@ -27,7 +27,7 @@ LONGEST_UNSPACED = 16  # The same in characters, for scripts without blanks.
 TITLE_WORDS = 16  # A first line of at most so many words is taken for a title.
 ADDED = 0.5  # What words that were only added count of an exchange of ordinary words.
 SHARE = 0.5  # of the exchanges in a text that must be facts: below it the text was revised
-NUMBERED = 2000  # Characters; forms with many instances are short.
+NUMBERED = 1000  # Characters; forms with many instances are short.
 STAMP_WORDS = 14  # A line about the document itself is not longer.
 
 _LETTERS = rf"[{UNSPACED}]"
@@ -48,7 +48,9 @@ _STAMPS = tuple(
     "|uppdatera|opdater|oppdater|tulostettu|päivitetty|wydruk|aktualiz|strona|vytištěno|strana|напечатан|распечатан"
     "|обновлен|обновлён|страниц|роздруковано|оновлен|сторінк|εκτυπώ|ενημέρω|σελίδα|yazdır|güncelle|sayfa|dicetak"
     "|diperbarui|halaman|được in|cập nhật|طُبع|طبع|تحديث|صفحة|چاپ|به‌روز|صفحه|הודפס|עודכן|עמוד|मुद्रित|अद्यतन|अपडेट|पृष्ठ"
-    "|打印|列印|更新|修改日期|页码|版权|版權|印刷|ページ|頁|인쇄|출력|업데이트|갱신|페이지|พิมพ์|ปรับปรุง|แก้ไขล่าสุด".split("|")
+    "|打印|列印|更新|修改日期|页码|版权|版權|印刷|ページ|頁|인쇄|출력|업데이트|갱신|페이지|พิมพ์|ปรับปรุง|แก้ไขล่าสุด".split(
+        "|"
+    )
 )
 _STAMP = re.compile(
     r"\b(?:updated?|pages?|version|rev|revision|build|seite|sida|side|trang|หน้า|쪽)\b|第\s*\d+\s*[页頁]|หน้า\s*\d"
@@ -63,7 +65,9 @@ _NEGATIONS = frozenset(
     "không chưa đừng chẳng لا لم لن ليس ليست غير بدون ما نه بدون نیست נہیں नहीं न मत बिना לא אין אל בלי אסור 안 못 않 "
     "없 아니".split()
 )
-_NEGATING = re.compile(r"[不没沒無无非未别勿禁否]|ない|ません|なし|ไม่|ห้าม|មិន|ບໍ່|မ[^\s]{1,4}(?:ပါ|ဘူး)|མ་|མི་|지 (?:않|말|못)")
+_NEGATING = re.compile(
+    r"[不没沒無无非未别勿禁否]|ない|ません|なし|ไม่|ห้าม|មិន|ບໍ່|မ[^\s]{1,4}(?:ပါ|ဘူး)|མ་|མི་|지 (?:않|말|못)"
+)
 # Characters that are written one way or the other.
 _SAME = str.maketrans("妳您裏台", "你你里臺")
 _WITH_DIGIT = re.compile(r"^[^\n\d]*\d.*$", re.MULTILINE)
@@ -181,8 +185,14 @@ Run = Sequence[_Token]
 
 def _exchanges(left: Run, right: Run) -> list[tuple[Run, Run]]:
     """(words of the one, words of the other) of every place where they differ; one of them may be empty."""
-    matcher = difflib.SequenceMatcher(None, [t.folded for t in left], [t.folded for t in right], autojunk=False)
-    return [(left[i:j], right[k:m]) for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal"]
+    a, b = [t.folded for t in left], [t.folded for t in right]
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    matcher = difflib.SequenceMatcher(None, a[same:], b[same:], autojunk=False)
+    return [
+        (left[same + i : same + j], right[same + k : same + m])
+        for tag, i, j, k, m in matcher.get_opcodes()
+        if tag != "equal"
+    ]
 
 
 def _said(run: Run) -> str:

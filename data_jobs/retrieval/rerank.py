@@ -45,7 +45,7 @@ class CrossEncoder:
             part = order[at : at + BATCH]
             pairs = self._tokenizer(
                 [question] * len(part), [texts[i] for i in part], padding=True, truncation="longest_first",
-                max_length=self._limit, return_tensors="pt",
+                max_length=self._limit, return_tensors="pt", split_special_tokens=True,
             )  # fmt: skip
             with torch.inference_mode():
                 found[part] = self._model(**pairs).logits[:, 0].float().numpy()

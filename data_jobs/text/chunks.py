@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import log1p
 
+import regex
+
 from cluster.core.records import Chunk, Document
 from data_jobs.text.sentences import Span, sentences, trimmed
 
 MIN_TEXT_TOKENS = 16
 MAX_HEADINGS = 3
+MAX_CLUSTER = 64  # Code points; what is longer is no character that anybody reads.
 # Fitted on questions about the standard library (see ``prior``); cosines of good answers lie between 0.3 and 0.7.
 PRIOR_BY_KIND = {"method": -0.08, "class": 0.05, "function": 0.05, "builtin": 0.05}
 PRIOR_PER_REFERENCE = 0.03
@@ -190,9 +193,20 @@ def _runs(text: str, start: int, end: int, count_tokens: Callable[[str], int], b
             stop = start + (stop - start) // 2
         if stop < end:
             space = max(text.rfind(" ", start + (stop - start) // 2, stop), text.rfind("\n", start, stop))
-            stop = space if space > start else stop
+            stop = space if space > start else _between_characters(text, start, stop)
         yield from trimmed(text, start, stop)
         start = stop
+
+
+def _between_characters(text: str, start: int, stop: int) -> int:
+    """The last place up to ``stop`` (the first after it where there is none) between two characters as people see them:
+    extended grapheme clusters (Unicode Standard Annex 29). ``start`` is such a place."""
+    at = start
+    for cluster in regex.finditer(r"\X", text, pos=start, endpos=stop + MAX_CLUSTER):
+        if cluster.end() > stop:
+            return at if at > start else cluster.end()
+        at = cluster.end()
+    return at
 
 
 def _blocks(text: str) -> Iterator[_Piece]:

@@ -124,7 +124,9 @@ def _templated(tokenizer: PreTrainedTokenizerBase, content: str) -> str:
 def _cleaner(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
     """Takes the tokenizer's special tokens out of a text, those that only form when others are gone included."""
     special = sorted({token for token in tokenizer.all_special_tokens if token.strip()}, key=len, reverse=True)
-    special += [token for token in map(str, getattr(tokenizer, "added_tokens_encoder", {})) if "<" in token]
+    special += [
+        token for token in map(str, getattr(tokenizer, "added_tokens_encoder", {})) if re.search(r"[<\[]", token)
+    ]
     pattern = re.compile("|".join(map(re.escape, special))) if special else None
 
     def clean(text: str) -> str:
