@@ -4,8 +4,8 @@ A shard is one documents file of a dataset as one packed stream of token ids, ev
 in two plain ``.npy`` files (no pickle): ``tokens-00007.npy`` (uint16 where the vocabulary fits, else uint32; [tokens])
 and ``starts-00007.npy`` (uint64 [documents + 1]: document i is ``tokens[starts[i]:starts[i + 1]]``, its end token
 included). What looks like a special token in a document is encoded as its letters, so that the end token stands at the
-end of documents only. Readers map them into memory and cut windows as they like; the same documents and tokenizer give the same
-bytes.
+end of documents only. Readers map them into memory and cut windows as they like; the same documents and tokenizer give
+the same bytes.
 """
 
 from __future__ import annotations

@@ -168,9 +168,9 @@ def _deduplicate(sketches: _Sketches, text_of: Callable[[str], str], threshold: 
     unlike: set[tuple[int, int]] = set()
     for left, right in _candidates(sketches, distinct):
         roots = clusters.roots()
-        apart = roots[left] != roots[right]
+        apart = (roots[left] != roots[right]) & ~compared.hopeless(left, right)
         for pair in zip(left[apart].tolist(), right[apart].tolist(), strict=True):
-            if pair in unlike or not clusters.apart(*pair) or compared.hopeless(*pair):
+            if pair in unlike or not clusters.apart(*pair):
                 continue
             found = compared.similarity(*pair)
             if found >= threshold and compared.agree(*pair) and clusters.may_join(*pair, compared.agree):
@@ -299,7 +299,8 @@ def _candidates(sketches: _Sketches, rows: np.ndarray) -> Iterator[tuple[np.ndar
     """Pairs of ``rows`` (ascending) that share a bucket of some band, each as (earlier, later), many at a time.
 
     Neighbours in a bucket, those with the same numbers side by side, come first, then those one apart and so on: once
-    the neighbours of a flood of look-alikes are joined, nobody needs to compare the others. A pair that shares several buckets comes several times.
+    the neighbours of a flood of look-alikes are joined, nobody needs to compare the others. A pair that shares several
+    buckets comes several times.
     """
     for band in range(sketches.bands):
         mine = sketches.keys(band)[rows]
@@ -324,9 +325,8 @@ class _Compared:
         ids = sketches.ids
         self._text = functools.lru_cache(maxsize=WORDS_KEPT)(lambda row: text_of(ids[row]))
         self._words = functools.lru_cache(maxsize=WORDS_KEPT)(lambda row: shingles(self._text(row)))
-        self._numbers = sketches.numbers.tolist()
-        self._subjects = sketches.subjects.tolist()
-        self._different = [0] * len(ids)
+        self._numbers, self._subjects = sketches.numbers, sketches.subjects
+        self._different = np.zeros(len(ids), dtype=np.int32)
 
     def similarity(self, left: int, right: int) -> float:
         return jaccard(self._words(left), self._words(right))
@@ -340,11 +340,11 @@ class _Compared:
         self._different[right] += 1
         return False
 
-    def hopeless(self, left: int, right: int) -> bool:
-        """Whether one of the two is an instance of a form, and their numbers are not the same."""
-        if self._different[left] < MAX_DIFFERENT and self._different[right] < MAX_DIFFERENT:
-            return False
-        return bool(self._numbers[left] != self._numbers[right])
+    def hopeless(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Of pairs of rows: whether one of the two is an instance of a form, and their numbers are not the same."""
+        forms = np.maximum(self._different[left], self._different[right]) >= MAX_DIFFERENT
+        found: np.ndarray = forms & (self._numbers[left] != self._numbers[right])
+        return found
 
 
 class _Clusters:

@@ -15,6 +15,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import NamedTuple
 
 from data_jobs.text.scripts import UNSPACED
@@ -31,6 +32,22 @@ NUMBERED = 1000  # Characters; forms with many instances are short.
 STAMP_WORDS = 14  # A line about the document itself is not longer.
 
 _LETTERS = rf"[{UNSPACED}]"
+
+
+def _entries() -> dict[str, tuple[str, ...]]:
+    """The lists of ``facts_words.txt`` by their names."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in files(__package__).joinpath("facts_words.txt").read_text("utf-8").split("\n[")[1:]:
+        name, _, body = part.partition("]\n")
+        found[name.partition(":")[0]] = tuple(
+            entry.strip() for entry in body.replace("\n", "|").split("|") if entry.strip()
+        )
+    return found
+
+
+_WORDS = _entries()
+_STAMPS = _WORDS["stamps"]  # What a line says about the document itself, in the languages people print in.
+_ORDINALS, _NEGATIONS = frozenset(_WORDS["ordinals"]), frozenset(_WORDS["negations"])
 _TOKEN = re.compile(rf"\d+(?:[.,:/-]\d+)*|[^\W\d_{UNSPACED}][^\W_{UNSPACED}]*|{_LETTERS}")
 _SENTENCE = re.compile(r"(?<=[.!?។။།।۔؟։])\s+|(?<=[。！？｡])|\s*\n\s*")
 # Addresses, anchors, sources of images, numbered references: where something is, not what.
@@ -38,33 +55,10 @@ _ADDRESS = re.compile(
     r"(?:https?|ftp|file)://\S+|www\.\S+|\]\([^)\s]*\)|\[\d+\](?!\()|(?:src|href|id|class)=\"[^\"]*\"|^\[[^\]]+\]:.*$",
     re.IGNORECASE | re.MULTILINE,
 )
-# What a line says about the document itself, in the languages people print in; such a line is short. The first are parts
-# of words, the others whole words.
-_STAMPS = tuple(
-    "printed|printout|last modified|last-modified|last changed|last edited|last reviewed|generated|retrieved|downloaded"
-    "|exported|accessed|copyright|©|(c)|all rights|ms.date|date:|gedruckt|druckdatum|ausdruck|aktualisiert|stand:"
-    "|zuletzt|abgerufen|erstellt am|imprimé|mise à jour|mis à jour|dernière|téléchargé|consulté|impreso|impresa|impresso"
-    "|impressa|actualiza|página|descargad|stampat|aggiorna|pagina|scaricat|atualiza|afgedrukt|bijgewerkt|utskriv"
-    "|uppdatera|opdater|oppdater|tulostettu|päivitetty|wydruk|aktualiz|strona|vytištěno|strana|напечатан|распечатан"
-    "|обновлен|обновлён|страниц|роздруковано|оновлен|сторінк|εκτυπώ|ενημέρω|σελίδα|yazdır|güncelle|sayfa|dicetak"
-    "|diperbarui|halaman|được in|cập nhật|طُبع|طبع|تحديث|صفحة|چاپ|به‌روز|صفحه|הודפס|עודכן|עמוד|मुद्रित|अद्यतन|अपडेट|पृष्ठ"
-    "|打印|列印|更新|修改日期|页码|版权|版權|印刷|ページ|頁|인쇄|출력|업데이트|갱신|페이지|พิมพ์|ปรับปรุง|แก้ไขล่าสุด".split(
-        "|"
-    )
-)
 _STAMP = re.compile(
     r"\b(?:updated?|pages?|version|rev|revision|build|seite|sida|side|trang|หน้า|쪽)\b|第\s*\d+\s*[页頁]|หน้า\s*\d"
 )
 _NAVIGATION = re.compile(r"[>›»|/→·•]")
-_ORDINALS = frozenset("listing figure fig table example step section chapter line abbildung tabelle".split())
-_NEGATIONS = frozenset(
-    "not no never none t cannot without nor neither nobody nothing unless except forbidden prohibited disallowed nicht kein keine keinen keiner keinem nie niemals "
-    "ohne weder pas jamais aucun aucune sans ni nunca ningún ninguna sin jamás não nenhum nenhuma sem non nessun nessuna "
-    "mai senza niet geen nooit zonder inte ej ingen inget aldrig utan ikke aldri uten ei eivät ilman nie bez nigdy ne "
-    "nikdy не ни нет нельзя никогда без немає δεν μην όχι χωρίς ποτέ değil yok hayır olmadan tidak bukan jangan tanpa "
-    "không chưa đừng chẳng لا لم لن ليس ليست غير بدون ما نه بدون نیست נہیں नहीं न मत बिना לא אין אל בלי אסור 안 못 않 "
-    "없 아니".split()
-)
 _NEGATING = re.compile(
     r"[不没沒無无非未别勿禁否]|ない|ません|なし|ไม่|ห้าม|មិន|ບໍ່|မ[^\s]{1,4}(?:ပါ|ဘူး)|མ་|མི་|지 (?:않|말|못)"
 )

@@ -159,7 +159,7 @@ def _repeats(parts: Sequence[str], chars: int, most: float, most_chars: float) -
 
 
 def gopher_top_ngrams(page: Page) -> str:
-    """The most frequent 2-, 3- and 4-gram make up at most 20, 18 and 16 % of the characters. Where words are separated."""
+    """The most frequent 2-, 3- and 4-gram make up at most 20, 18 and 16 % of the characters (words separated)."""
     if page.unspaced:
         return ""
     for size, most in _TOP_NGRAMS:
@@ -204,8 +204,11 @@ def c4_curly_bracket(page: Page) -> str:
 
 
 def c4_few_sentences(page: Page) -> str:
-    """At least 3 sentences in lines of at least 5 words, not counting lines that mention JavaScript, cookies, terms of
-    use, or hold a word of more than 1,000 characters (so the JMLR version; earlier ones say 5 sentences, 3 words). Where the language has a mark for their end."""
+    """At least 3 sentences in lines of at least 5 words, where the language has a mark for their end.
+
+    Lines that mention JavaScript, cookies, terms of use, or hold a word of more than 1,000 characters do not count (so
+    the JMLR version; earlier ones say 5 sentences, 3 words).
+    """
     if page.mostly(UNPUNCTUATED):
         return ""
     sentences = 0

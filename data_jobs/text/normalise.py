@@ -95,7 +95,7 @@ def _kept_selector(match: re.Match[str]) -> str:
     before = match.string[match.start() - 1 : match.start()]
     if not before or not _SELECTORS.match(match[0]):
         return ""
-    if match[0] > "\uffff" or match[0] < "\ufe0e" and _IDEOGRAPH.match(before):
+    if match[0] > "\uffff" or (match[0] < "\ufe0e" and _IDEOGRAPH.match(before)):
         return match[0] if _IDEOGRAPH.match(before) else ""
     symbol = before in _KEYCAP_BASES or unicodedata.category(before) in ("So", "Sm")
     return match[0] if symbol and match[0] in "\ufe00\ufe0e" else ""
