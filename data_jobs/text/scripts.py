@@ -17,7 +17,7 @@ UNSPACED = (
 )
 """The letters of those scripts, as ranges for a character class of ``re``."""
 _MARKS = (
-    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u0f71-\u0f87\u0f8d-\u0fbc\u102b-\u103e"
+    "\u0e31\u0e33-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb3-\u0ebc\u0ec8-\u0ece\u0f71-\u0f87\u0f8d-\u0fbc\u102b-\u103e"
     "\u1056-\u1059\u105e-\u1060\u17b6-\u17d3\u3099\u309a"
 )
 WORD = re.compile(rf"[{UNSPACED}][{_MARKS}]*|[^\W{UNSPACED}]+")

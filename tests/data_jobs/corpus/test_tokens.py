@@ -137,3 +137,14 @@ def test_what_is_no_tokenizer_or_cannot_end_a_document_is_refused(tmp_path: Path
         make_encoder("x", trained(end=None).to_str().encode())
     with pytest.raises(BadInputError, match=r"tokenizer_config\.json"):
         make_encoder("x", TOKENIZER.to_str().encode(), b"[")
+
+
+def test_what_looks_like_a_control_token_is_text() -> None:
+    tokenizer = trained()
+    tokenizer.add_tokens(["<|tool|>"])  # published tokenizers do not mark all of theirs as special
+    encoder = make_encoder("test", tokenizer.to_str().encode())
+    text = "Write <|endoftext|> to end, <|tool|> to call."
+    tokens, starts = encode([text, "a"], encoder, encoder.load())
+    assert np.flatnonzero(tokens == encoder.end).tolist() == [int(starts[1]) - 1, int(starts[2]) - 1]
+    assert tokenizer.token_to_id("<|tool|>") not in tokens
+    assert tokenizer.decode(tokens[: int(starts[1]) - 1].tolist(), skip_special_tokens=False) == text

@@ -65,7 +65,9 @@ def test_short_texts_with_one_other_word_are_different() -> None:
 @given(st.randoms(use_true_random=False))
 def test_survivors_do_not_depend_on_order(shuffler: random.Random) -> None:
     words = LONG.split()
-    documents = [file(f"d{i}", " ".join([*words[:70], *(f"x{i % 4}{j}" for j in range(i % 3))])) for i in range(12)]
+    documents = [
+        file(f"d{i}", " ".join([*words[:70], *("abcd"[i % 4] * (j + 3) for j in range(i % 3))])) for i in range(12)
+    ]
     expected = run(*documents)
     shuffler.shuffle(documents)
     assert run(*documents) == expected
@@ -81,8 +83,15 @@ def test_banding_finds_nearly_every_pair_at_the_threshold(threshold: float) -> N
 
 
 def test_a_flood_of_look_alikes_is_linear() -> None:
-    flood = [file(f"f{i:03d}", f"{LONG} number {i}") for i in range(600)]
+    flood = [file(f"f{i:03d}", f"{LONG}\nPage {i}") for i in range(600)]
     assert len(run(*flood)) == 599
+
+
+def test_characters_are_words_where_nothing_separates_words() -> None:
+    page = "东京站的列车在早上六点出发，请提前到达站台等候，并且带好您的车票和护照以便检查。列车上禁止吸烟。"
+    assert len(shingles(page)) > 30
+    assert [d.dropped for d in run(file("a", page), file("b", page + "谢谢您。"))] == ["a"]
+    assert shingles("Pump 泵 P1") == {"pump 泵", "泵 p1"}
 
 
 def test_recall_on_versions_of_real_documents() -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from data_jobs.filters.quality import judge
-from data_jobs.filters.web_quality import RULES, Page, web_reason
+from data_jobs.filters.web_quality import (
+    RULES,
+    Page,
+    c4_few_sentences,
+    fineweb_line_punctuation,
+    gopher_stop_words,
+    gopher_word_count,
+    gopher_word_length,
+    web_reason,
+)
+from data_jobs.text.normalise import normalise
 
 GOOD = """The old harbour of the town was built in the twelfth century, and most of its walls still stand today.
 Merchants who came from the north brought salt, wool and amber, which they sold to the people of the valley.
@@ -120,3 +130,27 @@ QUALITY = {
     "gopher_word_count", "gopher_word_length", "gopher_symbols", "gopher_bullets", "gopher_ellipsis_lines",
     "gopher_stop_words",
 }  # fmt: skip
+
+
+SENTENCES = {
+    "zh": "请提前到达第{}站台等候，并且带好您的车票和护照以便检查。",
+    "ja": "作業を始める前に、第{}装置の電源を切り、札を掛けてください。",
+    "th": "ผู้โดยสารทุกท่านต้องมาถึงชานชาลาที่{}ก่อนเวลาออกเดินทางและเตรียมตั๋ว",
+    "ko": "열차가 떠나기 전에 제{} 승강장에 와서 표를 보여 주십시오.",
+    "am": "መንገደኞች፡ሁሉ፡በ{}ኛው፡መድረክ፡ላይ፡ቀድመው፡መገኘት፡አለባቸው፡ትኬታቸውንም፡ያዘጋጁ።",
+    "ml": "യാത്രക്കാരെല്ലാവരും പുറപ്പെടുന്നതിനുമുമ്പ് {} പ്ലാറ്റ്ഫോമിലെത്തിച്ചേരേണ്ടതാണ്.",
+}
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+def test_words_are_counted_as_the_language_counts_them(language: str) -> None:
+    page = Page("\n".join(SENTENCES[language].format(number) for number in range(1, 16)), language)
+    rules = [gopher_word_count, gopher_word_length, gopher_stop_words, c4_few_sentences, fineweb_line_punctuation]
+    assert [rule(page) for rule in rules] == [""] * len(rules)
+    assert web_reason(SENTENCES[language].format(1)[:12], language) == "gopher_word_count"
+
+
+def test_the_declaration_of_human_rights_passes_in_nearly_every_language(data_set: Callable[[str], Path]) -> None:
+    rows = [json.loads(line) for line in (data_set("multi_udhr") / "udhr.jsonl").read_text().splitlines()]
+    refused = [row["code"] for row in rows if web_reason(normalise(row["text"]), row["iso639_3"])]
+    assert len(refused) <= 1, refused

@@ -270,6 +270,22 @@ def test_names_of_merged_copies_become_aliases(tmp_path: Path) -> None:
     assert [json.loads(json.dumps(d.__dict__))["dropped"] for d in cleaned.duplicates] == ["mod.Other.copy"]
 
 
+def test_a_merged_group_keeps_every_id_title_and_source(tmp_path: Path) -> None:
+    text = (
+        "Hold the button for 5 seconds until the lamp is lit, then wait for the tone and let it go again. Do so with "
+    )
+    text += " and ".join(f"the {color} {part}" for color in ("red", "blue", "white") for part in ("lamp", "key", "lid"))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/guide.md").write_text(f"# Lamp\n\n{text}\n\nThat is all.")
+    (tmp_path / "notes/copy.md").write_text(f"# Lamp\n\n{text}")
+    (tmp_path / "notes/other.md").write_text(f"# Lamp\n\n{text.replace('5', '7')}")
+    _, rows, _ = prepared(tmp_path / "notes", Store(str(tmp_path / "store")), 2)
+    found = {row["id"]: Document.from_dict(row).copies for row in rows}
+    assert found == {"guide.md": (("copy.md", "Lamp", "copy.md"),), "other.md": ()}
+    older = {name: value for name, value in rows[0].items() if name != "copies"}
+    assert Document.from_dict(older).copies == ()
+
+
 def test_a_record_without_title_is_called_by_its_first_heading(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "title": "", "text": "# Ownership rules\n\nEach value has one owner."},

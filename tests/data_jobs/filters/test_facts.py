@@ -1,0 +1,84 @@
+"""Same form is not same fact: precision and recall on pairs of many forms, and what the rules go by."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.core.records import Document
+from data_jobs.filters.dedup import deduplicate, fingerprint
+from data_jobs.filters.facts import different_facts, numbers
+from tests.data_jobs.filters.template_pairs import TemplatePair, make_pairs
+
+TUNE, REPORT = 1, 2  # seeds: the rules were made while looking at pairs of the first
+
+
+def merged(pair: TemplatePair) -> bool:
+    texts = {"a": pair.left, "b": pair.right}
+    documents = [Document(name, name, text, name) for name, text in texts.items()]
+    return len(deduplicate(map(fingerprint, documents), texts.__getitem__, 0.85)) == 1
+
+
+def test_copies_go_and_other_facts_stay() -> None:
+    pairs = make_pairs(REPORT, 12, held_out=True)
+    assert len(pairs) >= 150
+    found = [(pair, merged(pair)) for pair in pairs]
+    right = sum(joined and not pair.different for pair, joined in found)
+    joined = sum(joined for _, joined in found)
+    assert right >= 0.95 * joined, [(p.domain, p.kind) for p, j in found if j and p.different]
+    assert right >= 0.95 * len(pairs) / 2, [(p.domain, p.kind) for p, j in found if not j and not p.different]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "different"),
+    [
+        ("The limit is 40 bar.", "The limit is 90 bar.", True),
+        ("The limit is 1,000 bar.", "The limit is 1000 bar.", False),
+        ("It is: of 14 the limit is 98 bar.", "It is: of 98 the limit is 70 bar.", True),
+        ("Ask the office in Leeds for it.", "Ask the office in Derby for it.", True),
+        ("You may open the lid.", "You may not open the lid.", True),
+        ("Er darf das tun.", "Er darf das nicht tun.", True),
+        ("可以吸烟。", "不可以吸烟。", True),
+        ("Reset the router\n\nHold the button.", "Reset the modem\n\nHold the button.", True),
+        ("Hold the button.\nPage 3 of 7", "Hold the button.\nPage 4 of 9", False),
+        ("Printed on 1 May 2024\nHold it.", "Printed on 9 June 2021\nHold it.", False),
+        ("Hold the button and wait.", "Hold the button\nand   wait.", False),
+        ("Hold the button.", "Hold the button.\n\nThe limit is 40 bar.", False),
+        ("See https://a.example/v1 for more.", "See https://a.example/v2 for more.", False),
+        ("Lists\nAs Listing 9-13 shows, it is.", "Lists\nAs Listing 9-10 shows, it is.", False),
+        ("The colour of the organisation.", "The color of the organization.", False),
+    ],
+)
+def test_what_is_a_fact(left: str, right: str, different: bool) -> None:
+    assert different_facts(left, right) is different
+    assert different_facts(right, left) is different
+
+
+def test_a_page_that_leaves_a_fact_out_does_not_join_two_that_state_it_differently() -> None:
+    form = make_pairs(TUNE, 1)[0].left
+    texts = {"p1": f"{form} The limit of it is 40 bar.", "p2": f"{form} The limit of it is 90 bar.", "none": form}
+    documents = [Document(name, name, text, name) for name, text in texts.items()]
+    gone = [one.dropped for one in deduplicate(map(fingerprint, documents), texts.__getitem__, 0.85)]
+    assert gone == ["none"]
+
+
+def test_copies_are_found_among_many_instances_of_their_form() -> None:
+    form = make_pairs(TUNE, 1)[0].left
+    texts = {f"d{n:03d}": f"{form} The limit of pump {n} is {7 * n} bar." for n in range(100)}
+    texts |= {f"copy{n}": f"{texts[f'd{n:03d}']}\n\nPrinted on {n + 1} May 2024" for n in (3, 50, 99)}
+    documents = [Document(name, name, text, name) for name, text in texts.items()]
+    found = deduplicate(map(fingerprint, documents), texts.__getitem__, 0.85)
+    assert {(one.dropped, one.kept) for one in found} == {("d003", "copy3"), ("d050", "copy50"), ("d099", "copy99")}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "stays"),
+    [("Basic plan", "Team plan", True), ("Basic plan", "Basic plan | Our shop", False), ("a", "b", False)],
+)
+def test_one_text_under_two_titles(one: str, other: str, stays: bool) -> None:
+    text = "There are ten seats, which can be changed at the end of every month."
+    documents = [Document("a.jsonl#1" if stays else "a", one, text, "a"), Document("b", other, text, "b")]
+    assert (deduplicate(map(fingerprint, documents), lambda name: text, 0.85) == []) is stays
+
+
+def test_numbers_leave_dates_and_page_numbers_out() -> None:
+    assert numbers("Printed on 3 May 2024\nPump P1 takes 40 bar since 2019.\nPage 3 of 7") == "40 P1"
