@@ -19,7 +19,7 @@ def merged(pair: TemplatePair) -> bool:
 
 
 def test_copies_go_and_other_facts_stay() -> None:
-    pairs = make_pairs(REPORT, 12, held_out=True)
+    pairs = make_pairs(REPORT, 9, held_out=True)
     assert len(pairs) >= 150
     found = [(pair, merged(pair)) for pair in pairs]
     right = sum(joined and not pair.different for pair, joined in found)
@@ -63,11 +63,11 @@ def test_a_page_that_leaves_a_fact_out_does_not_join_two_that_state_it_different
 
 def test_copies_are_found_among_many_instances_of_their_form() -> None:
     form = make_pairs(TUNE, 1)[0].left
-    texts = {f"d{n:03d}": f"{form} The limit of pump {n} is {7 * n} bar." for n in range(100)}
-    texts |= {f"copy{n}": f"{texts[f'd{n:03d}']}\n\nPrinted on {n + 1} May 2024" for n in (3, 50, 99)}
+    texts = {f"d{n:03d}": f"{form} The limit of pump {n} is {7 * n} bar." for n in range(40)}
+    texts |= {f"copy{n}": f"{texts[f'd{n:03d}']}\n\nPrinted on {n + 1} May 2024" for n in (3, 20, 39)}
     documents = [Document(name, name, text, name) for name, text in texts.items()]
     found = deduplicate(map(fingerprint, documents), texts.__getitem__, 0.85)
-    assert {(one.dropped, one.kept) for one in found} == {("d003", "copy3"), ("d050", "copy50"), ("d099", "copy99")}
+    assert {(one.dropped, one.kept) for one in found} == {("d003", "copy3"), ("d020", "copy20"), ("d039", "copy39")}
 
 
 @pytest.mark.parametrize(
