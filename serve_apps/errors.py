@@ -70,8 +70,8 @@ def model_not_found(model: str, known: tuple[str, ...]) -> ApiError:
 
 
 def context_too_long(chars: int, limit: int, param: str) -> ApiError:
-    """400 for a prompt above ``serve.max_prompt_chars``."""
-    message = f"the prompt has {chars} characters; the longest accepted is {limit}: shorten it or send fewer messages"
+    """400 for a text above ``serve.max_prompt_chars``."""
+    message = f"{param}: a text of {chars} characters; the longest accepted has {limit}: shorten it"
     return ApiError(message, status=400, param=param, code="context_length_exceeded")
 
 

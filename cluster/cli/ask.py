@@ -14,6 +14,7 @@ from cluster.cli.verbs import VERBS, Commands, add_verb, unknown
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
+from cluster.loopback import client, get
 
 DETAILS = """\
 With a question: one answer. Without: a conversation that remembers what was said (/help shows its commands; Ctrl-C
@@ -63,7 +64,11 @@ def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str) -> 
     write = WordWrap()
     try:
         answer = stream_answer(base_url, messages, model, write)
-    except (PlinthError, KeyboardInterrupt):
+    except PlinthError:
+        if write.begun:
+            write.end()
+        raise
+    except KeyboardInterrupt:
         write.end()
         raise
     write.end()
@@ -87,7 +92,7 @@ def stream_answer(
     body = {"model": model, "messages": messages, "stream": True}
     answer: dict[str, Any] = {"text": "", "finish_reason": None, "plinth": {}}
     try:
-        with httpx.stream("POST", f"{base_url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as reply:
+        with client(60) as service, service.stream("POST", f"{base_url}/v1/chat/completions", json=body) as reply:
             answer["request_id"] = reply.headers.get("x-request-id")
             if reply.status_code != 200:
                 reply.read()
@@ -121,9 +126,9 @@ def refusal(reply: httpx.Response, base_url: str, model: str) -> PlinthError:
 def models(base_url: str) -> dict[str, dict[str, Any]]:
     """Names the service answers to, each with its card's ``plinth`` part; empty where it does not say."""
     try:
-        reply = httpx.get(f"{base_url}/v1/models", timeout=5, trust_env=False)
+        reply = get(f"{base_url}/v1/models", 5)
         return {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
-    except (httpx.TransportError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

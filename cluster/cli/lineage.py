@@ -18,9 +18,9 @@ DETAILS = """\
 An artefact is a dataset, index, tokenizer, checkpoint, set of examples or model: NAME@VERSION, the beginning of a
 version, NAME@ALIAS or NAME; KIND/NAME@VERSION where a name is used for several kinds.
 
-  plinth lineage main@live                  the index that answers, its dataset, its raw files with hashes
-  plinth lineage models/small               the champion with checkpoint, examples, tokenizer, dataset
-  plinth lineage --document shutil.copytree every dataset, index and model that contains a document"""
+  plinth lineage main@live                   the index that answers, its dataset, its raw files with hashes
+  plinth lineage models/small                the champion with checkpoint, examples, tokenizer, dataset
+  plinth lineage --document shutil.copytree  every dataset, index and model that contains a document"""
 
 
 def register(commands: Commands) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from cluster.cli.verbs import VERBS, Help, Parser, register_verbs
 from cluster.core.entry import answers, interrupt_as_exception, leave, run_main
+from cluster.core.errors import UsageError
 
 DESCRIPTION = """\
 Plinth: from a folder of documents to cited answers, on your own machine or cluster.
@@ -23,6 +24,9 @@ Plinth: from a folder of documents to cited answers, on your own machine or clus
 EPILOG = (
     "exit codes: 0 done, 1 internal error, 2 usage, 3 bad input, 4 refused by policy, 5 environment, 130 interrupted"
 )
+
+
+COMMON = ("--json", "--preset", "--set")  # options of every verb
 
 
 class _Version(argparse.Action):
@@ -55,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = next((word for word in words if not word.startswith("-")), "")
 
     def work() -> int:
+        if words and (option := words[0].partition("=")[0]) in COMMON:
+            raise UsageError(f"{option} stands after the verb: `plinth VERB {option}`")
         args = build_parser([verb]).parse_args(words, argparse.Namespace(whole=build_parser))
         code: int = args.work(args)
         return code

@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -177,12 +176,11 @@ class Stages:
     def _tick_off(self, name: str) -> None:
         if not self.show:
             return
-        mark = "[yellow]-[/yellow]" if name in self.skipped else "[green]✓[/green]"
-        head = f"{name:<34} {self.seconds.get(name, 0.0):6.1f} s"
-        first, *more = wrapped(self._said(name), console.width - len(head) - 4, console.width - 4)
-        console.print(f"{mark} {head}  [dim]{escape(first)}[/dim]", soft_wrap=True)
-        for line in more:
-            console.print(f"    [dim]{escape(line)}[/dim]", soft_wrap=True)
+        mark, style = ("-", "yellow") if name in self.skipped else ("✓", "green")
+        head = f"{mark} {name:<34} {self.seconds.get(name, 0.0):6.1f} s  "
+        line = fold([(self._said(name), "dim")], console.width, head)
+        line.stylize(style, 0, len(mark))
+        console.print(line, soft_wrap=True)
 
     @contextmanager
     def _ticking(self, started: float) -> Iterator[None]:
@@ -246,21 +244,7 @@ class Steps:
         if self.detail:
             parts.append(self.detail)
         head = f"{stage}: {self.name}" if self.name and self.name != stage else stage
-        first, *more = wrapped(f"{head}: {', '.join(parts)}", width - 2, width - 4)
-        return [f"  {first}", *(f"    {line}" for line in more)]
-
-
-def wrapped(text: str, first: int, others: int) -> list[str]:
-    """A text in lines of at most ``first`` and then ``others`` characters; no word, id or version is cut in half."""
-    lines = [""]
-    for word in text.split():
-        room = first if len(lines) == 1 else others
-        begun = bool(lines[-1])
-        if len(lines[-1]) + begun + len(word) > room and (begun or len(lines) == 1):
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
+        return fold([(f"{head}: {', '.join(parts)}", "")], width, "  ").plain.split("\n")
 
 
 def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str = "", then: str = "    ") -> Text:
@@ -273,16 +257,14 @@ def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str 
     Print it with ``soft_wrap=True``: it is folded already.
     """
     width = width or _width()
-    text, column = Text(first), len(first)
+    text, column, begun = Text(first), cell_len(first), False
     for word, style in ((word, style) for part, style in parts for word in part.split()):
-        if column > len(first) and column + 1 + cell_len(word) > width:
+        if column + begun + cell_len(word) > width and (begun or column > len(then)):
             text.append("\n" + then)
-            column = len(then)
-        elif column > len(first):
-            text.append(" ")
-            column += 1
-        text.append(word, style)
-        column += cell_len(word)
+            column, begun = len(then), False
+        text.append(" " * begun + word, style)
+        column += begun + cell_len(word)
+        begun = True
     return text
 
 
@@ -322,6 +304,11 @@ class WordWrap:
         if self._width == sys.maxsize:
             self._put_word()
         sys.stdout.flush()
+
+    @property
+    def begun(self) -> bool:
+        """Whether a line is begun and not ended."""
+        return bool(self._column or self._word)
 
     def end(self) -> None:
         """Write the word still held back and end the line."""

@@ -145,15 +145,14 @@ def _prepare_and_index(config: PlinthConfig, home: Home, stages: Stages) -> tupl
 
 def _wait_for_version(base_url: str, version: str, home: Home) -> None:
     """Until the retriever serves the index just built (it follows the alias)."""
-    import httpx
-
     from cluster.cli.service import READY_TIMEOUT_S
     from cluster.core.errors import EnvironmentFaultError
+    from cluster.loopback import get
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        reply = httpx.get(f"{base_url}/readyz", timeout=5, trust_env=False)
-        if reply.status_code == 200 and reply.json().get("index_version") == version:
+        reply = get(f"{base_url}/readyz", 5)
+        if reply.status == 200 and reply.json().get("index_version") == version:
             return
         time.sleep(0.1)
     raise EnvironmentFaultError(f"index {version} did not go live; see {home.logs / 'retriever.jsonl'}")

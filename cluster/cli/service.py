@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from cluster import local_head
 from cluster.cli.output import Stages, human_bytes
@@ -20,6 +19,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
+from cluster.loopback import get
 from serve_apps import served_code
 from serve_apps.config_file import model_tiers
 
@@ -82,8 +82,8 @@ def bring_up(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
 def answers(base_url: str, path: str) -> bool:
     """Whether a GET of this path gets status 200 within 5 seconds."""
     try:
-        return httpx.get(f"{base_url}{path}", timeout=5, trust_env=False).status_code == 200
-    except httpx.TransportError:
+        return get(f"{base_url}{path}", 5).status == 200
+    except OSError:
         return False
 
 
@@ -106,7 +106,7 @@ def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | Non
     it knows whether ``auto`` may choose it."""
     deadline = time.monotonic() + LIVE_TIMEOUT_S
     while time.monotonic() < deadline:
-        reply = httpx.get(f"{base_url}/v1/models", timeout=10, trust_env=False)
+        reply = get(f"{base_url}/v1/models", 10)
         cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
         card = cards.get(model.name, {})
         if card.get("version") == model.version and auto in (None, card.get("auto")):
@@ -137,7 +137,7 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
             login=instance.login(home),
             started_at=instance.started_at,
             processes=len(processes),
-            memory=human_bytes(sum(_private_bytes(process.pid) for process in processes)),
+            memory=human_bytes(_memory([process.pid for process in processes])),
             models=_models(instance.base_url) if up["service"] else {},
         )
     version = store.alias("indexes", config.index.name, "live")
@@ -151,10 +151,10 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
 
 def _models(base_url: str) -> dict[str, str]:
     try:
-        reply = httpx.get(f"{base_url}/v1/models", timeout=5, trust_env=False)
-    except httpx.TransportError:
+        reply = get(f"{base_url}/v1/models", 5)
+    except OSError:
         return {}
-    if reply.status_code != 200:
+    if reply.status != 200:
         return {}
     return {model["id"]: model.get("plinth", {}).get("version", "") for model in reply.json()["data"]}
 
@@ -170,15 +170,20 @@ def _registered(store: Store) -> dict[str, dict[str, str]]:
     return found
 
 
-def _private_bytes(pid: int) -> int:
-    """Proportional set size: shared pages are counted once over all processes."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
+def _memory(pids: list[int]) -> int:
+    """Bytes the processes hold: what each has for itself, and the object store, which they share, once.
+
+    Not the proportional set size: the kernel walks every page table for it, a quarter of a second for a small service.
+    """
+    own, shared = 0, 0
+    for pid in pids:
+        with suppress(OSError):  # it has just ended
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    own += int(line.split()[1]) * 1024
+                elif line.startswith("RssShmem:"):
+                    shared = max(shared, int(line.split()[1]) * 1024)
+    return own + shared
 
 
 def _disk_use(home: Home, store: Store) -> dict[str, int]:

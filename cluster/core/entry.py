@@ -133,7 +133,7 @@ def leave(code: int) -> NoReturn:
 
 def _say(message: str, code: ExitCode, as_json: bool, extras: dict[str, object] | None = None) -> None:
     if as_json:
-        body = {"error": {"message": message, "exit_code": int(code), "kind": code.name.lower(), **(extras or {})}}
-        print(json.dumps(body, default=str))
+        said = {"message": message, "exit_code": int(code), "kind": code.name.lower()}
+        print(json.dumps({"error": {**said, **(extras or {}), **said}}, default=str))
     else:
         print(f"plinth: {message}", file=sys.stderr)

@@ -27,19 +27,19 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> py
     """One Parquet file as a table, from a local path or its bytes.
 
     Raises:
-        pyarrow.ArrowInvalid: not a Parquet file.
+        pyarrow.ArrowInvalid: not a Parquet file, or one without such a column.
         OSError: a page does not match its checksum.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Not ``pq.read_table``: that goes through pyarrow's datasets, which import pandas.
     where = io.BytesIO(source) if isinstance(source, bytes) else source
-    return pq.read_table(
-        where,
-        columns=list(columns) if columns else None,
-        use_threads=False,
-        pre_buffer=False,
-        page_checksum_verification=True,
-    )
+    with pq.ParquetFile(where, page_checksum_verification=True, pre_buffer=False) as file:
+        if missing := [name for name in columns or () if name not in file.schema_arrow.names]:
+            raise pa.ArrowInvalid(f"no column {', '.join(missing)}")
+        table = file.read(list(columns) if columns else None, use_threads=False)
+    return table.select(list(columns)) if columns else table
 
 
 def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:

@@ -66,23 +66,29 @@ def check_balance(counts: dict[str, Any]) -> None:
         raise PlinthError(f"records do not add up: {counts['records_in']} in, {out} out: {json.dumps(counts)}")
 
 
+def quarantined(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
+    """Every file and record of a dataset that could not be read: source, record, reason, detail; files first."""
+    if not manifest.counts["quarantined"] and not manifest.counts["files_quarantined"]:
+        return []
+    return sorted(_rows(store, manifest, QUARANTINE), key=lambda q: (bool(q["record"]), q["source"], q["record"]))
+
+
 def load_report(store: Store, manifest: Manifest) -> dict[str, Any]:
     """The report of a dataset.
 
     Returns:
-        ``dataset`` (``name@version``), ``source``, ``created_at``, ``counts`` (see ``ledger``), ``quarantined`` (each
-        with source, record, reason, detail; files first) and ``dropped`` (document, source, stage, reason, kept).
+        ``dataset`` (``name@version``), ``source``, ``created_at``, ``counts`` (see ``ledger``), ``quarantined`` (see
+        there) and ``dropped`` (document, source, stage, reason, kept).
     """
-    folder = store.artefact(manifest)
-
-    def rows(name: str) -> list[dict[str, Any]]:
-        return list(read_table(store.read(posixpath.join(folder, name))).to_pylist())
-
     return {
         "dataset": f"{manifest.name}@{manifest.version}",
         "source": manifest.inputs.get("source", ""),
         "created_at": manifest.created_at,
         "counts": manifest.counts,
-        "quarantined": sorted(rows(QUARANTINE), key=lambda q: (bool(q["record"]), q["source"], q["record"])),
-        "dropped": rows(DROPPED),
+        "quarantined": quarantined(store, manifest),
+        "dropped": _rows(store, manifest, DROPPED),
     }
+
+
+def _rows(store: Store, manifest: Manifest, name: str) -> list[dict[str, Any]]:
+    return list(read_table(store.read(posixpath.join(store.artefact(manifest), name))).to_pylist())

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cluster.core.errors import PlinthError
 from cluster.core.sections.serve import ServeSection
+from serve_apps.api.history import newest
 from serve_apps.api.middleware import Limits, note, read_body, record_of, reply, stamp
 from serve_apps.api.responses import ReplyShape, embeddings, model_card, search_results
 from serve_apps.api.routes import GET, GET_HEAD, POST, Call, Route, RouteTable
@@ -43,6 +44,7 @@ class HttpService:
 
     def __init__(self, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> None:
         self._gateway, self._timeout_s, self._metrics_source = gateway, section.request_timeout_s, metrics_source
+        self._most_turns, self._most_chars = section.max_messages, section.max_prompt_chars
         self._created = int(time.time())
 
     async def answer(self, call: Call) -> Response:
@@ -51,7 +53,8 @@ class HttpService:
         record.stream = bool(body.stream)
         shape = ReplyShape(record.request_id, body.model, chat=isinstance(body, ChatRequest))
         plain = isinstance(body, CompletionRequest)
-        events = self._gateway.answer(Ask(body.model, body.turns, _sampling(body), plain), record)
+        turns = newest(body.turns, self._most_turns, self._most_chars)
+        events = self._gateway.answer(Ask(body.model, turns, _sampling(body), plain), record)
         if body.stream:
             return EventStream(shape.chunks(events, body.wants_usage), record, self._timeout_s)
 

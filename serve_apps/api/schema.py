@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.core.sections.serve import ServeSection
+from serve_apps.api.history import REPLAYED, last_question, text_only
 from serve_apps.errors import ApiError, bad_request, context_too_long, shown
 
 MAX_TOKENS_LIMIT = 131_072
-MAX_EMBEDDING_INPUTS = 256
+MAX_EMBEDDING_INPUTS = 2048  # as OpenAI allows
 MAX_SEARCH_RESULTS = 50
 
 # Options of OpenAI's API that change the result and are not offered: only these values (and null) mean "off".
@@ -35,11 +36,8 @@ NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "prediction": (),
     "web_search_options": (),
-    "reasoning_effort": (),
-    "verbosity": (),
-    "store": (False,),
 }
-# A reply's message has these; clients send replies back as history, so their empty values are accepted.
+# The same for a message that a person wrote; of replayed ones ``history.text_only`` keeps the text.
 MESSAGE_NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "tool_calls": ([],),
     "function_call": (),
@@ -64,12 +62,13 @@ class TextPart(Body):
 
     type: Literal["text"]
     text: str
+    cache_control: dict[str, Any] | None = None  # of other vendors' APIs; without effect
 
 
 class Message(Body):
     """One message of a chat."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[TextPart]
     name: Word | None = None
 
@@ -111,14 +110,19 @@ class _Generation(Body):
 
 
 class ChatRequest(_Generation):
-    """``POST /v1/chat/completions``."""
+    """``POST /v1/chat/completions``. Without effect, beside what ``_Generation`` names: how hard a model thinks, how much
+    it says, what is stored or cached and at which tier of service."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)] | None = None
     metadata: dict[str, str] | None = None
     parallel_tool_calls: bool | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    store: bool | None = None
+    reasoning_effort: Word | None = None
+    verbosity: Word | None = None
+    service_tier: Word | None = None
     prompt_cache_key: Annotated[str, Field(max_length=256)] | None = None
+    prompt_cache_retention: Word | None = None
     safety_identifier: Annotated[str, Field(max_length=256)] | None = None
 
     @property
@@ -182,18 +186,21 @@ def parse(model: type[Model], body: dict[str, Any], section: ServeSection) -> Mo
     body = _without_off_values(body, NOT_OFFERED, "")
     messages = body.get("messages")
     if isinstance(messages, list):
-        if len(messages) > section.max_messages:
-            raise bad_request(f"there are {len(messages)} messages; {section.max_messages} are accepted", "messages")
-        body["messages"] = [
-            _without_off_values(item, MESSAGE_NOT_OFFERED, f"messages[{place}].") if isinstance(item, dict) else item
-            for place, item in enumerate(messages)
-        ]
+        body["messages"] = [_prepared(item, f"messages[{place}].") for place, item in enumerate(messages)]
     try:
         request = model.model_validate(body)
     except ValidationError as error:
         raise _first_problem(error) from None
     _check_length(request, section.max_prompt_chars)
     return request
+
+
+def _prepared(message: Any, where: str) -> Any:
+    if not isinstance(message, dict):
+        return message
+    if message.get("role") in REPLAYED:
+        return text_only(message)
+    return _without_off_values(message, MESSAGE_NOT_OFFERED, where)
 
 
 def _without_off_values(body: dict[str, Any], table: dict[str, tuple[Any, ...]], where: str) -> dict[str, Any]:
@@ -208,13 +215,11 @@ def _without_off_values(body: dict[str, Any], table: dict[str, tuple[Any, ...]],
 
 def _check_length(request: Body, limit: int) -> None:
     if isinstance(request, ChatRequest):
-        param, texts = "messages", [text for _, text in request.turns]
-        if not any(text.strip() for role, text in request.turns if role == "user"):
+        last = last_question(request.turns)
+        if last is None:
             raise bad_request("there is no user message with text in it", "messages")
-        if sum(map(len, texts)) > limit:
-            raise context_too_long(sum(map(len, texts)), limit, param)
-        return
-    if isinstance(request, CompletionRequest):
+        param, texts = "messages", [request.turns[last][1]]
+    elif isinstance(request, CompletionRequest):
         param, texts = "prompt", [request.turns[0][1]]
     elif isinstance(request, EmbeddingRequest):
         param, texts = "input", list(request.texts)
@@ -233,8 +238,12 @@ _BRANCHES = {"str", "int", "bool", "float"}  # how pydantic names the branches o
 
 
 def _first_problem(error: ValidationError) -> ApiError:
-    """One of pydantic's errors as one sentence: the deepest, as a union reports every branch that does not fit."""
-    problem = max(error.errors(include_url=False, include_input=False), key=lambda found: len(found["loc"]))
+    """One of pydantic's errors as one sentence: the deepest, as a union reports every branch that does not fit, and
+    among those what is wrong with a value of the right type (a list that is too long, say)."""
+    problem = max(
+        error.errors(include_url=False, include_input=False),
+        key=lambda found: (len(found["loc"]), not found["type"].endswith("_type")),
+    )
     where, last, unknown = "", len(problem["loc"]) - 1, problem["type"] == "extra_forbidden"
     for place, part in enumerate(problem["loc"]):
         if isinstance(part, int):

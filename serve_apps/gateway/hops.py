@@ -18,6 +18,7 @@ from serve_apps.guards.characters import visible
 from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
 
 GUARD = "the safety guard (nothing is sent unchecked)"
+EMBED_SLICE = 32  # texts; the embedder works on one call at a time, and questions wait behind it
 
 
 class Hops:
@@ -79,9 +80,11 @@ class Hops:
         return version, found
 
     async def embed(self, texts: list[str], record: RequestRecord) -> list[list[float]]:
-        """Vectors of checked texts, in their order."""
+        """Vectors of checked texts, in their order; a slice at a time, so that searches get their turn in between."""
+        vectors: list[list[float]] = []
         with record.stage("embed"):
-            vectors = await self._retriever.embed(texts)
+            for start in range(0, len(texts), EMBED_SLICE):
+                vectors += await self._retriever.embed(texts[start : start + EMBED_SLICE])
         if len(vectors) != len(texts):
             raise UnavailableError("the embedder returned another number of vectors than texts")
         return vectors

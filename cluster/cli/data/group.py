@@ -53,16 +53,15 @@ def report(args: argparse.Namespace) -> int:
         BadInputError: there is no such dataset.
     """
     from data_jobs.commands import find_dataset
-    from data_jobs.corpus.report import load_report
+    from data_jobs.corpus.report import load_report, quarantined
 
     store = Store(Home.from_env().store_uri)
     dataset = find_dataset(store, args.dataset)
-    found = load_report(store, dataset)
     if args.json:
-        print_json(found)
+        print_json(load_report(store, dataset))
         return ExitCode.DONE
     print_dataset(dataset)
-    entries = found["quarantined"]
+    entries = quarantined(store, dataset)
     if entries:
         rows = [(repr(e["source"])[1:-1], e["record"], e["reason"], e["detail"]) for e in entries[: args.lines]]
         title = f"Quarantined ({len(entries)})"

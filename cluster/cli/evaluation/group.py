@@ -19,7 +19,7 @@ Suites (those of questions ask the running service; the others need --data and n
 Of shipped questions, `tune` ones were used to choose settings: trust `report`.
 
   plinth eval run --suite my_questions.jsonl --model small --misses
-  plinth eval run --suite pii --data ../shared/data/pii_presidio_synth"""
+  plinth eval run --suite pii --data my_labelled_texts.jsonl"""
 
 
 def register(commands: Commands) -> None:

@@ -75,6 +75,8 @@ def suite_of(name: str) -> Suite:
         return SUITES[FILE]
     from cluster.cli.verbs import unknown
 
+    if Path(name).exists():
+        raise UsageError(f"the suite {name!r} is no {FILE}: a file of questions has a name that ends in .jsonl")
     raise UsageError(unknown("there is no suite", name, SUITES))
 
 

@@ -78,11 +78,13 @@ def search(args: argparse.Namespace) -> int:
     import httpx
 
     from cluster.cli.ask import service_url
+    from cluster.loopback import client
 
     base_url = service_url(config_from(args, Home.from_env()))
     try:
         body = {"query": " ".join(args.query), "k": args.k}
-        reply = httpx.post(f"{base_url}/v1/search", json=body, timeout=30, trust_env=False)
+        with client(30) as service:
+            reply = service.post(f"{base_url}/v1/search", json=body)
     except httpx.TransportError as error:
         raise EnvironmentFaultError(f"no answer from {base_url} ({error}); start it with `plinth up`") from error
     if reply.status_code != 200:

@@ -34,7 +34,8 @@ class ServeSection(Section):
     max_body_bytes: int = Field(1_000_000, ge=1000)
     """Largest request body; more is answered 413 while it is still arriving."""
     max_prompt_chars: int = Field(32_000, ge=100)
-    """Longest prompt (all messages together, or one text) in characters; more is a 400 context_length_exceeded."""
+    """Longest question or text in characters; more is a 400 context_length_exceeded. Of a conversation, the newest
+    messages that fit together are looked at."""
     max_header_bytes: int = Field(16_384, ge=1000)
     """Largest request header block; more is answered 431."""
     body_timeout_s: float = Field(15.0, gt=0)
@@ -42,7 +43,7 @@ class ServeSection(Section):
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     """Host names (any port) the service answers to; others get 403, so that no web site can rebind DNS to it."""
     max_messages: int = Field(200, ge=1)
-    """Most messages in one chat request."""
+    """Most messages of a conversation that are looked at, the newest; older ones are left out."""
     guard_timeout_s: float = Field(2.0, gt=0)
     """A guard that has not answered by then counts as down: the request fails closed with 503."""
     request_timeout_s: float = Field(30.0, gt=0)

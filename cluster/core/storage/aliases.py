@@ -77,4 +77,4 @@ class Aliases(Locks):
 
     def _require_published(self, kind: str, name: str, version: str) -> None:
         if not self.exists(self.path(kind, check_name(name), check_name(version), MANIFEST)):
-            raise BadInputError(f"there is no {kind} {name}@{version} in {self.uri}", kind=kind, name=name)
+            raise BadInputError(f"there is no {name}@{version} among the {kind} in {self.uri}", kind=kind, name=name)

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from cluster.core.errors import EnvironmentFaultError, UsageError
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
@@ -40,6 +38,8 @@ class Files:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        import fsspec.core
+
         # Without its cache of listings: s3fs would never see what another process published after the first look.
         self.fs, self.root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
         self.local = "file" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)

@@ -121,7 +121,9 @@ class Store(Aliases):
         if not self.exists(path):
             target = self.alias(kind, name, version)
             if target is None:
-                raise BadInputError(f"there is no {kind} {name}@{version} in {self.uri}", kind=kind, name=name)
+                raise BadInputError(
+                    f"there is no {name}@{version} among the {kind} in {self.uri}", kind=kind, name=name
+                )
             path = self.path(kind, name, target, MANIFEST)
             if not self.exists(path):
                 raise BadInputError(f"{kind} {name}@{version} points to {target}, which is gone from {self.uri}")

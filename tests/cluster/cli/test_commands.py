@@ -172,3 +172,35 @@ def test_haproxy_stays_on_loopback(tmp_path: Path) -> None:
     assert "timeout http-request 10s" in mended
     assert "return status 404 if routes" in mended
     assert "frontend http_frontend\n    http-response set-header x-request-id" in mended
+
+
+@pytest.mark.parametrize(("port", "state"), [(12_345, "warn"), (30_500, "warn"), (24_680, "ok")])
+def test_doctor_warns_of_ports_that_ray_gives_away(
+    port: int, state: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.doctor.port_free", lambda *_: True)
+    main(["doctor", "--json", "--set", f"cluster.dashboard_port={port}"])
+    (check,) = [check for check in json.loads(capsys.readouterr().out) if check["name"] == f"port {port}"]
+    assert check["state"] == state
+    assert ("cluster.dashboard_port=" in check["remedy"]) == (state == "warn")
+
+
+def test_the_kind_of_an_error_is_that_of_its_exit_code(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "report", "nosuch", "--json"]) == 3
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["kind"], error["exit_code"], error["name"]) == ("bad_input", 3, "nosuch")
+    assert error["message"].startswith("there is no nosuch@latest among the datasets in ")
+
+
+IMPORTED = """
+import sys
+from cluster.cli.main import main
+code = main(sys.argv[1:])
+print(code, *[name for name in ("ray", "torch", "pandas", "pyarrow", "httpx", "fsspec") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [("status", 0), ("data report", 3), ("lineage nosuch", 3)])
+def test_a_short_verb_imports_no_heavy_library(words: str, code: int, home: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED, *words.split()], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1].split() == [str(code), "fsspec"], done.stderr

@@ -65,6 +65,7 @@ def test_help_names_a_verb_and_version_a_number(capsys: pytest.CaptureFixture[st
         (["help", "staus"], "did you mean status?"),
         (["models", "lst"], "did you mean list?"),
         (["xyz"], "quickstart, up, down"),
+        (["--set", "cluster.http_port=1", "status"], "after the verb"),
         (["ask", "--modle", "small", "x"], "did you mean --model?"),
         (["logs", "gatway"], "did you mean gateway?"),
         (["bench", "train", "--steps", "many"], "many"),

@@ -56,6 +56,15 @@ def test_fold_breaks_at_blanks_only() -> None:
     assert text.splitlines() == ["> one two", f"    {SHA}", "    three"]
 
 
+def test_fold_puts_a_word_without_room_below_what_stands_before_it() -> None:
+    assert fold([("abc defghij k", "")], 12, "12345678  ", "  ").plain.splitlines() == [
+        "12345678  ",
+        "  abc",
+        "  defghij k",
+    ]
+    assert fold([("", "")], 10, "> ").plain == "> "
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_a_stream_breaks_no_word_however_it_is_cut(size: int, capsys: pytest.CaptureFixture[str]) -> None:
     text = "Replace the impeller seal of the bilge pump every 400 hours.\n\n    code stays  indented\n\x1b[31mred"

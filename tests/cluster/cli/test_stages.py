@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cluster.cli import output
-from cluster.cli.output import Stages, Steps, wrapped
+from cluster.cli.output import Stages, Steps
 from cluster.cli.quickstart import goodbye, training_seconds
 from cluster.core.sections.train import TrainSection
 
@@ -38,11 +38,17 @@ def test_lines_fit_and_no_word_is_cut() -> None:
     assert version in " ".join(lines)
 
 
-@pytest.mark.parametrize("first", [80, 20, 5])
-def test_wrapping_keeps_every_word_whole(first: int) -> None:
-    text = "chunks 0123456789abcdef0123456789abcdef of otel@89abcdef"
-    assert " ".join(wrapped(text, first, 40)).split() == text.split()
-    assert wrapped("", 10, 10) == [""]
+def test_a_finished_stage_says_its_note_in_whole_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = "otel@0123456789abcdef0123456789abcdef"
+    monkeypatch.setattr(output.console, "width", 80)
+    stages = Stages()
+    with stages.run("build the index"):
+        stages.note(f"{version} of 8,539 chunks")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("✓ build the index")
+    assert second == f"    {version} of 8,539 chunks", "an id that does not fit beside the seconds goes below them"
 
 
 def test_without_a_terminal_a_stage_that_only_waits_is_not_mute(
