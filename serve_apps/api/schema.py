@@ -110,8 +110,11 @@ class _Generation(Body):
 
 
 class ChatRequest(_Generation):
-    """``POST /v1/chat/completions``. Without effect, beside what ``_Generation`` names: how hard a model thinks, how much
-    it says, what is stored or cached and at which tier of service."""
+    """``POST /v1/chat/completions``.
+
+    Without effect, beside what ``_Generation`` names: how hard a model thinks, how much it says, what is stored or
+    cached, and at which tier of service.
+    """
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)] | None = None

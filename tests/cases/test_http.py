@@ -15,15 +15,15 @@ from starlette.testclient import TestClient
 from tests.serve_apps.service import CHAT, EMBEDDER, Service
 
 QUESTION = "How do I copy a directory tree?"
-CASES = {
-    folder.name: json.loads((folder / "expected.json").read_text()) for folder in sorted(Path(__file__).parent.iterdir())
-    if (folder / "expected.json").exists()
-}  # fmt: skip
+CHECKS = {
+    path.parent.name: json.loads(path.read_text())["check"]
+    for path in sorted(Path(__file__).parent.glob("*/expected.json"))
+}
 CALLS = [
     pytest.param(call, id=f"{name}-{number}")
-    for name, case in CASES.items()
-    if case["check"]["kind"] == "http"
-    for number, call in enumerate(case["check"]["calls"])
+    for name, check in CHECKS.items()
+    if check["kind"] == "http"
+    for number, call in enumerate(check["calls"])
 ]
 
 
@@ -67,8 +67,11 @@ def test_base64_is_the_same_vector(client: TestClient) -> None:
 
 def test_a_conversation_is_searched_by_its_newest_turns_only() -> None:
     service = Service()
-    turns = [*talk(300, "z" * 300)["messages"][:-1], {"role": "user", "content": QUESTION},
-             {"role": "assistant", "content": "shutil.copytree"}, {"role": "user", "content": "And delete it?"}]  # fmt: skip
+    turns = [
+        *talk(300, "z" * 300)["messages"],
+        {"role": "assistant", "content": "shutil.copytree"},
+        {"role": "user", "content": "And delete it?"},
+    ]
     with service.client() as client:
         assert client.post("/v1/chat/completions", json={**CHAT, "messages": turns}).status_code == 200
     assert service.retriever.questions[-1] == f"{QUESTION} And delete it?"
