@@ -128,7 +128,8 @@ def test_a_tokenizer_is_found_in_a_folder_and_in_the_store(tmp_path: Path) -> No
 
 def test_what_is_no_tokenizer_or_cannot_end_a_document_is_refused(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
-    for where, message in ((str(tmp_path / "absent"), "holds no tokenizer.json"), ("absent", "there is no tokenizers")):
+    refused = ((str(tmp_path / "absent"), "holds no tokenizer.json"), ("absent", "absent@latest among the tokenizers"))
+    for where, message in refused:
         with pytest.raises(BadInputError, match=message):
             find_encoder(store, where)
     with pytest.raises(BadInputError, match="is no tokenizer"):
