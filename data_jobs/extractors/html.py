@@ -24,9 +24,8 @@ from data_jobs.extractors.protocol import (
 MAX_DEPTH = 200  # trafilatura recurses over the tree, this program does not
 SURE_LETTERS = 25  # so many letters in a row are the same block, and not chance
 _ARTICLES = ("article", "main")
-_OF_TEXT = frozenset(
-    ["p", "li", "pre", "dt", "dd", "td", "th", "tr", "table", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote"]
-)  # inside of an article
+_TEXT_NAMES = "p li pre dt dd td th tr table h1 h2 h3 h4 h5 h6 blockquote"
+_OF_TEXT = frozenset(_TEXT_NAMES.split())  # elements that are inside of what holds an article
 # Not Python's others: punycode, unicode_escape and the like are no character sets of pages.
 _BROWSER_CODECS = (
     "iso8859", "cp125", "cp866", "koi8", "mac", "gb", "big5", "euc", "iso2022_jp", "shift_jis", "cp932", "cp949",

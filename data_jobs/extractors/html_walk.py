@@ -25,74 +25,17 @@ _UNSEEN_CLASSES = frozenset(
 _SCRIPTS = frozenset(("head", "script", "style", "template", "link", "meta"))
 _INSTEAD = frozenset(("noscript", "iframe", "audio", "video", "object", "canvas", "datalist", "meter", "progress"))
 _OF_DRAWINGS = frozenset(("title", "desc", "metadata", "defs"))
-_BLOCKS = frozenset(
-    [
-        "html",
-        "body",
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "center",
-        "dd",
-        "details",
-        "dialog",
-        "dir",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "frameset",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hgroup",
-        "hr",
-        "legend",
-        "li",
-        "listing",
-        "main",
-        "menu",
-        "nav",
-        "noframes",
-        "ol",
-        "optgroup",
-        "option",
-        "p",
-        "plaintext",
-        "pre",
-        "search",
-        "section",
-        "select",
-        "summary",
-        "svg",
-        "table",
-        "caption",
-        "tbody",
-        "td",
-        "text",
-        "textarea",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-        "xmp",
-    ]
+_BLOCK_NAMES = (
+    "html body address article aside blockquote center dd details dialog dir div dl dt fieldset figcaption figure "
+    "footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr legend li listing main menu nav noframes ol optgroup "
+    "option p plaintext pre search section select summary svg table caption tbody td text textarea tfoot th thead tr "
+    "ul xmp"
 )
+_BLOCKS = frozenset(_BLOCK_NAMES.split())
 _RAW = frozenset(("pre", "textarea", "listing", "xmp", "plaintext"))
 _TIGHT = frozenset(("li", "dt", "dd", "option", "optgroup"))
-_LAYOUT = frozenset(
-    ["table", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "section", "article", "form", "textarea"]
-)
+_LAYOUT_NAMES = "table pre h1 h2 h3 h4 h5 h6 blockquote section article form textarea"
+_LAYOUT = frozenset(_LAYOUT_NAMES.split())  # a table that holds one of these lays out a page
 _STRUCK = frozenset(("del", "s", "strike"))
 _BETWEEN = {"mfrac": "/", "msup": "^", "msub": "_", "munder": "_", "mover": "^"}
 _LINE_NUMBERS = re.compile(r"[\d\s]+")
