@@ -17,7 +17,7 @@ MAX_TAIL = 800  # characters of a sentence that are moved back to the page it be
 _LIGATURES = str.maketrans(
     {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
 )
-_BROKEN = re.compile(rf"([^\W\d_]+)(?:{BREAK}|\u00ad[ ]?\n?|-[ ]?\n)[ ]*([^\W\d_]+)")
+_BROKEN = re.compile(r"([^\W\d_]+)(?:\u00ad[ ]?\n?|-[ ]?\n)[ ]*([^\W\d_]+)")
 _WORD = re.compile(r"[^\W\d_]+(?:[-\u2010\u2011][^\W\d_]+)*")
 _HYPHENATED = re.compile(r"[^\W\d_]+-[^\W\d_]+")
 _NUMBER = re.compile(r"\d+")
@@ -47,14 +47,21 @@ class Page:
 
 def readable(texts: Sequence[str]) -> list[Page]:
     """The pages of one document, in order, as they read. Every word stays, but repeated headers and page numbers."""
-    plain = [text.translate(_LIGATURES).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "") for text in texts]
+    plain = [_plain(text) for text in texts]
     known = _Words("\n".join(plain))
-    pages = [Page([], known.whole(text).split("\n"), []) for text in plain]
+    pages = [Page([], text.split("\n"), []) for text in plain]
     for from_top in (True, False):
         _take_running_lines(pages, from_top)
     for page, after in itertools.pairwise(pages):
         _close_sentence(page, after, known)
+    for page in pages:
+        page.body = [known.whole("\n".join(page.body))]
     return pages
+
+
+def _plain(text: str) -> str:
+    """The lines of a page as they stand on it, with the hyphens at their ends."""
+    return text.translate(_LIGATURES).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").replace(BREAK, "-\n")
 
 
 class _Words:
@@ -70,7 +77,7 @@ class _Words:
         before = None
         while before != text:  # a word can be broken twice
             before, text = text, _BROKEN.sub(lambda m: self.joined(m[1], m[2], "\u00ad" in m[0]), text)
-        return text.replace(BREAK, "-").replace("\u00ad", "")
+        return text.replace("\u00ad", "")
 
     def joined(self, first: str, second: str, soft: bool = False) -> str:
         """Both parts of a broken word: with the hyphen only where it belongs to the word."""
@@ -136,7 +143,7 @@ def _keys(line: str, page: int) -> list[tuple[str, str]]:
         return [("number", str(int(n[0]) - page)) for n in _NUMBER.finditer(text)][:1]
     keys = [("same", text)]
     if len(_WORD.findall(text)) >= 2:  # "Step 3" at the top of the third page is a heading
-        for number in _NUMBER.finditer(text):
+        for number in (n for n in _NUMBER.finditer(text) if n.start() == 0 or n.end() == len(text)):
             rest = f"{text[: number.start()]}#{text[number.end() :]}"
             if len(number[0]) < 6:
                 keys.append((f"{int(number[0]) - page}", rest))

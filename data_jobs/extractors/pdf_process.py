@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from typing import Any
 from data_jobs.extractors.protocol import Limits, UnreadableFileError
 
 MEMORY_BYTES = 3 << 30
+MAX_STREAM = 32 << 20
+_STREAM = b"stream"
+_PIECE = 1 << 20
 _MARK = b"%PDF-"
 _MARK_WITHIN = 1024  # readers look for the mark in so many bytes; what is further in is cut free of what is before it
 _HIDDEN_WIDGET = 0x02 | 0x20  # annotation flags: hidden, not shown on screens
@@ -129,7 +133,7 @@ def answers(data: bytes, most_pages: int) -> Iterator[dict[str, Any]]:
     """Title, number of pages and attachments; then of each page its text, form values, notes, and what was left out.
 
     Raises:
-        UnreadableFileError: ``damaged``, ``encrypted``, ``empty``, ``too_many_pages``.
+        UnreadableFileError: ``damaged``, ``encrypted``, ``empty``, ``too_many_pages``, ``bomb``.
     """
     import pypdfium2
     from pypdfium2 import raw
@@ -137,6 +141,7 @@ def answers(data: bytes, most_pages: int) -> Iterator[dict[str, Any]]:
     at = data.find(_MARK)
     if at < 0:
         raise UnreadableFileError("damaged", "not a PDF: there is no %PDF- in it")
+    check_streams(data)
     try:
         document = pypdfium2.PdfDocument(data if at + len(_MARK) <= _MARK_WITHIN else data[at:])
     except pypdfium2.PdfiumError as error:
@@ -157,6 +162,30 @@ def answers(data: bytes, most_pages: int) -> Iterator[dict[str, Any]]:
             yield _page(document, index)
         except pypdfium2.PdfiumError as error:
             yield {"damaged": str(error)}
+
+
+def check_streams(data: bytes) -> None:
+    """Refuse a file one of whose streams unpacks to more than the drawing of a page has a use for.
+
+    Raises:
+        UnreadableFileError: ``bomb``.
+    """
+    at = data.find(_STREAM)
+    while at >= 0:
+        about = data[max(0, at - 400) : at]
+        start = at + len(_STREAM)
+        at = data.find(_STREAM, start)
+        if b"/FlateDecode" not in about[about.rfind(b"obj") + 1 :] or b"/Image" in about:  # pictures are not unpacked
+            continue
+        if data[start : start + 2] == b"\r\n":
+            start += 1
+        packed, unpacker, size = data[start + 1 : at if at >= 0 else len(data)], zlib.decompressobj(), 0
+        with contextlib.suppress(zlib.error):  # what is damaged here, the library may mend
+            while packed and not unpacker.eof:
+                size += len(unpacker.decompress(packed, _PIECE))
+                packed = unpacker.unconsumed_tail
+                if size > MAX_STREAM:
+                    raise UnreadableFileError("bomb", f"a stream of over {MAX_STREAM} bytes")
 
 
 def _page(document: Any, index: int) -> dict[str, Any]:

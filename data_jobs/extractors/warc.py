@@ -62,7 +62,7 @@ class WarcExtractor:
                     span = span_of()
                     where = span[1]
                     if found is None:
-                        passed_over[f"{printable(record.rec_type)[:20]}_records"] += 1
+                        passed_over[f"{printable(record.rec_type or 'unknown')[:20]}_records"] += 1
                     if isinstance(found, Document):
                         span = found.span if origin.span or whole else span
                         found = replace(found, span=span, steps=(*found.steps, *passed_over.steps()))
