@@ -48,7 +48,7 @@ PICTURE = base64.b64encode(bytes(range(200)) * 4).decode()
 PLAIN = (
     C("first line", "{} begins the file"), C("a rule of signs", "=====\n{} after a rule"), C("indented", "    {} deep"),
     C("something like front matter", "---\n\n{} between rules\n\n---"), C("a form feed", "before\f{} after"),
-    C("a stray NUL byte", "the valve\0 of {} " + "and so on " * 12), C("long line", "word " * 400 + "{}"),
+    C("a stray NUL byte", "the valve\0 of {} " + "and so on " * 12), C("long line", " ".join(f"item{n}" for n in range(400)) + " {}"),
     C("a zero-width space", "zero\u200b{}"), C("a non-breaking blank", "ten\u00a0{}"), C("last line", "{} without an end"),
 )  # fmt: skip
 
