@@ -38,7 +38,8 @@ def decoded_body(body: bytes, headers: Any, budget: Budget) -> bytes:
 
 def dechunked(body: bytes) -> bytes:
     """A chunked body put together; a body that is not chunked as it is, one that is cut off as far as it goes."""
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while at < len(body):
         end = body.find(b"\r\n", at, at + _SIZE_LINE)
         size = body[at:end].partition(b";")[0].strip() if end >= 0 else b""
@@ -92,7 +93,8 @@ def _deflate(body: bytes, budget: Budget) -> bytes:
 def _brotli(body: bytes, budget: Budget) -> bytes:
     import brotli
 
-    unpacker, pieces, rest = brotli.Decompressor(), [], body
+    unpacker, rest = brotli.Decompressor(), body
+    pieces: list[bytes] = []
     try:
         while not unpacker.is_finished():
             piece = unpacker.process(rest, output_buffer_limit=_PIECE)

@@ -64,8 +64,8 @@ class WarcExtractor:
                     if found is None:
                         passed_over[f"{printable(record.rec_type or 'unknown')[:20]}_records"] += 1
                     if isinstance(found, Document):
-                        span = found.span if origin.span or whole else span
-                        found = replace(found, span=span, steps=(*found.steps, *passed_over.steps()))
+                        place = found.span if origin.span or whole else span
+                        found = replace(found, span=place, steps=(*found.steps, *passed_over.steps()))
                         passed_over.clear()
                     if found is not None:
                         yielded = True

@@ -135,7 +135,7 @@ def jpeg() -> bytes:
 
 @dataclass(frozen=True)
 class Losses:
-    """What became of the planted words: named losses stand in the books, silent ones nowhere; shown ones were hidden."""
+    """What became of the planted words: ``named`` losses stand in the books, ``shown`` words were to be hidden."""
 
     files: int
     words: int
@@ -165,13 +165,14 @@ def losses(folder: Path, planted: Planted, store: Store) -> Losses:
     named = {q.source for q in [*refused, *cleaned.quarantined]} | {d.document for d in cleaned.left_out()}
     missing = [(said, path) for said, path in planted.kept.items() if said not in seen]
     silent = [f"{path}: {said}" for said, path in missing if not any(n.startswith(path) for n in named)]
+    told = [f"{path}: {said}" for said, path in missing if f"{path}: {said}" not in silent]
     skipped: dict[str, int] = {}
     for count in counts:
         for kind, number in count["skipped"].items():
             skipped[kind] = skipped.get(kind, 0) + number
     return Losses(
         files=len(items), words=len(planted.kept), documents=sum(count["documents"] for count in counts),
-        silent=tuple(silent), named=tuple(f"{path}: {said}" for said, path in missing if f"{path}: {said}" not in silent),
+        silent=tuple(silent), named=tuple(told),
         shown=tuple(f"{path}: {said}" for said, path in planted.hidden.items() if said in seen), skipped=skipped,
     )  # fmt: skip
 
