@@ -190,12 +190,9 @@ def main() -> int:
     files = arguments.folder / "files"
     planted = write_folder(files, arguments.files)
     found = losses(files, planted, Store(str(arguments.folder / "store")))
-    print(
-        f"{found.files} files, {found.documents} documents, {found.words} planted words: {len(found.silent)} lost silently,"
-    )
-    print(
-        f"{len(found.named)} lost and named in the books; {len(planted.hidden)} hidden ones, {len(found.shown)} shown"
-    )
+    print(f"{found.files} files, {found.documents} documents, {found.words} planted words:")
+    print(f"{len(found.silent)} lost silently, {len(found.named)} lost and named in the books;")
+    print(f"{len(planted.hidden)} hidden ones, {len(found.shown)} of them shown")
     print("left out:", json.dumps(found.skipped, sort_keys=True))
     for line in [*found.silent[:20], *found.named[:20], *found.shown[:20]]:
         print("  ", line)
