@@ -148,6 +148,7 @@ def _run(
         "kept": sum(c["documents"] for c in counts), "words": sum(c["words"] for c in counts),
         "questions": sum(c["questions"] for c in counts), "questions_unplaced": content.questions_unplaced,
         "pii": dict(sorted(_summed(c["pii"] for c in counts).items())),
+        "skipped": dict(sorted(_summed(c["skipped"] for c in counts).items())),
     }  # fmt: skip
     report.check_balance(books)
     progress.counts(**{name: books[name] for name in ("kept", "duplicates", "filtered", "quarantined")})
@@ -188,7 +189,7 @@ def _finish(blocks: Sequence[CorpusBlock], kept: int, store: Store, progress: Pr
     progress.advance(sum(counts["documents"] for counts in done.values() if counts))
     for row in _over_blocks([block for block in blocks if not done[block.index]], _finish_one):
         progress.advance(row["documents"])
-        done[row["index"]] = {**row, "pii": json.loads(row["pii"])}
+        done[row["index"]] = {**row, "pii": json.loads(row["pii"]), "skipped": json.loads(row["skipped"])}
     return [counts for _, counts in sorted(done.items()) if counts]
 
 
@@ -217,7 +218,7 @@ def _clean(row: dict[str, Any]) -> dict[str, Any]:
 def _finish_one(row: dict[str, Any]) -> dict[str, Any]:
     block = CorpusBlock.from_json(row["block"])
     counts = work.finish_block(block)
-    return {**counts, "index": block.index, "pii": json.dumps(counts["pii"])}
+    return {**counts, "index": block.index, "pii": json.dumps(counts["pii"]), "skipped": json.dumps(counts["skipped"])}
 
 
 def _find_duplicates(

@@ -39,6 +39,8 @@ from data_jobs.corpus.contracts import (
     QUARANTINE_SCHEMA,
 )
 from data_jobs.corpus.parquet import parquet_bytes, read_table, table_bytes
+from data_jobs.extractors.protocol import SKIPPED
+from data_jobs.extractors.registry import format_of
 from data_jobs.filters.decontaminate import evaluation_sets
 from data_jobs.filters.dedup import Duplicate, Fingerprint, deduplicate
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
@@ -299,11 +301,13 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         asked.setdefault(row["kept"], []).extend(row["questions"])
         names.setdefault(row["kept"], set()).add(row["dropped"])
     pii: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     words, questions, documents = 0, 0, []
     for row in _without_more(cleaned_rows(store, block)[0]):
         if row["id"] in gone:
             continue
         pii.update(row["pii"])
+        skipped.update(_skipped(row["id"], row["steps"]))
         words += row["words"]
         document = {name: row[name] for name in DOCUMENT_SCHEMA.names}
         document["copies"] = sorted(copies.get(row["id"], ()))
@@ -317,9 +321,21 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         whole = pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA)
         DOCUMENTS.check(whole, block.final_path)
         store.write(block.final_path, table_bytes(whole))
-    counts = {"documents": len(documents), "words": words, "questions": questions, "pii": dict(sorted(pii.items()))}
+    counts: dict[str, Any] = {"documents": len(documents), "words": words, "questions": questions}
+    counts |= {"pii": dict(sorted(pii.items())), "skipped": dict(sorted(skipped.items()))}
     store.write(block.counts_path, json.dumps(counts).encode())
     return counts
+
+
+def _skipped(document: str, steps: Iterable[str]) -> dict[str, int]:
+    """What its extractor left out of a document, ``FORMAT KIND`` -> how many."""
+    found: dict[str, int] = {}
+    for step in steps:
+        if step.startswith(SKIPPED):
+            kind, _, count = step.removeprefix(SKIPPED).rpartition(":")
+            name = f"{format_of(document)} {kind}"
+            found[name] = found.get(name, 0) + int(count)
+    return found
 
 
 def finished_counts(store: Store, block: CorpusBlock) -> dict[str, Any] | None:

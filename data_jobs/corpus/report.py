@@ -28,11 +28,13 @@ def ledger(
     words: int,
     questions: int = 0,
     questions_unplaced: int = 0,
+    skipped: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """The counts of a dataset's manifest. Records: in = kept + duplicates + filtered + quarantined.
 
     A file that could not be read at all (an entry without ``record``) is counted among the files only. ``questions``
     are those of the kept documents; ``questions_unplaced`` were shipped for names that this Python does not have.
+    ``skipped`` counts what is inside of kept documents and no text of theirs (``html hidden``, ``pdf images``).
     """  # fmt: skip
     files = [q for q in quarantined if not q.record]
     records = [q for q in quarantined if q.record]
@@ -52,6 +54,7 @@ def ledger(
         "words": words,
         "questions": questions,
         "questions_unplaced": questions_unplaced,
+        "skipped": dict(sorted((skipped or {}).items())),
     }
 
 

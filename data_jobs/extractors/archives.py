@@ -7,8 +7,10 @@ unpacks to too much is refused while it unpacks, whatever sizes the archive decl
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
+import posixpath
 import stat
 import tarfile
 import zipfile
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.core.records import Document, Quarantined
+from data_jobs.extractors.images import CAPTIONS
 from data_jobs.extractors.protocol import (
     Budget,
     Extractor,
@@ -56,6 +59,7 @@ class ArchiveExtractor:
         budget = Budget(_unpacking(limits), len(data))
         entries = _zip_entries if origin.path.lower().endswith(".zip") else _tar_entries
         seen: set[str] = set()
+        neighbour = _neighbours(lambda: entries(data, limits, Budget(_unpacking(limits), len(data))), limits)
         number = 0
         for number, entry in enumerate(entries(data, limits, budget), start=1):
             if number > limits.entries:
@@ -70,7 +74,7 @@ class ArchiveExtractor:
                 if entry.name.lower().endswith(SUFFIXES):
                     raise UnreadableFileError("nested_archive", "unpack it first")
                 seen.add(entry.name)
-                yield from self._entry(entry, origin, limits, budget)
+                yield from self._entry(entry, origin, limits, budget, neighbour)
             except UnreadableFileError as error:
                 if error.args[0] in ("bomb", "too_much_text", "too_slow") and budget_is_spent(budget):
                     raise
@@ -78,7 +82,9 @@ class ArchiveExtractor:
         if not number:
             raise UnreadableFileError("empty", "no entries")
 
-    def _entry(self, entry: Entry, origin: Origin, limits: Limits, budget: Budget) -> Iterator[Document | Quarantined]:
+    def _entry(
+        self, entry: Entry, origin: Origin, limits: Limits, budget: Budget, neighbour: Callable[[str], bytes]
+    ) -> Iterator[Document | Quarantined]:
         extractor = self.extractor_for(entry.name)
         if extractor is None:
             raise UnreadableFileError("unsupported_kind", "its suffix is none of those that are read")
@@ -87,6 +93,7 @@ class ArchiveExtractor:
             raise UnreadableFileError("empty", "")
         packed = Origin(
             f"{origin.path}/{entry.name}", origin.source_name, origin.sha256, origin.size,
+            neighbour=lambda path: neighbour(path.removeprefix(f"{origin.path}/")),
             span=entry.span or (0, origin.size), steps=(*origin.steps, f"unpacked:{entry.name}"),
         )  # fmt: skip
         for found in extractor.extract(data, packed, limits):
@@ -96,6 +103,33 @@ class ArchiveExtractor:
                 yield Quarantined(origin.path, record, found.reason, found.detail)
             else:
                 yield found
+
+
+def _neighbours(entries: Callable[[], Iterator[Entry]], limits: Limits) -> Callable[[str], bytes]:
+    """What finds other entries for one that needs them: the content of captions; of all others that they are there.
+
+    The archive is gone through once for it, when the first entry asks.
+    """
+
+    @functools.cache
+    def known() -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for number, entry in enumerate(entries(), start=1):
+            if number > limits.entries:
+                break
+            is_captions = posixpath.basename(entry.name).lower() == CAPTIONS
+            try:
+                found.setdefault(entry.name, entry.read() if is_captions and entry.problem is None else b"")
+            except UnreadableFileError:  # the entry itself is told of where it is read
+                continue
+        return found
+
+    def neighbour(path: str) -> bytes:
+        if path not in known():
+            raise UnreadableFileError("unreadable", f"the archive has no {path}")
+        return known()[path]
+
+    return neighbour
 
 
 class _Readable(Protocol):
@@ -159,7 +193,9 @@ def _zip_entries(data: bytes, limits: Limits, budget: Budget) -> Iterator[Entry]
             continue
         end = info.header_offset + 30 + len(info.orig_filename.encode()) + info.compress_size
         span = (info.header_offset, min(len(data), end))
-        yield Entry(info.orig_filename, span, _zip_problem(info, limits), _zip_reader(archive, info, limits, budget))
+        # Old programs for Windows separate folders by backslashes; what would leave the folder is refused either way.
+        name = info.orig_filename if "/" in info.orig_filename else info.orig_filename.replace("\\", "/")
+        yield Entry(name, span, _zip_problem(info, limits), _zip_reader(archive, info, limits, budget))
 
 
 def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> tuple[str, str] | None:

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.jsonl import record_fields
+from data_jobs.extractors.jsonl import RECORD_FIELDS, record_fields, text_of
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Budget,
     Format,
     Limits,
     Origin,
+    Skipped,
     UnreadableFileError,
     parsing,
     record_name,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _BATCH = 512
-_OTHERS = ("id", "title", "questions")
 
 
 class ParquetExtractor:
@@ -39,7 +39,7 @@ class ParquetExtractor:
     )  # fmt: skip
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
-        file, column, columns = _opened(data, limits)
+        file, columns, unused = _opened(data, limits)
         budget, used, row = Budget(limits, len(data)), set[str](), 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
@@ -55,18 +55,19 @@ class ParquetExtractor:
                 continue
             for values in found:
                 row += 1
-                text = values.get(column)
-                if not isinstance(text, str):
-                    reason = "no_text" if text is None else "text_not_string"
-                    yield origin.refused(f"row_group {group} row {row}", reason, f"{column} is {type(text).__name__}")
+                try:
+                    text, _ = text_of(values)
+                except UnreadableFileError as error:
+                    yield origin.refused(f"row_group {group} row {row}", *error.args)
                     continue
                 title, questions = record_fields(values, text)
                 name = record_name(values.get("id"), row, used)
-                yield origin.record(name, str(row), title, text, questions=questions)
+                steps = Skipped(fields=unused).steps()
+                yield origin.record(name, str(row), title, text, questions=questions, steps=steps)
 
 
-def _opened(data: bytes, limits: Limits) -> tuple[ParquetFile, str, list[str]]:
-    """The file, its text column and the columns to read."""
+def _opened(data: bytes, limits: Limits) -> tuple[ParquetFile, list[str], int]:
+    """The file, the columns to read, and how many are left out: all but the texts where there are such."""
     with parsing("Parquet", *_errors()):
         import pyarrow.parquet as pq
 
@@ -74,19 +75,17 @@ def _opened(data: bytes, limits: Limits) -> tuple[ParquetFile, str, list[str]]:
             raise UnreadableFileError("encrypted", "its footer is encrypted")
         plain = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
         names, rows = plain.schema_arrow.names, plain.metadata.num_rows
-        column = next((field for field in TEXT_FIELDS if field in names), None)
-        if column is None:
-            raise UnreadableFileError("no_text", f"none of the columns {' '.join(TEXT_FIELDS)}")
+        columns = [name for name in names if name in (*TEXT_FIELDS, *RECORD_FIELDS)]
+        if not any(name in TEXT_FIELDS for name in columns):
+            columns = names
         if not rows:
             raise UnreadableFileError("empty", "no rows")
         if rows > limits.rows:
             raise UnreadableFileError("too_many_rows", f"{rows} rows; the limit is {limits.rows}")
         # As a dictionary a value repeated a million times is held once: what a bomb of this format is made of.
-        texts = [
-            name for name in (column, "title") if name in names and str(plain.schema_arrow.field(name).type) == "string"
-        ]
+        texts = [name for name in columns if str(plain.schema_arrow.field(name).type) == "string"]
         file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, read_dictionary=texts)
-        return file, column, [column, *(name for name in _OTHERS if name in names)]
+        return file, columns, len(names) - len(columns)
 
 
 def _rows(

@@ -1,45 +1,38 @@
-"""Word files: headings, paragraphs, lists and tables in reading order, as Markdown."""
+"""Word files: everything that a reader sees, in reading order, as Markdown. What is walked: ``docx_body``."""
 
 from __future__ import annotations
 
 import io
-import re
+import posixpath
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
+from data_jobs.extractors.docx_body import Walk, children, local, value
+from data_jobs.extractors.html import visible_text
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, Skipped, UnreadableFileError, parsing
 
-# Word's own names, and those of publishers' templates (HeadA, HeadB, ChapterTitle).
-_HEADING = re.compile(r"head(?:ing)?[ _-]?([1-9a-e])\Z", re.I)
-_TITLES = re.compile(r"(?:chapter|document)?[ _-]?title\Z", re.I)
-_CODE = re.compile(
-    r"(?:source[ _-]?)?code(?:[ _-]?(?:block|wide|single|[a-z]))?\Z|html preformatted\Z|plain text\Z", re.I
-)
 _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted Office files and of .doc
+_DOCUMENT_TYPES = ("wordprocessingml", "ms-word")
 
 
 class DocxExtractor:
-    """Word files: headings, paragraphs, lists and tables as one document. See ``protocol.Extractor``."""
+    """Word files: what they show, as one document. See ``protocol.Extractor``."""
 
-    format = Format("docx", (".docx",), libraries=("python-docx",))
+    format = Format("docx", (".docx", ".docm", ".dotx"), libraries=("lxml",))
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         check_package(data, limits)
-        budget = Budget(limits, len(data))
-        with parsing("DOCX", zipfile.BadZipFile, *_errors()):
-            import docx
-
-            document = docx.Document(io.BytesIO(data))
-            title, parts = _title(document), []
-            for part in _parts(document, budget):
-                parts.append(part)
+        budget, skipped = Budget(limits, len(data)), Skipped()
+        with parsing("DOCX", zipfile.BadZipFile, *_errors()), zipfile.ZipFile(io.BytesIO(data)) as archive:
+            package = Package(archive)
+            title, parts = package.title(), list(_parts(package, budget, skipped))
         text = "\n\n".join(parts).strip()
         if not text:
             raise UnreadableFileError("no_text", "no paragraph or table with text")
         heading = next((p.lstrip("# ") for p in parts if p.startswith("#")), "")
-        yield origin.document(title or heading, text)
+        yield origin.document(title or heading, text, steps=skipped.steps())
 
 
 def check_package(data: bytes, limits: Limits) -> None:
@@ -66,68 +59,170 @@ def check_package(data: bytes, limits: Limits) -> None:
         raise UnreadableFileError("bomb", f"it unpacks to {total} bytes")
 
 
-def _title(document: Any) -> str:
-    title = document.core_properties.title or ""
-    # Word's own template leaves its name behind.
-    return title if title.strip().lower() not in ("", "word document", "untitled") else ""
+class Package:
+    """The parts of a Word file, by what they are to each other (ECMA-376 part 2)."""
 
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.archive = archive
+        self.names = {name.lstrip("/").lower(): name for name in archive.namelist()}
+        self._relations: dict[str, dict[str, tuple[str, str]]] = {}
+        found = self.of_kind("", "officeDocument")
+        self.main = found[0] if found else "word/document.xml"
+        if not self.has(self.main):
+            raise UnreadableFileError("damaged", "there is no document in the package")
+        kind = self._main_type()
+        if kind and not any(mark in kind for mark in _DOCUMENT_TYPES):
+            raise UnreadableFileError("damaged", f"not a Word file but {kind[:100]}")
 
-def _parts(document: Any, budget: Budget) -> Iterator[str]:
-    from docx.text.paragraph import Paragraph
+    def has(self, part: str) -> bool:
+        """Whether the package has this part."""
+        return part.lower() in self.names
 
-    names = {style.style_id: style.name or "" for style in document.styles}
-    code: list[str] = []
-    for block in document.iter_inner_content():
-        style = _style(block, names) if isinstance(block, Paragraph) else ""
-        if _CODE.match(style):
-            budget.take_text(block.text)
-            code.append(block.text)
-            continue
-        if code:  # a line of code is a paragraph of its own in Word
-            yield "\n".join(("```", *code, "```"))
-            code = []
-        text = _paragraph(block, style) if isinstance(block, Paragraph) else _table(block, budget)
-        if text.strip():
-            budget.take_text(text)
-            yield text
-    if code:
-        yield "\n".join(("```", *code, "```"))
+    def read(self, part: str) -> bytes:
+        """The bytes of a part; none where it is missing."""
+        return self.archive.read(self.names[part.lower()]) if self.has(part) else b""
 
+    def root(self, part: str) -> Any:
+        """The root element of a part, None where it is missing. Entities are not resolved."""
+        from lxml import etree
 
-def _style(paragraph: Any, names: dict[str, str]) -> str:
-    properties = paragraph._p.pPr  # looking up the style object is slow and done for every paragraph
-    return names.get(properties.style if properties is not None and properties.style else "", "")
+        data = self.read(part)
+        if not data:
+            return None
+        # Entities stay what they are; deep trees are left to the walk, which knows how deep it may go.
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+        return etree.fromstring(data, parser)
 
+    def relations(self, part: str) -> dict[str, tuple[str, str]]:
+        """Kind and target of a part's relations inside the package, by their ids."""
+        if part not in self._relations:
+            folder, name = posixpath.split(part)
+            found: dict[str, tuple[str, str]] = {}
+            root = self.root(posixpath.join(folder, "_rels", f"{name}.rels"))
+            for relation in children(root, "Relationship"):
+                if relation.get("TargetMode", "").lower() == "external":
+                    continue
+                target = relation.get("Target", "")
+                path = target.lstrip("/") if target.startswith("/") else posixpath.join(folder, target)
+                found[relation.get("Id", "")] = (relation.get("Type", "").rpartition("/")[2], posixpath.normpath(path))
+            self._relations[part] = found
+        return self._relations[part]
 
-def _paragraph(paragraph: Any, style: str) -> str:
-    text, properties = paragraph.text, paragraph._p.pPr
-    if not text.strip():
+    def of_kind(self, part: str, kind: str) -> list[str]:
+        """The parts of one kind that a part is related to."""
+        return [target for found, target in self.relations(part).values() if found == kind and self.has(target)]
+
+    def title(self) -> str:
+        """The title in the core properties, empty where it says nothing."""
+        for part in self.of_kind("", "core-properties"):
+            for element in children(self.root(part), "title"):
+                text = element.text or ""
+                # Word's own template leaves its name behind.
+                return "" if text.strip().lower() in ("", "word document", "untitled") else text
         return ""
-    if _TITLES.match(style):
-        return f"# {' '.join(text.split())}"
-    if heading := _HEADING.match(style):
-        level = int(heading[1]) if heading[1].isdigit() else "abcde".index(heading[1].lower()) + 2
-        return f"{'#' * min(6, level)} {' '.join(text.split())}"
-    if properties is not None and properties.numPr is not None:
-        return f"- {text}"
-    return str(text)
+
+    def _main_type(self) -> str:
+        for element in children(self.root("[Content_Types].xml"), "Override"):
+            if element.get("PartName", "").lstrip("/").lower() == self.main.lower():
+                return str(element.get("ContentType", ""))
+        return ""
 
 
-def _table(table: Any, budget: Budget) -> str:
-    rows = []
-    for row in table.rows:
-        budget.check_time()
-        cells, last = [], None
-        for cell in row.cells:
-            if cell._tc is not last:  # a merged cell is listed once for each column it spans
-                cells.append(" ".join(cell.text.split()))
-            last = cell._tc
-        rows.append(" | ".join(cells))
-    return "\n".join(row for row in rows if row.strip(" |"))
+def _parts(package: Package, budget: Budget, skipped: Skipped) -> Iterator[str]:
+    """Headers, the body with its notes and boxes at their places, footers; each as pieces of Markdown."""
+    root = package.root(package.main)
+    body = next(iter(children(root, "body")), None)
+    if body is None:
+        raise UnreadableFileError("damaged", "the document has no body")
+    names, hidden = _styles(package)
+    notes = {f"{kind}:{number}": note for kind in ("footnote", "endnote") for number, note in _notes(package, kind)}
+    headers, footers = _edges(package, body)
+
+    def walk(part: str) -> Walk:
+        def related(relation: str) -> str:
+            return package.relations(part).get(relation, ("", ""))[1]
+
+        def embedded(relation: str) -> str:
+            return _embedded(package, related(relation), budget, skipped)
+
+        def drawn(relation: str) -> Any:
+            return package.root(related(relation)) if related(relation) else None
+
+        return Walk(names, hidden, notes, budget, skipped, embedded, drawn)
+
+    shown: set[str] = set()
+    for part in headers:
+        yield from _once(walk(part), package.root(part), shown)
+    yield from walk(package.main).blocks(body)
+    for part in footers:
+        yield from _once(walk(part), package.root(part), shown)
+    skipped["comments"] += sum(
+        len(children(package.root(part), "comment")) for part in package.of_kind(package.main, "comments")
+    )
+
+
+def _once(walk: Walk, root: Any, shown: set[str]) -> Iterator[str]:
+    """The paragraphs of a header or footer that no earlier one had; page numbers are no text of the document."""
+    if root is None:
+        return
+    for text in walk.blocks(root):
+        key = " ".join(text.split())
+        if key not in shown and any(c.isalpha() for c in key):
+            shown.add(key)
+            yield text
+
+
+def _styles(package: Package) -> tuple[dict[str, str], frozenset[str]]:
+    """Names of styles by their ids, and the ids of those that hide their text."""
+    names, hidden = {}, set()
+    for part in package.of_kind(package.main, "styles"):
+        for style in children(package.root(part), "style"):
+            key = value(style, "styleId")
+            names[key] = value(next(iter(children(style, "name")), None))
+            if any(value(v) not in ("0", "false") for p in children(style, "rPr") for v in children(p, "vanish")):
+                hidden.add(key)
+    return names, frozenset(hidden)
+
+
+def _notes(package: Package, kind: str) -> Iterator[tuple[str, Any]]:
+    for part in package.of_kind(package.main, f"{kind}s"):
+        for note in children(package.root(part), kind):
+            if value(note, "type") in ("", "normal"):  # the others are the lines that separate notes from the text
+                yield value(note, "id"), note
+
+
+def _edges(package: Package, body: Any) -> tuple[list[str], list[str]]:
+    """The parts of headers and footers that some section shows, in order."""
+    even = any(children(package.root(part), "evenAndOddHeaders") for part in package.of_kind(package.main, "settings"))
+    headers: list[str] = []
+    footers: list[str] = []
+    for section in (e for e in body.iter() if isinstance(e.tag, str) and local(e) == "sectPr"):
+        first = any(value(e) not in ("0", "false") for e in children(section, "titlePg"))
+        for reference in section:
+            if not isinstance(reference.tag, str) or local(reference) not in ("headerReference", "footerReference"):
+                continue
+            kind = value(reference, "type") or "default"
+            if (kind == "first" and not first) or (kind == "even" and not even):
+                continue
+            part = package.relations(package.main).get(value(reference, "id"), ("", ""))[1]
+            into = headers if local(reference) == "headerReference" else footers
+            if part and part not in into and package.has(part):
+                into.append(part)
+    return headers, footers
+
+
+def _embedded(package: Package, part: str, budget: Budget, skipped: Skipped) -> str:
+    """The text of a file that a document has built in (``altChunk``): of web pages and plain text, of nothing else."""
+    data, suffix = package.read(part), posixpath.splitext(part.lower())[1]
+    if suffix in (".txt", ".text"):
+        return data.decode("utf-8", "replace")
+    if suffix in (".html", ".htm", ".xhtml") and data:
+        return visible_text(data.decode("utf-8", "replace"), budget, skipped)[1]
+    skipped["embedded"] += 1
+    return ""
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    from docx.opc.exceptions import OpcError
     from lxml.etree import LxmlError
 
-    return (OpcError, LxmlError)
+    return (LxmlError,)

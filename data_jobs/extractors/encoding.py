@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 
-from data_jobs.extractors.protocol import UnreadableFileError
+from data_jobs.extractors.protocol import Skipped, UnreadableFileError
 
 # Two measures of charset-normalizer: how far letters are distributed as in a language it knows (at least), and the
 # share of character sequences that no language has (at most).
 MIN_COHERENCE = 0.4
 MAX_CHAOS = 0.1
 MIN_BYTES = 3  # With fewer bytes beyond ASCII, a damaged byte is as likely as a letter of another encoding.
+MAX_ODD_SHARE = 0.01  # So many odd bytes are damage; with more of them it is another encoding, or no text.
+MAX_ODD_SHARE_OF_LINE = 0.2  # A line is short, and the lines around it say that the file is text.
 MIN_WIDE_BYTES = 64  # So many bytes without one error are a multi-byte encoding, and not chance.
 _WIDE = ("gb18030", "big5", "cp949", "cp932", "euc_jp", "euc_jis_2004")
 _SINGLE = ("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "koi8_r")
 _SAMPLE = 64 << 10
 # A byte order mark is a declaration. UTF-32's starts like UTF-16's, so it is looked for first.
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_UNDECODED = re.compile("[\udc80-\udcff]+")  # what ``surrogateescape`` makes of bytes that are no UTF-8
 _UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -28,29 +31,82 @@ UTF8_MARK = b"\xef\xbb\xbf"
 def decode_file(data: bytes, max_line_bytes: int) -> tuple[str, tuple[str, ...]]:
     """The text of a whole file and the steps taken to get it (none for UTF-8).
 
+    Single bytes that are no text cost themselves, see ``mended``.
+
     Raises:
-        UnreadableFileError: a NUL byte, a line that is too long, no encoding that can be told; the detail says where.
+        UnreadableFileError: NUL bytes, a line that is too long, no encoding that can be told; the detail says where.
     """
     if (name := marked(data)) is not None:
         try:
             text = data.decode(name)
         except UnicodeDecodeError as error:
             raise UnreadableFileError("invalid_utf16", f"{name} by its mark, but not at byte {error.start}") from None
+        text, steps = _without_nul(text)
         if (at := text.find("\0")) >= 0:
             raise UnreadableFileError("nul_bytes", f"at character {at}")
         check_lines(text.encode("utf-8", "surrogatepass"), max_line_bytes)
-        return text, (f"decoded:{name}",)
+        return text, (f"decoded:{name}", *steps)
     data = data.removeprefix(UTF8_MARK)
     try:
         return decode(data, max_line_bytes), ()
     except UnreadableFileError as error:
-        name = guessed(data) if error.args[0] == "invalid_utf8" else None
+        if error.args[0] not in ("invalid_utf8", "nul_bytes"):
+            raise
+        check_lines(data, max_line_bytes)
+        name = guessed(data) if error.args[0] == "invalid_utf8" and b"\0" not in data else None
         if name is None:
+            if (repaired := mended(data)) is not None:
+                return repaired
             raise
     try:
         return data.decode(name), (f"decoded:{name}",)
     except UnicodeDecodeError as error:
         raise UnreadableFileError("invalid_utf8", f"nor {name} at byte {error.start}") from None
+
+
+def mended(data: bytes, share: float = MAX_ODD_SHARE) -> tuple[str, tuple[str, ...]] | None:
+    """UTF-8 text with a few odd bytes in it, and steps that count them; None where there are too many.
+
+    NUL bytes go, bytes that are no UTF-8 become U+FFFD: nobody's letter, and seen by whoever reads it.
+    """
+    plain = data.replace(b"\0", b"")
+    text = plain.decode("utf-8", "surrogateescape")
+    bad, nul = sum(map(len, _UNDECODED.findall(text))), len(data) - len(plain)
+    if nul + bad > share * len(data):
+        return None
+    return _UNDECODED.sub("\ufffd", text), Skipped(nul_bytes=nul, bad_bytes=bad).steps()
+
+
+def decode_line(line: bytes, max_line_bytes: int) -> tuple[str, tuple[str, ...]]:
+    """One line of UTF-8 text, odd bytes mended, and the steps that count them.
+
+    Raises:
+        UnreadableFileError: as ``decode``, where more than a few bytes are no text.
+    """
+    try:
+        return decode(line, max_line_bytes), ()
+    except UnreadableFileError as error:
+        repaired = mended(line, MAX_ODD_SHARE_OF_LINE) if error.args[0] != "long_line" else None
+        if repaired is None:
+            raise
+        return repaired
+
+
+def codec_of_lines(data: bytes) -> str:
+    """The encoding of a file that is read line by line: UTF-8 where it is that or cannot be told."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return guessed(data) or "utf-8" if b"\0" not in data else "utf-8"
+    return "utf-8"
+
+
+def _without_nul(text: str) -> tuple[str, tuple[str, ...]]:
+    """Text without a few NUL characters, which are counted; the text as it is where there are many."""
+    count = text.count("\0")
+    if not count or count > MAX_ODD_SHARE * len(text):
+        return text, ()
+    return text.replace("\0", ""), Skipped(nul_bytes=count).steps()
 
 
 def marked(data: bytes) -> str | None:

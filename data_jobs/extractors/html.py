@@ -1,43 +1,58 @@
-"""Web pages: the main text without navigation, scripts and styles (trafilatura), and the page's title."""
+"""Web pages: everything a page shows but navigation, and its title. What is walked: ``html_walk``."""
 
 from __future__ import annotations
 
 import codecs
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title, parsing
+from data_jobs.extractors.html_walk import Block, Walk, blocks_text
+from data_jobs.extractors.protocol import (
+    Budget,
+    Format,
+    Limits,
+    Origin,
+    Skipped,
+    UnreadableFileError,
+    clean_title,
+    parsing,
+)
 
-# Open elements inside each other: parsers recurse over deeper trees until they crash, and no author writes such.
-MAX_DEPTH = 400
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,4000}?(/?)>")
+MAX_DEPTH = 200  # trafilatura recurses over the tree, this program does not
+SURE_LETTERS = 25  # so many letters in a row are the same block, and not chance
+_ARTICLES = ("article", "main")
+_TEXT_NAMES = "p li pre dt dd td th tr table h1 h2 h3 h4 h5 h6 blockquote"
+_OF_TEXT = frozenset(_TEXT_NAMES.split())  # elements that are inside of what holds an article
 # Not Python's others: punycode, unicode_escape and the like are no character sets of pages.
 _BROWSER_CODECS = (
     "iso8859", "cp125", "cp866", "koi8", "mac", "gb", "big5", "euc", "iso2022_jp", "shift_jis", "cp932", "cp949",
-    "utf-16",
+    "utf-16", "tis",
 )  # fmt: skip
-_VOID_NAMES = "area base br col embed hr img input link meta param source track wbr"
-# An end tag of these is optional, so that counting them would find depth where there is none.
-_OPTIONAL_NAMES = "p li dt dd tr td th thead tbody tfoot option optgroup colgroup rt rp"
-_UNCOUNTED = frozenset(f"{_VOID_NAMES} {_OPTIONAL_NAMES}".split())
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.I)
-_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
+_XHTML = re.compile(r"<\?xml|xmlns=[\"']http://www\.w3\.org/1999/xhtml", re.I)
+_CLOSES_ITSELF = re.compile(
+    r"<((?:script|style|title|textarea|iframe|noscript|template|div|span|p|a|i|b|em|td|th|li)\b)([^<>]{0,2000}?)/>",
+    re.I,
+)
+_FORMATTING = re.compile(r"</?(?:font|span|b|i|u|em|strong|small|big|a|tt|center|s|strike)\b[^<>]{0,2000}>", re.I)
 
 
 class HtmlExtractor:
-    """Web pages: their main text without navigation as one document. See ``protocol.Extractor``."""
+    """Web pages: what they show, as one document. See ``protocol.Extractor``."""
 
     format = Format(
-        "html", (".html", ".htm", ".xhtml"), libraries=("trafilatura",),
+        "html", (".html", ".htm", ".xhtml"), libraries=("lxml",),
         content_types={"text/html": ".html", "application/xhtml+xml": ".html"},
     )  # fmt: skip
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         page, steps = page_text(data, limits)
-        title, body = main_text(page, Budget(limits, len(data)))
-        yield origin.document(title, body, steps=steps)
+        skipped = Skipped()
+        title, body = visible_text(page, Budget(limits, len(data)), skipped)
+        yield origin.document(title, body, steps=(*steps, *skipped.steps()))
 
 
 def page_text(data: bytes, limits: Limits, declared: str = "") -> tuple[str, tuple[str, ...]]:
@@ -76,37 +91,105 @@ def _codec(declared: str) -> str:
     return name if name.startswith(_BROWSER_CODECS) else ""
 
 
-def main_text(page: str, budget: Budget) -> tuple[str, str]:
-    """Title and main text of a page.
+def visible_text(page: str, budget: Budget, skipped: Skipped) -> tuple[str, str]:
+    """Title of a page, and everything it shows but navigation.
 
     Raises:
-        UnreadableFileError: not a page (``damaged``), nested too deep, or without text (``no_text``).
+        UnreadableFileError: not a page (``damaged``), nested too deep (``bomb``), or without text (``no_text``).
     """
-    _check_depth(page)
+    walk = _walked(page, budget, skipped)
+    return _title(walk), blocks_text(walk.blocks)
+
+
+def main_text(page: str, budget: Budget, skipped: Skipped) -> tuple[str, str]:
+    """Title of a page of the web, and its main content: all that stands where trafilatura finds the main text.
+
+    That library tells an article from the menus, teasers and legal lines around it, but drops parts of the article
+    itself. So it only says where the article is; what is in it is what is shown.
+
+    Raises:
+        UnreadableFileError: as ``visible_text``.
+    """
+    walk = _walked(page, budget, skipped)
+    blocks = _main_blocks(page, walk.blocks)
+    skipped["boilerplate"] += len(walk.blocks) - len(blocks)
+    return _title(walk), blocks_text(blocks)
+
+
+def _walked(page: str, budget: Budget, skipped: Skipped) -> Walk:
+    with parsing("HTML", *_errors()):
+        walk = Walk(budget, skipped).over(_parsed(page))
+    if not walk.blocks:
+        raise UnreadableFileError("no_text", "no text: a page of navigation or scripts only, or not a page")
+    return walk
+
+
+def _parsed(page: str) -> Any:
+    """The tree of a page. Elements that only format text are left out where it is too deep with them."""
+    from lxml import etree
+
+    if _XHTML.search(page[:2000]):  # there any element may close itself, which HTML's parser does not know
+        page = _CLOSES_ITSELF.sub(r"<\1\2></\1>", page)
+    for source in (page, _FORMATTING.sub("", page)):
+        parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
+        root = etree.fromstring(source.encode("utf-8", "replace"), parser)
+        if not any("depth" in error.message for error in parser.error_log):
+            break
+    else:
+        raise UnreadableFileError("bomb", "thousands of elements inside each other")
+    if root is None:
+        raise UnreadableFileError("no_text", "an empty page")
+    return root
+
+
+def _title(walk: Walk) -> str:
+    heading = next((block.text.lstrip("# ") for block in walk.blocks if block.text.startswith("#")), "")
+    return clean_title(walk.title) or clean_title(heading)
+
+
+def _main_blocks(page: str, blocks: list[Block]) -> list[Block]:
+    """The blocks of the element that holds all of what is surely main text; all of them where none is sure."""
+    from trafilatura import bare_extraction
+
+    if max(len(_with_ancestors(block.element)) for block in blocks) > MAX_DEPTH:  # the library recurses
+        return blocks
     with parsing("HTML"):
-        from trafilatura import bare_extraction
+        found = bare_extraction(page, output_format="python", include_comments=False, favor_recall=True)
+        text = (getattr(found, "text", "") or "") if found is not None else ""
+    whole, lines = _letters(text), {_letters(line) for line in text.split("\n")}
+    letters = [_letters(block.text) for block in blocks]
+    sure = [n for n, said in enumerate(letters) if said in lines or (len(said) >= SURE_LETTERS and said in whole)]
+    if not sure:
+        return blocks
+    around = [_with_ancestors(blocks[number].element) for number in sure]
+    shared = set.intersection(*map(set, around))
+    above = [element for element in around[0] if element in shared]  # innermost first
+    holder = next((e for e in above if e.tag in _ARTICLES), above[1] if above[0].tag in _OF_TEXT else above[0])
+    if holder.tag not in ("html", "body"):
+        return [block for block in blocks if holder in _with_ancestors(block.element)]
+    return [
+        block for number, block in enumerate(blocks)
+        if sure[0] <= number <= sure[-1] or not _is_around(block, len(letters[number]))
+    ]  # fmt: skip
 
-        found = bare_extraction(
-            page, output_format="python", include_comments=False, include_tables=True, include_formatting=True,
-            favor_recall=True, with_metadata=True, deduplicate=False,
-        )  # fmt: skip
-        page_found = None if found is None or isinstance(found, dict) else found
-        text = (page_found.text or "").strip() if page_found is not None else ""
-        title = (page_found.title or "") if page_found is not None else ""
-    budget.take_text(text)
-    if not text:
-        raise UnreadableFileError("no_text", "no main text: a page of navigation or scripts only, or not a page")
-    if not title and (heading := _TITLE.search(page)):
-        title = heading[1]
-    return clean_title(title), text
+
+def _is_around(block: Block, letters: int) -> bool:
+    """Whether a block that stands directly in the page is its head or foot, or links to other pages."""
+    if any(element.tag in ("header", "footer") for element in _with_ancestors(block.element)):
+        return True
+    linked = sum(len(_letters("".join(link.itertext()))) for link in block.element.iter("a"))
+    return 2 * linked > letters
 
 
-def _check_depth(page: str) -> None:
-    depth = 0
-    for close, name, empty in _TAG.findall(page):
-        lowered = name.lower()
-        if lowered in _UNCOUNTED or empty:
-            continue
-        depth = max(0, depth - 1) if close else depth + 1
-        if depth > MAX_DEPTH:
-            raise UnreadableFileError("bomb", f"over {MAX_DEPTH} nested elements")
+def _with_ancestors(element: Any) -> list[Any]:
+    return [element, *element.iterancestors()]
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from lxml.etree import LxmlError
+
+    return (LxmlError,)

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.encoding import decode
+from data_jobs.extractors.encoding import decode_line
 from data_jobs.extractors.jsonl import JsonLinesExtractor, lines_of, parsed
 from data_jobs.extractors.protocol import Format, Limits, Origin, UnreadableFileError
 
 CAPTIONS = "captions.jsonl"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 100_000_000
+_JPEG_END = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -75,6 +76,8 @@ class CaptionsExtractor:
 def check_picture(data: bytes) -> tuple[int, int]:
     """Width and height of a PNG or JPEG file whose structure is whole (PNG: every chunk's checksum).
 
+    Cameras and phones write data of their own behind the picture's end; that is no damage.
+
     Raises:
         UnreadableFileError: ``bad_image`` or ``bomb``.
     """
@@ -105,9 +108,7 @@ def _png(data: bytes) -> tuple[int, int]:
 def _jpeg(data: bytes) -> tuple[int, int]:
     if not data.startswith(b"\xff\xd8\xff"):
         raise UnreadableFileError("bad_image", "neither PNG nor JPEG by its first bytes")
-    if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
-        raise UnreadableFileError("bad_image", "a JPEG without its end marker")
-    at = 2
+    at, size = 2, (0, 0)
     while True:
         mark, code = struct.unpack_from(">BB", data, at)
         if mark != 0xFF:
@@ -118,10 +119,14 @@ def _jpeg(data: bytes) -> tuple[int, int]:
         (length,) = struct.unpack_from(">H", data, at + 2)
         if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 5)
-            return width, height
-        if code == 0xDA or length < 2:
+            size = (width, height)
+        if length < 2 or (code == 0xDA and size == (0, 0)):
             raise UnreadableFileError("bad_image", "no frame header")
         at += 2 + length
+        if code == 0xDA:  # the picture itself; a preview in the header has an end marker of its own
+            if data.find(_JPEG_END, at) < 0:
+                raise UnreadableFileError("bad_image", "a JPEG without its end marker")
+            return size
 
 
 def read_captions(data: bytes, max_line_bytes: int) -> Captions:
@@ -132,7 +137,7 @@ def read_captions(data: bytes, max_line_bytes: int) -> Captions:
         if not line.strip():
             continue
         try:
-            row = parsed(decode(line, max_line_bytes))
+            row = parsed(decode_line(line, max_line_bytes)[0])
             name, caption = row.get("file", row.get("file_name")), row.get("caption", row.get("text"))
             if not isinstance(name, str) or not isinstance(caption, str) or not caption.strip():
                 raise UnreadableFileError("no_caption", "it needs `file` and `caption`")
@@ -152,7 +157,7 @@ def _names_pictures(data: bytes, max_line_bytes: int) -> bool:
     """Whether the first readable record names a file."""
     for _, _, _, line, _ in lines_of(data):
         try:
-            row = parsed(decode(line, max_line_bytes))
+            row = parsed(decode_line(line, max_line_bytes)[0])
         except UnreadableFileError:
             continue
         return "file" in row or "file_name" in row

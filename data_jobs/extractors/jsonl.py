@@ -1,7 +1,8 @@
 """JSON Lines: one record a line.
 
-A record needs one of the fields text, content, body, document; ``id``, ``title`` and ``questions`` (a list of what
-people ask that it answers) are optional, and count as missing where they have another type.
+A record's text is one of its fields text, content, body, document, else all its fields; ``id`` (text or a number),
+``title`` and ``questions`` (a list of what people ask that it answers) are optional, and count as missing where they
+have another type.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.encoding import UTF8_MARK, decode, marked
+from data_jobs.extractors.encoding import UTF8_MARK, codec_of_lines, decode_line, marked
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Format,
     Limits,
     Origin,
+    Skipped,
     UnreadableFileError,
     clean_title,
     record_name,
 )
 from data_jobs.extractors.text import first_heading
+
+RECORD_FIELDS = ("id", "title", "questions")  # what they say goes into the document's own fields
 
 
 class JsonLinesExtractor:
@@ -40,14 +44,18 @@ class JsonLinesExtractor:
             if number > limits.rows:
                 raise UnreadableFileError("too_many_rows", f"over {limits.rows} lines")
             try:
-                record = parsed(decode(line, limits.line_bytes))
-                text = text_of(record)
+                decoded, odd = decode_line(line, limits.line_bytes)
+                record = parsed(decoded)
+                text, unused = text_of(record)
             except UnreadableFileError as error:
                 yield origin.refused(str(number), *error.args)
                 continue
             name = record_name(record.get("id"), number, used)
             title, questions = record_fields(record, text)
-            yield origin.record(name, str(number), title, text, questions=questions, span=(start, end), steps=steps)
+            yield origin.record(
+                name, str(number), title, text, questions=questions, span=(start, end),
+                steps=(*steps, *odd, *Skipped(fields=unused).steps()),
+            )  # fmt: skip
 
 
 def lines_of(data: bytes) -> Iterator[tuple[int, int, int, bytes, tuple[str, ...]]]:
@@ -73,13 +81,22 @@ def lines_of(data: bytes) -> Iterator[tuple[int, int, int, bytes, tuple[str, ...
         return
     if data.startswith(UTF8_MARK):
         offset = len(UTF8_MARK)
+    codec, line_end = codec_of_lines(data), end_of_lines(data)
+    steps = () if codec == "utf-8" else (f"decoded:{codec}",)
     number = 0
     while offset <= len(data):
         number += 1
-        at = data.find(b"\n", offset)
+        at = data.find(line_end, offset)
         end = len(data) if at < 0 else at
-        yield number, offset, end, data[offset:end], ()
+        line = data[offset:end]
+        # No trail byte of these encodings is a line end, so a line can be decoded by itself.
+        yield number, offset, end, line if codec == "utf-8" else line.decode(codec, "replace").encode(), steps
         offset = end + 1
+
+
+def end_of_lines(data: bytes) -> bytes:
+    """The byte that ends the lines of a file: LF, or CR where there is no LF, as old spreadsheets write."""
+    return b"\n" if b"\n" in data or b"\r" not in data else b"\r"
 
 
 def parsed(line: str) -> dict[str, Any]:
@@ -97,19 +114,42 @@ def parsed(line: str) -> dict[str, Any]:
     return record
 
 
-def text_of(record: dict[str, Any]) -> str:
-    """The text of a record.
+def text_of(record: dict[str, Any]) -> tuple[str, int]:
+    """The text of a record, and how many of its fields are no part of it.
+
+    The text is the first of ``TEXT_FIELDS`` that is filled (a list of texts is one text). Without any such field it
+    is all the others, ``name: value`` a line.
 
     Raises:
         UnreadableFileError: ``no_text`` or ``text_not_string``.
     """
-    present = [field for field in TEXT_FIELDS if field in record]
-    if not present:
-        raise UnreadableFileError("no_text", f"none of the fields {' '.join(TEXT_FIELDS)}")
-    text = record[present[0]]
-    if not isinstance(text, str):
-        raise UnreadableFileError("text_not_string", f"{present[0]} is a {type(text).__name__}")
-    return text
+    present = [field for field in TEXT_FIELDS if record.get(field) not in (None, "", [])]
+    for field in present:
+        text = record[field]
+        if isinstance(text, list) and all(isinstance(part, str) for part in text):
+            text = "\n".join(text)
+        if isinstance(text, str) and text.strip():
+            own = (field, *RECORD_FIELDS)
+            return text, sum(name not in own and value is not None for name, value in record.items())
+    if present:
+        raise UnreadableFileError("text_not_string", f"{present[0]} is a {type(record[present[0]]).__name__}")
+    if any(field in record for field in TEXT_FIELDS):
+        raise UnreadableFileError("no_text", "its text is empty")
+    lines = [
+        f"{name}: {said}" for name, value in record.items() if name not in RECORD_FIELDS and (said := _said(value))
+    ]
+    if not lines:
+        raise UnreadableFileError("no_text", f"none of the fields {' '.join(TEXT_FIELDS)}, nor others with text")
+    return "\n".join(lines), 0
+
+
+def _said(value: Any) -> str:
+    """A field's value on one line; empty where it says nothing."""
+    if value is None or isinstance(value, bytes):
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def record_fields(record: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:

@@ -1,21 +1,26 @@
-"""Jupyter notebooks: Markdown and code cells in order; outputs are left out, they are neither prose nor code."""
+"""Jupyter notebooks: the cells in order with what they printed; one odd cell costs that cell."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
-from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title
-from data_jobs.extractors.text import first_heading
+from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, Skipped, UnreadableFileError, clean_title
+from data_jobs.extractors.text import first_heading, shown_markdown
+
+_COLOURS = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
+_TEXT_TYPES = ("text/markdown", "text/plain")
+_PICTURES = ("image/", "video/", "audio/")
 
 
 class NotebookExtractor:
-    """Jupyter notebooks: Markdown and code cells as one document. See ``protocol.Extractor``."""
+    """Jupyter notebooks: their cells and the outputs that are text, as one document. See ``protocol.Extractor``."""
 
-    format = Format("ipynb", (".ipynb",))
+    format = Format("ipynb", (".ipynb",), content_types={"application/x-ipynb+json": ".ipynb"})
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         # A stored picture is one long line of base64: the limit of lines is for text.
@@ -25,17 +30,18 @@ class NotebookExtractor:
         except (ValueError, RecursionError) as error:
             raise UnreadableFileError("bad_json", str(error)[:200]) from None
         language, cells = _cells(notebook)
-        budget, parts = Budget(limits, len(data)), []
-        for number, cell in enumerate(cells, start=1):
-            kind, source = _source(cell, number)
-            if not source.strip() or kind not in ("markdown", "code", "heading"):
-                continue
-            budget.take_text(source)
-            parts.append(f"```{language}\n{source.rstrip()}\n```" if kind == "code" else source.strip())
+        budget, skipped, parts = Budget(limits, len(data)), Skipped(), list[str]()
+        for cell in cells:
+            for part in _parts(cell, language, skipped):
+                budget.take_text(part)
+                parts.append(part)
         body = "\n\n".join(parts)
         if not body:
+            if skipped["odd_cells"]:
+                raise UnreadableFileError("not_a_notebook", f"none of its {len(cells)} cells can be read")
             raise UnreadableFileError("no_text", "no cell with text")
-        yield origin.document(clean_title(first_heading(body, markdown=True)), body, steps=steps)
+        title = clean_title(first_heading(body, markdown=True))
+        yield origin.document(title, body, steps=(*steps, *skipped.steps()))
 
 
 def _cells(notebook: Any) -> tuple[str, list[Any]]:
@@ -54,13 +60,65 @@ def _cells(notebook: Any) -> tuple[str, list[Any]]:
     return (language if isinstance(language, str) and language.isalnum() else "python"), cells
 
 
-def _source(cell: Any, number: int) -> tuple[str, str]:
+def _parts(cell: Any, language: str, skipped: Skipped) -> Iterator[str]:
+    """What one cell shows: its source, then its outputs."""
+    source = _joined(cell.get("source", cell.get("input", ""))) if isinstance(cell, dict) else None
+    if source is None:
+        skipped["odd_cells"] += 1
+        source = ""
     if not isinstance(cell, dict):
-        raise UnreadableFileError("not_a_notebook", f"cell {number} is a {type(cell).__name__}")
-    source = cell.get("source", cell.get("input", ""))
+        return
+    kind = cell.get("cell_type")
+    if kind == "code":
+        if source.strip():
+            yield _fenced(source, language)
+    elif source.strip():  # Markdown; raw text and cells of kinds to come are shown as they are
+        level = cell.get("level")
+        mark = "#" * level + " " if kind == "heading" and isinstance(level, int) and 0 < level < 7 else ""
+        yield mark + (shown_markdown(source, skipped).strip() if kind == "markdown" else source.strip())
+    outputs = cell.get("outputs")
+    for output in outputs if isinstance(outputs, list) else []:
+        text = _output(output, skipped)
+        if text.strip():
+            yield text
+
+
+def _output(output: Any, skipped: Skipped) -> str:
+    """An output that is text: what was printed, a result, an error's name and message. Pictures are counted."""
+    if not isinstance(output, dict):
+        skipped["odd_cells"] += 1
+        return ""
+    if "ename" in output or output.get("output_type") in ("error", "pyerr"):
+        skipped["tracebacks"] += bool(output.get("traceback"))
+        said = (output.get("ename"), output.get("evalue"))
+        return _fenced(": ".join(part for part in said if isinstance(part, str) and part))
+    data = output.get("data")
+    if not isinstance(data, dict):
+        if any(kind in output for kind in ("png", "jpeg", "svg")):  # before version 4 they stand beside each other
+            skipped["images"] += 1
+        else:
+            return _fenced(_joined(output.get("text")) or "")
+        return ""
+    if any(str(kind).startswith(_PICTURES) for kind in data):
+        skipped["images"] += 1  # its text is "<Figure size 640x480>"
+        return ""
+    for kind in _TEXT_TYPES:
+        if text := _joined(data.get(kind)):
+            return shown_markdown(text, skipped).strip() if kind == "text/markdown" else _fenced(text)
+    skipped["outputs"] += bool(data)
+    return ""
+
+
+def _joined(source: Any) -> str | None:
+    """A text that may be a list of its lines; None where it is neither."""
     lines = source if isinstance(source, list) else [source]
     texts = [line for line in lines if isinstance(line, str)]
-    if len(texts) < len(lines):
-        raise UnreadableFileError("not_a_notebook", f"the source of cell {number} is not text")
-    kind = cell.get("cell_type")
-    return (kind if isinstance(kind, str) else ""), "".join(texts)
+    return "".join(texts) if len(texts) == len(lines) else None
+
+
+def _fenced(text: str, language: str = "") -> str:
+    plain = _COLOURS.sub("", text).strip("\n").rstrip()
+    if not plain.strip():
+        return ""
+    marks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", plain)), default=0))
+    return f"{marks}{language}\n{plain}\n{marks}"

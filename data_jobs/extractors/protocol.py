@@ -10,6 +10,7 @@ import re
 import struct
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from cluster.core.records import Document, Quarantined
 
 MAX_TITLE_CHARS = 200
 MAX_ID_CHARS = 128
+SKIPPED = "skipped:"
 TEXT_FIELDS = ("text", "content", "body", "document")
 # Why one record, or the rest of a file, was left out while it was read. File-level reasons: ``files.FILE_REASONS``.
 EXTRACT_REASONS = (
@@ -54,6 +56,17 @@ class Limits:
     rows: int = 2_000_000
     entries: int = 20_000
     seconds: float = 120.0
+
+
+class Skipped(Counter[str]):
+    """How many of which kind of thing in one document are no text of it; they are told in its steps.
+
+    What was read of it stands, and nothing goes silently: ``plinth data report`` adds the steps up by format.
+    """
+
+    def steps(self) -> tuple[str, ...]:
+        """A step ``skipped:KIND:NUMBER`` for each kind."""
+        return tuple(f"{SKIPPED}{kind}:{count}" for kind, count in sorted(self.items()) if count)
 
 
 @dataclass(frozen=True)
@@ -209,7 +222,10 @@ def clean_title(title: str) -> str:
 
 
 def record_name(given: object, number: int, used: set[str]) -> str:
-    """The record's own id where it is short, printable text that no earlier record has; else its number."""
+    """The record's own id where it is a whole number or short, printable text that no earlier record has; else its
+    place in the file."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = str(given)
     name = given if isinstance(given, str) and 0 < len(given) <= MAX_ID_CHARS and given.isprintable() else str(number)
     while name in used:
         name = f"{name}~{number}"

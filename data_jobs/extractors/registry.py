@@ -29,6 +29,15 @@ def extractor_for(path: str) -> Extractor | None:
     return _BY_SUFFIX[max(matches, key=len)] if matches else None
 
 
+def format_of(document: str) -> str:
+    """The format of the file that a document is of, by the document's id; ``other`` where it is of no file."""
+    lowered = document.lower()
+    marks = [at for suffix in RECORD_SUFFIXES if (at := lowered.find(f"{suffix}#")) >= 0]
+    path = document[: lowered.index("#", min(marks))] if marks else document
+    extractor = extractor_for(path)
+    return extractor.format.kind if extractor is not None else "other"
+
+
 def extract(data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
     """The records of one file. What cannot be read is yielded with its reason, nothing is raised for it."""
     extractor = extractor_for(origin.path)

@@ -16,6 +16,7 @@ from math import log1p
 import regex
 
 from cluster.core.records import Chunk, Document
+from data_jobs.text.fences import fenced_blocks, is_indented_code
 from data_jobs.text.sentences import Span, sentences, trimmed
 
 MIN_TEXT_TOKENS = 16
@@ -28,7 +29,6 @@ PRIOR_PER_LENGTH = 0.02
 PRIOR_DEPRECATED = -0.1
 MAX_LOG = 4.0
 _DEPRECATED = re.compile(r"\bdeprecated\b", re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]*(```|~~~).*$", re.MULTILINE)
 _BLANK = re.compile(r"\n[ \t]*\n")
 _ATX = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$")
 _UNDERLINE = re.compile(r"^([=\-~^\"'#*+.`])\1{2,}[ \t]*$")
@@ -215,7 +215,9 @@ def _blocks(text: str) -> Iterator[_Piece]:
     styles: list[str] = []
     for start, end in _paragraphs(text):
         first, _, rest = text[start:end].partition("\n")
-        if match := _ATX.match(first.strip()):
+        if is_indented_code(text, start):
+            pass  # a comment in code begins like a heading
+        elif match := _ATX.match(first.strip()):
             _enter(headings, len(match[1]), match[2])
         elif (
             (line := rest.partition("\n")[0]) and _UNDERLINE.match(line) and len(line.strip()) + 2 >= len(first.strip())
@@ -235,16 +237,7 @@ def _enter(headings: list[tuple[int, str]], level: int, title: str) -> None:
 def _paragraphs(text: str) -> Iterator[Span]:
     """Spans between blank lines; a fenced code block counts as one whatever blank lines it holds."""
     at = 0
-    fences = [(m.start(), m.end(), m[1]) for m in _FENCE.finditer(text)]
-    code: list[Span] = []
-    opened: tuple[int, str] | None = None
-    for start, end, mark in fences:
-        if opened is None:
-            opened = (start, mark)
-        elif mark == opened[1]:
-            code.append((opened[0], end))
-            opened = None
-    for start, end in code:
+    for start, end in fenced_blocks(text):
         yield from _between_blank_lines(text, at, start)
         yield from trimmed(text, start, end)
         at = end

@@ -42,6 +42,9 @@ def print_dataset(dataset: Manifest) -> None:
     if counts.get("reasons"):
         reasons = sorted(counts["reasons"].items(), key=lambda item: -item[1])
         print_table("Left out", ("reason", "count"), reasons, numeric=("count",))
+    if counts.get("skipped"):
+        inside = [(*name.split(" ", 1), count) for name, count in sorted(counts["skipped"].items())]
+        print_table("Left out inside of documents", ("format", "what", "count"), inside, numeric=("count",))
     if counts.get("pii"):
         print_table("Redacted", ("type", "count"), sorted(counts["pii"].items()), numeric=("count",))
 

@@ -109,7 +109,7 @@ def word(title: str = "") -> bytes:
 def notebook(**changes: Any) -> bytes:
     cells = [
         {"cell_type": "markdown", "source": ["# Kettles\n", "How they boil."]},
-        {"cell_type": "code", "source": "boil(kettle)", "outputs": [{"text": ["SECRET OUTPUT"]}]},
+        {"cell_type": "code", "source": "boil(kettle)", "outputs": [{"text": ["Boiled in 3 minutes"]}]},
     ]
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, **changes}).encode()
 

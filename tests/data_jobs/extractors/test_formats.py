@@ -85,10 +85,13 @@ def test_what_cannot_be_told_is_quarantined_not_guessed(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [FRENCH, POLISH, RUSSIAN, CHINESE])
-def test_damaged_utf8_is_not_taken_for_another_encoding(text: str) -> None:
-    data = text.encode()
+def test_a_damaged_byte_costs_itself_and_is_not_taken_for_another_encoding(text: str) -> None:
+    data = (text * 3).encode()
     at = next(n for n, byte in enumerate(data) if byte >= 0xC0)
-    assert reasons(read("a.txt", data[:at] + data[at + 1 :])) == {"": "invalid_utf8"}
+    rest = next(n for n, byte in enumerate(data) if n > at and (byte < 0x80 or byte >= 0xC0))
+    (found,) = documents(read("a.txt", data[:at] + data[at + 1 :]))
+    assert found.text == (data[:at] + "\ufffd".encode() + data[rest:]).decode()
+    assert found.steps == (f"skipped:bad_bytes:{rest - at - 1}",)
 
 
 def test_legacy_encodings_of_real_languages(data_set) -> None:
@@ -165,10 +168,10 @@ def test_real_word_files_hold_the_words_of_their_markdown_twins(data_set) -> Non
         assert found.text.count("```") >= 10
 
 
-def test_a_notebook_is_its_cells_without_outputs() -> None:
+def test_a_notebook_is_its_cells_with_what_they_printed() -> None:
     (found,) = documents(read("a.ipynb", made.notebook()))
     assert found.title == "Kettles"
-    assert found.text == "# Kettles\nHow they boil.\n\n```python\nboil(kettle)\n```"
+    assert found.text == "# Kettles\nHow they boil.\n\n```python\nboil(kettle)\n```\n\n```\nBoiled in 3 minutes\n```"
     old = {"worksheets": [{"cells": [{"cell_type": "code", "input": ["old()"], "language": "python"}]}]}
     assert "old()" in documents(read("a.ipynb", json.dumps(old).encode()))[0].text
     for bad in (b"[]", b"{}", b'{"cells": [1]}', b'{"cells": [{"cell_type": "code", "source": 1}]}'):
@@ -176,17 +179,27 @@ def test_a_notebook_is_its_cells_without_outputs() -> None:
     assert reasons(read("a.ipynb", b'{"cells": [')) == {"": "bad_json"}
 
 
-def test_csv_needs_a_header_and_names_bad_rows() -> None:
+def test_csv_rows_by_the_names_in_the_header() -> None:
     data = b'id;title;text\nx;First;one; two\ny;Second;"two; three"\nz;;caf\xff\n;Third;four\n'
     found = read("a.csv", data)
     assert [(d.id, d.title, d.text, d.source) for d in documents(found)] == [
-        ("a.csv#y", "Second", "two; three", "a.csv:3"), ("a.csv#5", "Third", "four", "a.csv:5"),
+        ("a.csv#x", "First", "one\ncolumn 4: two", "a.csv:2"), ("a.csv#y", "Second", "two; three", "a.csv:3"),
+        ("a.csv#z", "a.csv#z", "caf\ufffd", "a.csv:4"), ("a.csv#5", "Third", "four", "a.csv:5"),
     ]  # fmt: skip
-    assert reasons(found) == {"2": "ragged_row", "4": "invalid_utf8"}
-    assert documents(read("a.tsv", b"name\tage\nann\t5\n"))[0].text == "name: ann\nage: 5"
-    for bad in (b"1,2\n3,4\n", b"a,,b\n1,2,3\n", b"a,a\n1,2\n", b"\n \n"):
-        assert reasons(read("a.csv", bad)) == {"": "no_header"}
-    assert reasons(read("a.csv", b'text\n"never closed\nmore\n')) == {"2": "bad_row"}
+    assert not reasons(found)
+    assert documents(found)[2].steps == ("skipped:bad_bytes:1",)
+    assert documents(read("a.tsv", b"Name\tage\nann\t5\n"))[0].text == "Name: ann\nage: 5"
+    numbers = documents(read("a.csv", b"1,2\n3,4\n"))  # a first line of numbers is data
+    assert [d.text for d in numbers] == ["column 1: 1\ncolumn 2: 2", "column 1: 3\ncolumn 2: 4"]
+    assert reasons(read("a.csv", b"\n \n")) == {"": "no_header"}
+    assert [d.text for d in documents(read("a.csv", b'text\n"never closed\nmore\n'))] == ['"never closed', "more"]
+
+
+@pytest.mark.parametrize("other", ["text,document,price\nA,Invoice,5\n", "document,price\nInvoice,5\n"])
+def test_a_table_s_other_columns_stand_beside_its_text(other: str) -> None:
+    (found,) = documents(read("a.csv", other.encode()))
+    assert "Invoice" in found.text
+    assert "price: 5" in found.text
 
 
 def test_parquet_rows_and_a_damaged_row_group() -> None:
@@ -201,7 +214,9 @@ def test_parquet_rows_and_a_damaged_row_group() -> None:
     found = read("a.parquet", broken)
     assert [d.id for d in documents(found)] == ["a.parquet#r0", "a.parquet#r1", "a.parquet#r5"]
     assert reasons(found)["row_group 1"] == "damaged"
-    assert reasons(read("a.parquet", made.parquet([{"x": 1}]))) == {"": "no_text"}
+    assert [d.text for d in documents(read("a.parquet", made.parquet([{"x": 1, "name": "ann"}])))] == [
+        "x: 1\nname: ann"
+    ]
 
 
 def test_a_web_archive_is_its_pages_with_their_addresses() -> None:
