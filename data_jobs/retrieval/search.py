@@ -22,6 +22,7 @@ from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus
+from data_jobs.text import units as text_units
 from data_jobs.text.chunks import embedded_text
 
 FIELDS = (SearchField("context", 0.25, 0.4), SearchField("text", 1.0), SearchField("questions", 1.0, 0.4))
@@ -197,11 +198,26 @@ class Searcher:
             if not len(units):
                 continue
             cosines = _cosines(self.snapshot.vectors, units, vector)
+            known = {(part.start, part.end): part for part in text_units.units(passage.text, passage.header, not passage.start)}
             for unit, cosine in zip(units, cosines, strict=True):
                 start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
-                text = passage.text[start - passage.start : end - passage.start]
-                scored.append(ScoredSentence(i, start, end, text, float(cosine), covered(terms.content, [text])))
+                at = start - passage.start, end - passage.start
+                part = known.get(at) or text_units.TextUnit(text_units.SENTENCE, *at)
+                scored.append(_scored(i, passage, part, float(cosine), terms.content))
         return scored
+
+
+def _scored(number: int, passage: Passage, part: text_units.TextUnit, cosine: float, content: dict[str, float]) -> ScoredSentence:
+    text = passage.text[part.start : part.end]
+    lexical = covered(content, [text])
+    if part.kind == text_units.ROW and lexical:  # column names are said of every row: they count beside words of this one
+        lexical = covered(content, [text, part.header])
+    elif part.kind == text_units.CODE_BLOCK:
+        led_by = passage.text[slice(*part.lead)] if part.led_by else passage.context
+        lexical = covered(content, [text, led_by])
+    lead = passage.start + part.lead[0] if part.led_by == text_units.SENTENCE else -1
+    span = passage.start + part.start, passage.start + part.end
+    return ScoredSentence(number, *span, text, cosine, lexical, part.kind, part.header, lead)
 
 
 def _static_ranks(snapshot: Snapshot) -> np.ndarray:
@@ -256,6 +272,7 @@ def _passage(chunk: Chunk, score: float, dense: float, lexical: float, asked: fl
         licence=chunk.licence,
         owner=chunk.owner,
         sensitivity=chunk.sensitivity,
+        header=chunk.header,
     )
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from cluster.core.records import CODE_KINDS, Passage
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
+from data_jobs.text.units import CODE_BLOCK, FIELD, ROW, TITLE
 from train_jobs.answering.terms import name_stems, question_terms
 
 _ASKS_WHAT = re.compile(
@@ -44,6 +46,14 @@ class Weights:
 
 
 WEIGHTS = Weights()
+# What a unit that is no sentence loses beside one that reads well: a row answers what its columns are asked for, code
+# what it is asked how to do. A heading says what its section is about, and answers nothing.
+PENALTIES = {ROW: 0.05, CODE_BLOCK: 0.3, FIELD: 0.1}
+SHOWS_HOW = 0.2  # what code is worth more where the question asks how to do something
+_ASKS_HOW = re.compile(
+    r"\b(?:how\s+(?:do|does|can|could|would|should|to|is|are)|commands?|install\w*|example|syntax|snippet|code|run|set\s*up)\b",
+    re.IGNORECASE,
+)
 # One question sorts its sentences several times, and the same sentences come up for many questions.
 _unreadable = functools.lru_cache(maxsize=8192)(unreadable)
 
@@ -76,8 +86,22 @@ def is_code(passage: Passage) -> bool:
 
 
 def worth(sentence: ScoredSentence, weights: Weights = WEIGHTS) -> float:
-    """How well a sentence answers: similarity and shared words, less what does not read as a sentence."""
-    return sentence.dense + weights.sentence_lexical * sentence.lexical - _unreadable(sentence.text)
+    """How well a unit answers: similarity and shared words, less what does not read as a sentence."""
+    penalty = PENALTIES[sentence.kind] if sentence.kind in PENALTIES else _unreadable(sentence.text)
+    return sentence.dense + weights.sentence_lexical * sentence.lexical - penalty
+
+
+def asks_how(question: str) -> bool:
+    """Whether the question asks how to do something, which code shows."""
+    return _ASKS_HOW.search(question) is not None
+
+
+def answers(sentence: ScoredSentence, question: str) -> bool:
+    """Whether a unit may be quoted as an answer: no heading, and a field of a document's header only to a question that
+    says the field's name ("What is the status of ...")."""
+    if sentence.kind == FIELD:
+        return bool(text_stems(sentence.text.partition(":")[0]) & {term.stem for term in question_terms(question)})
+    return sentence.kind != TITLE
 
 
 def defines(question: str, sentence: str) -> bool:
