@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
+from data_jobs.extractors.titles import given_title, text_title
 
 # Word's own names, and those of publishers' templates (HeadA, HeadB, ChapterTitle).
 _HEADING = re.compile(r"head(?:ing)?[ _-]?([1-9a-e])\Z", re.I)
@@ -38,8 +39,7 @@ class DocxExtractor:
         text = "\n\n".join(parts).strip()
         if not text:
             raise UnreadableFileError("no_text", "no paragraph or table with text")
-        heading = next((p.lstrip("# ") for p in parts if p.startswith("#")), "")
-        yield origin.document(title or heading, text)
+        yield origin.document(title or text_title(text), text)
 
 
 def check_package(data: bytes, limits: Limits) -> None:
@@ -67,9 +67,7 @@ def check_package(data: bytes, limits: Limits) -> None:
 
 
 def _title(document: Any) -> str:
-    title = document.core_properties.title or ""
-    # Word's own template leaves its name behind.
-    return title if title.strip().lower() not in ("", "word document", "untitled") else ""
+    return given_title(document.core_properties.title or "")
 
 
 def _parts(document: Any, budget: Budget) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title, parsing
+from data_jobs.extractors.titles import given_title, page_title
 
 # Open elements inside each other: parsers recurse over deeper trees until they crash, and no author writes such.
 MAX_DEPTH = 400
@@ -23,7 +24,6 @@ _VOID_NAMES = "area base br col embed hr img input link meta param source track 
 _OPTIONAL_NAMES = "p li dt dd tr td th thead tbody tfoot option optgroup colgroup rt rp"
 _UNCOUNTED = frozenset(f"{_VOID_NAMES} {_OPTIONAL_NAMES}".split())
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.I)
-_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
 
 
 class HtmlExtractor:
@@ -96,9 +96,7 @@ def main_text(page: str, budget: Budget) -> tuple[str, str]:
     budget.take_text(text)
     if not text:
         raise UnreadableFileError("no_text", "no main text: a page of navigation or scripts only, or not a page")
-    if not title and (heading := _TITLE.search(page)):
-        title = heading[1]
-    return clean_title(title), text
+    return clean_title(page_title(page) or given_title(title)), text
 
 
 def _check_depth(page: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, clean_title
-from data_jobs.extractors.text import first_heading
+from data_jobs.extractors.titles import text_title
 
 
 class NotebookExtractor:
@@ -35,7 +35,7 @@ class NotebookExtractor:
         body = "\n\n".join(parts)
         if not body:
             raise UnreadableFileError("no_text", "no cell with text")
-        yield origin.document(clean_title(first_heading(body, markdown=True)), body, steps=steps)
+        yield origin.document(clean_title(text_title(body)), body, steps=steps)
 
 
 def _cells(notebook: Any) -> tuple[str, list[Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, UnreadableFileError, parsing
+from data_jobs.extractors.titles import given_title
 
 # A page without text that shows a picture is a scan; one that shows neither is blank.
 MAX_STREAM = 16 << 20  # One stream may unpack to so many bytes; the drawing of a page has no use for more.
@@ -74,7 +75,7 @@ def _opened(data: bytes, limits: Limits) -> tuple[Any, str]:
             raise UnreadableFileError("encrypted", "it needs a password")
         meta = reader.metadata
         title = str(meta.title or "") if meta is not None else ""
-    return reader, title if title.isprintable() else ""
+    return reader, given_title(title) if title.isprintable() else ""
 
 
 def _page(reader: Any, number: int, budget: Budget) -> tuple[str, bool]:

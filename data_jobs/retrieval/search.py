@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from cluster.core.records import Chunk, Passage
+from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
@@ -17,6 +17,7 @@ from data_jobs.retrieval.features import QuestionTerms, covered, features, quest
 from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
 from data_jobs.retrieval.rerank import Reranker
+from data_jobs.retrieval.names import DocumentNames, path_words
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
@@ -32,6 +33,8 @@ MAX_LOOKED_PAST = 2000
 # the training half of SciFact (nDCG@10 of BM25 alone 0.693 without, 0.728 with it).
 WHOLE_FIELDS = (SearchField("context", 0.5, 0.4), SearchField("text", 1.0, 0.6), SearchField("questions", 1.0, 0.4))
 WHOLE_WEIGHT = 0.7
+NAMED = 0.5  # what a chunk is worth more, in units of cosine, whose document the question names
+MAX_NAMED = 200
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -80,6 +83,7 @@ class Searcher:
         self._rows_of: dict[str, list[int]] = {}
         for row, chunk in enumerate(chunks):
             self._rows_of.setdefault(chunk.document, []).append(row)
+        self._names = DocumentNames(chunks)
         self._thesaurus = load_thesaurus(section.synonyms)
 
     def hide(self, documents: Collection[str]) -> None:
@@ -119,16 +123,18 @@ class Searcher:
             rows, _ = self.dense.search(vector, wanted)
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
-            rows = np.setdiff1d(np.union1d(rows, _best(lexical, self.section.candidates)), hidden)
+            named = np.array(self._names.rows(question)[:MAX_NAMED], dtype=np.int64)
+            rows = np.setdiff1d(np.union1d(np.union1d(rows, named), _best(lexical, self.section.candidates)), hidden)
             cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
-            scores = fused(*evidence, self._rank[rows], self._weights[rows])
+            rank = self._rank[rows] + NAMED * np.isin(rows, named)
+            scores = fused(*evidence, rank, self._weights[rows])
             order = np.argsort(-scores, kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):
                 order = self._reranked(question, rows, order, self.reranker)
-        passages, places = self._passages(rows, order, scores, evidence, k or self.section.passages)
+        passages, places = self._passages(rows, order, scores, evidence, k or self.section.passages, terms.content)
         with _timed(timings, "sentences"):
             scored = self._scored_sentences(passages, places, vector, terms)
         with _timed(timings, "features"):
@@ -175,19 +181,46 @@ class Searcher:
         return np.concatenate([first[np.argsort(-reranker.scores(question, texts), kind="stable")], others])
 
     def _passages(
-        self, rows: np.ndarray, order: np.ndarray, scores: np.ndarray, evidence: Evidence, k: int
+        self,
+        rows: np.ndarray,
+        order: np.ndarray,
+        scores: np.ndarray,
+        evidence: Evidence,
+        k: int,
+        content: dict[str, float],
     ) -> tuple[list[Passage], list[int]]:
         """The first ``k`` in ``order`` of the candidate ``rows``, and their rows.
 
-        ``evidence``: cosines, BM25, question cosines; the fused ``scores`` are made of them.
+        ``evidence``: cosines, BM25, question cosines; the fused ``scores`` are made of them. ``content``: of the
+        question (``QuestionTerms``).
         """
         at = {int(rows[i]): int(i) for i in order}
-        kept = diverse(list(at), self.snapshot.chunks, k)
+        chunks = self.snapshot.chunks
+        kept = [self._of_table(row, at, content) for row in diverse(list(at), chunks, k)]
         made = [
             _passage(self.snapshot.chunks[row], float(scores[at[row]]), *(float(part[at[row]]) for part in evidence))
             for row in kept
         ]
         return made, kept
+
+    def _of_table(self, row: int, candidates: Collection[int], content: dict[str, float]) -> int:
+        """The chunk itself, or of a table that is longer than a chunk the one with the row that holds most of the
+        question: by their meaning the parts of a table are all alike."""
+        chunks = self.snapshot.chunks
+        parts = [other for other in self._rows_of[chunks[row].document] if other in candidates]
+        headers = {chunks[other].header for other in parts if chunks[other].header}
+        mine = [header for header in headers if header == chunks[row].header or header in chunks[row].text]
+        alike = [o for o in parts if any(h == chunks[o].header or h in chunks[o].text for h in mine)]
+        if len(alike) < 2:
+            return row
+
+        def best(other: int) -> float:
+            part = chunks[other]
+            found = text_units.units(part.text, part.header, not part.start)
+            rows = (covered(content, [part.text[u.start : u.end]]) for u in found if u.kind == text_units.ROW)
+            return max(rows, default=0.0)
+
+        return max(alike, key=lambda other: (best(other), other == row))
 
     def _scored_sentences(
         self, passages: list[Passage], rows: list[int], vector: np.ndarray, terms: QuestionTerms
@@ -298,7 +331,8 @@ def _counted(snapshot: Snapshot) -> list[tuple[Counted, np.ndarray | None]]:
 
 
 def _count(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]]) -> Counted:
-    return count([[c.context for c in chunks], [c.text for c in chunks], ["\n".join(own) for own in questions]])
+    contexts = [c.context if c.kind in CODE_KINDS else f"{c.context}\n{path_words(c.document)}" for c in chunks]
+    return count([contexts, [c.text for c in chunks], ["\n".join(own) for own in questions]])
 
 
 @contextmanager

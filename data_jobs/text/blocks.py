@@ -16,8 +16,10 @@ from data_jobs.text.sentences import Span, trimmed
 
 PROSE, HEADING, TABLE, CODE, FIELDS = "prose", "heading", "table", "code", "fields"
 LOOK_BACK = 100  # lines in which what an indented paragraph belongs to is looked for
+MAX_RULE_CHARS = 5_000  # a longer line is no rule below column names
 MIN_FIELDS = 3  # so many lines make header fields of a document where none of them is a title
 _FENCE = re.compile(r"[ \t]*(`{3,}(?=[^`]*$)|~{3,})(.*)$")
+_DIRECTIVE = re.compile(r"[ \t]*\.\.[ \t]+(?:code-block|code|sourcecode|prompt|parsed-literal)::[ \t]*([\w+#.-]*)")
 _ATX = re.compile(r"[ ]{0,3}(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$")
 _UNDERLINE = re.compile(r"([=\-~^\"'#*+.`:_<>])\1{2,}[ \t]*$")
 _SEPARATOR = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
@@ -69,9 +71,15 @@ def is_fence(line: str) -> bool:
     return _FENCE.match(line) is not None
 
 
+def directive_language(line: str) -> str | None:
+    """The language that a ``.. code-block::`` of reStructuredText names, maybe none (empty); None for other lines."""
+    match = _DIRECTIVE.match(line)
+    return match[1] if match else None
+
+
 def is_separator(line: str) -> bool:
     """Whether a line is the ``|---|---|`` below a table's column names."""
-    return "-" in line and "|" in line and _SEPARATOR.match(line) is not None
+    return "-" in line and "|" in line and len(line) <= MAX_RULE_CHARS and _SEPARATOR.match(line) is not None
 
 
 def cells(row: str) -> list[str]:
@@ -81,9 +89,9 @@ def cells(row: str) -> list[str]:
 
 
 def column_names(header: str) -> str:
-    """The words of a table's header, a line each: without its rules. Empty for a fence, which names no columns."""
+    """The words of a table's header, a line each: without its rules. Empty for what opens code, which names no columns."""
     lines = header.split("\n")
-    if is_fence(lines[0]):
+    if is_fence(lines[0]) or directive_language(lines[0]) is not None:
         return ""
     return "\n".join(line for line in lines if any(c.isalnum() for c in line))
 
@@ -134,6 +142,8 @@ class _Scanner:
             head = self.before.split("\n")[0]
             if match := _FENCE.match(head):
                 return self._fenced(0, 0, match[1], "")
+            if directive_language(head) is not None:
+                return Block(CODE, *self._span(0, stop := self._deeper(0, 1))), stop
             stop = self._row_end(0)
             return self._made_table(0, 0, stop, "") if stop else 0
         if not self.opens:
@@ -154,6 +164,9 @@ class _Scanner:
 
     # -- code ----------------------------------------------------------------------------------------------------------
     def _code(self, at: int) -> tuple[Block, int] | None:
+        if directive_language(line := self.lines[at]) is not None:
+            stop = self._deeper(at + 1, _depth(line) + 1)
+            return Block(CODE, *self._span(at, stop), header=line.strip()), stop
         match = _FENCE.match(self.lines[at])
         if match is None or self._is_rule(at):
             return None
@@ -182,10 +195,7 @@ class _Scanner:
         """Indented code: after a blank line, deeper than what stands above it and no list, and not written as prose."""
         if at != prose or not (depth := _depth(self.lines[at])):
             return None
-        stop = last = at
-        while stop < len(self.lines) and (not self.lines[stop].strip() or _depth(self.lines[stop]) >= depth):
-            last = stop + 1 if self.lines[stop].strip() else last
-            stop += 1
+        last = self._deeper(at, depth)
         nearby = self.lines[max(0, at - LOOK_BACK) : at]
         above = next((line for line in reversed(nearby) if line.strip() and _depth(line) < depth), "")
         item = _LIST_ITEM.match(above)
@@ -194,6 +204,17 @@ class _Scanner:
         if _LIST_ITEM.match(self.lines[at]) or is_prose(self.lines[at:last]):
             return None
         return Block(CODE, *self._span(at, last)), last
+
+    def _deeper(self, at: int, depth: int) -> int:
+        """The line after the lines, blank ones between them, that are indented at least so deep."""
+        last = at
+        for number in range(at, len(self.lines)):
+            if self.lines[number].strip():
+                # The first line of a chunk has lost its indentation.
+                if _depth(self.lines[number]) < depth and (number or not self.before):
+                    break
+                last = number + 1
+        return last
 
     # -- tables --------------------------------------------------------------------------------------------------------
     def _table(self, at: int) -> tuple[Block, int] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from data_jobs.text.blocks import CODE, FIELDS, HEADING, TABLE, Block, blocks, cells, is_separator
+from data_jobs.text.blocks import CODE, FIELDS, HEADING, TABLE, Block, blocks, cells
 from data_jobs.text.sentences import Span, sentences
 
 SENTENCE, ROW, CODE_BLOCK, FIELD, TITLE = "sentence", "row", "code", "field", "heading"
@@ -70,10 +70,9 @@ def _of(text: str, block: Block, before: str) -> Iterator[TextUnit]:
 
 
 def _rows(text: str, block: Block, header: str) -> Iterator[TextUnit]:
-    if block.header and "\n" not in block.header and any(map(str.strip, cells(block.header))):
-        # Without a rule below it, nobody can tell whether the first row names columns or is a row like the others.
-        if not is_separator(block.header):
-            yield TextUnit(ROW, block.start, block.start + len(block.header))
+    if block.header and "\n" not in block.header and len(cells(block.header)) == 2:
+        # Two columns without a rule below the first row: names and values as often as column names and rows.
+        yield TextUnit(ROW, block.start, block.start + len(block.header))
     for start, end in block.rows:
         if len(text[start:end].split()) <= MAX_ROW_WORDS:
             yield TextUnit(ROW, start, end, header)

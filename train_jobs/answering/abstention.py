@@ -17,6 +17,7 @@ from typing import Any
 
 from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand
+from data_jobs.retrieval.names import path_words
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.wording import is_stop_word, text_stems
 from train_jobs.answering.terms import Term, question_terms
@@ -114,7 +115,7 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
     - ``covered_one``, ``covered_all``: share of the plain content words in the best passage, and in all together.
     """
     terms = question_terms(question)
-    texts = [f"{p.context}\n{p.title}\n{p.document}\n{p.text}" for p in retrieval.passages]
+    texts = [f"{p.context}\n{p.title}\n{p.document}\n{path_words(p.document)}\n{p.text}" for p in retrieval.passages]
     per_passage = [text_stems(text) for text in texts]
     together = set().union(*per_passage)
     whole = "\n".join(texts)

@@ -250,9 +250,13 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     ]
     pool.sort(key=lambda pair: (-pair[0], pair[1].passage, pair[1].start))
     said: list[set[str]] = []
+    tables: set[tuple[int, str]] = set()
     for value, sentence in pool[:12]:
         if len(draft.pieces) == 3 or (said and value < SECOND_SENTENCE * pool[0][0]):
             break
+        table = sentence.passage, sentence.header
+        if sentence.kind == ROW and sentence.header and table in tables:
+            continue
         stems = text_stems(sentence.text)
         if any(len(stems & other) > 0.6 * min(len(stems), len(other)) for other in said if stems):
             continue
@@ -260,6 +264,7 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
         if room < MIN_QUOTED or (said and room < WHOLE * len(sentence.text.split())):
             continue
         if add_quotation(draft, sentence, question, room):
+            tables.add(table)
             said += [stems, *map(text_stems, draft.pieces[-1].split("\n\n"))]
 
 

@@ -49,7 +49,7 @@ WEIGHTS = Weights()
 # What a unit that is no sentence loses beside one that reads well: a row answers what its columns are asked for, code
 # what it is asked how to do. A heading says what its section is about, and answers nothing.
 PENALTIES = {ROW: 0.05, CODE_BLOCK: 0.3, FIELD: 0.1}
-SHOWS_HOW = 0.2  # what code is worth more where the question asks how to do something
+SHOWS_HOW = 0.35  # what code is worth more where the question asks how to do something
 _ASKS_HOW = re.compile(
     r"\b(?:how\s+(?:do|does|can|could|would|should|to|is|are)|commands?|install\w*|example|syntax|snippet|code|run|set\s*up)\b",
     re.IGNORECASE,

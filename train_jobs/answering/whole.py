@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from itertools import takewhile
 
-from data_jobs.text.blocks import cells, is_fence, is_separator
+from data_jobs.text.blocks import cells, directive_language, is_fence, is_separator
 from train_jobs.answering.citations import ELLIPSIS
 
 FENCE = "```"
+_OPTION = re.compile(r"[ \t]+:[\w-]+:(?:[ \t]|$)")  # of a directive of reStructuredText
 _MARKS_ONLY = re.compile(r"[^\w\s]+")
 
 
@@ -43,24 +45,26 @@ def shown_code(code: str, header: str, indent: int, max_words: int) -> str:
 
     Args:
         code: a code block, its fences included where it has some.
-        header: the opening fence, where that stands before ``code``.
+        header: the opening fence (or directive), where that stands before ``code``.
         indent: blanks before the first line in the document.
     """
-    lines = code.split("\n")
-    if header and is_fence(header):
-        fence, lines = header.strip(), lines
-    elif is_fence(lines[0]):
-        fence, lines = lines[0].strip(), lines[1:]
-    else:
-        fence, lines = "", textwrap.dedent(" " * indent + code.expandtabs(4)).split("\n")
-    mark = re.match(r"`+|~+", fence)
-    closing = mark[0] if mark else FENCE
-    if lines and mark and lines[-1].strip().startswith(closing) and set(lines[-1].strip()) == {closing[0]}:
+    lines = (" " * indent + code.expandtabs(4)).split("\n")
+    fence = header.strip() if header else lines[0].strip()
+    if (language := directive_language(fence)) is not None:
+        fence, options = FENCE + language, [line for line in lines if not _OPTION.match(line)]
+        lines = options if header else options[1:]
+    elif not is_fence(fence):
+        fence = FENCE
+    elif not header:
+        lines = lines[1:]
+    closing = "".join(takewhile(lambda c: c == fence[0], fence))
+    if lines and set(lines[-1].strip()) == {closing[0]} and len(lines[-1].strip()) >= len(closing):
         lines = lines[:-1]
+    lines = textwrap.dedent("\n".join(lines)).strip("\n").split("\n")
     kept: list[str] = []
     for line in lines:
         if kept and words("\n".join((*kept, line))) > max_words:
             kept.append(ELLIPSIS)
             break
         kept.append(line)
-    return "\n".join((fence or closing, *kept, closing))
+    return "\n".join((fence, *kept, closing))
