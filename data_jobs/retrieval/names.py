@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -12,31 +13,38 @@ from data_jobs.retrieval.analysis import fold, stem
 
 # A name that so many documents share ("chapter 3" of ten books, "v2") says little about which one is meant.
 MAX_SHARED = 5
+MIN_SERIES = 3  # so many documents with one word and different numbers are a series
 _WORDS = re.compile(r"[^\W\d_]+|\d+")
 _FILE = re.compile(r"\w[\w.+-]*\.[A-Za-z]\w{0,7}\b")
 _BETWEEN = frozenset(("no", "nr", "number", "num", "nummer", "numero", "id"))
 
 
 class DocumentNames:
-    """Which of an index's chunks belong to a document of a given name."""
+    """The documents of an index by what a question may call them."""
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         documents: dict[str, set[str]] = {}
-        self._rows: dict[str, list[int]] = {}
-        for row, chunk in enumerate(chunks):
-            if chunk.kind in CODE_KINDS:
-                continue
-            rows = self._rows.setdefault(chunk.document, [])
-            if not rows:
-                for name in document_names(chunk.document):
-                    documents.setdefault(name, set()).add(chunk.document)
-            rows.append(row)
+        for document in dict.fromkeys(chunk.document for chunk in chunks if chunk.kind not in CODE_KINDS):
+            for name in document_names(document):
+                documents.setdefault(name, set()).add(document)
         self._named = {name: found for name, found in documents.items() if len(found) <= MAX_SHARED}
+        numbered = Counter(name.partition(" ")[0] for name in documents if " " in name)
+        self._series = {word for word, size in numbered.items() if size >= MIN_SERIES}
 
-    def rows(self, question: str) -> list[int]:
-        """Rows of the chunks of every document that the question names, ascending."""
-        named = set().union(*(self._named.get(name, ()) for name in said_names(question)))
-        return sorted(row for document in named for row in self._rows[document])
+    def documents(self, question: str) -> set[str]:
+        """Ids of the documents that the question names."""
+        return set().union(*(self._named.get(name, ()) for name in said_names(question)))
+
+    def missing(self, question: str) -> list[str]:
+        """Numbers in the question that would name a document of a series ("RFC 9999" beside ``rfc1214.txt`` and
+        ``rfc2616.txt``) if there were one."""
+        names = (name.split(" ") for name in said_names(question) if name not in self._named and " " in name)
+        return [number for word, number in names if word in self._series]
+
+
+def is_named(document: str, question: str) -> bool:
+    """Whether a question names a document."""
+    return not document_names(document).isdisjoint(said_names(question))
 
 
 def document_names(document: str) -> set[str]:

@@ -123,7 +123,8 @@ class Searcher:
             rows, _ = self.dense.search(vector, wanted)
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
-            named = np.array(self._names.rows(question)[:MAX_NAMED], dtype=np.int64)
+            names = self._names.documents(question)
+            named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
             rows = np.setdiff1d(np.union1d(np.union1d(rows, named), _best(lexical, self.section.candidates)), hidden)
             cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
@@ -136,10 +137,11 @@ class Searcher:
                 order = self._reranked(question, rows, order, self.reranker)
         passages, places = self._passages(rows, order, scores, evidence, k or self.section.passages, terms.content)
         with _timed(timings, "sentences"):
-            scored = self._scored_sentences(passages, places, vector, terms)
+            scored = self._scored_sentences(passages, places, vector, terms, names)
         with _timed(timings, "features"):
             top_sentence = max((s.dense for s in scored), default=0.0)
-            strange = strange_words(question, index.vocabulary, self.embedder.count_tokens)
+            strange = list(strange_words(question, index.vocabulary, self.embedder.count_tokens))
+            strange += [number for number in self._names.missing(question) if number not in index.vocabulary]
             background = self._background @ vector
             tops = (top_sentence, float(asked.max(initial=0.0)))
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
@@ -223,7 +225,12 @@ class Searcher:
         return max(alike, key=lambda other: (best(other), other == row))
 
     def _scored_sentences(
-        self, passages: list[Passage], rows: list[int], vector: np.ndarray, terms: QuestionTerms
+        self,
+        passages: list[Passage],
+        rows: list[int],
+        vector: np.ndarray,
+        terms: QuestionTerms,
+        named: Collection[str],
     ) -> list[ScoredSentence]:
         scored = []
         for i, (passage, row) in enumerate(zip(passages, rows, strict=True)):
@@ -231,23 +238,27 @@ class Searcher:
             if not len(units):
                 continue
             cosines = _cosines(self.snapshot.vectors, units, vector)
+            name = path_words(passage.document) if passage.document in named else ""
             known = {(part.start, part.end): part for part in text_units.units(passage.text, passage.header, not passage.start)}
             for unit, cosine in zip(units, cosines, strict=True):
                 start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
                 at = start - passage.start, end - passage.start
                 part = known.get(at) or text_units.TextUnit(text_units.SENTENCE, *at)
-                scored.append(_scored(i, passage, part, float(cosine), terms.content))
+                scored.append(_scored(i, passage, part, float(cosine), terms.content, name))
         return scored
 
 
-def _scored(number: int, passage: Passage, part: text_units.TextUnit, cosine: float, content: dict[str, float]) -> ScoredSentence:
+def _scored(
+    number: int, passage: Passage, part: text_units.TextUnit, cosine: float, content: dict[str, float], name: str
+) -> ScoredSentence:
+    """A unit with its evidence; ``name`` are words that the question says to name the document, not to ask of it."""
     text = passage.text[part.start : part.end]
-    lexical = covered(content, [text])
-    if part.kind == text_units.ROW and lexical:  # column names are said of every row: they count beside words of this one
-        lexical = covered(content, [text, part.header])
+    said = [text, name]
+    if part.kind == text_units.ROW and covered(content, [text]):
+        said.append(part.header)  # names of columns are said of every row: they count beside words of this one
     elif part.kind == text_units.CODE_BLOCK:
-        led_by = passage.text[slice(*part.lead)] if part.led_by else passage.context
-        lexical = covered(content, [text, led_by])
+        said.append(passage.text[slice(*part.lead)] if part.led_by else passage.context)
+    lexical = covered(content, said)
     lead = passage.start + part.lead[0] if part.led_by == text_units.SENTENCE else -1
     span = passage.start + part.start, passage.start + part.end
     return ScoredSentence(number, *span, text, cosine, lexical, part.kind, part.header, lead)

@@ -20,7 +20,7 @@ from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, cite, quotation
-from train_jobs.answering.select import SHOWS_HOW, WEIGHTS, Ranked, answers, asks_how, defines, is_code, ranked, worth
+from train_jobs.answering.select import WEIGHTS, Ranked, answers, defines, is_code, ranked, shows, worth
 from train_jobs.answering.terms import question_terms
 from train_jobs.answering.whole import shown_code, shown_rows, words
 
@@ -235,7 +235,7 @@ def word_places(sentence: ScoredSentence, question: str) -> set[int]:
 
 def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
-    how = SHOWS_HOW * asks_how(question)
+    how = shows(question)
     pool = [
         (
             worth(s)
@@ -305,7 +305,7 @@ def _code_of(draft: Draft, sentence: ScoredSentence, question: str) -> ScoredSen
     """The code block that a unit is, or that it leads to: by its colon, or because the question asks how."""
     if sentence.kind == CODE_BLOCK:
         return sentence
-    if not (sentence.text.endswith((":", "：")) or asks_how(question)):
+    if not (sentence.text.endswith((":", "：")) or shows(question)):
         return None
     places = (sentence.passage, sentence.start)
     return next((s for s in draft.found.sentences if s.kind == CODE_BLOCK and (s.passage, s.lead) == places), None)

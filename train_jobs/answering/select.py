@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.core.records import CODE_KINDS, Passage
+from data_jobs.retrieval.names import is_named
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
@@ -49,9 +50,11 @@ WEIGHTS = Weights()
 # What a unit that is no sentence loses beside one that reads well: a row answers what its columns are asked for, code
 # what it is asked how to do. A heading says what its section is about, and answers nothing.
 PENALTIES = {ROW: 0.05, CODE_BLOCK: 0.3, FIELD: 0.1}
-SHOWS_HOW = 0.35  # what code is worth more where the question asks how to do something
-_ASKS_HOW = re.compile(
-    r"\b(?:how\s+(?:do|does|can|could|would|should|to|is|are)|commands?|install\w*|example|syntax|snippet|code|run|set\s*up)\b",
+# What code is worth more where the question asks how to do something, and where it asks for what to type.
+SHOWS_HOW, SHOWS_COMMAND = 0.35, 0.55
+_ASKS_HOW = re.compile(r"\bhow\s+(?:do|does|can|could|would|should|to|is|are)\b", re.IGNORECASE)
+_ASKS_COMMAND = re.compile(
+    r"\b(?:commands?|install\w*|set\s*up|example|syntax|snippet|code|befehle?|installier\w*|commande|comando|instalar)\b",
     re.IGNORECASE,
 )
 # One question sorts its sentences several times, and the same sentences come up for many questions.
@@ -74,7 +77,7 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
             score += weights.best * max(sentence.dense for sentence in own)
         if is_code(passage):
             score += weights.name * _share(name_stems(passage.document), wanted)
-        if passage.document.lower() in asked:
+        if passage.document.lower() in asked or is_named(passage.document, retrieval.question):
             score += weights.asked_by_name
         found.append(Ranked(index, score, tuple(_by_worth(own, weights))))
     return sorted(found, key=lambda one: (-one.score, one.passage))
@@ -91,16 +94,20 @@ def worth(sentence: ScoredSentence, weights: Weights = WEIGHTS) -> float:
     return sentence.dense + weights.sentence_lexical * sentence.lexical - penalty
 
 
-def asks_how(question: str) -> bool:
-    """Whether the question asks how to do something, which code shows."""
-    return _ASKS_HOW.search(question) is not None
+def shows(question: str) -> float:
+    """What code is worth more because the question asks for what code shows; 0 where it does not."""
+    if _ASKS_COMMAND.search(question):
+        return SHOWS_COMMAND
+    return SHOWS_HOW if _ASKS_HOW.search(question) else 0.0
 
 
 def answers(sentence: ScoredSentence, question: str) -> bool:
     """Whether a unit may be quoted as an answer: no heading, and a field of a document's header only to a question that
     says the field's name ("What is the status of ...")."""
     if sentence.kind == FIELD:
-        return bool(text_stems(sentence.text.partition(":")[0]) & {term.stem for term in question_terms(question)})
+        asked = {term.stem for term in question_terms(question)}
+        name, _, value = sentence.text.partition(":")
+        return bool(text_stems(name) & asked) and not text_stems(value) <= asked
     return sentence.kind != TITLE
 
 
