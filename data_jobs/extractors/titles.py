@@ -9,7 +9,7 @@ import html
 import re
 
 from data_jobs.extractors.protocol import MAX_TITLE_CHARS
-from data_jobs.text.blocks import HEADING, blocks, title_field
+from data_jobs.text.blocks import HEADING, UNMARKED, blocks, title_field
 
 LINES = 400  # how far into a text its heading is looked for
 MEMO_LINES, MIN_INDENT, MIDDLE = 40, 8, (28, 44)  # columns between which the middle of a centred line lies
@@ -56,7 +56,9 @@ def top_heading(text: str, plain: bool = False) -> str:
     best, title = 99, ""
     marks: list[str] = []
     for block in blocks("\n".join(text.split("\n", LINES)[:LINES]), opens=False):
-        if block.kind != HEADING or len(block.title) > MAX_TITLE_CHARS or (plain and not block.mark):
+        if block.kind != HEADING or len(block.title) > MAX_TITLE_CHARS or block.mark == UNMARKED:
+            continue
+        if plain and not block.mark:
             continue
         if block.mark and block.mark not in marks:
             marks.append(block.mark)

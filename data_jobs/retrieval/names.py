@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import PurePosixPath
 
@@ -14,8 +15,9 @@ from data_jobs.retrieval.analysis import fold, stem
 # A name that so many documents share ("chapter 3" of ten books, "v2") says little about which one is meant.
 MAX_SHARED = 5
 MIN_SERIES = 3  # so many documents with one word and different numbers are a series
+MAX_CHARS = 4_000
 _WORDS = re.compile(r"[^\W\d_]+|\d+")
-_FILE = re.compile(r"\w[\w.+-]*\.[A-Za-z]\w{0,7}\b")
+_FILE = re.compile(r"(?<![\w.+-])\w[\w.+-]{0,100}\.[A-Za-z]\w{0,7}\b")
 _BETWEEN = frozenset(("no", "nr", "number", "num", "nummer", "numero", "id"))
 
 
@@ -47,13 +49,14 @@ def is_named(document: str, question: str) -> bool:
     return not document_names(document).isdisjoint(said_names(question))
 
 
-def document_names(document: str) -> set[str]:
+@lru_cache(maxsize=8192)
+def document_names(document: str) -> frozenset[str]:
     """What a question may call a document by its id (a path): its file's name, and each word of the path together with
     the number that follows it ("pep 572" of ``peps/pep-0572.rst`` and of ``pep/0572.rst``)."""
     path, _, record = document.partition("#")
     plain = PurePosixPath(path)
     names = _numbered(f"{plain.with_suffix('')} {record if any(c.isalpha() for c in record) else ''}")
-    return names if record else names | {fold(plain.name)}
+    return frozenset(names if record else names | {fold(plain.name)})
 
 
 def path_words(document: str) -> str:
@@ -66,9 +69,11 @@ def path_words(document: str) -> str:
     return " ".join((*words, plain.name))
 
 
-def said_names(question: str) -> set[str]:
-    """The names in a question, as ``document_names`` spells them."""
-    return _numbered(question) | {fold(found) for found in _FILE.findall(question)}
+@lru_cache(maxsize=1024)
+def said_names(question: str) -> frozenset[str]:
+    """The names in a question (in its first MAX_CHARS), as ``document_names`` spells them."""
+    asked = question[:MAX_CHARS]
+    return frozenset(_numbered(asked)) | {fold(found) for found in _FILE.findall(asked)}
 
 
 def _numbered(text: str) -> set[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from data_jobs.text.sentences import Span, trimmed
 
+UNMARKED = " "
 PROSE, HEADING, TABLE, CODE, FIELDS = "prose", "heading", "table", "code", "fields"
 LOOK_BACK = 100  # lines in which what an indented paragraph belongs to is looked for
 MAX_RULE_CHARS = 5_000  # a longer line is no rule below column names
@@ -27,6 +28,7 @@ _GRID = re.compile(r"[ \t]*\+(?:[-=]{2,}\+)+[ \t]*$")
 _SIMPLE = re.compile(r"[ \t]*={2,}(?:[ \t]+={2,})+[ \t]*$")
 _PIPE = re.compile(r"(?<!\\)\|")
 _FIELD = re.compile(r"([^\W\d_][\w-]*(?: [\w-]+){0,2}):(?:[ \t]+\S.*)?$")
+_IN_COLUMNS = re.compile(r"\S {4,}(?=\S)")
 _COLUMN = re.compile(r"([^\s:|#>*-][^:\n|]{0,80}):[ \t]+\S")
 _TITLE_FIELDS = frozenset(("title", "subject", "titel", "betreff", "titre", "objet", "título", "asunto"))
 _LIST_ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+")
@@ -43,7 +45,9 @@ class Block:
         header: of a table the lines that name its columns (``|---|`` included), of fenced code the opening fence; empty
             where there is none, or where it stands before the text (``blocks`` was told it).
         rows: spans of a table's rows below the header, or of the header fields.
-        level, title: of a heading; 0 where an underline makes it (its character then tells the level: ``mark``).
+        level, title: of a heading; 0 where no number of ``#`` says it.
+        mark: what tells the level of such a heading: the character of its underline (twice with one above it as well),
+            or UNMARKED for a line of plain text above an indented section.
     """
 
     kind: str
@@ -294,10 +298,25 @@ class _Scanner:
         third = self.lines[at + 2].strip() if at + 2 < len(self.lines) else ""
         if at == prose and _UNDERLINE.match(line) and third == line.strip() and len(below) <= len(third) and below:
             return Block(HEADING, *self._span(at, at + 3), title=below, mark=third[0] * 2), at + 3
+        if at == prose and not below and self._heads_section(at):
+            return Block(HEADING, *self._span(at, at + 1), title=line.strip(), mark=UNMARKED), at + 1
         return None
+
+    def _heads_section(self, at: int) -> bool:
+        """Whether a short line at the left is the heading of the indented prose below it, as in an RFC."""
+        line = self.lines[at]
+        if not line[:1].strip() or len(line) > 80 or _PROSE_END.search(line) or _LIST_ITEM.match(line + " "):
+            return False
+        first = next((n for n in range(at + 2, min(at + 5, len(self.lines))) if self.lines[n].strip()), 0)
+        stop = next((n for n in range(first, len(self.lines)) if not self.lines[n].strip()), len(self.lines))
+        if not first or self.lines[first][:1] not in " \t" or not any(c.isalpha() for c in line):
+            return False
+        return _depth(self.lines[first]) >= 2 and is_prose(self.lines[first:stop])
 
     def _fields(self) -> tuple[Block, int] | None:
         first = next((n for n, line in enumerate(self.lines) if line.strip()), 0)
+        if self.lines[first][:1].strip() and len(_IN_COLUMNS.findall(self.lines[first])) == 1:
+            return self._memo_head(first)
         at, names, starts = first, [], []
         while at < len(self.lines) and self.lines[at].strip():
             if match := _FIELD.match(self.lines[at]):
@@ -312,6 +331,16 @@ class _Scanner:
             return None
         rows = tuple(self._span(a, b) for a, b in zip(starts, [*starts[1:], at], strict=True))
         return Block(FIELDS, *self._span(first, at), rows=rows), at
+
+
+    def _memo_head(self, first: int) -> tuple[Block, int] | None:
+        """The head of an RFC or memo: lines in two columns, such as series and number left, authors and date right."""
+        stop = next((n for n in range(first, len(self.lines)) if not self.lines[n].strip()), len(self.lines))
+        in_columns = sum(bool(_IN_COLUMNS.search(line)) for line in self.lines[first:stop])
+        if stop - first < 2 or in_columns < 2 or 2 * in_columns < stop - first:
+            return None
+        rows = tuple(self._span(n, n + 1) for n in range(first, stop))
+        return Block(FIELDS, *self._span(first, stop), rows=rows), stop
 
 
 def title_field(text: str) -> str:

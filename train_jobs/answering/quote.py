@@ -20,7 +20,7 @@ from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, cite, quotation
-from train_jobs.answering.select import WEIGHTS, Ranked, answers, defines, is_code, ranked, shows, worth
+from train_jobs.answering.select import WEIGHTS, Ranked, answers, defines, is_code, of_named, only_names, ranked, shows, worth
 from train_jobs.answering.terms import question_terms
 from train_jobs.answering.whole import shown_code, shown_rows, words
 
@@ -236,15 +236,19 @@ def word_places(sentence: ScoredSentence, question: str) -> set[int]:
 def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
     how = shows(question)
+    named = [of_named(question, draft.found.passages[one.passage], one.sentences) for one in order]
+    if any(named) and only_names(question, [p.document for p in draft.found.passages]):
+        order, named = zip(*((one, more) for one, more in zip(order, named, strict=True) if more), strict=True)
     pool = [
         (
             worth(s)
+            + more.get(s.start, 0.0)
             + WEIGHTS.sentence_passage * one.score
             + WEIGHTS.definition * defines(question, s.text)
             + how * (s.kind == CODE_BLOCK),
             s,
         )
-        for one in order
+        for one, more in zip(order, named, strict=True)
         for s in one.sentences
         if answers(s, question)
     ]

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.core.records import CODE_KINDS, Passage
-from data_jobs.retrieval.names import is_named
+from data_jobs.retrieval.names import is_named, path_words
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
-from data_jobs.text.units import CODE_BLOCK, FIELD, ROW, TITLE
+from data_jobs.text.units import CODE_BLOCK, FIELD, ROW, SENTENCE, TITLE
 from train_jobs.answering.terms import name_stems, question_terms
 
 _ASKS_WHAT = re.compile(
@@ -47,6 +47,9 @@ class Weights:
 
 
 WEIGHTS = Weights()
+# What a sentence is worth more in a document that the question names by its file's name or number, and what more where
+# it opens that document: what "PEP 572" is about, its first sentence says.
+IN_NAMED, OPENS_NAMED = 0.3, 0.1
 # What a unit that is no sentence loses beside one that reads well: a row answers what its columns are asked for, code
 # what it is asked how to do. A heading says what its section is about, and answers nothing.
 PENALTIES = {ROW: 0.05, CODE_BLOCK: 0.3, FIELD: 0.1}
@@ -101,11 +104,25 @@ def shows(question: str) -> float:
     return SHOWS_HOW if _ASKS_HOW.search(question) else 0.0
 
 
+def of_named(question: str, passage: Passage, own: Sequence[ScoredSentence]) -> dict[int, float]:
+    """By its start what each of a passage's units is worth more because the question names the document."""
+    if not own or not is_named(passage.document, question):
+        return {}
+    opening = min((s.start for s in own if s.kind == SENTENCE), default=-1) if not passage.start else -1
+    return {s.start: IN_NAMED + OPENS_NAMED * (s.start == opening) for s in own}
+
+
+def only_names(question: str, documents: Sequence[str]) -> bool:
+    """Whether a question says nothing but the name of one of the documents ("What is PEP 572 about?")."""
+    asked = {term.stem for term in question_terms(question)}
+    return any(asked <= text_stems(path_words(d)) for d in documents if is_named(d, question))
+
+
 def answers(sentence: ScoredSentence, question: str) -> bool:
     """Whether a unit may be quoted as an answer: no heading, and a field of a document's header only to a question that
     says the field's name ("What is the status of ...")."""
     if sentence.kind == FIELD:
-        asked = {term.stem for term in question_terms(question)}
+        asked = text_stems(question)
         name, _, value = sentence.text.partition(":")
         return bool(text_stems(name) & asked) and not text_stems(value) <= asked
     return sentence.kind != TITLE
