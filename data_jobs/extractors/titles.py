@@ -21,7 +21,9 @@ _SECTIONS = frozenset(
     |inhalt|inhaltsverzeichnis|kurzfassung|übersicht|vorwort|zusammenfassung|avant-propos|introducción|prólogo|resumen
     |índice|préface|résumé|sommaire|table des matières|indice|introduzione|prefazione|riassunto|sommario|introdução
     |resumo|sumário|inleiding|inhoud|samenvatting|sammanfattning|inledning|streszczenie|wstęp|содержание|введение|аннотация
-    |摘要|目录|前言|概要|はじめに|目次|要約|개요|목차|소개""".replace("\n", "").replace("    ", "").split("|")  # noqa: SIM905
+    |摘要|目录|前言|概要|はじめに|目次|要約|개요|목차|소개""".replace("\n", "")
+    .replace("    ", "")
+    .split("|")
 )
 # What programs call a document that nobody gave a title.
 _DEFAULTS = re.compile(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -14,7 +13,6 @@ from data_jobs.retrieval.analysis import fold, stem
 
 # A name that so many documents share ("chapter 3" of ten books, "v2") says little about which one is meant.
 MAX_SHARED = 5
-MIN_SERIES = 3  # so many documents with one word and different numbers are a series
 MAX_CHARS = 4_000
 _WORDS = re.compile(r"[^\W\d_]+|\d+")
 _FILE = re.compile(r"(?<![\w.+-])\w[\w.+-]{0,100}\.[A-Za-z]\w{0,7}\b")
@@ -30,23 +28,24 @@ class DocumentNames:
             for name in document_names(document):
                 documents.setdefault(name, set()).add(document)
         self._named = {name: found for name, found in documents.items() if len(found) <= MAX_SHARED}
-        numbered = Counter(name.partition(" ")[0] for name in documents if " " in name)
-        self._series = {word for word, size in numbered.items() if size >= MIN_SERIES}
 
     def documents(self, question: str) -> set[str]:
         """Ids of the documents that the question names."""
         return set().union(*(self._named.get(name, ()) for name in said_names(question)))
 
-    def missing(self, question: str) -> list[str]:
-        """Numbers in the question that would name a document of a series ("RFC 9999" beside ``rfc1214.txt`` and
-        ``rfc2616.txt``) if there were one."""
-        names = (name.split(" ") for name in said_names(question) if name not in self._named and " " in name)
-        return [number for word, number in names if word in self._series]
-
 
 def is_named(document: str, question: str) -> bool:
     """Whether a question names a document."""
     return not document_names(document).isdisjoint(said_names(question))
+
+
+def missing_names(question: str, documents: Sequence[str], texts: str) -> set[str]:
+    """Names in the question that look like those of the documents, but name none of them and stand in no text of theirs:
+    "rfc 9999" where ``rfc1214.txt`` was found."""
+    known = set().union(*map(document_names, documents))
+    series = {name.partition(" ")[0] for name in known if " " in name}
+    asked = {name for name in said_names(question) if " " in name and name.partition(" ")[0] in series} - known
+    return asked - _numbered(texts) if asked else set()
 
 
 @lru_cache(maxsize=8192)

@@ -16,8 +16,8 @@ from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
-from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.names import DocumentNames, path_words
+from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
@@ -140,8 +140,7 @@ class Searcher:
             scored = self._scored_sentences(passages, places, vector, terms, names)
         with _timed(timings, "features"):
             top_sentence = max((s.dense for s in scored), default=0.0)
-            strange = list(strange_words(question, index.vocabulary, self.embedder.count_tokens))
-            strange += [number for number in self._names.missing(question) if number not in index.vocabulary]
+            strange = strange_words(question, index.vocabulary, self.embedder.count_tokens)
             background = self._background @ vector
             tops = (top_sentence, float(asked.max(initial=0.0)))
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
@@ -239,7 +238,10 @@ class Searcher:
                 continue
             cosines = _cosines(self.snapshot.vectors, units, vector)
             name = path_words(passage.document) if passage.document in named else ""
-            known = {(part.start, part.end): part for part in text_units.units(passage.text, passage.header, not passage.start)}
+            known = {
+                (part.start, part.end): part
+                for part in text_units.units(passage.text, passage.header, not passage.start)
+            }
             for unit, cosine in zip(units, cosines, strict=True):
                 start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
                 at = start - passage.start, end - passage.start

@@ -123,7 +123,8 @@ class _Scanner:
         at = self._first()
         if isinstance(at, tuple):
             block, at = at
-            yield block
+            if block.start < block.end:
+                yield block
         prose = at  # where the paragraph that is being read began
         while at < len(self.lines):
             if not self.lines[at].strip():
@@ -197,16 +198,17 @@ class _Scanner:
 
     def _indented(self, at: int, prose: int) -> tuple[Block, int] | None:
         """Indented code: after a blank line, deeper than what stands above it and no list, and not written as prose."""
-        if at != prose or not (depth := _depth(self.lines[at])):
+        if at != prose or not (depth := _depth(self.lines[at])) or _LIST_ITEM.match(self.lines[at]):
+            return None
+        nearby = self.lines[max(0, at - LOOK_BACK) : at]
+        above = next((line for line in reversed(nearby) if line.strip() and _depth(line) < depth), None)
+        if above is None:  # the whole text is indented
+            return None
+        item = _LIST_ITEM.match(above)
+        stop = next((n for n in range(at, len(self.lines)) if not self.lines[n].strip()), len(self.lines))
+        if depth < (item.end() + 4 if item else _depth(above) + 4) or is_prose(self.lines[at:stop]):
             return None
         last = self._deeper(at, depth)
-        nearby = self.lines[max(0, at - LOOK_BACK) : at]
-        above = next((line for line in reversed(nearby) if line.strip() and _depth(line) < depth), "")
-        item = _LIST_ITEM.match(above)
-        if depth < (item.end() + 4 if item else _depth(above) + 4):
-            return None
-        if _LIST_ITEM.match(self.lines[at]) or is_prose(self.lines[at:last]):
-            return None
         return Block(CODE, *self._span(at, last)), last
 
     def _deeper(self, at: int, depth: int) -> int:
@@ -331,7 +333,6 @@ class _Scanner:
             return None
         rows = tuple(self._span(a, b) for a, b in zip(starts, [*starts[1:], at], strict=True))
         return Block(FIELDS, *self._span(first, at), rows=rows), at
-
 
     def _memo_head(self, first: int) -> tuple[Block, int] | None:
         """The head of an RFC or memo: lines in two columns, such as series and number left, authors and date right."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand
-from data_jobs.retrieval.names import is_named, path_words
+from data_jobs.retrieval.names import is_named, missing_names, path_words
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.wording import is_stop_word, text_stems
 from train_jobs.answering.terms import Term, question_terms
@@ -31,6 +31,7 @@ _TAIL = 80  # characters of a question in which it is looked for
 # Least support where the question names the document by its file's name or number ("PEP 572"): what such a question asks
 # ("what is it about") stands in no text, so nothing else in it tells.
 NAMED = 0.6
+MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
 REASONS = (
     "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
     "model_abstained", "model_unreadable", "uncited",
@@ -94,6 +95,8 @@ def support(question: str, retrieval: Retrieval, min_confidence: float) -> Suppo
         return Support(False, "no_passages", 0.0)
     values = support_features(question, retrieval)
     probability = support_model().probability(values)
+    if missing_names(question, [p.document for p in retrieval.passages], "\n".join(p.text for p in retrieval.passages)):
+        probability = min(probability, MISSING)
     if probability >= min_confidence:
         return Support(True, "supported", probability)
     strange = (

@@ -20,7 +20,18 @@ from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, cite, quotation
-from train_jobs.answering.select import WEIGHTS, Ranked, answers, defines, is_code, of_named, only_names, ranked, shows, worth
+from train_jobs.answering.select import (
+    WEIGHTS,
+    Ranked,
+    answers,
+    defines,
+    is_code,
+    of_named,
+    only_names,
+    ranked,
+    shows,
+    worth,
+)
 from train_jobs.answering.terms import question_terms
 from train_jobs.answering.whole import shown_code, shown_rows, words
 
