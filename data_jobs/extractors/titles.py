@@ -30,7 +30,7 @@ _DEFAULTS = re.compile(
     r"(?:untitled|unbenannt|sans titre|sin título|(?:word[ -]?)?document|dokument|presentation|präsentation|powerpoint"
     r"[ -]presentation|slide|book|sheet|page|index|home|new page|title|no title|none|null|default|template|normal)"
     r"(?:[ _-]?(?:page|template|dot|dotm))?[ _-]?\d*(?:\.\w{2,5})?\Z"
-    r"|microsoft (?:word|powerpoint|excel) - .*|.*\.(?:docx?|dotx?|rtf|odt|pdf|indd|tex|dvi|qxd|fm|pptx?|xlsx?|pages)\Z",
+    r"|microsoft (?:word|powerpoint|excel) - .*|.*\.(?:docx?|dotx?|rtf|odt|pdf|indd|tex|dvi|qxd|fm|pptx?|xlsx?)\Z",
     re.I,
 )
 _HEAD_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
@@ -47,7 +47,7 @@ def text_title(text: str, plain: bool = False) -> str:
     """The title a text gives itself: its header's (``Title: ...``), else its top heading's; empty without either.
 
     Args:
-        plain: whether it is plain text, in which a line with a ``#`` is no heading, but a line in the middle may be one.
+        plain: whether it is plain text, in which a line with a ``#`` is no heading, but a centred one may be.
     """
     return title_field(text) or top_heading(text, plain) or (_centred(text) if plain else "")
 
@@ -71,7 +71,7 @@ def top_heading(text: str, plain: bool = False) -> str:
 
 
 def _centred(text: str) -> str:
-    """The title of a memo or RFC: the first paragraph in the middle of lines of 72, below a head that begins at the left."""
+    """The title of a memo or RFC: the first paragraph in the middle of the page, below a head that begins at the left."""
     lines: list[str] = []
     head = False
     for line in text.split("\n", MEMO_LINES)[:MEMO_LINES]:

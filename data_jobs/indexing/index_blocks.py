@@ -107,7 +107,7 @@ def embed(
     batch_size: int,
     known: KnownVectors | None = None,
 ) -> IndexBlock:
-    """Embed every chunk (context and text), every unit of the chunks (a sentence, a table's row, a code block) and every
+    """Embed every chunk (context and text), every unit of the chunks (a sentence, a row, a code block) and every
     question that a document answers; questions belong to its first chunk.
 
     Texts that ``known`` holds (vectors of the same embedder) are not embedded again.

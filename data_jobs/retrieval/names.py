@@ -40,7 +40,7 @@ def is_named(document: str, question: str) -> bool:
 
 
 def missing_names(question: str, documents: Sequence[str], texts: str) -> set[str]:
-    """Names in the question that look like those of the documents, but name none of them and stand in no text of theirs:
+    """Names in the question that look like those of the documents, but name none of them and stand in no text:
     "rfc 9999" where ``rfc1214.txt`` was found."""
     known = set().union(*map(document_names, documents))
     series = {name.partition(" ")[0] for name in known if " " in name}
@@ -60,7 +60,7 @@ def document_names(document: str) -> frozenset[str]:
 
 def path_words(document: str) -> str:
     """A document's id (a path) in words, searched beside its title: ``peps/pep-0572.rst`` -> ``peps pep 0572 572
-    pep-0572.rst``. Numbers stand as written and without leading zeros; what counts rows (``stock.csv#17``) is no name."""
+    pep-0572.rst``. Numbers stand as written and without leading zeros; a row's number (``stock.csv#17``) is no name."""
     path, _, record = document.partition("#")
     plain = PurePosixPath(path)
     words = _WORDS.findall(f"{plain.with_suffix('')} {record if any(c.isalpha() for c in record) else ''}")

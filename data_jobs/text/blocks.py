@@ -2,8 +2,8 @@
 
 Plain text, Markdown and reStructuredText alike, told by their layout alone. A table is a run of rows ``| a | b |`` or
 ``a | b`` (with or without a ``|---|`` line below the column names), a grid or a simple table of reStructuredText, or a
-record that is the whole text (``name: value`` a line); code is what stands between fences of any length, or indented and not prose; header fields are the ``Title: ...`` lines that
-a document opens with.
+record that is the whole text (``name: value`` a line); code is what stands between fences of any length, or indented
+and not prose; header fields are the ``Title: ...`` lines that a document opens with.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def cells(row: str) -> list[str]:
 
 
 def column_names(header: str) -> str:
-    """The words of a table's header, a line each: without its rules. Empty for what opens code, which names no columns."""
+    """The words of a table's header, a line each: without its rules. Empty for what opens code: it names no columns."""
     lines = header.split("\n")
     if is_fence(lines[0]) or directive_language(lines[0]) is not None:
         return ""

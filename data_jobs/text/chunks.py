@@ -1,10 +1,10 @@
 """Documents to chunks: spans small enough to embed, cut where the text's own structure allows.
 
 A chunk is a contiguous span: ``chunk.text == document.text[chunk.start:chunk.end]``, and together a document's chunks
-hold every non-blank character exactly once. Blocks (``text/blocks``) are packed greedily and cut where they are too long:
+hold every non-blank character exactly once. Blocks (``text/blocks``) are packed greedily and cut where too long:
 tables between rows, code at blank lines and lines, prose at sentences, lines, words, characters. What identifies the
 document (title, readable name, heading path) goes into ``context``, which is embedded and searched but never quoted; so
-do the column names of a table that a chunk begins within (``header`` has the lines themselves, to quote them with a row).
+do the column names of a table that a chunk begins within (``header`` has the lines themselves, to quote them).
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ def _enter(headings: list[tuple[int, str]], level: int, title: str) -> None:
 def _pieces(
     text: str, lead: Span | None, block: Block, count_tokens: Callable[[str], int], budget: int
 ) -> Iterator[_Piece]:
-    """What must not be cut of a block: the whole with what leads to it where that fits, else rows of a table, paragraphs
-    or lines of code, sentences of prose; what is too long even so is cut by lines and words."""
+    """What must not be cut of a block: the whole with what leads to it where that fits, else rows of a table,
+    paragraphs or lines of code, sentences of prose; what is too long even so is cut by lines and words."""
     start = lead[0] if lead else block.start
     if _fits(text, start, block.end, count_tokens, budget):
         yield _Piece(start, block.end)

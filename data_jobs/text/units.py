@@ -48,11 +48,14 @@ def units(text: str, header: str = "", opens: bool = True) -> Iterator[TextUnit]
     before: TextUnit | None = None
     for number, block in enumerate(blocks(text, header, opens)):
         for unit in _of(text, block, "" if number else header):
-            if unit.kind == CODE_BLOCK and before is not None and before.kind in (SENTENCE, TITLE):
-                if before.end - before.start <= MAX_LEAD_CHARS:
-                    unit = replace(unit, lead=(before.start, before.end), led_by=before.kind)
+            if unit.kind == CODE_BLOCK and before is not None and _leads(before):
+                unit = replace(unit, lead=(before.start, before.end), led_by=before.kind)
             yield unit
             before = unit
+
+
+def _leads(unit: TextUnit) -> bool:
+    return unit.kind in (SENTENCE, TITLE) and unit.end - unit.start <= MAX_LEAD_CHARS
 
 
 def _of(text: str, block: Block, before: str) -> Iterator[TextUnit]:

@@ -1,4 +1,4 @@
-"""Tables and code are units, titles are titles: questions put to an index of the cases' files, and of siblings of them."""
+"""Tables and code are units, titles are titles: questions to an index of the cases' files, and of siblings."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ FILES = {path.name: path.read_text() for path in (CASE / "input").iterdir()} | {
     "stock.csv": "sku,product,price,in stock\n" + "".join(f"P-{n},oak shelf {n},{n + 7},{n % 9}\n" for n in range(30)),
     "cables.rst": "Cables\n======\n\n+--------+--------+\n| Cable  | Length |\n+========+========+\n"
     "| K-10   | 12 m   |\n+--------+--------+\n| K-20   | 25 m   |\n+--------+--------+\n",
-    "zapper.md": "# Zapper\n\nZapper removes old containers.\n\n## Installation\n\n````bash\npip install zapper\n````\n\n"
-    "It needs Python 3.11.\n\n## Use\n\nTo prune what is older than a week, run:\n\n    zapper prune --older 7d\n",
-    "peps/pep-0572.rst": "PEP: 572\nTitle: Assignment Expressions\nAuthor: Somebody\nStatus: Final\n\n\nAbstract\n========\n\n"
-    "This is a proposal for assigning to variables within an expression.\n",
+    "zapper.md": "# Zapper\n\nZapper removes old containers.\n\n## Installation\n\n````bash\n"
+    "pip install zapper\n````\n\nIt needs Python 3.11.\n\n## Use\n\nTo prune what is older than a week, run:\n\n    zapper prune --older 7d\n",
+    "peps/pep-0572.rst": "PEP: 572\nTitle: Assignment Expressions\nAuthor: Somebody\nStatus: Final\n\n\nAbstract\n"
+    "========\n\nThis is a proposal for assigning to variables within an expression.\n",
     "peps/pep-0008.rst": "PEP: 8\nTitle: Style Guide\nAuthor: Somebody\nStatus: Active\n\n\nAbstract\n========\n\n"
     "These are coding conventions. They were discussed with PEP 572.\n",
     "peps/pep-0484.rst": "PEP: 484\nTitle: Type Hints\nAuthor: Somebody\nStatus: Final\n\n\nAbstract\n========\n\n"

@@ -28,8 +28,8 @@ MOST = {"terms": 12.0, "strange_words": 2.0, "unknown_identifiers": 2.0}
 # What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
 _SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)$")
 _TAIL = 80  # characters of a question in which it is looked for
-# Least support where the question names the document by its file's name or number ("PEP 572"): what such a question asks
-# ("what is it about") stands in no text, so nothing else in it tells.
+# Least support where the question names the document by its file's name or number ("PEP 572"): what such a question
+# asks ("what is it about") stands in no text, so nothing else in it tells.
 NAMED = 0.6
 MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
 REASONS = (

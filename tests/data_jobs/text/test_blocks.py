@@ -24,7 +24,8 @@ def kinds(text: str) -> list[tuple[str, str]]:
         ("# A\ntext", [("heading", "# A"), ("prose", "text")]),
         ("Title\n=====\n\ntext", [("heading", "Title\n====="), ("prose", "text")]),
         ("~~~~~~~\n Title\n~~~~~~~", [("heading", "~~~~~~~\n Title\n~~~~~~~")]),
-        ("Title\n~~~~~\n\nmore\n\nNext\n~~~~", [("heading", "Title\n~~~~~"), ("prose", "more"), ("heading", "Next\n~~~~")]),
+        ("Title\n~~~~~\n\nmore\n\nNext\n~~~~",
+         [("heading", "Title\n~~~~~"), ("prose", "more"), ("heading", "Next\n~~~~")]),
         ("1. Scope\n\n   It covers this and that. Nothing else.", None),
         ("Status of this Memo\n\n   It is a memo. It is free.",
          [("heading", "Status of this Memo"), ("prose", "It is a memo. It is free.")]),
@@ -32,7 +33,8 @@ def kinds(text: str) -> list[tuple[str, str]]:
         ("~~~\npip install x\n~~~", [("code", "~~~\npip install x\n~~~")]),
         ("Run:\n\n    make all\n\n    make test\n\nDone.",
          [("prose", "Run:"), ("code", "make all\n\n    make test"), ("prose", "Done.")]),
-        ("He said:\n\n    It is a long way to go from here.", [("prose", "He said:"), ("prose", "It is a long way to go from here.")]),
+        ("He said:\n\n    It is a long way to go from here.",
+         [("prose", "He said:"), ("prose", "It is a long way to go from here.")]),
         ("- item\n\n    goes on here.", [("prose", "- item"), ("prose", "goes on here.")]),
         (".. code-block:: python\n   :linenos:\n\n   a = 1\n\nend",
          [("code", ".. code-block:: python\n   :linenos:\n\n   a = 1"), ("prose", "end")]),
@@ -55,12 +57,13 @@ def test_what_a_text_is_made_of(text: str, expected: list[tuple[str, str]] | Non
 
 
 LINES = st.sampled_from(
-    ["| a | b |", "|---|---|", "a | b", "```", "````py", "~~~", "~~~~~", "    code()", "\tx = 1", "Text here.", "# H", "=====",
-     "Title: t", "key: v", "+--+--+", "|  | |", "==  ==", "- item", "", "", ".. code:: c", "   text", ">>> f()", "A    B"]
+    ["| a | b |", "|---|---|", "a | b", "```", "````py", "~~~", "~~~~~", "    code()", "\tx = 1", "Text here.", "# H",
+     "=====", "Title: t", "key: v", "+--+--+", "|  | |", "==  ==", "- item", "", "", ".. code:: c", "   text",
+     ">>> f()", "A    B"]
 )  # fmt: skip
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(LINES, max_size=14), st.sampled_from(["", "```", "| a | b |\n|---|---|", "+--+", ".. code:: c"]))
 def test_blocks_and_units_are_ordered_and_lose_nothing(lines: list[str], before: str) -> None:
     text = "\n".join(lines)
