@@ -71,7 +71,7 @@ def top_heading(text: str, plain: bool = False) -> str:
 
 
 def _centred(text: str) -> str:
-    """The title of a memo or RFC: the first paragraph in the middle of the page, below a head that begins at the left."""
+    """The title of a memo or RFC: the first centred paragraph, below a head that begins at the left."""
     lines: list[str] = []
     head = False
     for line in text.split("\n", MEMO_LINES)[:MEMO_LINES]:

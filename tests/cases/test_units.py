@@ -29,7 +29,8 @@ FILES = {path.name: path.read_text() for path in (CASE / "input").iterdir()} | {
     "cables.rst": "Cables\n======\n\n+--------+--------+\n| Cable  | Length |\n+========+========+\n"
     "| K-10   | 12 m   |\n+--------+--------+\n| K-20   | 25 m   |\n+--------+--------+\n",
     "zapper.md": "# Zapper\n\nZapper removes old containers.\n\n## Installation\n\n````bash\n"
-    "pip install zapper\n````\n\nIt needs Python 3.11.\n\n## Use\n\nTo prune what is older than a week, run:\n\n    zapper prune --older 7d\n",
+    "pip install zapper\n````\n\n"
+    "It needs Python 3.11.\n\n## Use\n\nTo prune what is older than a week, run:\n\n    zapper prune --older 7d\n",
     "peps/pep-0572.rst": "PEP: 572\nTitle: Assignment Expressions\nAuthor: Somebody\nStatus: Final\n\n\nAbstract\n"
     "========\n\nThis is a proposal for assigning to variables within an expression.\n",
     "peps/pep-0008.rst": "PEP: 8\nTitle: Style Guide\nAuthor: Somebody\nStatus: Active\n\n\nAbstract\n========\n\n"

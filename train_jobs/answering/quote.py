@@ -249,7 +249,8 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     how = shows(question)
     named = [of_named(question, draft.found.passages[one.passage], one.sentences) for one in order]
     if any(named) and only_names(question, [p.document for p in draft.found.passages]):
-        order, named = zip(*((one, more) for one, more in zip(order, named, strict=True) if more), strict=True)
+        order = [one for one, more in zip(order, named, strict=True) if more]
+        named = [more for more in named if more]
     pool = [
         (
             worth(s)
