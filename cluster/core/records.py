@@ -111,8 +111,10 @@ class Dropped(_Record):
 @dataclass(frozen=True)
 class Chunk(_Record):
     """A retrievable span of a document. ``text == document.text[start:end]``; ``context`` is what is put before it
-    for embedding and lexical search (title, signature, heading path), never shown as a quotation. ``prior`` is the
-    static rank of its document, added to a search score."""
+    for embedding and lexical search (title, signature, heading path, names of a table's columns), never shown as a
+    quotation. ``prior`` is the static rank of its document, added to a search score. ``header`` are the lines, verbatim
+    from before ``start``, without which a text that begins within a table or a code block cannot be read: the names of
+    the columns, the opening fence."""
 
     id: str
     document: str
@@ -127,13 +129,14 @@ class Chunk(_Record):
     licence: str = ""
     owner: str = ""
     sensitivity: str = ""
+    header: str = ""
 
 
 @dataclass(frozen=True)
 class Passage(_Record):
     """A chunk as one search returned it. ``score`` is the fused rank score (higher is better, not a probability),
     ``dense`` the cosine of question and chunk, ``asked`` the highest cosine of the question and one that the document
-    is known to answer (0 where none is known)."""
+    is known to answer (0 where none is known), ``header`` the chunk's."""
 
     chunk: str
     document: str
@@ -151,6 +154,7 @@ class Passage(_Record):
     licence: str = ""
     owner: str = ""
     sensitivity: str = ""
+    header: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.docx_body import Walk, children, local, value
 from data_jobs.extractors.html import visible_text
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, Skipped, UnreadableFileError, parsing
+from data_jobs.extractors.titles import given_title, text_title
 
 _OLE = b"\xd0\xcf\x11\xe0"  # the container of encrypted Office files and of .doc
 _DOCUMENT_TYPES = ("wordprocessingml", "ms-word")
@@ -31,8 +32,7 @@ class DocxExtractor:
         text = "\n\n".join(parts).strip()
         if not text:
             raise UnreadableFileError("no_text", "no paragraph or table with text")
-        heading = next((p.lstrip("# ") for p in parts if p.startswith("#")), "")
-        yield origin.document(title or heading, text, steps=skipped.steps())
+        yield origin.document(title or text_title(text), text, steps=skipped.steps())
 
 
 def check_package(data: bytes, limits: Limits) -> None:
@@ -116,9 +116,7 @@ class Package:
         """The title in the core properties, empty where it says nothing."""
         for part in self.of_kind("", "core-properties"):
             for element in children(self.root(part), "title"):
-                text = element.text or ""
-                # Word's own template leaves its name behind.
-                return "" if text.strip().lower() in ("", "word document", "untitled") else text
+                return given_title(element.text or "")
         return ""
 
     def _main_type(self) -> str:

@@ -20,6 +20,7 @@ from data_jobs.extractors.protocol import (
     clean_title,
     parsing,
 )
+from data_jobs.extractors.titles import given_title, text_title
 
 MAX_DEPTH = 200  # trafilatura recurses over the tree, this program does not
 SURE_LETTERS = 25  # so many letters in a row are the same block, and not chance
@@ -143,8 +144,7 @@ def _parsed(page: str) -> Any:
 
 
 def _title(walk: Walk) -> str:
-    heading = next((block.text.lstrip("# ") for block in walk.blocks if block.text.startswith("#")), "")
-    return clean_title(walk.title) or clean_title(heading)
+    return clean_title(given_title(walk.title) or text_title(blocks_text(walk.blocks)))
 
 
 def _main_blocks(page: str, blocks: list[Block]) -> list[Block]:

@@ -23,7 +23,7 @@ from data_jobs.extractors.protocol import (
     clean_title,
     record_name,
 )
-from data_jobs.extractors.text import first_heading
+from data_jobs.extractors.titles import text_title
 
 RECORD_FIELDS = ("id", "title", "questions")  # what they say goes into the document's own fields
 
@@ -153,9 +153,9 @@ def _said(value: Any) -> str:
 
 
 def record_fields(record: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
-    """Title (the field's, else the text's first heading, else empty) and questions of a record."""
+    """Title (the field's, else the text's own, else empty) and questions of a record."""
     title = record.get("title")
     title = clean_title(title) if isinstance(title, str) else ""
     questions = record.get("questions")
     asked = tuple(q for q in questions if isinstance(q, str)) if isinstance(questions, list) else ()
-    return title or clean_title(first_heading(text, markdown=True)), asked
+    return title or clean_title(text_title(text)), asked

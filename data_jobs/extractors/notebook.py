@@ -10,7 +10,8 @@ from typing import Any
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, Skipped, UnreadableFileError, clean_title
-from data_jobs.extractors.text import first_heading, shown_markdown
+from data_jobs.extractors.text import shown_markdown
+from data_jobs.extractors.titles import text_title
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
 _TEXT_TYPES = ("text/markdown", "text/plain")
@@ -40,8 +41,7 @@ class NotebookExtractor:
             if skipped["odd_cells"]:
                 raise UnreadableFileError("not_a_notebook", f"none of its {len(cells)} cells can be read")
             raise UnreadableFileError("no_text", "no cell with text")
-        title = clean_title(first_heading(body, markdown=True))
-        yield origin.document(title, body, steps=(*steps, *skipped.steps()))
+        yield origin.document(clean_title(text_title(body)), body, steps=(*steps, *skipped.steps()))
 
 
 def _cells(notebook: Any) -> tuple[str, list[Any]]:

@@ -12,6 +12,7 @@ from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.pdf_pages import readable
 from data_jobs.extractors.pdf_process import PdfProcess
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, Skipped, UnreadableFileError
+from data_jobs.extractors.titles import given_title
 
 _PROCESS = PdfProcess()
 
@@ -45,7 +46,7 @@ class PdfExtractor:
 
 def _records(head: dict[str, Any], pages: list[dict[str, Any]], origin: Origin) -> Iterator[Document | Quarantined]:
     given = str(head.get("title") or "")
-    title, count = given if given.isprintable() else "", int(head["pages"])
+    title, count = given_title(given) if given.isprintable() else "", int(head["pages"])
     read = [page for page in pages if "text" in page]
     for page, text in zip(read, readable([page["text"] for page in read]), strict=True):
         shown = [text.text, *(f"{name}: {value}" if name else value for name, value in page["values"]), *page["notes"]]

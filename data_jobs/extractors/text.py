@@ -10,13 +10,12 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import check_lines, decode_file
-from data_jobs.extractors.protocol import MAX_TITLE_CHARS, Format, Limits, Origin, Skipped, clean_title
+from data_jobs.extractors.protocol import Format, Limits, Origin, Skipped, clean_title
+from data_jobs.extractors.titles import text_title
 from data_jobs.text.fences import fenced_blocks
 
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?=\S)(.{0,20000}?)\n(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _FIELD = re.compile(r"[A-Za-z_][\w .-]{0,60}:(?:[ \t]|\Z)")
-_HEADING = re.compile(r"[ ]{0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*\Z")
-_UNDERLINE = re.compile(r"([=\-~^\"'`#*+.:_<>])\1{2,}[ \t]*\Z")
 # Pictures as text: in a link, as the target of a reference, in an HTML element.
 _DATA = r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*,[^\s)>\"']*"
 _PICTURE = re.compile(rf"!\[([^\]]*)\]\(\s*<?{_DATA}>?(?:\s+[\"'][^\"'\n]*[\"'])?\s*\)")
@@ -128,7 +127,8 @@ def _is_markdown(path: str) -> bool:
 
 
 def split_title(text: str, path: str) -> tuple[str, str]:
-    """Title and body of a text file. The title is the front matter's, else the first heading, else the file's name.
+    """Title and body of a text file. The title is the front matter's, else the text's own (``titles.text_title``), else
+    the file's name.
 
     Front matter is no part of the body; a heading stays in it.
     """
@@ -137,28 +137,7 @@ def split_title(text: str, path: str) -> tuple[str, str]:
     if fields is not None:
         title = next((str(said) for name, said in fields.items() if name.lower() == "title" and said), "")
         text = text[end:]
-    if not title and (markdown or path.lower().endswith(".rst")):
-        title = first_heading(text, markdown)
+    title = title or text_title(text, plain=path.lower().endswith(".txt"))
     if not title:
         title = PurePosixPath(path).stem.replace("_", " ").replace("-", " ").strip() or path
     return clean_title(title), text
-
-
-def first_heading(text: str, markdown: bool) -> str:
-    """The first heading among a text's first 400 lines, code fences skipped; empty without one."""
-    if markdown:
-        text = "".join("" if is_code else part for part, is_code in _parts(text))
-    before = ""
-    for line in text.split("\n")[:400]:
-        if markdown and (heading := _HEADING.match(line[:500])):
-            return heading[1]
-        elif _is_title(before) and _UNDERLINE.match(line) and (line[0] in "=-" if markdown else True):
-            return before.strip()
-        before = line
-    return ""
-
-
-def _is_title(line: str) -> bool:
-    """A line that can stand above an underline: not empty, not itself a rule or a table, a list or a quotation."""
-    stripped = line.strip()
-    return 0 < len(stripped) <= MAX_TITLE_CHARS and any(c.isalnum() for c in stripped) and stripped[0] not in "|>-*+"

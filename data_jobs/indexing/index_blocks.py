@@ -19,6 +19,7 @@ from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE, KnownVectors, Unit
+from data_jobs.text import units as text_units
 from data_jobs.text.chunks import chunk, embedded_text
 from data_jobs.text.sentences import sentences
 
@@ -106,8 +107,8 @@ def embed(
     batch_size: int,
     known: KnownVectors | None = None,
 ) -> IndexBlock:
-    """Embed every chunk (context and text), every sentence of the chunks and every question that a document answers;
-    questions belong to its first chunk.
+    """Embed every chunk (context and text), every unit of the chunks (a sentence, a row, a code block) and every
+    question that a document answers; questions belong to its first chunk.
 
     Texts that ``known`` holds (vectors of the same embedder) are not embedded again.
     Sentence vectors are made here because at query time they would cost a forward pass over every returned passage.
@@ -118,9 +119,9 @@ def embed(
     for i, (document, piece) in enumerate(pairs):
         units.append(Unit(i, CHUNK, piece.start, piece.end))
         texts.append(embedded_text(piece))
-        for start, end in sentences(document.text, piece.start, piece.end):
-            units.append(Unit(i, SENTENCE, start, end))
-            texts.append(document.text[start:end])
+        for part in text_units.units(piece.text, piece.header, piece.start == 0):
+            units.append(Unit(i, SENTENCE, piece.start + part.start, piece.start + part.end))
+            texts.append(piece.text[part.start : part.end])
         first = i == 0 or pairs[i - 1][0].id != document.id
         questions.append(document.questions if first else ())
         units += [Unit(i, QUESTION, n, n + 1) for n in range(len(questions[i]))]

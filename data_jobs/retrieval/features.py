@@ -15,6 +15,7 @@ import numpy as np
 from cluster.core.records import Passage
 from data_jobs.retrieval.analysis import expand, fold, is_identifier, joined, words
 from data_jobs.retrieval.lexical import Bm25
+from data_jobs.retrieval.names import path_words
 
 FEATURES = {
     "top_dense": "highest cosine of question and chunk",
@@ -111,7 +112,7 @@ def features(
     """
     if not passages:
         return dict.fromkeys(FEATURES, 0.0)
-    texts = [f"{p.context}\n{p.text}" for p in passages[:3]]
+    texts = [f"{p.context}\n{path_words(p.document)}\n{p.text}" for p in passages[:3]]
     top = float(cosines.max())
     spread = max(float(background.std()), 1e-3)
     dense = [p.dense for p in passages]

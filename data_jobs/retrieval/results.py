@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from cluster.core.records import Passage
+from data_jobs.text.units import SENTENCE
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,12 @@ class ScoredSentence:
         start, end: half-open character offsets in the text of the passage's document.
         text: the sentence itself, ``document.text[start:end]``.
         dense: cosine of question and sentence, in [-1, 1].
-        lexical: share of the question's idf mass whose words occur in the sentence, in [0, 1].
+        lexical: share of the question's idf mass whose words occur in the sentence, in [0, 1]; in a row also in its
+            table's column names, in code also in what leads to it.
+        kind: what it is (``text.units``): a sentence, a row of a table, a code block, a field of the document's header
+            or a heading.
+        header: the lines that name a row's columns, or the opening fence of code that began in an earlier chunk.
+        lead: where the sentence that leads to a code block begins in the document; -1 without one.
     """
 
     passage: int
@@ -29,6 +35,9 @@ class ScoredSentence:
     text: str
     dense: float
     lexical: float
+    kind: str = SENTENCE
+    header: str = ""
+    lead: int = -1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from cluster.core.records import Chunk, Passage
+from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.dense import DenseIndex
@@ -16,12 +16,14 @@ from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
+from data_jobs.retrieval.names import DocumentNames, path_words
 from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus
+from data_jobs.text import units as text_units
 from data_jobs.text.chunks import embedded_text
 
 FIELDS = (SearchField("context", 0.25, 0.4), SearchField("text", 1.0), SearchField("questions", 1.0, 0.4))
@@ -31,6 +33,8 @@ MAX_LOOKED_PAST = 2000
 # the training half of SciFact (nDCG@10 of BM25 alone 0.693 without, 0.728 with it).
 WHOLE_FIELDS = (SearchField("context", 0.5, 0.4), SearchField("text", 1.0, 0.6), SearchField("questions", 1.0, 0.4))
 WHOLE_WEIGHT = 0.7
+NAMED = 0.5  # what a chunk is worth more, in units of cosine, whose document the question names
+MAX_NAMED = 200
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -79,6 +83,7 @@ class Searcher:
         self._rows_of: dict[str, list[int]] = {}
         for row, chunk in enumerate(chunks):
             self._rows_of.setdefault(chunk.document, []).append(row)
+        self._names = DocumentNames(chunks)
         self._thesaurus = load_thesaurus(section.synonyms)
 
     def hide(self, documents: Collection[str]) -> None:
@@ -118,18 +123,21 @@ class Searcher:
             rows, _ = self.dense.search(vector, wanted)
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
-            rows = np.setdiff1d(np.union1d(rows, _best(lexical, self.section.candidates)), hidden)
+            names = self._names.documents(question)
+            named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
+            rows = np.setdiff1d(np.union1d(np.union1d(rows, named), _best(lexical, self.section.candidates)), hidden)
             cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
-            scores = fused(*evidence, self._rank[rows], self._weights[rows])
+            rank = self._rank[rows] + NAMED * np.isin(rows, named)
+            scores = fused(*evidence, rank, self._weights[rows])
             order = np.argsort(-scores, kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):
                 order = self._reranked(question, rows, order, self.reranker)
-        passages, places = self._passages(rows, order, scores, evidence, k or self.section.passages)
+        passages, places = self._passages(rows, order, scores, evidence, k or self.section.passages, terms.content)
         with _timed(timings, "sentences"):
-            scored = self._scored_sentences(passages, places, vector, terms)
+            scored = self._scored_sentences(passages, places, vector, terms, names)
         with _timed(timings, "features"):
             top_sentence = max((s.dense for s in scored), default=0.0)
             strange = strange_words(question, index.vocabulary, self.embedder.count_tokens)
@@ -174,22 +182,54 @@ class Searcher:
         return np.concatenate([first[np.argsort(-reranker.scores(question, texts), kind="stable")], others])
 
     def _passages(
-        self, rows: np.ndarray, order: np.ndarray, scores: np.ndarray, evidence: Evidence, k: int
+        self,
+        rows: np.ndarray,
+        order: np.ndarray,
+        scores: np.ndarray,
+        evidence: Evidence,
+        k: int,
+        content: dict[str, float],
     ) -> tuple[list[Passage], list[int]]:
         """The first ``k`` in ``order`` of the candidate ``rows``, and their rows.
 
-        ``evidence``: cosines, BM25, question cosines; the fused ``scores`` are made of them.
+        ``evidence``: cosines, BM25, question cosines; the fused ``scores`` are made of them. ``content``: of the
+        question (``QuestionTerms``).
         """
         at = {int(rows[i]): int(i) for i in order}
-        kept = diverse(list(at), self.snapshot.chunks, k)
+        chunks = self.snapshot.chunks
+        kept = [self._of_table(row, at, content) for row in diverse(list(at), chunks, k)]
         made = [
             _passage(self.snapshot.chunks[row], float(scores[at[row]]), *(float(part[at[row]]) for part in evidence))
             for row in kept
         ]
         return made, kept
 
+    def _of_table(self, row: int, candidates: Collection[int], content: dict[str, float]) -> int:
+        """The chunk itself, or of a table that is longer than a chunk the one with the row that holds most of the
+        question: by their meaning the parts of a table are all alike."""
+        chunks = self.snapshot.chunks
+        parts = [other for other in self._rows_of[chunks[row].document] if other in candidates]
+        headers = {chunks[other].header for other in parts if chunks[other].header}
+        mine = [header for header in headers if header == chunks[row].header or header in chunks[row].text]
+        alike = [o for o in parts if any(h == chunks[o].header or h in chunks[o].text for h in mine)]
+        if len(alike) < 2:
+            return row
+
+        def best(other: int) -> float:
+            part = chunks[other]
+            found = text_units.units(part.text, part.header, not part.start)
+            rows = (covered(content, [part.text[u.start : u.end]]) for u in found if u.kind == text_units.ROW)
+            return max(rows, default=0.0)
+
+        return max(alike, key=lambda other: (best(other), other == row))
+
     def _scored_sentences(
-        self, passages: list[Passage], rows: list[int], vector: np.ndarray, terms: QuestionTerms
+        self,
+        passages: list[Passage],
+        rows: list[int],
+        vector: np.ndarray,
+        terms: QuestionTerms,
+        named: Collection[str],
     ) -> list[ScoredSentence]:
         scored = []
         for i, (passage, row) in enumerate(zip(passages, rows, strict=True)):
@@ -197,11 +237,33 @@ class Searcher:
             if not len(units):
                 continue
             cosines = _cosines(self.snapshot.vectors, units, vector)
+            name = path_words(passage.document) if passage.document in named else ""
+            known = {
+                (part.start, part.end): part
+                for part in text_units.units(passage.text, passage.header, not passage.start)
+            }
             for unit, cosine in zip(units, cosines, strict=True):
                 start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
-                text = passage.text[start - passage.start : end - passage.start]
-                scored.append(ScoredSentence(i, start, end, text, float(cosine), covered(terms.content, [text])))
+                at = start - passage.start, end - passage.start
+                part = known.get(at) or text_units.TextUnit(text_units.SENTENCE, *at)
+                scored.append(_scored(i, passage, part, float(cosine), terms.content, name))
         return scored
+
+
+def _scored(
+    number: int, passage: Passage, part: text_units.TextUnit, cosine: float, content: dict[str, float], name: str
+) -> ScoredSentence:
+    """A unit with its evidence; ``name`` are words that the question says to name the document, not to ask of it."""
+    text = passage.text[part.start : part.end]
+    said = [text, name]
+    if part.kind == text_units.ROW and covered(content, [text]):
+        said.append(part.header)  # names of columns are said of every row: they count beside words of this one
+    elif part.kind == text_units.CODE_BLOCK:
+        said.append(passage.text[slice(*part.lead)] if part.led_by else passage.context)
+    lexical = covered(content, said)
+    lead = passage.start + part.lead[0] if part.led_by == text_units.SENTENCE else -1
+    span = passage.start + part.start, passage.start + part.end
+    return ScoredSentence(number, *span, text, cosine, lexical, part.kind, part.header, lead)
 
 
 def _static_ranks(snapshot: Snapshot) -> np.ndarray:
@@ -256,6 +318,7 @@ def _passage(chunk: Chunk, score: float, dense: float, lexical: float, asked: fl
         licence=chunk.licence,
         owner=chunk.owner,
         sensitivity=chunk.sensitivity,
+        header=chunk.header,
     )
 
 
@@ -281,7 +344,8 @@ def _counted(snapshot: Snapshot) -> list[tuple[Counted, np.ndarray | None]]:
 
 
 def _count(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]]) -> Counted:
-    return count([[c.context for c in chunks], [c.text for c in chunks], ["\n".join(own) for own in questions]])
+    contexts = [c.context if c.kind in CODE_KINDS else f"{c.context}\n{path_words(c.document)}" for c in chunks]
+    return count([contexts, [c.text for c in chunks], ["\n".join(own) for own in questions]])
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from data_jobs.corpus.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 from data_jobs.text.chunks import embedded_text
 
-FORMAT = 4
+FORMAT = 5
+READABLE = (4, 5)  # 4 is without ``Chunk.header``
 CHUNK, SENTENCE, QUESTION = 0, 1, 2
 DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
 META = "meta.json"
@@ -84,8 +85,9 @@ class Meta:
     def read(cls, folder: Path, version: str) -> Meta:
         """Raises IncompatibleError where another format wrote it."""
         body = json.loads((folder / META).read_text())
-        if body.pop("format") != FORMAT:
-            raise IncompatibleError(f"index {version} has another format than {FORMAT}, which this program reads")
+        if (found := body.pop("format")) not in READABLE:
+            readable = " and ".join(map(str, READABLE))
+            raise IncompatibleError(f"index {version} has the format {found}; this program reads {readable}")
         refs = tuple(SegmentRef(**{**row, "gone": tuple(row["gone"])}) for row in body.pop("segments"))
         return cls(**body, segments=refs)
 

@@ -1,9 +1,10 @@
 """Documents to chunks: spans small enough to embed, cut where the text's own structure allows.
 
 A chunk is a contiguous span: ``chunk.text == document.text[chunk.start:chunk.end]``, and together a document's chunks
-hold every non-blank character exactly once. Pieces are packed greedily, cut where possible in this order of preference:
-sections under a heading, paragraphs and code blocks, sentences and lines, words, characters. What identifies the
-document (title, readable name, heading path) goes into ``context``, which is embedded and searched but never quoted.
+hold every non-blank character exactly once. Blocks (``text/blocks``) are packed greedily and cut where too long:
+tables between rows, code at blank lines and lines, prose at sentences, lines, words, characters. What identifies the
+document (title, readable name, heading path) goes into ``context``, which is embedded and searched but never quoted; so
+do the column names of a table that a chunk begins within (``header`` has the lines themselves, to quote them).
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from math import log1p
 import regex
 
 from cluster.core.records import Chunk, Document
-from data_jobs.text.fences import fenced_blocks, is_indented_code
+from data_jobs.text.blocks import CODE, HEADING, PROSE, TABLE, Block, blocks, column_names
 from data_jobs.text.sentences import Span, sentences, trimmed
 
 MIN_TEXT_TOKENS = 16
 MAX_HEADINGS = 3
 MAX_CLUSTER = 64  # Code points; what is longer is no character that anybody reads.
+MAX_LEAD_CHARS = 300  # a paragraph that announces a table or code is at most so long
+ROW_BUDGETS = 4  # a row of up to so many budgets stays whole, though the embedder does not read to its end
 # Fitted on questions about the standard library (see ``prior``); cosines of good answers lie between 0.3 and 0.7.
 PRIOR_BY_KIND = {"method": -0.08, "class": 0.05, "function": 0.05, "builtin": 0.05}
 PRIOR_PER_REFERENCE = 0.03
@@ -30,18 +33,26 @@ PRIOR_DEPRECATED = -0.1
 MAX_LOG = 4.0
 _DEPRECATED = re.compile(r"\bdeprecated\b", re.IGNORECASE)
 _BLANK = re.compile(r"\n[ \t]*\n")
-_ATX = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$")
-_UNDERLINE = re.compile(r"^([=\-~^\"'#*+.`])\1{2,}[ \t]*$")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A structural piece of a document and the headings above it."""
+    """A span that stays in one chunk, and the header it needs where a chunk begins with it."""
+
+    start: int
+    end: int
+    header: str = ""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A chunk to be: its span, the headings above it and the header of what it begins within."""
 
     start: int
     end: int
     headings: tuple[str, ...]
+    header: str
 
 
 def chunk(document: Document, count_tokens: Callable[[str], int], max_tokens: int, about: str = "") -> list[Chunk]:
@@ -50,14 +61,15 @@ def chunk(document: Document, count_tokens: Callable[[str], int], max_tokens: in
     Args:
         document: what to cut; a document without a non-blank character has no chunks.
         count_tokens: tokens of a text under the embedder (``Embedder.count_tokens``).
-        max_tokens: budget of context and text together. A context that would take more than half of it is cut.
+        max_tokens: budget of context and text together. A context that would take more than half of it is cut. Only a
+            chunk of one long row, and what column names take beyond that half, exceed it.
         about: one line about what encloses the document (its module's summary), put into the context.
     """
     chunks: list[Chunk] = []
     base = context(document, about)
-    for group, headings in _packed(document.text, count_tokens, max_tokens, base):
-        text = document.text[group[0] : group[1]]
-        before = _fitted(_with_headings(base, headings, text), count_tokens, max_tokens // 2)
+    for group in _packed(document.text, count_tokens, max_tokens, base):
+        text = document.text[group.start : group.end]
+        before = _fitted(_with_headings(base, group.headings, text), count_tokens, max_tokens // 2)
         chunks.append(
             Chunk(
                 id=f"{document.id}#c{len(chunks)}",
@@ -65,14 +77,15 @@ def chunk(document: Document, count_tokens: Callable[[str], int], max_tokens: in
                 title=document.title,
                 source=document.source,
                 text=text,
-                start=group[0],
-                end=group[1],
-                context=before,
+                start=group.start,
+                end=group.end,
+                context="\n".join(filter(None, (before, column_names(group.header)))),
                 kind=document.kind,
                 prior=prior(document),
                 licence=document.licence,
                 owner=document.owner,
                 sensitivity=document.sensitivity,
+                header=group.header,
             )
         )
     return chunks
@@ -129,38 +142,130 @@ def _fitted(text: str, count_tokens: Callable[[str], int], limit: int) -> str:
     return " ".join(words[:low])
 
 
-def _packed(
-    text: str, count_tokens: Callable[[str], int], max_tokens: int, base: str
-) -> Iterator[tuple[Span, tuple[str, ...]]]:
+def _packed(text: str, count_tokens: Callable[[str], int], max_tokens: int, base: str) -> Iterator[_Group]:
     """Greedy packing of blocks; a chunk never spans two headings unless one of them is a tiny section."""
     context_tokens = min(count_tokens(base), max_tokens // 2)
     start = end = used = 0
     headings: tuple[str, ...] = ()
-    for block in _blocks(text):
+    header = ""
+    for lead, block, above in _led(text):
         # Headings other than the first block's are paid for where they change the context.
-        budget = max(MIN_TEXT_TOKENS, max_tokens - context_tokens - _heading_tokens(block.headings, count_tokens))
-        for piece in _pieces(text, block.start, block.end, count_tokens, budget):
-            size = count_tokens(text[piece[0] : piece[1]])
-            new_section = block.headings != headings and used > budget // 4
+        budget = max(MIN_TEXT_TOKENS, max_tokens - context_tokens - _heading_tokens(above, count_tokens))
+        for piece in _pieces(text, lead, block, count_tokens, budget):
+            size = count_tokens(text[piece.start : piece.end])
+            new_section = above != headings and used > budget // 4
             if used and (used + size > budget or new_section):
-                yield (start, end), headings
+                yield _Group(start, end, headings, header)
                 used = 0
             if not used:
-                start, headings = piece[0], block.headings
-            end, used = piece[1], used + size
+                start, headings, header = piece.start, above, piece.header
+                used = count_tokens(column_names(header))
+            end, used = piece.end, used + size
     if used:
-        yield (start, end), headings
+        yield _Group(start, end, headings, header)
 
 
 def _heading_tokens(headings: tuple[str, ...], count_tokens: Callable[[str], int]) -> int:
     return count_tokens(" > ".join(headings[-MAX_HEADINGS:])) if headings else 0
 
 
-def _pieces(text: str, start: int, end: int, count_tokens: Callable[[str], int], budget: int) -> Iterator[Span]:
-    """The span itself where it fits, else its sentences, else lines (tables, code), else runs of words."""
-    if _fits(text, start, end, count_tokens, budget):
-        yield start, end
+def _led(text: str) -> Iterator[tuple[Span | None, Block, tuple[str, ...]]]:
+    """Each block but headings, with the headings above it and the span of what leads to it: headings that stand right
+    before it, and before a table or code the paragraph that announces it."""
+    headings: list[tuple[int, str]] = []
+    styles: list[str] = []
+    lead: Span | None = None
+    waiting: tuple[Span | None, Block] | None = None
+    for block in blocks(text):
+        if waiting is not None and block.kind not in (TABLE, CODE):
+            yield *waiting, tuple(title for _, title in headings)
+            waiting = lead = None
+        if block.kind == HEADING:
+            if block.mark and block.mark not in styles:
+                styles.append(block.mark)
+            _enter(headings, block.level or styles.index(block.mark) + 1, block.title)
+            lead = (lead[0] if lead else block.start, block.end)
+            continue
+        if waiting is not None:
+            first, announced = waiting
+            lead, waiting = (first[0] if first else announced.start, announced.end), None
+        if block.kind == PROSE and block.end - block.start <= MAX_LEAD_CHARS and text[block.end - 1] in ":：":
+            waiting = lead, block
+        else:
+            yield lead, block, tuple(title for _, title in headings)
+            lead = None
+    above = tuple(title for _, title in headings)
+    if waiting is not None:
+        yield *waiting, above
+    elif lead is not None:
+        yield None, Block(PROSE, *lead), above
+
+
+def _enter(headings: list[tuple[int, str]], level: int, title: str) -> None:
+    while headings and headings[-1][0] >= level:
+        headings.pop()
+    headings.append((level, title))
+
+
+def _pieces(
+    text: str, lead: Span | None, block: Block, count_tokens: Callable[[str], int], budget: int
+) -> Iterator[_Piece]:
+    """What must not be cut of a block: the whole with what leads to it where that fits, else rows of a table,
+    paragraphs or lines of code, sentences of prose; what is too long even so is cut by lines and words."""
+    start = lead[0] if lead else block.start
+    if _fits(text, start, block.end, count_tokens, budget):
+        yield _Piece(start, block.end)
         return
+    inside = _inside(text, block, count_tokens, budget)
+    if lead is not None:
+        first = next(inside)
+        if _fits(text, start, first.end, count_tokens, budget):
+            yield _Piece(start, first.end)
+        else:
+            yield from (_Piece(*span) for span in _prose(text, *lead, count_tokens, budget))
+            yield first
+    yield from inside
+
+
+def _inside(text: str, block: Block, count_tokens: Callable[[str], int], budget: int) -> Iterator[_Piece]:
+    if block.kind == TABLE:
+        yield from _table(text, block, count_tokens, budget)
+    elif block.kind == CODE:
+        for number, span in enumerate(_code(text, block, count_tokens, budget)):
+            yield _Piece(*span, block.header if number else "")
+    elif _fits(text, block.start, block.end, count_tokens, budget):
+        yield _Piece(block.start, block.end)
+    else:
+        yield from (_Piece(*span) for span in _prose(text, block.start, block.end, count_tokens, budget))
+
+
+def _table(text: str, block: Block, count_tokens: Callable[[str], int], budget: int) -> Iterator[_Piece]:
+    """The rows of a table, the first together with the column names; only a row that is a text by itself is cut."""
+    start = block.start
+    for at, (first, end) in enumerate(block.rows or ((block.end, block.end),)):
+        first, end = min(first, end), end if at + 1 < len(block.rows) else block.end
+        if _fits(text, start if not at else first, end, count_tokens, ROW_BUDGETS * budget):
+            yield _Piece(first if at else start, end, block.header if at else "")
+        else:
+            spans = _prose(text, first if at else start, end, count_tokens, budget)
+            yield from (_Piece(*span, block.header if at or n else "") for n, span in enumerate(spans))
+
+
+def _code(text: str, block: Block, count_tokens: Callable[[str], int], budget: int) -> Iterator[Span]:
+    """Code cut at its blank lines, else at its lines."""
+    for start, end in _between_blank_lines(text, block.start, block.end):
+        if _fits(text, start, end, count_tokens, budget):
+            yield start, end
+            continue
+        for line in _lines(text, start, end):
+            if _fits(text, *line, count_tokens, budget):
+                yield line
+            else:
+                yield from _runs(text, *line, count_tokens, budget)
+
+
+def _prose(text: str, start: int, end: int, count_tokens: Callable[[str], int], budget: int) -> Iterator[Span]:
+    """Sentences, else lines, else runs of words."""
     for sentence in sentences(text, start, end):
         if _fits(text, *sentence, count_tokens, budget):
             yield sentence
@@ -207,41 +312,6 @@ def _between_characters(text: str, start: int, stop: int) -> int:
             return at if at > start else cluster.end()
         at = cluster.end()
     return at
-
-
-def _blocks(text: str) -> Iterator[_Piece]:
-    """Paragraphs, code blocks and headed sections in order; fenced code stays in one block."""
-    headings: list[tuple[int, str]] = []
-    styles: list[str] = []
-    for start, end in _paragraphs(text):
-        first, _, rest = text[start:end].partition("\n")
-        if is_indented_code(text, start):
-            pass  # a comment in code begins like a heading
-        elif match := _ATX.match(first.strip()):
-            _enter(headings, len(match[1]), match[2])
-        elif (
-            (line := rest.partition("\n")[0]) and _UNDERLINE.match(line) and len(line.strip()) + 2 >= len(first.strip())
-        ):
-            if line[0] not in styles:
-                styles.append(line[0])
-            _enter(headings, styles.index(line[0]) + 1, first.strip())
-        yield _Piece(start, end, tuple(title for _, title in headings))
-
-
-def _enter(headings: list[tuple[int, str]], level: int, title: str) -> None:
-    while headings and headings[-1][0] >= level:
-        headings.pop()
-    headings.append((level, title))
-
-
-def _paragraphs(text: str) -> Iterator[Span]:
-    """Spans between blank lines; a fenced code block counts as one whatever blank lines it holds."""
-    at = 0
-    for start, end in fenced_blocks(text):
-        yield from _between_blank_lines(text, at, start)
-        yield from trimmed(text, start, end)
-        at = end
-    yield from _between_blank_lines(text, at, len(text))
 
 
 def _between_blank_lines(text: str, start: int, end: int) -> Iterator[Span]:

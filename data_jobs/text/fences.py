@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 
 _FENCE = re.compile(r"^[ \t]*(`{3,}(?=[^`\n]*$)|~{3,})(.*)$", re.MULTILINE)
-_INDENT = re.compile(r"[ \t]*")
 
 
 def fenced_blocks(text: str) -> list[tuple[int, int]]:
@@ -38,10 +37,3 @@ def _closing(fences: list[re.Match[str]], opening: int, mark: str) -> int | None
         if found[1][0] == mark[0] and len(found[1]) >= len(mark) and not found[2].strip():
             return number
     return None
-
-
-def is_indented_code(text: str, start: int) -> bool:
-    """Whether the line that ``start`` is in is indented by four columns or more, so that it is no heading."""
-    line = text.rfind("\n", 0, start) + 1
-    indent = _INDENT.match(text, line)
-    return indent is not None and len(indent[0].expandtabs(4)) >= 4

@@ -17,6 +17,7 @@ from typing import Any
 
 from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand
+from data_jobs.retrieval.names import is_named, missing_names, path_words
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.wording import is_stop_word, text_stems
 from train_jobs.answering.terms import Term, question_terms
@@ -27,6 +28,10 @@ MOST = {"terms": 12.0, "strange_words": 2.0, "unknown_identifiers": 2.0}
 # What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
 _SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)$")
 _TAIL = 80  # characters of a question in which it is looked for
+# Least support where the question names the document by its file's name or number ("PEP 572"): what such a question
+# asks ("what is it about") stands in no text, so nothing else in it tells.
+NAMED = 0.6
+MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
 REASONS = (
     "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
     "model_abstained", "model_unreadable", "uncited",
@@ -90,11 +95,15 @@ def support(question: str, retrieval: Retrieval, min_confidence: float) -> Suppo
         return Support(False, "no_passages", 0.0)
     values = support_features(question, retrieval)
     probability = support_model().probability(values)
+    if missing_names(question, [p.document for p in retrieval.passages], "\n".join(p.text for p in retrieval.passages)):
+        probability = min(probability, MISSING)
     if probability >= min_confidence:
         return Support(True, "supported", probability)
     strange = (
         values["strange_words"] + values["unknown_identifiers"] + values["foreign_names"] + values["foreign_scope"]
     )
+    if strange < 1 and min_confidence <= NAMED and is_named(retrieval.passages[0].document, question):
+        return Support(True, "supported", max(probability, NAMED))
     return Support(False, "unknown_terms" if strange >= 1 else "low_support", probability)
 
 
@@ -114,7 +123,7 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
     - ``covered_one``, ``covered_all``: share of the plain content words in the best passage, and in all together.
     """
     terms = question_terms(question)
-    texts = [f"{p.context}\n{p.title}\n{p.document}\n{p.text}" for p in retrieval.passages]
+    texts = [f"{p.context}\n{p.title}\n{p.document}\n{path_words(p.document)}\n{p.text}" for p in retrieval.passages]
     per_passage = [text_stems(text) for text in texts]
     together = set().union(*per_passage)
     whole = "\n".join(texts)

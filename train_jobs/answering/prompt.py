@@ -24,7 +24,7 @@ from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from train_jobs.answering.abstention import support
 from train_jobs.answering.citations import quotation
-from train_jobs.answering.select import is_code, ranked, worth
+from train_jobs.answering.select import answers, is_code, ranked, worth
 from train_jobs.answering.special_tokens import (
     ANSWER,
     BOS,
@@ -82,12 +82,13 @@ class Candidate:
 
 
 def candidates(retrieval: Retrieval) -> list[Candidate]:
-    """All sentences of the passages, the likeliest to answer first."""
+    """All units of the passages that may answer, the likeliest first."""
     found = []
     for one in ranked(retrieval):
         passage = retrieval.passages[one.passage]
-        opening = min((s.start for s in one.sentences), default=-1) if passage.start == 0 else -1
-        for sentence in one.sentences:
+        quotable = [sentence for sentence in one.sentences if answers(sentence, retrieval.question)]
+        opening = min((s.start for s in quotable), default=-1) if passage.start == 0 else -1
+        for sentence in quotable:
             first = sentence.start == opening
             found.append(Candidate(sentence, worth(sentence), one.score, first))
     codes = [is_code(passage) for passage in retrieval.passages]

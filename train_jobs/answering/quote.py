@@ -1,7 +1,8 @@
 """The quote tier: answers in the documents' own words, with numbered citations, or says that it does not know.
 
 Nothing is written here but names of documents, quotation marks, markers and a few fixed words; everything inside
-quotation marks stands verbatim in a passage (white space joined, ends trimmed with an ellipsis).
+quotation marks stands verbatim in a passage (white space joined, ends trimmed with an ellipsis). Rows of a table (below
+its column names) and code blocks are quoted whole and line by line, on lines of their own (``answering.whole``).
 """
 
 from __future__ import annotations
@@ -15,11 +16,24 @@ from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
+from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, cite, quotation
-from train_jobs.answering.select import WEIGHTS, Ranked, defines, is_code, ranked, worth
+from train_jobs.answering.select import (
+    WEIGHTS,
+    Ranked,
+    answers,
+    defines,
+    is_code,
+    of_named,
+    only_names,
+    ranked,
+    shows,
+    worth,
+)
 from train_jobs.answering.terms import question_terms
+from train_jobs.answering.whole import shown_code, shown_rows, words
 
 UNKNOWN = "I do not know: the documents do not cover this."
 LEAD_WORDS = 26  # of the 60: leaves room for two alternatives with a few words each
@@ -28,6 +42,8 @@ PROSE_WORDS = 40
 MIN_QUOTED = 4
 SECOND_SENTENCE = 0.85  # a further sentence is quoted when it is worth this share of the best
 UNREADABLE = 0.2  # a sentence with at least this penalty is no summary
+WHOLE_FACTOR = 3  # a row or code block that opens the answer may be this many times as long as other answers
+MAX_ROWS = 3
 WHOLE = 0.6  # a further sentence is quoted only if at least this share of it fits
 CLOSE = 0.4  # a passage is named beside the first when its score is at most this much lower
 _NAME_IN_TEXT = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w+)+|\b[A-Za-z_]\w*(?=\(\))")
@@ -135,9 +151,31 @@ class Draft:
             self.used.append(passage)
         return True
 
+    @property
+    def whole_words(self) -> int:
+        """Words that a row or code block may have where it opens the answer: cut, it would say something else."""
+        return 0 if self.pieces else WHOLE_FACTOR * self.words_left
+
+    def add_whole(self, lead: str, body: str, passage: int) -> bool:
+        """Append lines that are not cut, below a lead of one line, if they can be afforded."""
+        size = words(body) + len(lead.split())
+        names = {self.found.passages[passage].document}
+        if size > max(self.words_left, self.whole_words):
+            return False
+        if not self.add("", passage, names):
+            return False
+        self.pieces[-1] = f"{lead}\n\n{body}"
+        self.words_left -= size
+        return True
+
     def text(self) -> str:
-        """The answer so far: the pieces one after the other, with a space between them."""
-        return " ".join(self.pieces)
+        """The answer so far: the pieces one after the other, with a space between them, or a blank line where one of
+        them is more than a line."""
+        said, before = "", ""
+        for piece in self.pieces:
+            said += ("\n\n" if "\n" in before + piece else " ") + piece
+            before = piece
+        return said.lstrip()
 
     def citations(self) -> tuple[Citation, ...]:
         """What was used, in marker order, then the passages a reader may want next, as the search ranked them."""
@@ -196,7 +234,7 @@ def _summary(draft: Draft, one: Ranked, max_words: int) -> Quotation | None:
     if not one.sentences:
         return None
     in_order = sorted(one.sentences, key=lambda sentence: sentence.start)
-    chosen = next((s for s in in_order if unreadable(s.text) < UNREADABLE), one.sentences[0])
+    chosen = next((s for s in in_order if s.kind == SENTENCE and unreadable(s.text) < UNREADABLE), one.sentences[0])
     return quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words)
 
 
@@ -208,19 +246,33 @@ def word_places(sentence: ScoredSentence, question: str) -> set[int]:
 
 def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
+    how = shows(question)
+    named = [of_named(question, draft.found.passages[one.passage], one.sentences) for one in order]
+    if any(named) and only_names(question, [p.document for p in draft.found.passages]):
+        order = [one for one, more in zip(order, named, strict=True) if more]
+        named = [more for more in named if more]
     pool = [
         (
-            worth(s) + WEIGHTS.sentence_passage * one.score + WEIGHTS.definition * defines(question, s.text),
+            worth(s)
+            + more.get(s.start, 0.0)
+            + WEIGHTS.sentence_passage * one.score
+            + WEIGHTS.definition * defines(question, s.text)
+            + how * (s.kind == CODE_BLOCK),
             s,
         )
-        for one in order
+        for one, more in zip(order, named, strict=True)
         for s in one.sentences
+        if answers(s, question)
     ]
     pool.sort(key=lambda pair: (-pair[0], pair[1].passage, pair[1].start))
     said: list[set[str]] = []
+    tables: set[tuple[int, str]] = set()
     for value, sentence in pool[:12]:
-        if len(said) == 3 or (said and value < SECOND_SENTENCE * pool[0][0]):
+        if len(draft.pieces) == 3 or (said and value < SECOND_SENTENCE * pool[0][0]):
             break
+        table = sentence.passage, sentence.header
+        if sentence.kind == ROW and sentence.header and table in tables:
+            continue
         stems = text_stems(sentence.text)
         if any(len(stems & other) > 0.6 * min(len(stems), len(other)) for other in said if stems):
             continue
@@ -228,11 +280,19 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
         if room < MIN_QUOTED or (said and room < WHOLE * len(sentence.text.split())):
             continue
         if add_quotation(draft, sentence, question, room):
-            said.append(stems)
+            tables.add(table)
+            said += [stems, *map(text_stems, draft.pieces[-1].split("\n\n"))]
 
 
 def add_quotation(draft: Draft, sentence: ScoredSentence, question: str, room: int) -> bool:
-    """``Title: "sentence" [n]``; the title only where the sentence leans on what went before it."""
+    """``Title: "sentence" [n]``; the title only where the sentence leans on what went before it. A row and a code block
+    are added whole where the draft can afford them."""
+    if sentence.kind == ROW and _add_rows(draft, sentence):
+        return True
+    if (code := _code_of(draft, sentence, question)) is not None and _add_code(draft, code):
+        return True
+    if sentence.kind == CODE_BLOCK:
+        return False
     passages = draft.found.passages
     quote = quotation(passages, sentence.passage, sentence.start, sentence.end, room, word_places(sentence, question))
     if quote is None:
@@ -241,6 +301,48 @@ def add_quotation(draft: Draft, sentence: ScoredSentence, question: str, room: i
     lead = f"{passage.title}: " if LEANING.match(sentence.text) and is_title(passage.title) else ""
     piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
     return draft.add(piece, sentence.passage, {passage.document})
+
+
+def _add_rows(draft: Draft, best: ScoredSentence) -> bool:
+    """The row, and with it up to two others of its table that hold as many of the question's words."""
+    alike = [
+        s for s in draft.found.sentences
+        if s.kind == ROW and (s.passage, s.header) == (best.passage, best.header) and s.lexical >= best.lexical
+        and worth(s) >= SECOND_SENTENCE * worth(best)
+    ]  # fmt: skip
+    alike = [best] if best not in alike else sorted(sorted(alike, key=worth)[-MAX_ROWS:], key=lambda s: s.start)
+    for rows in (alike, [best]):
+        if draft.add_whole(_name(draft, best.passage), shown_rows([s.text for s in rows], best.header), best.passage):
+            return True
+    return False
+
+
+def _code_of(draft: Draft, sentence: ScoredSentence, question: str) -> ScoredSentence | None:
+    """The code block that a unit is, or that it leads to: by its colon, or because the question asks how."""
+    if sentence.kind == CODE_BLOCK:
+        return sentence
+    if not (sentence.text.endswith((":", "：")) or shows(question)):
+        return None
+    places = (sentence.passage, sentence.start)
+    return next((s for s in draft.found.sentences if s.kind == CODE_BLOCK and (s.passage, s.lead) == places), None)
+
+
+def _add_code(draft: Draft, code: ScoredSentence) -> bool:
+    """A code block below the sentence that leads to it, else below its document's title."""
+    passages = draft.found.passages
+    passage = passages[code.passage]
+    lead = _name(draft, code.passage)
+    if code.lead >= 0 and (quote := quotation(passages, code.passage, code.lead, code.start, PROSE_WORDS)):
+        lead = f'"{quote.shown(passages)}" [{draft.marker(code.passage)}]'
+    at = code.start - passage.start
+    indent = at - passage.text.rfind("\n", 0, at) - 1
+    room = max(draft.words_left, draft.whole_words) - len(lead.split())
+    return draft.add_whole(lead, shown_code(code.text, code.header, indent, room), code.passage)
+
+
+def _name(draft: Draft, passage: int) -> str:
+    body = draft.found.passages[passage]
+    return f"{body.title if is_title(body.title) else body.document} [{draft.marker(passage)}]:"
 
 
 def is_title(title: str) -> bool:

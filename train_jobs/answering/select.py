@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.core.records import CODE_KINDS, Passage
+from data_jobs.retrieval.names import is_named, path_words
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
+from data_jobs.text.units import CODE_BLOCK, FIELD, ROW, SENTENCE, TITLE
 from train_jobs.answering.terms import name_stems, question_terms
 
 _ASKS_WHAT = re.compile(
@@ -44,6 +47,19 @@ class Weights:
 
 
 WEIGHTS = Weights()
+# What a sentence is worth more in a document that the question names by its file's name or number, and what more where
+# it opens that document: what "PEP 572" is about, its first sentence says.
+IN_NAMED, OPENS_NAMED = 0.3, 0.1
+# What a unit that is no sentence loses beside one that reads well: a row answers what its columns are asked for, code
+# what it is asked how to do. A heading says what its section is about, and answers nothing.
+PENALTIES = {ROW: 0.05, CODE_BLOCK: 0.3, FIELD: 0.1}
+# What code is worth more where the question asks how to do something, and where it asks for what to type.
+SHOWS_HOW, SHOWS_COMMAND = 0.35, 0.55
+_ASKS_HOW = re.compile(r"\bhow\s+(?:do|does|can|could|would|should|to|is|are)\b", re.IGNORECASE)
+_ASKS_COMMAND = re.compile(
+    r"\b(?:commands?|install\w*|set\s*up|example|syntax|snippet|code|befehle?|installier\w*|commande|comando|instalar)\b",
+    re.IGNORECASE,
+)
 # One question sorts its sentences several times, and the same sentences come up for many questions.
 _unreadable = functools.lru_cache(maxsize=8192)(unreadable)
 
@@ -64,7 +80,7 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
             score += weights.best * max(sentence.dense for sentence in own)
         if is_code(passage):
             score += weights.name * _share(name_stems(passage.document), wanted)
-        if passage.document.lower() in asked:
+        if passage.document.lower() in asked or is_named(passage.document, retrieval.question):
             score += weights.asked_by_name
         found.append(Ranked(index, score, tuple(_by_worth(own, weights))))
     return sorted(found, key=lambda one: (-one.score, one.passage))
@@ -76,8 +92,40 @@ def is_code(passage: Passage) -> bool:
 
 
 def worth(sentence: ScoredSentence, weights: Weights = WEIGHTS) -> float:
-    """How well a sentence answers: similarity and shared words, less what does not read as a sentence."""
-    return sentence.dense + weights.sentence_lexical * sentence.lexical - _unreadable(sentence.text)
+    """How well a unit answers: similarity and shared words, less what does not read as a sentence."""
+    penalty = PENALTIES[sentence.kind] if sentence.kind in PENALTIES else _unreadable(sentence.text)
+    return sentence.dense + weights.sentence_lexical * sentence.lexical - penalty
+
+
+def shows(question: str) -> float:
+    """What code is worth more because the question asks for what code shows; 0 where it does not."""
+    if _ASKS_COMMAND.search(question):
+        return SHOWS_COMMAND
+    return SHOWS_HOW if _ASKS_HOW.search(question) else 0.0
+
+
+def of_named(question: str, passage: Passage, own: Sequence[ScoredSentence]) -> dict[int, float]:
+    """By its start what each of a passage's units is worth more because the question names the document."""
+    if not own or not is_named(passage.document, question):
+        return {}
+    opening = min((s.start for s in own if s.kind == SENTENCE), default=-1) if not passage.start else -1
+    return {s.start: IN_NAMED + OPENS_NAMED * (s.start == opening) for s in own}
+
+
+def only_names(question: str, documents: Sequence[str]) -> bool:
+    """Whether a question says nothing but the name of one of the documents ("What is PEP 572 about?")."""
+    asked = {term.stem for term in question_terms(question)}
+    return any(asked <= text_stems(path_words(d)) for d in documents if is_named(d, question))
+
+
+def answers(sentence: ScoredSentence, question: str) -> bool:
+    """Whether a unit may be quoted as an answer: no heading, and a field of a document's header only to a question that
+    says the field's name ("What is the status of ...")."""
+    if sentence.kind == FIELD:
+        asked = text_stems(question)
+        name, _, value = sentence.text.partition(":")
+        return bool(text_stems(name) & asked) and not text_stems(value) <= asked
+    return sentence.kind != TITLE
 
 
 def defines(question: str, sentence: str) -> bool:
