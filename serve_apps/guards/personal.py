@@ -1,4 +1,4 @@
-"""Personal data in a text: the corpus's own redactor, which here also sees through compatibility characters."""
+"""Personal data in a text: the corpus's own redactor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 
 from cluster.core.records import Verdict
 from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, NameFinder, find
-from serve_apps.guards.characters import folded
 from serve_apps.guards.protocol import IN, OUT, InputCheck, OutputCheck, Span
 from serve_apps.guards.window import Placeholders
 
@@ -18,16 +17,7 @@ def personal_spans(
 ) -> tuple[Span, ...]:
     """PII of these types in ``text``, sorted, not overlapping, at most LONGEST characters each. ``names`` finds
     those of persons; without it none is found."""
-    form, places = folded(text)
-    found = find(form, types, names)
-    if places is None:
-        return tuple(Span(f.type, f.start, f.end) for f in found)
-    spans: list[Span] = []
-    for f in found:
-        start, end = places[f.start], places[f.end - 1] + 1
-        if not spans or start >= spans[-1].end:
-            spans.append(Span(f.type, start, end))
-    return tuple(spans)
+    return tuple(Span(f.type, f.start, f.end) for f in find(text, types, names))
 
 
 def rule(span: Span) -> str:
