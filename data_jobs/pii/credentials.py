@@ -52,7 +52,7 @@ _KEY_LABEL = (
 )
 _SEPARATOR = r"[\"'*]{0,3}(?: {0,6}(?::=|=>|[:=]) {0,6}| (?:is|ist|lautet|est|es|è|é|to|war|was) (?:now |set to )?| {0,2}(?:は|是|为) {0,2})"
 _ASSIGNED = re.compile(
-    rf"(?:({_PASSWORD})|{_KEY_LABEL}){_SEPARATOR}"
+    rf"(?:({_PASSWORD})|(?<!public)(?<!public[ _-])(?<!publickey)(?:{_KEY_LABEL})){_SEPARATOR}"
     r"(?:[bru]?([\"'])([^\"'\n]{4,200})\2|([^\s\"'`,;<>()\[\]{}]{5,400}+)(?![(\[]))"
 )  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
 _ASSIGNED_WORDS = (
@@ -191,7 +191,7 @@ def _is_key(value: str) -> bool:
     """After ``token:`` and the like, where a bare value is mostly a name: a long one without an order."""
     if len(value) < 6 or not _is_mixed(value):
         return False
-    return _is_random(value) if len(value) < 16 or "_" in value or "-" in value or "." in value else True
+    return _is_random(value)
 
 
 def _is_random(value: str) -> bool:

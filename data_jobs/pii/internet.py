@@ -38,7 +38,8 @@ _ENDINGS = frozenset(
     us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
     """.split()
 )
-_RESERVED_DOMAIN = re.compile(r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local)$", re.I)
+_RESERVED_DOMAIN = re.compile(r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local"
+    r"|(?:contoso|fabrikam|northwindtraders|adventure-works)\.com)$", re.I)
 
 
 def emails_in(text: str) -> Iterator[tuple[int, int]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
+from cluster.core.sections.data import PersonalData
 from data_jobs.pii.addresses import addresses_in
 from data_jobs.pii.credentials import secrets_in
 from data_jobs.pii.form import Form
@@ -18,8 +19,7 @@ MAX_ENTITY_CHARS = 128
 _LEFT = 64  # No rule looks further than this to the left of what it finds.
 # Two looks have found everything in every text so far; this stops texts that were made to keep the rules looking.
 MAX_LOOKS = 8
-# The most trusted type comes first: where two rules claim the same characters, the earlier one gets them.
-TYPES = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL")
+TYPES: tuple[str, ...] = get_args(PersonalData)  # the most trusted first
 MODEL_TYPES = frozenset(("PERSON", "ADDRESS"))
 DEFAULT_TYPES = tuple(kind for kind in TYPES if kind != "URL")
 
@@ -54,9 +54,9 @@ def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | 
     """
     form = Form(text)
     rules = [rule for rule in _RULES if _needed(rule[0], types)]
-    spans, rest = _all_spans(form.text, rules)
+    spans = _all_spans(form.text, rules)
     if names is not None and not MODEL_TYPES.isdisjoint(types):
-        spans = _with_model(spans, names.entities(rest), types, len(rest))
+        spans = _with_model(spans, names.entities(form.text), types, form.text)
     found: list[Finding] = []
     for begin, finish, kind in sorted(spans):
         start, end = form.original(begin, finish)
@@ -67,15 +67,15 @@ def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | 
 
 
 def _with_model(
-    spans: list[TypedSpan], entities: list[TypedSpan], types: Collection[str], size: int
+    spans: list[TypedSpan], entities: list[TypedSpan], types: Collection[str], text: str
 ) -> list[TypedSpan]:
     """The rules' spans and what the model adds. An address of the rules grows by one of the model that overlaps it."""
-    covered = bytearray(size)
+    covered = bytearray(len(text))
     for start, end, kind in spans:
         if kind not in ("ADDRESS", "URL"):
             covered[start:end] = b"\x01" * (end - start)
     addresses = [span for span in spans if span[2] == "ADDRESS"]
-    added = [e for e in entities if e[2] in types and covered.find(1, e[0], e[1]) < 0]
+    added = [e for e in entities if e[2] in types and covered.find(1, e[0], e[1]) < 0 and "<" not in text[e[0] : e[1]]]
     streets = _united([*addresses, *(e for e in added if e[2] == "ADDRESS")])
     kept = [span for span in spans if span[2] not in ("ADDRESS", "URL")] + streets
     for start, end, _ in streets:
@@ -97,8 +97,8 @@ def _united(spans: list[TypedSpan]) -> list[TypedSpan]:
     return united
 
 
-def _all_spans(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], str]:
-    """What the rules find in repeated looks, and the text with it covered.
+def _all_spans(text: str, rules: list[PiiRule]) -> list[TypedSpan]:
+    """What the rules find in repeated looks.
 
     The first look is at everything, the others at the surroundings of what may hide something.
     """
@@ -123,7 +123,7 @@ def _all_spans(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], str]:
         text = _covered(text, fresh)
         if not windows:
             break
-    return spans, text
+    return spans
 
 
 def _windows(size: int, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

