@@ -63,7 +63,7 @@ _ASSIGNED_WORDS = (
 # Where anything that is said is meant: command lines, connection strings, elements, .netrc.
 _SAID = re.compile(
     r"(?<![\w-])--(?:password|passwd|pass|token|api-?key|secret)(?:=| )([\"']?)([^\s\"'$<{\[-][^\s\"']{3,200})\1"
-    r"|(?<=[;\"'])\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{]{3,100})(?=[;\"'])"
+    r"|(?<=[;\"'])\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{(]{3,100})(?=[;\"'])"
     r"|<(?:password|passwd|secret|token|apikey|api_key|privatekey)>()([^<>\s$]{4,200})</"
     r"|\bmachine \S{1,100}\s+login \S{1,100}\s+password ()(\S{3,100})"
     r"|\bcurl [^\n]{0,200}?(?<=\s)(?:-u|--user) ([\"']?)[\w.@-]{1,60}:([^\s\"'$<{]{4,100})", re.I,
@@ -98,7 +98,7 @@ def secrets_in(text: str) -> Iterator[tuple[int, int]]:
         yield from (match.span() for match in _KEYS.finditer(text))
     if "://" in text:
         for match in _USERINFO.finditer(text):
-            if not _is_placeholder(match[2]):
+            if not _is_placeholder(match[2]) and match[1] != f"{match[2]}:{match[2]}":
                 yield match.span(1)
     if "hook" in text:
         yield from (match.span(match.lastindex or 0) for match in _WEBHOOK.finditer(text))
@@ -182,7 +182,7 @@ def _is_mixed(value: str) -> bool:
 
 def _is_password(value: str) -> bool:
     """After ``password:``: letters and digits mixed, or signs that only a password has."""
-    if re.match(r"[~./]|\w+://", value) or re.search(r"::|->|\.\w+\.|[/\\]\w+[/\\]", value):
+    if re.match(r"[~./]|\w+://|![a-z]+\Z", value) or re.search(r"::|->|\.\w+\.|[/\\]\w+[/\\]", value):
         return False
     return _is_mixed(value) or (len(value) >= 6 and _unusual(value) and not re.search(r"\W{3}|==|\|\|", value))
 

@@ -30,7 +30,8 @@ _PERSON = ("GIVEN_NAME", "SURNAME")
 _ADDRESS = ("BUILDING_NUMBER", "STREET_NAME", "SECONDARY_ADDRESS", "CITY", "STATE", "ZIP_CODE")
 # How sure the model must be of a token.
 _LEAST = {"PERSON": 0.6, "ADDRESS": 0.4}
-_LEAST_ALONE = 0.75  # and at its most certain of a name that is one word
+_LEAST_ALONE = 0.75  # and at its surest of a name that is one word
+_LEAST_STREET = 0.95  # and of the street in an address
 # Between two parts of one name or address.
 _WITHIN = {"PERSON": " .-'’\u00a0", "ADDRESS": " ,.\n\t-#()\u00a0"}
 _MAX_GAP = 3
@@ -140,7 +141,7 @@ class TokenModel:
         found: list[TypedSpan] = []
         for kind, labels in self._groups.items():
             certainty = odds[:, labels].sum(-1)
-            streets = odds[:, self._streets].sum(-1) >= _LEAST[kind]
+            streets = odds[:, self._streets].sum(-1) >= _LEAST_STREET
             runs: list[tuple[int, int, float, bool]] = []  # start, end, the surest token, whether it names a street
             for index, (start, end) in enumerate(offsets):
                 if certainty[index] < _LEAST[kind] or end <= start:

@@ -24,7 +24,7 @@ _NORTH_AMERICAN = re.compile(
     r"|0(?<![\w./-].)01[ .-](?:\(\d{3}\) ?|\d{3}[ .-]))"
     r"\d{3}[ .-]\d{4}" + _EXTENSION + rf"(?:(?![\w-]|[./]\d)|(?={_LABEL}))"
 )
-_BEFORE = r"(?<![\w.,:/$€£#=)\\-].)(?<!\d[ (].)"
+_BEFORE = r"(?<![\w.,:/$€£#=)\[\\-].)(?<!\d[ (].)"
 # Groups as people write them; the digits of the first may stand in brackets.
 _GROUPED = re.compile(
     rf"(?:\({_BEFORE}\d{{2,5}}\)[ -]?\d{{2,8}}(?:[ -]\d{{2,6}}){{0,4}}"
@@ -33,7 +33,7 @@ _GROUPED = re.compile(
 )
 # Any digits that could be a number, and the words right before them that say they are one.
 _LOOSE = re.compile(
-    r"(?:\+(?<![\w.,:/$€£#=-].)\(?\d|\((?<![\w.,:/$€£#=-].)\d|\d(?<![\w.,:/$€£#=-].))"
+    r"(?:\+(?<![\w.,:/$€£#=\[-].)\(?\d|\((?<![\w.,:/$€£#=\[-].)\d|\d(?<![\w.,:/$€£#=\[-].))"
     rf"[\d ()./-]{{5,18}}\d{_EXTENSION}(?!\w)"
 )
 _NAMED = re.compile(
@@ -83,7 +83,7 @@ _SENTENCE_END = re.compile(r"[<>\n\d]|[.!?](?=\s|\Z)")
 _DATE = re.compile(
     r"(?:(?:19|20)\d\d([./ -])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
     r"|(?:0?[1-9]|[12]\d|3[01])([./ -])(?:0?[1-9]|[12]\d|3[01])\2(?:(?:19|20)\d\d|\d\d)"
-    r"|(?:19|20)\d\d ?[-/ ] ?(?:19|20)\d\d)(?!\d|[./-]\d|(?: \d{2}){2})"
+    r"|[0-2]?\d[.:][0-5]\d ?- ?[0-2]?\d[.:][0-5]\d|(?:19|20)\d\d ?[-/ ] ?(?:19|20)\d\d)(?!\d|[./-]\d|(?: \d{2}){2})"
 )
 _DECIMAL = re.compile(r"\+?\d+\.\d*")
 _BARE = re.compile(r"[2-9]\d\d[2-9]\d{6}|0[1-9]\d{8,9}")  # written without blanks: North American, or with a trunk prefix
@@ -108,7 +108,7 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
         if not 7 <= sum(sizes) <= 13 or sizes == [3, 2, 4] or _is_no_number(match[0]):
             continue  # 3, 2, 4: a social security number that is none
         speaks = _spoken_of(text, start, end, len(sizes) > 1)
-        if match[0][0] != "(" and speaks == "other":
+        if match[0][0] != "(" and (speaks == "other" or (speaks != "phone" and _is_amount(match[0], sizes))):
             continue
         if _has_phone_shape(match[0], sizes) or (speaks and (len(sizes) > 1 or not _EPOCH.fullmatch(match[0]))):
             if len(sizes) > 1 or speaks == "phone" or _BARE.fullmatch(match[0]):
@@ -120,7 +120,8 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
             if _is_written_as_in_its_country(" ".join(groups)) and _stands_alone(text, start, end):
                 yield start, end
     for match in _NORTH_AMERICAN.finditer(text):
-        if not _DATE.match(match[0]):
+        before = text[max(0, match.start() - CONTEXT_CHARS // 2) : match.start()].lower()
+        if not _DATE.match(match[0]) and _last_word(before) != "other":
             yield match.span()
     for match in _LOOSE.finditer(text) if named else ():
         before = lowered[max(0, match.start() - CONTEXT_CHARS) : match.start()] if len(lowered) == len(text) else ""
@@ -136,6 +137,11 @@ def _count(value: str) -> int:
 
 def _is_no_number(value: str) -> bool:
     return bool(_DATE.match(value) or _DECIMAL.fullmatch(value))
+
+
+def _is_amount(value: str, sizes: list[int]) -> bool:
+    """Whether digits in threes are a round number: ``12 500 000``."""
+    return sizes[1:] == [3] * (len(sizes) - 1) and sizes[0] <= 3 and value.endswith("00")
 
 
 def _has_phone_shape(value: str, sizes: list[int]) -> bool:

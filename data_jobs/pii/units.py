@@ -72,7 +72,9 @@ class NameUnits:
     def is_name(self, start: int, end: int) -> bool:
         """Whether what a model takes for a name is written like one, where writing tells."""
         said = self._text[start:end]
-        return self._flat or (
+        if self._flat:
+            return " " in said
+        return (
             not _CAMEL.search(said) and any(self._could_be_a_name(word) for word in _CAPITALISED.findall(said))
         )
 
