@@ -21,8 +21,10 @@ _KEYS = re.compile(
     r"|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,255}|SG\.[\w-]{16,32}\.[\w-]{16,64}|rubygems_[0-9a-f]{48}"
     r"|sk-(?=[A-Za-z_-]{0,60}\d)[\w-]{20,255}"  # OpenAI, Anthropic and those that copy them
     r"|AGE-SECRET-KEY-1[0-9A-Z]{58}|hv[sb]\.[\w-]{24,255}|dop_v1_[0-9a-f]{64}|dapi[0-9a-f]{32}|dckr_pat_[\w-]{20,64}"
-    r"|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|sq0(?:atp|csp|idp)-[\w-]{22,64}|gl(?:sa|c)_[\w+/=]{32,255}|PMAK-[0-9a-f-]{30,64}"
-    r"|NRAK-[0-9A-Z]{27}|sntry[su]_[\w+/=-]{40,255}|lin_api_[A-Za-z0-9]{40}|secret_[A-Za-z0-9]{43}|ntn_[A-Za-z0-9]{40,64}"
+    r"|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|sq0(?:atp|csp|idp)-[\w-]{22,64}|gl(?:sa|c)_[\w+/=]{32,255}"
+    r"|PMAK-[0-9a-f-]{30,64}"
+    r"|NRAK-[0-9A-Z]{27}|sntry[su]_[\w+/=-]{40,255}|lin_api_[A-Za-z0-9]{40}|secret_[A-Za-z0-9]{43}"
+    r"|ntn_[A-Za-z0-9]{40,64}"
     r"|ATATT3[\w=-]{40,255}|EAACEdEose0cBA[0-9A-Za-z]+|(?:AC|SK)[0-9a-f]{32}(?![0-9A-Za-z])|key-[0-9a-f]{32}"
     r"|\d{8,10}:AA[\w-]{33}|tfp_[\w-]{40,64}|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,64}|pplx-[A-Za-z0-9]{40,64}"
     r"|eyJ[\w-]{8,4096}\.[\w-]{8,4096}(?:\.[\w-]{0,4096})?"  # JSON web tokens
@@ -46,7 +48,8 @@ _PASSWORD = (
     r"|รหัสผ่าน|mật khẩu|kata sandi|كلمة المرور|סיסמה|κωδικός"
 )
 _KEY_LABEL = (
-    r"secret(?:[_-]?(?:access[_-]?)?key)?|api[ _-]?(?:key|secret|token)|(?:access|auth|refresh|bearer|session|bot|deploy)"
+    r"secret(?:[_-]?(?:access[_-]?)?key)?|api[ _-]?(?:key|secret|token)|(?:access|auth|refresh|bearer"
+    r"|session|bot|deploy)"
     r"[ _-]?(?:token|key)|(?:client|app|consumer|shared|webhook)[ _-]?secret|(?:private|account|signing|encryption"
     r"|sharedaccess|storage|master|license|subscription)[_-]?key|clé secrète|token|auth|apikey"
 )
@@ -56,7 +59,8 @@ _ASSIGNED = re.compile(
     r"(?:[bru]?([\"'])([^\"'\n]{4,200})\2|([^\s\"'`,;<>()\[\]{}]{5,400}+)(?![(\[]))"
 )  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
 _ASSIGNED_WORDS = (
-    "pass", "pwd", "secret", "key", "token", "auth", "kennwort", "contrase", "senha", "parola", "wachtwoord", "lösenord",
+    "pass", "pwd", "secret", "key", "token", "auth", "kennwort", "contrase", "senha", "parola", "wachtwoord",
+    "lösenord",
     "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre", "пароль", "密", "口令", "パスワード", "비밀번호", "암호",
     "รหัสผ่าน", "mật khẩu", "sandi", "المرور", "סיסמה", "κωδικός", "secrète",
 )  # fmt: skip
@@ -71,19 +75,24 @@ _SAID = re.compile(
 _LONG_RUN = re.compile(r"[\w-]{15}")  # No key is shorter than this.
 _PLACEHOLDER = re.compile(
     r"(?:your|my|the|some|a|new|old|user|test|example|sample|dummy|fake|default|root|admin|db)?[ _-]?"
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|pw|secret|token|key|api[ _-]?key|none|null|nil|undefined|true|false|x{3,}|\*{3,}"
-    r"|\.{3,}|…|hidden|redacted|masked|change[ _-]?(?:me|it)|replace[ _-]?me|str|string|bytes|value|text|here|example|foo|bar"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|pw|secret|token|key|api[ _-]?key|none|null|nil|undefined"
+    r"|true|false|x{3,}|\*{3,}"
+    r"|\.{3,}|…|hidden|redacted|masked|change[ _-]?(?:me|it)|replace[ _-]?me|str|string|bytes|value"
+    r"|text|here|example|foo|bar"
     r"|foobar|todo|tbd|required|optional|empty|passwort|unknown|invalid|missing|bearer|basic|oauth\d?|enabled|disabled"
     r"|forgotten|encrypted|plain(?:text)?|hash(?:ed)?|hex|base64|boolean|integer|number|object|array|anonymous|yes|no)"
     r"s?\d{0,3}(?:[ _-]?(?:here|value|string|name|id|key))?[.!]?\Z", re.I,
 )  # fmt: skip
 # Words with digits that are types, algorithms and standards.
 _TECHNICAL = re.compile(
-    r"(?:u?int|float|bf|fp|utf|ucs|base|b|sha|md|blake|aes|des|rsa|dsa|ecdsa|ed|curve|x|oauth|openid|hs|rs|es|ps|ipv|http"
+    r"(?:u?int|float|bf|fp|utf|ucs|base|b|sha|md|blake|aes|des|rsa|dsa|ecdsa|ed|curve|x|oauth|openid"
+    r"|hs|rs|es|ps|ipv|http"
     r"|h|v|ver|version|vp|mp|s|ec|k|tls|ssl|ssh|rfc|iso|pkcs|p|win|mac|amd|arm|i|id|py|python|php|es|web|bcrypt|scrypt"
-    r"|pbkdf|argon|crc|hmac|md5|level|tier|type|test|example|var|arg|param|field|item|part|step|stage|log|node|host|user"
+    r"|pbkdf|argon|crc|hmac|md5|level|tier|type|test|example|var|arg|param|field|item|part|step|stage"
+    r"|log|node|host|user"
     r"|client|server|token|key|secret|config|file|data|value|line|row|col|page|chapter|section|char|bit|byte|size|len"
-    r"|min|max|day|week|month|year|hour|sec|ms|mb|kb|gb|pt|px|em|bits?|bytes?|chars?)\d{1,5}[a-z]{0,2}\Z|\d{1,5}[a-z]{0,5}\Z", re.I,
+    r"|min|max|day|week|month|year|hour|sec|ms|mb|kb|gb|pt|px|em|bits?|bytes?"
+    r"|chars?)\d{1,5}[a-z]{0,2}\Z|\d{1,5}[a-z]{0,5}\Z", re.I,
 )  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+\Z")
 _PARTS = re.compile(r"[\W_]+")
@@ -176,7 +185,9 @@ def _is_mixed(value: str) -> bool:
         and any(c.isalpha() for c in value)
         and not _TECHNICAL.match(value)
         and not _is_prose(value)
-        and not re.fullmatch(r"[A-Za-z_]\w{0,40}(?:\.[A-Za-z_]\w{0,40}){1,5}|\d+(?:st|nd|rd|th)|[~./].*|\w+://.*", value)
+        and not re.fullmatch(
+            r"[A-Za-z_]\w{0,40}(?:\.[A-Za-z_]\w{0,40}){1,5}|\d+(?:st|nd|rd|th)|[~./].*|\w+://.*", value
+        )
     )
 
 
@@ -196,5 +207,7 @@ def _is_key(value: str) -> bool:
 
 def _is_random(value: str) -> bool:
     """Letters and digits take turns at least three times: ``a8f5f167``, not ``model_v2`` or ``token1``."""
-    turns = sum(a.isdigit() != b.isdigit() for a, b in zip(value, value[1:], strict=False) if a.isalnum() and b.isalnum())
+    turns = sum(
+        a.isdigit() != b.isdigit() for a, b in zip(value, value[1:], strict=False) if a.isalnum() and b.isalnum()
+    )
     return turns >= 3

@@ -12,7 +12,9 @@ import itertools
 import re
 import unicodedata
 
-_WRITTEN_AS = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\u058a\ufe58\ufe63\uff0d", "-") | dict.fromkeys("\u2014\u2015", " ")
+_WRITTEN_AS = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\u058a\ufe58\ufe63\uff0d", "-") | dict.fromkeys(
+    "\u2014\u2015", " "
+)
 # Han, kana, Hangul, Thai, Lao, Tibetan, Burmese, Khmer: words stand there without blanks or take endings.
 _UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7ff"

@@ -29,7 +29,11 @@ def cards_in(text: str) -> Iterator[tuple[int, int]]:
         if not _CARD_GROUPS.fullmatch(match[0]):
             continue
         digits = [int(c) for c in match[0] if c.isdigit()]
-        if len(match[0]) > 16 and match[0].isdigit() and not _CARD_SAID.search(text, max(0, match.start() - 40), match.start()):
+        if (
+            len(match[0]) > 16
+            and match[0].isdigit()
+            and not _CARD_SAID.search(text, max(0, match.start() - 40), match.start())
+        ):
             continue  # rather an id: one in ten has the checksum of a card
         if _CARD_PREFIX.match(match[0].replace(" ", "").replace("-", "")) and luhn(digits) and any(digits):
             yield match.span()

@@ -156,9 +156,9 @@ class TokenModel:
             for start, end, surest, street in runs:
                 start, end = _whole_words(text, start, end)
                 alone = text[start:end].isalnum()
-                if kind == "PERSON" and (not alone or surest >= _LEAST_ALONE):
-                    found.append((start, end, kind))
-                elif kind == "ADDRESS" and street and _is_street(text[start:end]):
+                if (kind == "PERSON" and (not alone or surest >= _LEAST_ALONE)) or (
+                    kind == "ADDRESS" and street and _is_street(text[start:end])
+                ):
                     found.append((start, end, kind))
         return found
 

@@ -18,7 +18,9 @@ _LABEL = (
     r"| (?:office|fax|mobile|cell|home|work)(?= ?(?:[\n,;)]|\Z)))"
 )
 # Patterns begin with the character they are to find, and look behind it afterwards: so a search skips all other ones.
-_INTERNATIONAL = re.compile(rf"(?:\+(?<![\w+].)|0(?<![\w+.-].)0 ?(?=[1-9]))(?:\(?\d)[\d ()./-]{{6,22}}\d{_EXTENSION}(?!\w)")
+_INTERNATIONAL = re.compile(
+    rf"(?:\+(?<![\w+].)|0(?<![\w+.-].)0 ?(?=[1-9]))(?:\(?\d)[\d ()./-]{{6,22}}\d{_EXTENSION}(?!\w)"
+)
 _NORTH_AMERICAN = re.compile(
     r"(?:\((?<![\w.-].)[2-9]\d\d\) ?|[2-9](?<![\w./-].)\d\d[ .-]|1(?<![\w./-].)[ .-](?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])"
     r"|0(?<![\w./-].)01[ .-](?:\(\d{3}\) ?|\d{3}[ .-]))"
@@ -45,9 +47,11 @@ _NAMED = re.compile(
 )  # fmt: skip
 # One of these is in every context looked for.
 _PHONE_WORDS = (
-    "phone", "tel", "t\u00e9l", "mobil", "m\u00f3vil", "handy", "cell", "fax", "desk", "hotline", "landline", "whatsapp",
+    "phone", "tel", "t\u00e9l", "mobil", "m\u00f3vil", "handy", "cell", "fax", "desk", "hotline", "landline",
+    "whatsapp",
     "sms", "viber", "signal", "call", "reach", "answering", "dial", "text me", "messages to", "contact", "number",
-    "registered", "messag", "ring", "rang", "voice", "text ", "office", "home", "work", "direct", "private", "ph:", "ph.",
+    "registered", "messag", "ring", "rang", "voice", "text ", "office", "home", "work", "direct", "private",
+    "ph:", "ph.",
     "ph ", "mob", "rufen", "appele", "in touch", "extension", "\u7535\u8bdd", "\u96fb\u8a71",
     "\u624b\u673a", "\u624b\u6a5f", "\u4f20\u771f", "\u643a\u5e2f", "\uc804\ud654", "\uc5f0\ub77d\ucc98",
     "\ud734\ub300\ud3f0", "\u0e42\u0e17\u0e23", "\u0e40\u0e1a\u0e2d\u0e23\u0e4c",
@@ -55,19 +59,24 @@ _PHONE_WORDS = (
 CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
 # The last of these before a number decides. They speak of phoning; or may do so, of a number in groups; or of other things.
 _CONTEXT = re.compile(
-    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|\bmobile\b(?! (?:app|device|web|site|version|game))|m[óo]vil"
-    r"|\bhandy|\bcell\b(?! (?:in|of|at|value|[a-z]\d))|\bfax|\bcall(?:s|ed|ing)? (?:me|us|him|her|them|now|back|my)\b|\bdial"
+    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|\bmobile\b(?! (?:app|device|web|site"
+    r"|version|game))|m[óo]vil"
+    r"|\bhandy|\bcell\b(?! (?:in|of|at|value|[a-z]\d))|\bfax|\bcall(?:s|ed|ing)? (?:me|us|him|her"
+    r"|them|now|back|my)\b|\bdial"
     r"|whatsapp|\bsms\b|\btext(?: me|ed|ing)|hotline|landline|phone|voice ?mail|\b(?:ph|mob|cell)[.:]{1,2}|\bph\b"
     r"|(?:\A|[\n|,;] ?)[tmpofchw][.:]{1,2} ?\Z"
     r"|\b(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:[a-z]+ )?number|电话|電話|手机|手機|传真|携帯|전화|연락처"
     r"|휴대폰|โทร|เบอร์)"
     r"|(\bcall(?:s|ed|ing|er)?\b(?! (?:to|stack|site|graph|returned|took|id|failed))|messag|contact|\breach|registered"
     r"|\btext \Z|\brings? |\brang\b|in touch|\bextension"
-    r"|(?:\b(?:the|this|that|these|whose|which|what|new|old|correct|wrong|right|same|following)|['’]s) numbers?\b(?! of))"
+    r"|(?:\b(?:the|this|that|these|whose|which|what|new|old|correct|wrong|right|same|following)"
+    r"|['’]s) numbers?\b(?! of))"
     r"|((?:account|card|order|invoice|isbn|issn|serial|ticket|passport|licen[cs]e|tracking|reference|version|model|part"
     r"|case|member|policy|customer|product|item|flight|room|page|line|code|pin|id|tax|vat|ssn|zip|postal|random|prime"
-    r"|even|odd|real|integer|whole|large|natural|total|bug|issue|cve|pull request|pr|commit|revision|build|error|article"
-    r"|record|batch|lot|sku|ean|upc|doi|patent|process|thread|timestamp|epoch|offset|chapter|section|rfc|pep|gene|sample"
+    r"|even|odd|real|integer|whole|large|natural|total|bug|issue|cve|pull request|pr|commit|revision"
+    r"|build|error|article"
+    r"|record|batch|lot|sku|ean|upc|doi|patent|process|thread|timestamp|epoch|offset|chapter|section"
+    r"|rfc|pep|gene|sample"
     r"|seed|release|survey|grant|contract|claim|row|index)\b(?: (?:numbers?|no\b\.?|nr\b|id\b|code))?"
     r"|(?:conference|function|system|api) calls?|call stack|amount|balance|bytes|population|limit|maximum"
     r"|minimum|default|\bsize|\bport\b|numbers? of|\bnumber\b)"
@@ -86,7 +95,9 @@ _DATE = re.compile(
     r"|[0-2]?\d[.:][0-5]\d ?- ?[0-2]?\d[.:][0-5]\d|(?:19|20)\d\d ?[-/ ] ?(?:19|20)\d\d)(?!\d|[./-]\d|(?: \d{2}){2})"
 )
 _DECIMAL = re.compile(r"\+?\d+\.\d*")
-_BARE = re.compile(r"[2-9]\d\d[2-9]\d{6}|0[1-9]\d{8,9}")  # written without blanks: North American, or with a trunk prefix
+_BARE = re.compile(
+    r"[2-9]\d\d[2-9]\d{6}|0[1-9]\d{8,9}"
+)  # written without blanks: North American, or with a trunk prefix
 _EPOCH = re.compile(r"1\d{9}(?:\d{3}){0,3}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}(?:\d\d)?)?")
 
 
@@ -172,7 +183,9 @@ def _is_own_line(text: str, start: int, end: int) -> bool:
     if beside.strip() or not newline or (after.strip(" \t\r") and after.lstrip(" \t\r")[:1] != "\n"):
         return False
     lines = (above.rstrip().rpartition("\n")[2], after.lstrip().partition("\n")[0])
-    return any("@" in line or any(c.isupper() for c in line) for line in lines) and not any(re.fullmatch(r"[\d\s.,-]+", x) for x in lines)
+    return any("@" in line or any(c.isupper() for c in line) for line in lines) and not any(
+        re.fullmatch(r"[\d\s.,-]+", x) for x in lines
+    )
 
 
 def _spoken_of(text: str, start: int, end: int, grouped: bool) -> str:
@@ -205,13 +218,11 @@ def _last_word(before: str) -> str:
 
 # -- numbering plans ---------------------------------------------------------------------------------------------------
 MAX_VALIDATIONS = 20  # Each takes some 1 ms; a text made of look-alikes must not take seconds.
-_REGIONS = (
-    "GB DE FR ES IT NL BE CH AT SE NO DK FI PL CZ SK HU PT GR RO BG HR SI IE IS EE LV LT UA RU TR IL ZA EG NG KE MA IN PK"
-    " CN JP KR TW HK SG MY TH VN ID PH AU NZ BR AR MX CL CO PE UY CY LU TN"
-).split()
-
-
-@functools.lru_cache(4096)
+_REGION_CODES = """
+GB DE FR ES IT NL BE CH AT SE NO DK FI PL CZ SK HU PT GR RO BG HR SI IE IS EE LV LT UA RU TR IL ZA EG NG KE MA IN PK
+CN JP KR TW HK SG MY TH VN ID PH AU NZ BR AR MX CL CO PE UY CY LU TN
+"""
+_REGIONS = _REGION_CODES.split()@functools.lru_cache(4096)
 def _has_country(value: str) -> bool:
     """Whether an international number begins with a country's code and has as many digits as numbers there may have."""
     import phonenumbers

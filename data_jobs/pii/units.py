@@ -17,27 +17,28 @@ _SENTENCE = re.compile(r"[^\n]+?(?:[.!?。！？](?=\s)|(?=\n)|\Z)")
 _CAPITALISED = re.compile(r"(?<![\w./\\@-])[^\W\d_a-z][^\W\d_A-Z]+(?:['’-]\w+)*(?![\w(/\\@=]|\.\w)")
 _UPPER = re.compile(r"[^\W\d_a-z]")
 _LOWER = re.compile(r"(?<!\w)[^\W\d_A-Z]+(?!\w)")
-_CAMEL = re.compile(r"(?<!\bMc)(?<!\bMac)(?<!\bDe)(?<!\bDi)(?<!\bLe)(?<!\bLa)(?<!\bVan)(?<!\bFitz)(?<=[^\W\d_A-Z])[A-Z]")
+_CAMEL = re.compile(
+    r"(?<!\bMc)(?<!\bMac)(?<!\bDe)(?<!\bDi)(?<!\bLe)(?<!\bLa)(?<!\bVan)(?<!\bFitz)(?<=[^\W\d_A-Z])[A-Z]"
+)
 _NUMBER_AND_WORD = re.compile(r"\b\d{1,5}[A-Za-z]?,? [^\W\d_a-z][^\W\d_]+|[^\W\d_a-z][^\W\d_]+ \d{1,5}\b")
 # Words with a capital that are no names: they begin sentences, or are proper nouns of other kinds.
-_NO_NAMES = frozenset(
-    """
-    a an the this that these those it its if in on at to for from by with without when where while what which who why how
-    as and or but not no yes any all some each every many most more other another such same use using used see note you
-    your we our they their he she his her i my is are was were be been do does did can could may might must should will
-    would have has had let there here then than also however therefore thus so because since after before during until
-    only both either neither first second third next last new old please thanks dear hello hi add set get make run
-    create open close click select choose enter type press start stop install update remove delete return returns
-    example figure table section chapter part page step version release default optional required warning important tip
-    caution info error january february march april may june july august september october november december monday
-    tuesday wednesday thursday friday saturday sunday english german french spanish italian chinese japanese korean
-    russian american british european python java swift ruby rust julia ada
-    pascal kotlin scala kafka jenkins maven gradle jupyter pandas django flask apache spark hadoop kibana grafana
-    prometheus cassandra ansible terraform vagrant selenium newton gauss bayes fourier javascript typescript linux windows mac macos ubuntu debian android
-    github gitlab docker kubernetes google microsoft amazon apple azure aws internet web unix posix unicode boolean
-    true false null none ok id
-    """.split()
-)
+_NO_NAME_WORDS = """
+a an the this that these those it its if in on at to for from by with without when where while what which who why
+how as and or but not no yes any all some each every many most more other another such same use using used see note
+you your we our they their he she his her i my is are was were be been do does did can could may might must should
+will would have has had let there here then than also however therefore thus so because since after before during
+until only both either neither first second third next last new old please thanks dear hello hi add set get make run
+create open close click select choose enter type press start stop install update remove delete return returns
+example figure table section chapter part page step version release default optional required warning important tip
+caution info error january february march april may june july august september october november december monday
+tuesday wednesday thursday friday saturday sunday english german french spanish italian chinese japanese korean
+russian american british european python java swift ruby rust julia ada pascal kotlin scala kafka jenkins maven
+gradle jupyter pandas django flask apache spark hadoop kibana grafana prometheus cassandra ansible terraform vagrant
+selenium newton gauss bayes fourier javascript typescript linux windows mac macos ubuntu debian android github
+gitlab docker kubernetes google microsoft amazon apple azure aws internet web unix posix unicode boolean true false
+null none ok id
+"""
+_NO_NAMES = frozenset(_NO_NAME_WORDS.split())
 
 
 class NameUnits:
@@ -74,9 +75,7 @@ class NameUnits:
         said = self._text[start:end]
         if self._flat:
             return " " in said
-        return (
-            not _CAMEL.search(said) and any(self._could_be_a_name(word) for word in _CAPITALISED.findall(said))
-        )
+        return not _CAMEL.search(said) and any(self._could_be_a_name(word) for word in _CAPITALISED.findall(said))
 
     def first(self) -> list[tuple[int, int]]:
         """Units to read at first."""
