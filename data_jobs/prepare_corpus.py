@@ -168,7 +168,8 @@ def _run(
     store.write(posixpath.join(dataset, report.REPORT), json.dumps(books, indent=1, sort_keys=True).encode())
     did = {f"{unit}_processed": total - reused, f"{unit}_reused": reused}
     manifest = store.publish(
-        KIND, name, dataset, run_key=key, inputs={"source": source.where, "content": source.version, "warning": missing(section)},
+        KIND, name, dataset, run_key=key,
+        inputs={"source": source.where, "content": source.version, "warning": missing(section)},
         config=section.model_dump() | {"code": CLEAN_KEY.code_hash()},
         counts=books | did,
     )  # fmt: skip

@@ -7,6 +7,7 @@ be prose, a type, a name in code or a placeholder (``token: uint64``, ``password
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -42,7 +43,7 @@ _USERINFO = re.compile(r"://([^\s/@:?#\"'<>]{0,60}:([^\s/@\"'<>]{1,60}))@(?=[\w\
 _BEARER = re.compile(r"\b(?:Bearer|Basic|Token) ((?=[A-Za-z+/_=-]{0,40}[0-9])[\w.~+/=-]{16,4096})")
 
 # -- labelled values ---------------------------------------------------------------------------------------------------
-_PASSWORD = (
+_LABELS_OF_PEOPLE = (
     r"pass(?:word|wd|phrase|code)|pwd|passwort|kennwort|mot de passe|contraseña|contrasena|senha|palavra-passe|parola"
     r"|wachtwoord|lösenord|adgangskode|passord|salasana|hasło|heslo|jelszó|şifre|пароль|密码|密碼|口令|パスワード|비밀번호|암호"
     r"|รหัสผ่าน|mật khẩu|kata sandi|كلمة المرور|סיסמה|κωδικός"
@@ -53,15 +54,19 @@ _KEY_LABEL = (
     r"[ _-]?(?:token|key)|(?:client|app|consumer|shared|webhook)[ _-]?secret|(?:private|account|signing|encryption"
     r"|sharedaccess|storage|master|license|subscription)[_-]?key|clé secrète|token|auth|apikey"
 )
-_SEPARATOR = r"[\"'*]{0,3}(?: {0,6}(?::=|=>|[:=]) {0,6}| (?:is|ist|lautet|est|es|è|é|to|war|was) (?:now |set to )?| {0,2}(?:は|是|为) {0,2})"
+_SEPARATOR = (
+    r"[\"'*]{0,3}(?: {0,6}(?::=|=>|[:=]) {0,6}"
+    r"| (?:is|ist|lautet|est|es|è|é|to|war|was) (?:now |set to )?| {0,2}(?:は|是|为) {0,2})"
+)
 _ASSIGNED = re.compile(
-    rf"(?:({_PASSWORD})|(?<!public)(?<!public[ _-])(?<!publickey)(?:{_KEY_LABEL})){_SEPARATOR}"
+    rf"(?:({_LABELS_OF_PEOPLE})|(?<!public)(?<!public[ _-])(?<!publickey)(?:{_KEY_LABEL})){_SEPARATOR}"
     r"(?:[bru]?([\"'])([^\"'\n]{4,200})\2|([^\s\"'`,;<>()\[\]{}]{5,400}+)(?![(\[]))"
 )  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
 _ASSIGNED_WORDS = (
     "pass", "pwd", "secret", "key", "token", "auth", "kennwort", "contrase", "senha", "parola", "wachtwoord",
     "lösenord",
-    "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre", "пароль", "密", "口令", "パスワード", "비밀번호", "암호",
+    "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre",
+    "пароль", "密", "口令", "パスワード", "비밀번호", "암호",
     "รหัสผ่าน", "mật khẩu", "sandi", "المرور", "סיסמה", "κωδικός", "secrète",
 )  # fmt: skip
 # Where anything that is said is meant: command lines, connection strings, elements, .netrc.
@@ -94,6 +99,7 @@ _TECHNICAL = re.compile(
     r"|min|max|day|week|month|year|hour|sec|ms|mb|kb|gb|pt|px|em|bits?|bytes?"
     r"|chars?)\d{1,5}[a-z]{0,2}\Z|\d{1,5}[a-z]{0,5}\Z", re.I,
 )  # fmt: skip
+_CODE_OR_PATH = re.compile(r"[A-Za-z_]\w{0,40}(?:\.[A-Za-z_]\w{0,40}){1,5}|\d+(?:st|nd|rd|th)|[~./].*|\w+://.*")
 _WORD = re.compile(r"[^\W\d_]+\Z")
 _PARTS = re.compile(r"[\W_]+")
 _TRAILING = ".,;:!?…*_|。、，！？)"
@@ -207,7 +213,5 @@ def _is_key(value: str) -> bool:
 
 def _is_random(value: str) -> bool:
     """Letters and digits take turns at least three times: ``a8f5f167``, not ``model_v2`` or ``token1``."""
-    turns = sum(
-        a.isdigit() != b.isdigit() for a, b in zip(value, value[1:], strict=False) if a.isalnum() and b.isalnum()
-    )
+    turns = sum(a.isdigit() != b.isdigit() for a, b in itertools.pairwise(value) if a.isalnum() and b.isalnum())
     return turns >= 3

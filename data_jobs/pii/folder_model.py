@@ -1,4 +1,4 @@
-"""A name model of one's own (``data.names``): names of persons, found by a token classification model from a local folder.
+"""A name model of one's own (``data.names``): a token classification model from a local folder.
 
 Nothing is downloaded and no code of the folder is run. transformers and torch are loaded with the model only.
 """

@@ -94,7 +94,7 @@ def ips_in(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_address(text: str, start: int, end: int, octets: list[str]) -> bool:
-    """Whether four numbers with dots are an address: their surroundings say so, or they are longer than versions are."""
+    """Whether four numbers with dots are an address: by their surroundings, or longer than versions are."""
     low = max(0, start - _CONTEXT_CHARS)
     if _VERSION_BEFORE.search(text, low, start):
         return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from typing import Any
 
 _EXTENSION = r"(?: ?(?:x|ext\.? ?|extension )\d{1,6})?"
 # ``467 3395-Office``, ``467 3395 (mobile)``: what a number is may stand behind it.
@@ -57,7 +58,7 @@ _PHONE_WORDS = (
     "\ud734\ub300\ud3f0", "\u0e42\u0e17\u0e23", "\u0e40\u0e1a\u0e2d\u0e23\u0e4c",
 )  # fmt: skip
 CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
-# The last of these before a number decides. They speak of phoning; or may do so, of a number in groups; or of other things.
+# The last of these before a number decides: they speak of phoning, or may do so of a number in groups, or do not.
 _CONTEXT = re.compile(
     r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|\bmobile\b(?! (?:app|device|web|site"
     r"|version|game))|m[óo]vil"
@@ -65,7 +66,8 @@ _CONTEXT = re.compile(
     r"|them|now|back|my)\b|\bdial"
     r"|whatsapp|\bsms\b|\btext(?: me|ed|ing)|hotline|landline|phone|voice ?mail|\b(?:ph|mob|cell)[.:]{1,2}|\bph\b"
     r"|(?:\A|[\n|,;] ?)[tmpofchw][.:]{1,2} ?\Z"
-    r"|\b(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:[a-z]+ )?number|电话|電話|手机|手機|传真|携帯|전화|연락처"
+    r"|\b(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:[a-z]+ )?number"
+    r"|电话|電話|手机|手機|传真|携帯|전화|연락처"
     r"|휴대폰|โทร|เบอร์)"
     r"|(\bcall(?:s|ed|ing|er)?\b(?! (?:to|stack|site|graph|returned|took|id|failed))|messag|contact|\breach|registered"
     r"|\btext \Z|\brings? |\brang\b|in touch|\bextension"
@@ -95,9 +97,7 @@ _DATE = re.compile(
     r"|[0-2]?\d[.:][0-5]\d ?- ?[0-2]?\d[.:][0-5]\d|(?:19|20)\d\d ?[-/ ] ?(?:19|20)\d\d)(?!\d|[./-]\d|(?: \d{2}){2})"
 )
 _DECIMAL = re.compile(r"\+?\d+\.\d*")
-_BARE = re.compile(
-    r"[2-9]\d\d[2-9]\d{6}|0[1-9]\d{8,9}"
-)  # written without blanks: North American, or with a trunk prefix
+_BARE = re.compile(r"[2-9]\d\d[2-9]\d{6}|0[1-9]\d{8,9}")  # North American, or with a trunk prefix
 _EPOCH = re.compile(r"1\d{9}(?:\d{3}){0,3}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}(?:\d\d)?)?")
 
 
@@ -183,9 +183,8 @@ def _is_own_line(text: str, start: int, end: int) -> bool:
     if beside.strip() or not newline or (after.strip(" \t\r") and after.lstrip(" \t\r")[:1] != "\n"):
         return False
     lines = (above.rstrip().rpartition("\n")[2], after.lstrip().partition("\n")[0])
-    return any("@" in line or any(c.isupper() for c in line) for line in lines) and not any(
-        re.fullmatch(r"[\d\s.,-]+", x) for x in lines
-    )
+    words = any("@" in line or any(c.isupper() for c in line) for line in lines)
+    return words and not any(re.fullmatch(r"[\d\s.,-]+", x) for x in lines)
 
 
 def _spoken_of(text: str, start: int, end: int, grouped: bool) -> str:
@@ -222,7 +221,10 @@ _REGION_CODES = """
 GB DE FR ES IT NL BE CH AT SE NO DK FI PL CZ SK HU PT GR RO BG HR SI IE IS EE LV LT UA RU TR IL ZA EG NG KE MA IN PK
 CN JP KR TW HK SG MY TH VN ID PH AU NZ BR AR MX CL CO PE UY CY LU TN
 """
-_REGIONS = _REGION_CODES.split()@functools.lru_cache(4096)
+_REGIONS = _REGION_CODES.split()
+
+
+@functools.lru_cache(4096)
 def _has_country(value: str) -> bool:
     """Whether an international number begins with a country's code and has as many digits as numbers there may have."""
     import phonenumbers
@@ -267,8 +269,7 @@ def _plan(region: str) -> tuple[re.Pattern[str], str]:
     """A pattern of a region's fixed and mobile numbers, and the prefix they have within it."""
     import phonenumbers
 
-    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
-    assert metadata is not None
+    metadata: Any = phonenumbers.PhoneMetadata.metadata_for_region(region)
     kinds = (metadata.fixed_line, metadata.mobile)
     patterns = [kind.national_number_pattern for kind in kinds if kind and kind.national_number_pattern]
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns)), metadata.national_prefix or ""

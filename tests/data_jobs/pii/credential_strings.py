@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Lines with a credential, made up anew at each run, and lines of ordinary code and documentation without one.
 
 No credential is stored, so that scanners which look for leaked ones have nothing to find here.

@@ -1,4 +1,4 @@
-"""What only looks like personal data stays; what stands beside other scripts, in emphasis and odd characters is found."""
+"""What only looks like personal data stays; what stands beside other scripts and in emphasis is found."""
 
 from __future__ import annotations
 
