@@ -17,7 +17,7 @@ TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
 # A machine with an NVIDIA GPU gets the GPU build of FAISS in place of the CPU one.
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
 # Compiled once here instead of at every start of a process, wherever Python may not write what it compiled.
-INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(TORCH) $(if $(GPU),--override gpu-overrides.txt)
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt $(TORCH) --override name-overrides.txt $(if $(GPU),--override gpu-overrides.txt)
 
 .PHONY: quickstart install install-dev preflight test test-pure test-slow test-ci test-full check bench lock vendor clean
 
@@ -40,12 +40,12 @@ $(VENV)/.uv: constraints.txt
 
 $(VENV)/.installed: $(VENV)/.uv pyproject.toml constraints.txt
 	@echo "installing packages into $(VENV)"
-	@$(INSTALL) --editable '.$(if $(GPU),[gpu])'
+	@$(INSTALL) --editable '.[names$(GPU)]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing test tools into $(VENV)"
-	@$(INSTALL) --editable '.[dev,aws$(GPU)]'
+	@$(INSTALL) --editable '.[dev,aws,names$(GPU)]'
 	@touch $@
 
 # Pure tests on all cores, then those that start processes or clusters, a few files at a time.

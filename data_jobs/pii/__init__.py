@@ -15,6 +15,15 @@ looks at most 64 characters to the left of a finding, and to the right no furthe
 start: whoever checks a stream piece by piece must have seen that much behind a character before it may leave.
 """
 
-from data_jobs.pii.redactor import DEFAULT_TYPES, MAX_ENTITY_CHARS, TYPES, Finding, NameFinder, find, redact
+from data_jobs.pii.redactor import (
+    DEFAULT_TYPES,
+    MAX_ENTITY_CHARS,
+    MODEL_TYPES,
+    TYPES,
+    Finding,
+    NameFinder,
+    find,
+    redact,
+)
 
-__all__ = ["DEFAULT_TYPES", "MAX_ENTITY_CHARS", "TYPES", "Finding", "NameFinder", "find", "redact"]
+__all__ = ["DEFAULT_TYPES", "MAX_ENTITY_CHARS", "MODEL_TYPES", "TYPES", "Finding", "NameFinder", "find", "redact"]

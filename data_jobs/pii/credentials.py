@@ -1,11 +1,13 @@
-"""Keys of well-known services, JSON web tokens, private keys, passwords in assignments and in URLs.
+"""Keys of well-known services, JSON web tokens, private keys, passwords in assignments, connection strings and URLs.
 
-A placeholder (``password=secret``, ``user:password@host``) is no credential, nor is a name in code.
+What has a form of its own counts anywhere. What has none counts where a label says what it is and the value could not
+be prose, a type, a name in code or a placeholder (``token: uint64``, ``password=secret``, ``user:password@host``).
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -13,52 +15,140 @@ _KEYS = re.compile(
     r"(?<![A-Za-z0-9_])(?:"
     r"(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA)[0-9A-Z]{16}(?![0-9A-Za-z])"  # AWS access key ids
     r"|gh[pousr]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{22,255}"  # GitHub
-    r"|glpat-[\w-]{20,64}|xox[abeoprs]-[\w-]{10,255}"  # GitLab, Slack
-    r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,255}|AIza[\w-]{35}|hf_[A-Za-z0-9]{30,64}"  # Stripe, Google, Hugging Face
-    r"|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,255}|SG\.[\w-]{16,32}\.[\w-]{16,64}"  # npm, PyPI, SendGrid
+    r"|gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent|oas|imt|ffct)-[\w.-]{20,128}"  # GitLab
+    r"|xox[abceoprs]-[\w-]{10,255}|xapp-\d-[\w-]{20,255}"  # Slack
+    r"|[srp]k_(?:live|test)_[A-Za-z0-9]{16,255}|whsec_[A-Za-z0-9+/=]{24,128}"  # Stripe
+    r"|AIza[\w-]{35}|GOCSPX-[\w-]{28}|ya29\.[\w-]{20,512}|hf_[A-Za-z0-9]{30,64}"  # Google, Hugging Face
+    r"|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,255}|SG\.[\w-]{16,32}\.[\w-]{16,64}|rubygems_[0-9a-f]{48}"
     r"|sk-(?=[A-Za-z_-]{0,60}\d)[\w-]{20,255}"  # OpenAI, Anthropic and those that copy them
+    r"|AGE-SECRET-KEY-1[0-9A-Z]{58}|hv[sb]\.[\w-]{24,255}|dop_v1_[0-9a-f]{64}|dapi[0-9a-f]{32}|dckr_pat_[\w-]{20,64}"
+    r"|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|sq0(?:atp|csp|idp)-[\w-]{22,64}|gl(?:sa|c)_[\w+/=]{32,255}"
+    r"|PMAK-[0-9a-f-]{30,64}"
+    r"|NRAK-[0-9A-Z]{27}|sntry[su]_[\w+/=-]{40,255}|lin_api_[A-Za-z0-9]{40}|secret_[A-Za-z0-9]{43}"
+    r"|ntn_[A-Za-z0-9]{40,64}"
+    r"|ATATT3[\w=-]{40,255}|EAACEdEose0cBA[0-9A-Za-z]+|(?:AC|SK)[0-9a-f]{32}(?![0-9A-Za-z])|key-[0-9a-f]{32}"
+    r"|\d{8,10}:AA[\w-]{33}|tfp_[\w-]{40,64}|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,64}|pplx-[A-Za-z0-9]{40,64}"
     r"|eyJ[\w-]{8,4096}\.[\w-]{8,4096}(?:\.[\w-]{0,4096})?"  # JSON web tokens
     r")"
 )
+_WEBHOOK = re.compile(
+    r"hooks\.slack\.com/(?:services|workflows|triggers)/([\w/-]{20,200})"
+    r"|(?:discord|discordapp)\.com/api/webhooks/\d{5,20}/([\w-]{30,128})"
+    r"|\.webhook\.office\.com/webhookb2/([\w@/-]{40,300})|hooks\.zapier\.com/hooks/catch/([\w/]{8,64})"
+)
+_SIGNATURE = re.compile(r"[?&](?:sig|X-Amz-Signature|X-Goog-Signature|access_token)=([\w%+/.~-]{16,1024}={0,2})")
 _KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s\\]{0,20000}+)")
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _USERINFO = re.compile(r"://([^\s/@:?#\"'<>]{0,60}:([^\s/@\"'<>]{1,60}))@(?=[\w\[])")
-_BEARER = re.compile(r"\b(?:Bearer|Basic) ((?=[A-Za-z+/_=-]{0,40}[0-9])[\w.~+/=-]{16,4096})")
+_BEARER = re.compile(r"\b(?:Bearer|Basic|Token) ((?=[A-Za-z+/_=-]{0,40}[0-9])[\w.~+/=-]{16,4096})")
+
+# -- labelled values ---------------------------------------------------------------------------------------------------
+_LABELS_OF_PEOPLE = (
+    r"pass(?:word|wd|phrase|code)|pwd|passwort|kennwort|mot de passe|contraseña|contrasena|senha|palavra-passe|parola"
+    r"|wachtwoord|lösenord|adgangskode|passord|salasana|hasło|heslo|jelszó|şifre|пароль|密码|密碼|口令|パスワード|비밀번호|암호"
+    r"|รหัสผ่าน|mật khẩu|kata sandi|كلمة المرور|סיסמה|κωδικός"
+)
+_KEY_LABEL = (
+    r"secret(?:[_-]?(?:access[_-]?)?key)?|api[ _-]?(?:key|secret|token)|(?:access|auth|refresh|bearer"
+    r"|session|bot|deploy)"
+    r"[ _-]?(?:token|key)|(?:client|app|consumer|shared|webhook)[ _-]?secret|(?:private|account|signing|encryption"
+    r"|sharedaccess|storage|master|license|subscription)[_-]?key|clé secrète|token|auth|apikey"
+)
+_SEPARATOR = (
+    r"[\"'*]{0,3}(?: {0,6}(?::=|=>|[:=]) {0,6}"
+    r"| (?:is|ist|lautet|est|es|è|é|to|war|was) (?:now |set to )?| {0,2}(?:は|是|为) {0,2})"
+)
 _ASSIGNED = re.compile(
-    r"(?:pass(?:word|wd|phrase)|pwd|secret(?:[_-]?(?:access[_-]?)?key)?|api[_-]?key|(?:access|auth|refresh)[_-]?token"
-    r"|client[_-]?secret|private[_-]?key|token)[\"']?(?: {0,3}(?::=|=>|[:=]) {0,3}| is )"
-    r"(?:([\"'])([^\"'\n]{4,200})\1|([^\s\"'`,;<>()\[\]{}]{6,200}+)(?![(\[]))"
+    rf"(?:({_LABELS_OF_PEOPLE})|(?<!public)(?<!public[ _-])(?<!publickey)(?:{_KEY_LABEL})){_SEPARATOR}"
+    r"(?:[bru]?([\"'])([^\"'\n]{4,200})\2|([^\s\"'`,;<>()\[\]{}]{5,400}+)(?![(\[]))"
 )  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
-_ASSIGNED_WORDS = ("pass", "pwd", "secret", "key", "token")
+_ASSIGNED_WORDS = (
+    "pass", "pwd", "secret", "key", "token", "auth", "kennwort", "contrase", "senha", "parola", "wachtwoord",
+    "lösenord",
+    "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre",
+    "пароль", "密", "口令", "パスワード", "비밀번호", "암호",
+    "รหัสผ่าน", "mật khẩu", "sandi", "المرور", "סיסמה", "κωδικός", "secrète",
+)  # fmt: skip
+# Where anything that is said is meant: command lines, connection strings, elements, .netrc.
+_SAID = re.compile(
+    r"(?<![\w-])--(?:password|passwd|pass|token|api-?key|secret)(?:=| )([\"']?)([^\s\"'$<{\[-][^\s\"']{3,200})\1"
+    r"|(?<=[;\"'])\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{(]{3,100})(?=[;\"'])"
+    r"|<(?:password|passwd|secret|token|apikey|api_key|privatekey)>()([^<>\s$]{4,200})</"
+    r"|\bmachine \S{1,100}\s+login \S{1,100}\s+password ()(\S{3,100})"
+    r"|\bcurl [^\n]{0,200}?(?<=\s)(?:-u|--user) ([\"']?)[\w.@-]{1,60}:([^\s\"'$<{]{4,100})", re.I,
+)  # fmt: skip
 _LONG_RUN = re.compile(r"[\w-]{15}")  # No key is shorter than this.
 _PLACEHOLDER = re.compile(
-    r"(?:your|my|the|some|new|old|user|test|example|sample|dummy|fake|default)?[ _-]?"
-    r"(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|key|api[ _-]?key|none|null|true|false|x{3,}|\*{3,}|\.{3,}|hidden|"
-    r"redacted|change[ _-]?me|str|string|value|text|here|example)s?(?:[ _-]?(?:here|value|string))?\Z", re.I,
+    r"(?:your|my|the|some|a|new|old|user|test|example|sample|dummy|fake|default|root|admin|db)?[ _-]?"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|pw|secret|token|key|api[ _-]?key|none|null|nil|undefined"
+    r"|true|false|x{3,}|\*{3,}"
+    r"|\.{3,}|…|hidden|redacted|masked|change[ _-]?(?:me|it)|replace[ _-]?me|str|string|bytes|value"
+    r"|text|here|example|foo|bar"
+    r"|foobar|todo|tbd|required|optional|empty|passwort|unknown|invalid|missing|bearer|basic|oauth\d?|enabled|disabled"
+    r"|forgotten|encrypted|plain(?:text)?|hash(?:ed)?|hex|base64|boolean|integer|number|object|array|anonymous|yes|no)"
+    r"s?\d{0,3}(?:[ _-]?(?:here|value|string|name|id|key))?[.!]?\Z", re.I,
 )  # fmt: skip
+# Words with digits that are types, algorithms and standards.
+_TECHNICAL = re.compile(
+    r"(?:u?int|float|bf|fp|utf|ucs|base|b|sha|md|blake|aes|des|rsa|dsa|ecdsa|ed|curve|x|oauth|openid"
+    r"|hs|rs|es|ps|ipv|http"
+    r"|h|v|ver|version|vp|mp|s|ec|k|tls|ssl|ssh|rfc|iso|pkcs|p|win|mac|amd|arm|i|id|py|python|php|es|web|bcrypt|scrypt"
+    r"|pbkdf|argon|crc|hmac|md5|level|tier|type|test|example|var|arg|param|field|item|part|step|stage"
+    r"|log|node|host|user"
+    r"|client|server|token|key|secret|config|file|data|value|line|row|col|page|chapter|section|char|bit|byte|size|len"
+    r"|min|max|day|week|month|year|hour|sec|ms|mb|kb|gb|pt|px|em|bits?|bytes?"
+    r"|chars?)\d{1,5}[a-z]{0,2}\Z|\d{1,5}[a-z]{0,5}\Z", re.I,
+)  # fmt: skip
+_CODE_OR_PATH = re.compile(r"[A-Za-z_]\w{0,40}(?:\.[A-Za-z_]\w{0,40}){1,5}|\d+(?:st|nd|rd|th)|[~./].*|\w+://.*")
+_WORD = re.compile(r"[^\W\d_]+\Z")
+_PARTS = re.compile(r"[\W_]+")
+_TRAILING = ".,;:!?…*_|。、，！？)"
 
 
 def secrets_in(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of private keys, keys of known services, and passwords: in URLs, headers and assignments."""
+    """Spans of private keys, keys of known services, and passwords: in URLs, headers, command lines, assignments."""
     if "-----BEGIN" in text:
         yield from _private_keys(text)
     if _LONG_RUN.search(text):
         yield from (match.span() for match in _KEYS.finditer(text))
     if "://" in text:
         for match in _USERINFO.finditer(text):
-            if not _is_placeholder(match[2]):
+            if not _is_placeholder(match[2]) and match[1] != f"{match[2]}:{match[2]}":
                 yield match.span(1)
-    if "Bearer " in text or "Basic " in text:
+    if "hook" in text:
+        yield from (match.span(match.lastindex or 0) for match in _WEBHOOK.finditer(text))
+    if "=" in text and ("?" in text or "&" in text):
+        yield from (match.span(1) for match in _SIGNATURE.finditer(text) if _is_random(match[1]))
+    if "Bearer " in text or "Basic " in text or "Token " in text:
         yield from (match.span(1) for match in _BEARER.finditer(text))
     lowered = text.lower()
     if len(lowered) != len(text):
         lowered = "".join(low if len(low := c.lower()) == 1 else c for c in text)
-    for match in _ASSIGNED.finditer(lowered) if any(word in lowered for word in _ASSIGNED_WORDS) else ():
-        quoted, bare = (text[slice(*match.span(group))] if match[group] else "" for group in (2, 3))
-        if quoted and not _is_placeholder(quoted) and " " not in quoted:
-            yield match.span(2)
-        elif bare and not _is_placeholder(bare) and _looks_random(bare):
-            yield match.span(3)
+    if any(word in lowered for word in _ASSIGNED_WORDS) or "curl " in lowered:
+        yield from _labelled(text, lowered)
+
+
+def _labelled(text: str, lowered: str) -> Iterator[tuple[int, int]]:
+    for match in _SAID.finditer(text):
+        start, end = match.span(match.lastindex or 0)
+        if not _is_placeholder(text[start:end]) and not _is_prose(text[start:end]):
+            yield start, end
+    for match in _ASSIGNED.finditer(lowered):
+        if match[3]:
+            start, end = match.span(3)
+            value = text[start:end]
+            if not _is_placeholder(value) and not _is_name(value, match[0]):
+                yield start, end
+        elif match[4]:
+            start, end = match.span(4)
+            end = start + len(text[start:end].rstrip(_TRAILING))
+            said = match[0].endswith(lowered[match.start(4) - 1 : match.end(4)]) and lowered[start - 1].isspace()
+            in_prose = said and not re.search(r"[:=]", match[0][: match.start(4) - match.start()])
+            value = text[start:end]
+            if not _is_placeholder(value) and (
+                _is_password(value) if match[1] and not in_prose else _is_mixed(value) if match[1] else _is_key(value)
+            ):
+                yield start, end
 
 
 def _private_keys(text: str) -> Iterator[tuple[int, int]]:
@@ -71,10 +161,57 @@ def _private_keys(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_placeholder(value: str) -> bool:
-    return bool(_PLACEHOLDER.match(value)) or value[:1] in "$%{<" or len(set(value)) == 1
+    return bool(_PLACEHOLDER.match(value)) or value[:1] in "$%{<[(@&#" or len(set(value)) <= 2 or "..." in value
 
 
-def _looks_random(value: str) -> bool:
-    """An unquoted value is a secret rather than a name in code: letters and digits mixed, not ``obj.attribute1``."""
-    mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
-    return mixed and not re.fullmatch(r"[A-Za-z_]\w{0,40}(?:\.[A-Za-z_]\w{0,40}){1,5}", value)
+def _is_prose(value: str) -> bool:
+    """Whether a value is made of words, types and standards only: ``base64-encoded``, ``oauth2_token``, ``uint64``."""
+    parts = [part for part in _PARTS.split(value) if part]
+    return len(parts) != 1 and all(_WORD.match(p) or _TECHNICAL.match(p) for p in parts) and not _unusual(value)
+
+
+def _unusual(value: str) -> bool:
+    """Signs that stand in passwords and hardly in prose or names."""
+    return bool(re.search(r"[!$%&^+~#?*=\\|](?=.)|@(?=\w{1,8}\Z)", value))
+
+
+def _is_name(value: str, label: str) -> bool:
+    """Whether a quoted value is a phrase, a name, a path or a type rather than a secret."""
+    if " " in value or re.match(r"[~/.]|\w+://|[A-Z][A-Z_]+\Z|[a-z]+(?:[A-Z][a-z]+)+\Z", value):
+        return True
+    if _TECHNICAL.match(value) or _is_prose(value):
+        return True
+    # One word: a name in most code, where a label of a few letters stands before it; else a password.
+    return bool(_WORD.match(value)) and (len(value) < 8 or value[:1].isupper() or value.lower() in label[: -len(value)])
+
+
+def _is_mixed(value: str) -> bool:
+    return (
+        any(c.isdigit() for c in value)
+        and any(c.isalpha() for c in value)
+        and not _TECHNICAL.match(value)
+        and not _is_prose(value)
+        and not re.fullmatch(
+            r"[A-Za-z_]\w{0,40}(?:\.[A-Za-z_]\w{0,40}){1,5}|\d+(?:st|nd|rd|th)|[~./].*|\w+://.*", value
+        )
+    )
+
+
+def _is_password(value: str) -> bool:
+    """After ``password:``: letters and digits mixed, or signs that only a password has."""
+    if re.match(r"[~./]|\w+://|![a-z]+\Z", value) or re.search(r"::|->|\.\w+\.|[/\\]\w+[/\\]", value):
+        return False
+    return _is_mixed(value) or (len(value) >= 6 and _unusual(value) and not re.search(r"\W{3}|==|\|\|", value))
+
+
+def _is_key(value: str) -> bool:
+    """After ``token:`` and the like, where a bare value is mostly a name: a long one without an order."""
+    if len(value) < 6 or not _is_mixed(value):
+        return False
+    return _is_random(value)
+
+
+def _is_random(value: str) -> bool:
+    """Letters and digits take turns at least three times: ``a8f5f167``, not ``model_v2`` or ``token1``."""
+    turns = sum(a.isdigit() != b.isdigit() for a, b in itertools.pairwise(value) if a.isalnum() and b.isalnum())
+    return turns >= 3

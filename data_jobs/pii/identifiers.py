@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 _CARD = re.compile(r"\d(?<![\w.-].)(?<!\d[ -].)(?:[ -]?\d){11,18}(?![ -]?\d)(?!\w)")
+_CARD_SAID = re.compile(r"card|maestro|unionpay|卡|カード|카드", re.I)
 _CARD_GROUPS = re.compile(r"\d+|(?:\d{4}[ -]){3,4}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{4,5}")
 # ISO/IEC 7812 prefixes in use; a random number passes Luhn one time in ten, so the prefix matters.
 _CARD_PREFIX = re.compile(r"4|5[0-8]|6|3[0-9]|2[1-7]|1800")
@@ -28,6 +29,12 @@ def cards_in(text: str) -> Iterator[tuple[int, int]]:
         if not _CARD_GROUPS.fullmatch(match[0]):
             continue
         digits = [int(c) for c in match[0] if c.isdigit()]
+        if (
+            len(match[0]) > 16
+            and match[0].isdigit()
+            and not _CARD_SAID.search(text, max(0, match.start() - 40), match.start())
+        ):
+            continue  # rather an id: one in ten has the checksum of a card
         if _CARD_PREFIX.match(match[0].replace(" ", "").replace("-", "")) and luhn(digits) and any(digits):
             yield match.span()
 

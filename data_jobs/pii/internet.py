@@ -9,9 +9,38 @@ MAX_EMAIL_CHARS = 128
 
 # -- e-mail ------------------------------------------------------------------------------------------------------------
 # Found from the @: a pattern that started at the local part would try every character of a long word.
-_AT = re.compile(r"(?<=[\w%+'-])@((?:[\w-]{1,63}\.){1,6}[^\W\d_]{2,24})(?![\w-])")
-_LOCAL_END = re.compile(r"[\w.%+'-]*\Z")
-_RESERVED_DOMAIN = re.compile(r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local)$", re.I)
+_AT = re.compile(r"(?<=[\w%+'-])@((?:[\w-]{1,63}\.){1,6}([^\W\d_]{2,24}))(?![\w-]|[(\[])")
+# Endings of domains: what else stands behind a dot (``W@x.reshape``, ``icon@2x.png``) is code or a file.
+_ENDING_WORDS = """
+com org net edu gov mil int info biz name pro mobi jobs tel travel coop aero museum cat asia post xxx arpa academy
+agency ai app art associates attorney audio auto band bank bar berlin best bet bike bio blog boutique broker build
+builders business cafe camera camp capital car care careers cash center chat church city claims cleaning clinic
+cloud club codes coffee community company computer consulting contact contractors cool corp credit dance data date
+deals delivery dental design dev digital direct directory doctor dog domains earth education email energy engineer
+engineering enterprises equipment estate events exchange expert express family farm fashion film finance financial
+fit fitness foundation fund fun gallery games garden gmbh gold golf google graphics group guide guru haus health
+healthcare help holdings home hospital host hosting house immo industries ink institute insure internal
+international intranet investments jewelry koeln lan land law lawyer legal life live llc loan london ltd love luxury
+management market marketing mba media medical men microsoft money network news ngo ninja nyc one ong online paris
+partners parts party pharmacy photo photography photos physio pics pizza place plus press productions properties
+property pub realty red rent rentals repair report restaurant reviews rocks ruhr run sale salon school science
+security services sexy shoes shop show site ski soccer social software solar solutions space store stream studio
+studios style support surf surgery swiss systems tax taxi team tech technology tennis theater tips today tokyo tools
+top tours town toys trade training tv university vegas ventures vet video villas vin vip vision vote voyage watch
+webcam website wedding wien wiki win wine work works world wtf xyz yoga zone ac ad ae af ag al am an ao aq ar as at
+au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx
+cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gb gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw
+gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls
+lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om
+pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx
+sy sz tc td tf tg th tj tk tl tm tn to tr tt tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
+"""
+_ENDINGS = frozenset(_ENDING_WORDS.split())
+_RESERVED_DOMAIN = re.compile(
+    r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost|local"
+    r"|(?:contoso|fabrikam|northwindtraders|adventure-works)\.com)$",
+    re.I,
+)
 
 
 def emails_in(text: str) -> Iterator[tuple[int, int]]:
@@ -22,7 +51,11 @@ def emails_in(text: str) -> Iterator[tuple[int, int]]:
             start -= 1
         while text[start] in ".'-":
             start += 1
-        if start < match.start() and text[start : match.start()] != "git" and not _RESERVED_DOMAIN.search(match[1]):
+        local, domain = text[start : match.start()], match[1]
+        if not local or local == "git" or _RESERVED_DOMAIN.search(domain):
+            continue
+        product = len(local) == 1 and domain.find(".") == 1  # A@B.to: of matrices
+        if not product and (match[2].lower() in _ENDINGS or not match[2].isascii()):
             yield start, min(match.end(), start + MAX_EMAIL_CHARS)
 
 
@@ -30,22 +63,44 @@ def emails_in(text: str) -> Iterator[tuple[int, int]]:
 _IPV4 = re.compile(r"\d(?<![\w.-].)\d{0,2}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
 _HEX_AND_COLONS = re.compile(r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{1,4}:(?:[0-9a-f]{1,4}:|:[0-9a-f]{0,4}){1,8}[0-9a-f]{0,4}(?![\w:])", re.I)
-_VERSION_BEFORE = re.compile(r"(?:\bv|\bversions?:?|\brelease|\bbuild|[=~<>!]=|\w/)\s{0,2}\Z", re.I)
+# What tells an address from a version or a section number, to the left of it and to the right.
+_VERSION_BEFORE = re.compile(
+    r"(?:\bv(?:er)?\.?|\b(?:versions?|releases?|builds?|firmware|section|sect?\.|chapter|clause|paragraph|para\.?|figure"
+    r"|fig\.|tables?|appendix|annex|article|item|step|rule|requirement|abschnitt|kapitel|ziffer|§{1,2}|upgraded?|updated?"
+    r"|patch|driver|kernel|sdk|api|java|jdk|schema|oid)s?(?: (?:from|to|number|no\.?|is|was|of))?:?"
+    r"|[=~<>!]=|\w/|[§#])\s{0,2}[(\"']?\Z", re.I,
+)  # fmt: skip
+_ADDRESS_BEFORE = re.compile(
+    r"(?:\b(?:ip(?:v4)?|ips|addr(?:ess(?:es)?)?|adresses?|hosts?|hostname|remote|gateway|dns|resolvers?|nameservers?"
+    r"|proxy|ping(?:ed|ing)?|ssh|telnet|connect(?:ed|ing|ions?)? (?:to|from|with)|logged in from|(?:requests?|traffic"
+    r"|packets?|login|visit|attack|call)s? (?:from|to)|server at|subnet|bind|listen(?:s|ing)? on|nslookup|traceroute"
+    r"|curl|whois|blocked?|banned|attacker)\b[^\n.;]{0,24}|\w@|://)\Z", re.I,
+)  # fmt: skip
+_ADDRESS_BEHIND = re.compile(r":\d{2,5}\b|/(?:8|1\d|2\d|3[0-2])(?![\w.])| - - \[")
+_CONTEXT_CHARS = 48
 
 
 def ips_in(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of public IPv4 and IPv6 addresses; versions that look like one are left alone."""
+    """Spans of public IPv4 and IPv6 addresses; versions and section numbers that look like one are left alone."""
     for match in _IPV4.finditer(text):
         octets = match[0].split(".")
-        if all(len(o) == 1 for o in octets) or any((o[0] == "0" and o != "0") or int(o) > 255 for o in octets):
+        if any((o[0] == "0" and o != "0") or int(o) > 255 for o in octets):
             continue  # rather a version
-        if not _VERSION_BEFORE.search(text, max(0, match.start() - 12), match.start()) and _is_public_v4(
-            *map(int, octets)
-        ):
+        if _is_public_v4(*map(int, octets)) and _is_address(text, match.start(), match.end(), octets):
             yield match.span()
     for match in _IPV6.finditer(text) if _HEX_AND_COLONS.search(text) else ():
         if _is_public_v6(match[0]):
             yield match.span()
+
+
+def _is_address(text: str, start: int, end: int, octets: list[str]) -> bool:
+    """Whether four numbers with dots are an address: by their surroundings, or longer than versions are."""
+    low = max(0, start - _CONTEXT_CHARS)
+    if _VERSION_BEFORE.search(text, low, start):
+        return False
+    if _ADDRESS_BEHIND.match(text, end) or _ADDRESS_BEFORE.search(text, low, start):
+        return True
+    return sum(map(len, octets)) >= 8 and sum(int(o) >= 40 for o in octets) >= 2
 
 
 def _is_public_v4(a: int, b: int, c: int, _: int) -> bool:

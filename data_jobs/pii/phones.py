@@ -1,127 +1,174 @@
-"""Telephone numbers: international, North American and national shapes, and plainer ones beside a word that says so.
+"""Telephone numbers: loose shapes, of which the surroundings and the world's numbering plans say which are one.
 
-A number that could as well be an amount, a date, a version or an account (``699 956 915``, ``467 3395``) is a phone
-only where a word before it speaks of phoning and no nearer one of accounts.
+Dates, versions, amounts and epoch seconds are none. A number that could as well be an account (``699 956 915``,
+``467 3395``) is a phone only where a word near it speaks of phoning and no nearer one of accounts, or where it is
+written the way its country writes numbers (``phonenumbers``, the metadata of libphonenumber).
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
+from typing import Any
 
-_EXTENSION = r"(?: ?(?:x|ext\.? ?)\d{1,5})?"
+_EXTENSION = r"(?: ?(?:x|ext\.? ?|extension )\d{1,6})?"
+# ``467 3395-Office``, ``467 3395 (mobile)``: what a number is may stand behind it.
+_LABEL = (
+    r"(?i: ?[-/(,]{1,2} ?(?:office|fax|home|work|mobile|cell|phone|tel|direct|private|voice|day|evening)\b"
+    r"| (?:office|fax|mobile|cell|home|work)(?= ?(?:[\n,;)]|\Z)))"
+)
 # Patterns begin with the character they are to find, and look behind it afterwards: so a search skips all other ones.
-_INTERNATIONAL = re.compile(rf"(?:\+(?<![\w+].)|0(?<![\w+.-].)0 ?(?=[1-9]))\d[\d ().-]{{6,22}}\d{_EXTENSION}(?!\w)")
-_AREA = r"(?:\(\d{3}\) ?|\d{3}[ .-])"
+_INTERNATIONAL = re.compile(
+    rf"(?:\+(?<![\w+].)|0(?<![\w+.-].)0 ?(?=[1-9]))(?:\(?\d)[\d ()./-]{{6,22}}\d{_EXTENSION}(?!\w)"
+)
 _NORTH_AMERICAN = re.compile(
-    r"(?:\((?<![\w.-].)\d{3}\) ?|\d(?<![\w.-].)(?:\d\d[ .-]|(?<=1)[ .-]" + _AREA + r"|(?<=0)01[ .-]" + _AREA + r"))"
-    r"\d{3}[ .-]\d{4}" + _EXTENSION + r"(?![\w-]|\.\d)"
+    r"(?:\((?<![\w.-].)[2-9]\d\d\) ?|[2-9](?<![\w./-].)\d\d[ .-]|1(?<![\w./-].)[ .-](?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])"
+    r"|0(?<![\w./-].)01[ .-](?:\(\d{3}\) ?|\d{3}[ .-]))"
+    r"\d{3}[ .-]\d{4}" + _EXTENSION + rf"(?:(?![\w-]|[./]\d)|(?={_LABEL}))"
 )
-_NATIONAL = re.compile(
-    r"(?:\((?<![\w./-].)0|0(?<![\w./-].))(?!00)\d{1,4}\)?[ /-]\d{2,4}(?:[ -]?\d{2,4}){1,3}"
-    r"(?![\w/-]|\.\d| \d{1,4}[ -][\d<]| ?<)"
-)
-_DECIMAL = re.compile(r"\+?\d+\.\d*")
-# Groups as people write phone numbers; which of them count, _is_grouped_phone says.
-_BEFORE = r"(?<![\w.,:/$€£#=)-].)(?<!\d[ (].)"
+_BEFORE = r"(?<![\w.,:/$€£#=)\[\\-].)(?<!\d[ (].)"
+# Groups as people write them; the digits of the first may stand in brackets.
 _GROUPED = re.compile(
-    rf"(?:\({_BEFORE}\d{{2,4}}\) ?\d{{3,4}}(?:[ -]\d{{2,4}}){{1,2}}{_EXTENSION}"
-    rf"|\d{_BEFORE}(?:\d{{1,3}}([ .-])\d{{2,6}}(?:\1\d{{2,6}}){{0,4}}|\d{{6,10}}))"
-    r"(?![\w/:€%°-]|[.,]\d| [\d(]| ?<)"
+    rf"(?:\({_BEFORE}\d{{2,5}}\)[ -]?\d{{2,8}}(?:[ -]\d{{2,6}}){{0,4}}"
+    rf"|\d{_BEFORE}(?:\d{{0,5}}(?P<sep>[ ./-])\d{{2,8}}(?:(?:(?P=sep)|[ -])\d{{2,6}}){{0,4}}|\d{{6,12}})){_EXTENSION}"
+    rf"(?:(?![\w/:€%°-]|[.,]\d| [\d(]| ?<)|(?={_LABEL}))"
 )
 # Any digits that could be a number, and the words right before them that say they are one.
 _LOOSE = re.compile(
-    r"(?:\+(?<![\w.,:/$€£#=-].)\(?\d|\((?<![\w.,:/$€£#=-].)\d|\d(?<![\w.,:/$€£#=-].))"
-    rf"[\d ().-]{{5,18}}\d{_EXTENSION}(?!\w)"
+    r"(?:\+(?<![\w.,:/$€£#=\[-].)\(?\d|\((?<![\w.,:/$€£#=\[-].)\d|\d(?<![\w.,:/$€£#=\[-].))"
+    rf"[\d ()./-]{{5,18}}\d{_EXTENSION}(?!\w)"
 )
 _NAMED = re.compile(
-    r"\b(?:phone|telephone|tel|mobile|cell|fax|desk|hotline|whatsapp|sms|call(?:ed|ing)? (?:me|us|him|her|them|at|on)"
-    r"|reach(?:ed)? (?:me|us|him|her|them|at|on)|answering|dial|text me|messages to)\b"
+    r"(?:\b(?:(?:tele?)?phone|telefono?|t[ée]l[ée]phone|tel|mobile|m[óo]vil|handy|mobil|cell|fax|desk|hotline|landline"
+    r"|whatsapp|sms|viber|signal|call(?:ed|ing)? (?:me|us|him|her|them|at|on)|reach(?:ed)? (?:me|us|him|her|them|at|on)"
+    r"|answering|dial(?:ed|ing)?|text me|messages to|ring (?:me|us)|rufen sie|appelez)\b|电话|電話|手机|手機|传真|携帯"
+    r"|전화|연락처|휴대폰|โทร|เบอร์)"
     r"[^\d\n+(]{0,14}(?:\n[^\d\n+(]{0,4})?\Z"
 )  # fmt: skip
 # One of these is in every context looked for.
 _PHONE_WORDS = (
-    "phone", "tel", "mobile", "cell", "fax", "desk", "hotline", "whatsapp", "sms", "call", "reach", "answering", "dial",
-    "text me", "messages to", "contact", "number", "registered", "message",
+    "phone", "tel", "t\u00e9l", "mobil", "m\u00f3vil", "handy", "cell", "fax", "desk", "hotline", "landline",
+    "whatsapp",
+    "sms", "viber", "signal", "call", "reach", "answering", "dial", "text me", "messages to", "contact", "number",
+    "registered", "messag", "ring", "rang", "voice", "text ", "office", "home", "work", "direct", "private",
+    "ph:", "ph.",
+    "ph ", "mob", "rufen", "appele", "in touch", "extension", "\u7535\u8bdd", "\u96fb\u8a71",
+    "\u624b\u673a", "\u624b\u6a5f", "\u4f20\u771f", "\u643a\u5e2f", "\uc804\ud654", "\uc5f0\ub77d\ucc98",
+    "\ud734\ub300\ud3f0", "\u0e42\u0e17\u0e23", "\u0e40\u0e1a\u0e2d\u0e23\u0e4c",
 )  # fmt: skip
 CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
-# The last of these before a number decides: the first group speaks of phoning, the second of something else.
+# The last of these before a number decides: they speak of phoning, or may do so of a number in groups, or do not.
 _CONTEXT = re.compile(
-    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|mobile|m[óo]vil|\bhandy"
-    r"|\bcell(?: phone|:)|(?:my|his|her|your|our|their) cell\b|\bfax|\bcall|\bdial"
-    r"|whatsapp|\bsms\b|\btext(?: me|ed|ing)|messag|contact|\breach|hotline|landline|phone|voice ?mail|registered"
-    r"|\brings? |\brang\b|in touch|\bextension|\bnumber)"
+    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|\bmobile\b(?! (?:app|device|web|site"
+    r"|version|game))|m[óo]vil"
+    r"|\bhandy|\bcell\b(?! (?:in|of|at|value|[a-z]\d))|\bfax|\bcall(?:s|ed|ing)? (?:me|us|him|her"
+    r"|them|now|back|my)\b|\bdial"
+    r"|whatsapp|\bsms\b|\btext(?: me|ed|ing)|hotline|landline|phone|voice ?mail|\b(?:ph|mob|cell)[.:]{1,2}|\bph\b"
+    r"|(?:\A|[\n|,;] ?)[tmpofchw][.:]{1,2} ?\Z"
+    r"|\b(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:[a-z]+ )?number"
+    r"|电话|電話|手机|手機|传真|携帯|전화|연락처"
+    r"|휴대폰|โทร|เบอร์)"
+    r"|(\bcall(?:s|ed|ing|er)?\b(?! (?:to|stack|site|graph|returned|took|id|failed))|messag|contact|\breach|registered"
+    r"|\btext \Z|\brings? |\brang\b|in touch|\bextension"
+    r"|(?:\b(?:the|this|that|these|whose|which|what|new|old|correct|wrong|right|same|following)"
+    r"|['’]s) numbers?\b(?! of))"
     r"|((?:account|card|order|invoice|isbn|issn|serial|ticket|passport|licen[cs]e|tracking|reference|version|model|part"
     r"|case|member|policy|customer|product|item|flight|room|page|line|code|pin|id|tax|vat|ssn|zip|postal|random|prime"
-    r"|even|odd|real|integer|whole|large|natural|total)\b(?: (?:numbers?|no\b\.?|nr\b|id\b|code))?"
-    r"|amount|balance|bytes|population|limit|maximum|minimum|default|\bsize|\bport\b|numbers of|number of)"
+    r"|even|odd|real|integer|whole|large|natural|total|bug|issue|cve|pull request|pr|commit|revision"
+    r"|build|error|article"
+    r"|record|batch|lot|sku|ean|upc|doi|patent|process|thread|timestamp|epoch|offset|chapter|section"
+    r"|rfc|pep|gene|sample"
+    r"|seed|release|survey|grant|contract|claim|row|index)\b(?: (?:numbers?|no\b\.?|nr\b|id\b|code))?"
+    r"|(?:conference|function|system|api) calls?|call stack|amount|balance|bytes|population|limit|maximum"
+    r"|minimum|default|\bsize|\bport\b|numbers? of|\bnumber\b)"
 )
-
-
+_LETTER = re.compile(r"(?:\A|[\n|,;] ?)[tmpofchw][.:]{1,2} ?[\d(+]")  # as on a business card
 # What may follow a number of nine digits that is no amount: the end of a clause or a small word, but no unit.
 _CLAUSE_GOES_ON = re.compile(
     r"\s*(?:\Z|[.;:!?)\n\"']|,(?! ?[\d<])| ?(?:is|and|or|to|for|if|at|but|now|when|so|please|thanks|as|has|was|on)\b)"
 )
-
+_MEANINGS = ("", "phone", "number", "other")
 _SENTENCE_END = re.compile(r"[<>\n\d]|[.!?](?=\s|\Z)")
+# Dates in any order, alone or with a time behind them, and spans of years.
+_DATE = re.compile(
+    r"(?:(?:19|20)\d\d([./ -])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
+    r"|(?:0?[1-9]|[12]\d|3[01])([./ -])(?:0?[1-9]|[12]\d|3[01])\2(?:(?:19|20)\d\d|\d\d)"
+    r"|[0-2]?\d[.:][0-5]\d ?- ?[0-2]?\d[.:][0-5]\d|(?:19|20)\d\d ?[-/ ] ?(?:19|20)\d\d)(?!\d|[./-]\d|(?: \d{2}){2})"
+)
+_DECIMAL = re.compile(r"\+?\d+\.\d*")
+_BARE = re.compile(r"[2-9]\d\d[2-9]\d{6}|0[1-9]\d{8,9}")  # North American, or with a trunk prefix
+_EPOCH = re.compile(r"1\d{9}(?:\d{3}){0,3}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}(?:\d\d)?)?")
 
 
 def phones_in(text: str) -> Iterator[tuple[int, int]]:
     """Spans of telephone numbers; they may overlap, the first of them is to be taken."""
-    patterns = [(_INTERNATIONAL, 8, 20), (_NORTH_AMERICAN, 10, 18), (_NATIONAL, 9, 11)]
     lowered = text.lower()
-    named = any(word in lowered for word in _PHONE_WORDS)
-    yield from _of_shapes(text, patterns[:1])
+    named = any(word in lowered for word in _PHONE_WORDS) or _LETTER.search(lowered) is not None
+    validations = MAX_VALIDATIONS
+    for match in _INTERNATIONAL.finditer(text):
+        if 8 <= _count(match[0]) <= 20 and not _DECIMAL.fullmatch(match[0]):
+            validations -= 1
+            if validations < 0 or _has_country(match[0]):  # after many, a number is believed
+                yield match.span()
+    validations = MAX_VALIDATIONS
     for match in _GROUPED.finditer(text):
         start, end = match.span()
-        sizes = [len(group) for group in re.findall(r"\d+", match[0])]
-        if not 7 <= sum(sizes) <= 13 or sizes == [3, 2, 4]:  # the latter: a social security number that is none
+        groups = re.findall(r"\d+", re.split("[xe]", match[0])[0])
+        sizes = [len(group) for group in groups]
+        if not 7 <= sum(sizes) <= 13 or sizes == [3, 2, 4] or _is_no_number(match[0]):
+            continue  # 3, 2, 4: a social security number that is none
+        speaks = _spoken_of(text, start, end, len(sizes) > 1)
+        if match[0][0] != "(" and (speaks == "other" or (speaks != "phone" and _is_amount(match[0], sizes))):
             continue
-        if _has_phone_shape(match[0], sizes):
-            yield start, end
-        elif len(sizes) > 1 or named:
-            reach = CONTEXT_CHARS if len(sizes) > 1 else CONTEXT_CHARS // 2
-            speaks = _last_word(text[max(0, start - reach) : start].lower())
-            if named and not speaks:
-                speaks = _next_word(text[end : end + CONTEXT_CHARS].lower())
-            if speaks == "phone" or (not speaks and _is_nine_digits(text, start, end, sizes)):
+        if _has_phone_shape(match[0], sizes) or (speaks and (len(sizes) > 1 or not _EPOCH.fullmatch(match[0]))):
+            if len(sizes) > 1 or speaks == "phone" or _BARE.fullmatch(match[0]):
                 yield start, end
-    yield from _of_shapes(text, patterns[1:])
-    for match in _LOOSE.finditer(text) if named else ():
-        before = text[max(0, match.start() - CONTEXT_CHARS) : match.start()].lower()
-        if 7 <= sum(c.isdigit() for c in match[0]) <= 20 and _NAMED.search(before) and not _DECIMAL.fullmatch(match[0]):
+        elif len(sizes) > 1 and _is_own_line(text, start, end):
+            yield start, end
+        elif len(sizes) > 1 and sum(sizes) >= 9 and sizes != [3, 3, 3] and validations:
+            validations -= 1
+            if _is_written_as_in_its_country(" ".join(groups)) and _stands_alone(text, start, end):
+                yield start, end
+    for match in _NORTH_AMERICAN.finditer(text):
+        before = text[max(0, match.start() - CONTEXT_CHARS // 2) : match.start()].lower()
+        if not _DATE.match(match[0]) and _last_word(before) != "other":
             yield match.span()
-
-
-def _of_shapes(text: str, patterns: list[tuple[re.Pattern[str], int, int]]) -> Iterator[tuple[int, int]]:
-    for pattern, least, most in patterns:
-        for match in pattern.finditer(text):
-            if least <= sum(c.isdigit() for c in match[0]) <= most and not _DECIMAL.fullmatch(match[0]):
+    for match in _LOOSE.finditer(text) if named else ():
+        before = lowered[max(0, match.start() - CONTEXT_CHARS) : match.start()] if len(lowered) == len(text) else ""
+        if 7 <= _count(match[0]) <= 20 and _NAMED.search(before) and not _is_no_number(match[0]):
+            bare = match[0].isdigit()
+            if not bare or not _EPOCH.fullmatch(match[0]):
                 yield match.span()
+
+
+def _count(value: str) -> int:
+    return sum(c.isdigit() for c in value)
+
+
+def _is_no_number(value: str) -> bool:
+    return bool(_DATE.match(value) or _DECIMAL.fullmatch(value))
+
+
+def _is_amount(value: str, sizes: list[int]) -> bool:
+    """Whether digits in threes are a round number: ``12 500 000``."""
+    return sizes[1:] == [3] * (len(sizes) - 1) and sizes[0] <= 3 and value.endswith("00")
 
 
 def _has_phone_shape(value: str, sizes: list[int]) -> bool:
     """Whether groups of digits can hardly be anything else: no amount (threes behind the first), date or version."""
-    if len(sizes) == 1 or _is_date(sizes):
-        return False
     if value[0] == "(":
-        return True
+        return len(sizes) > 1 and sum(sizes) >= 8
+    if len(sizes) == 1:
+        return False
     separator = value[sizes[0]]
     if len(sizes) in (4, 5) and set(sizes) == {2} and (separator == "-" or (separator == "." and len(sizes) == 5)):
         return True  # 60-56-85-91, 03.93.92.16.85
     mixed = len(sizes) >= 3 and {2, 3} <= set(sizes) and max(sizes) < 5 and sum(sizes) >= 8
-    return mixed and separator != "." and sizes[1:] != [3] * (len(sizes) - 1)
+    return mixed and separator in " -" and sizes[1:] != [3] * (len(sizes) - 1)
 
 
-def _is_date(sizes: list[int]) -> bool:
-    return len(sizes) == 3 and (sizes[0] == 4 or sizes[2] == 4) and sum(sizes) == 8
-
-
-def _is_nine_digits(text: str, start: int, end: int, sizes: list[int]) -> bool:
-    """Eight or nine digits in threes (``699 956 915``) that are neither round, nor counted in a unit, nor in a list."""
-    value = text[start:end]
-    if sizes not in ([3, 3, 3], [2, 3, 3]) or "." in value or re.search(r"00(?!\d)", value):
-        return False
+def _stands_alone(text: str, start: int, end: int) -> bool:
     if re.match(r"\s{1,2}[\d<]", text[end : end + 3]):
         return False
     return not re.search(r"[\d<>][,;]?\s{0,2}\Z", text[max(0, start - 4) : start]) and bool(
@@ -129,14 +176,34 @@ def _is_nine_digits(text: str, start: int, end: int, sizes: list[int]) -> bool:
     )
 
 
+def _is_own_line(text: str, start: int, end: int) -> bool:
+    """Whether a number is a line of a signature or form: nothing beside it, words in the lines around it."""
+    before, after = text[max(0, start - 80) : start], text[end : end + 80]
+    above, newline, beside = before.rpartition("\n")
+    if beside.strip() or not newline or (after.strip(" \t\r") and after.lstrip(" \t\r")[:1] != "\n"):
+        return False
+    lines = (above.rstrip().rpartition("\n")[2], after.lstrip().partition("\n")[0])
+    words = any("@" in line or any(c.isupper() for c in line) for line in lines)
+    return words and not any(re.fullmatch(r"[\d\s.,-]+", x) for x in lines)
+
+
+def _spoken_of(text: str, start: int, end: int, grouped: bool) -> str:
+    reach = CONTEXT_CHARS if grouped else CONTEXT_CHARS // 2
+    return _last_word(text[max(0, start - reach) : start].lower()) or _next_word(
+        text[end : end + CONTEXT_CHARS].lower()
+    )
+
+
 def _next_word(after: str) -> str:
     """As below, of the words behind a number up to the end of its sentence."""
+    if re.match(_LABEL, after):
+        return "phone"
     word = _CONTEXT.search(_SENTENCE_END.split(after, maxsplit=1)[0])
-    return "" if not word else "phone" if word[1] else "other"
+    return _MEANINGS[word.lastindex or 0] if word else ""
 
 
 def _last_word(before: str) -> str:
-    """What the last telling word speaks of: ``phone``, ``other``, nothing.
+    """What the last telling word speaks of: ``phone``, perhaps a ``number`` to call, ``other``, nothing.
 
     Not looked past: what is covered or replaced (``<``, ``>``). Nobody knows what stood there, so it is ``other``: a
     text must not hold more once it is redacted.
@@ -145,4 +212,64 @@ def _last_word(before: str) -> str:
     words = list(_CONTEXT.finditer(before, edge + 1))
     if not words:
         return "other" if edge >= 0 else ""
-    return "phone" if words[-1][1] else "other"
+    return _MEANINGS[words[-1].lastindex or 0]
+
+
+# -- numbering plans ---------------------------------------------------------------------------------------------------
+MAX_VALIDATIONS = 20  # Each takes some 1 ms; a text made of look-alikes must not take seconds.
+_REGION_CODES = """
+GB DE FR ES IT NL BE CH AT SE NO DK FI PL CZ SK HU PT GR RO BG HR SI IE IS EE LV LT UA RU TR IL ZA EG NG KE MA IN PK
+CN JP KR TW HK SG MY TH VN ID PH AU NZ BR AR MX CL CO PE UY CY LU TN
+"""
+_REGIONS = _REGION_CODES.split()
+
+
+@functools.lru_cache(4096)
+def _has_country(value: str) -> bool:
+    """Whether an international number begins with a country's code and has as many digits as numbers there may have."""
+    import phonenumbers
+
+    number = re.split("[xe]", value)[0]
+    digits = "".join(c for c in number.replace("(0)", "") if c.isdigit())
+    digits = digits[2:] if digits.startswith("00") else digits
+    try:
+        parsed = phonenumbers.parse(f"+{digits}", None)
+    except phonenumbers.NumberParseException:
+        return False
+    return phonenumbers.is_possible_number(parsed)
+
+
+@functools.lru_cache(4096)
+def _is_written_as_in_its_country(groups: str) -> bool:
+    """Whether groups of digits are a valid number of a country, cut where it is cut there."""
+    import phonenumbers
+
+    digits = groups.replace(" ", "")
+    for region in _REGIONS:
+        pattern, prefix = _plan(region)
+        national = digits[len(prefix) :] if prefix and digits.startswith(prefix) else digits
+        if pattern.fullmatch(national):
+            number = phonenumbers.PhoneNumber(_country(region), int(national))
+            number.italian_leading_zero = national.startswith("0")
+            form = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+            if re.findall(r"\d+", form) == groups.split():
+                return True
+    return False
+
+
+@functools.cache
+def _country(region: str) -> int:
+    import phonenumbers
+
+    return phonenumbers.country_code_for_region(region)
+
+
+@functools.cache
+def _plan(region: str) -> tuple[re.Pattern[str], str]:
+    """A pattern of a region's fixed and mobile numbers, and the prefix they have within it."""
+    import phonenumbers
+
+    metadata: Any = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    kinds = (metadata.fixed_line, metadata.mobile)
+    patterns = [kind.national_number_pattern for kind in kinds if kind and kind.national_number_pattern]
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns)), metadata.national_prefix or ""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
+from cluster.core.sections.data import PersonalData
 from data_jobs.pii.addresses import addresses_in
 from data_jobs.pii.credentials import secrets_in
+from data_jobs.pii.form import Form
 from data_jobs.pii.identifiers import cards_in, ibans_in, national_ids_in, ssns_in
 from data_jobs.pii.internet import emails_in, ips_in, urls_in
 from data_jobs.pii.phones import CONTEXT_CHARS, phones_in
@@ -17,8 +19,8 @@ MAX_ENTITY_CHARS = 128
 _LEFT = 64  # No rule looks further than this to the left of what it finds.
 # Two looks have found everything in every text so far; this stops texts that were made to keep the rules looking.
 MAX_LOOKS = 8
-# The most trusted type comes first: where two rules claim the same characters, the earlier one gets them.
-TYPES = ("SECRET", "EMAIL", "IBAN", "CARD", "SSN", "NATIONAL_ID", "IP", "PHONE", "ADDRESS", "PERSON", "URL")
+TYPES: tuple[str, ...] = get_args(PersonalData)  # the most trusted first
+MODEL_TYPES = frozenset(("PERSON", "ADDRESS"))
 DEFAULT_TYPES = tuple(kind for kind in TYPES if kind != "URL")
 
 
@@ -32,39 +34,71 @@ class Finding:
 
 
 class NameFinder(Protocol):
-    """Finds names of persons (``data_jobs.pii.names.NameModel``)."""
+    """Finds what rules cannot know: persons and places (``data_jobs.pii.names``)."""
 
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Half-open character spans ``[start, end)`` of names in the text, sorted."""
+    def entities(self, text: str) -> list[TypedSpan]:
+        """Half-open character spans ``(start, end, type)`` of these in the text, sorted, not overlapping."""
         ...
 
 
 def find(text: str, types: Collection[str] = DEFAULT_TYPES, names: NameFinder | None = None) -> list[Finding]:
     """Everything in ``text`` that should not be in it: sorted, not overlapping, each at most MAX_ENTITY_CHARS long.
 
-    Looks again with what was found covered: two addresses glued together hide each other.
+    Rules look at the text's ``Form``. They look again with what was found covered: two addresses glued together hide
+    each other.
 
     Args:
         types: those to report, out of ``TYPES``. A less trusted one never takes what a more trusted one claims, be
             that reported or not.
-        names: finds ``PERSON``; without it no name is found.
+        names: finds what a model is for (``PERSON``, more ``ADDRESS``); without it only the rules look.
     """
+    form = Form(text)
     rules = [rule for rule in _RULES if _needed(rule[0], types)]
-    spans, rest = _all_spans(text, rules)
-    if names is not None and "PERSON" in types:
-        spans += [
-            (start, end, "PERSON") for start, end in names.spans(text) if start < end and "<" not in rest[start:end]
-        ]
-    return [
-        Finding(kind, piece, min(piece + MAX_ENTITY_CHARS, end))
-        for start, end, kind in sorted(spans)
-        if kind in types
-        for piece in range(start, end, MAX_ENTITY_CHARS)
-    ]
+    spans = _all_spans(form.text, rules)
+    if names is not None and not MODEL_TYPES.isdisjoint(types):
+        spans = _with_model(spans, names.entities(form.text), types, form.text)
+    found: list[Finding] = []
+    for begin, finish, kind in sorted(spans):
+        start, end = form.original(begin, finish)
+        start = max(start, found[-1].end) if found else start
+        if kind in types:
+            found += [Finding(kind, at, min(at + MAX_ENTITY_CHARS, end)) for at in range(start, end, MAX_ENTITY_CHARS)]
+    return found
 
 
-def _all_spans(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], str]:
-    """What the rules find in repeated looks, and the text with it covered.
+def _with_model(
+    spans: list[TypedSpan], entities: list[TypedSpan], types: Collection[str], text: str
+) -> list[TypedSpan]:
+    """The rules' spans and what the model adds. An address of the rules grows by one of the model that overlaps it."""
+    covered = bytearray(len(text))
+    for start, end, kind in spans:
+        if kind not in ("ADDRESS", "URL"):
+            covered[start:end] = b"\x01" * (end - start)
+    addresses = [span for span in spans if span[2] == "ADDRESS"]
+    added = [e for e in entities if e[2] in types and covered.find(1, e[0], e[1]) < 0 and "<" not in text[e[0] : e[1]]]
+    streets = _united([*addresses, *(e for e in added if e[2] == "ADDRESS")])
+    kept = [span for span in spans if span[2] not in ("ADDRESS", "URL")] + streets
+    for start, end, _ in streets:
+        covered[start:end] = b"\x01" * (end - start)
+    for span in [*(e for e in added if e[2] != "ADDRESS"), *(s for s in spans if s[2] == "URL")]:
+        if covered.find(1, span[0], span[1]) < 0:
+            kept.append(span)
+            covered[span[0] : span[1]] = b"\x01" * (span[1] - span[0])
+    return kept
+
+
+def _united(spans: list[TypedSpan]) -> list[TypedSpan]:
+    united: list[TypedSpan] = []
+    for start, end, kind in sorted(spans):
+        if united and start < united[-1][1]:
+            united[-1] = (united[-1][0], max(end, united[-1][1]), kind)
+        else:
+            united.append((start, end, kind))
+    return united
+
+
+def _all_spans(text: str, rules: list[PiiRule]) -> list[TypedSpan]:
+    """What the rules find in repeated looks.
 
     The first look is at everything, the others at the surroundings of what may hide something.
     """
@@ -89,7 +123,7 @@ def _all_spans(text: str, rules: list[PiiRule]) -> tuple[list[TypedSpan], str]:
         text = _covered(text, fresh)
         if not windows:
             break
-    return spans, text
+    return spans
 
 
 def _windows(size: int, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

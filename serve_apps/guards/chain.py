@@ -22,7 +22,7 @@ Check = TypeVar("Check", InputCheck, OutputCheck)
 # Name in ``serve.guards`` -> what makes the guard from the configuration.
 GUARDS: dict[str, Callable[[PlinthConfig], Guard]] = {
     CharacterGuard.name: lambda config: CharacterGuard(config.serve.max_prompt_chars),
-    PersonalDataGuard.name: lambda config: PersonalDataGuard(config.data.redact, config.data.name_model),
+    PersonalDataGuard.name: lambda config: PersonalDataGuard(config.data.redact, config.data.names),
 }
 
 

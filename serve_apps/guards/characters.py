@@ -7,7 +7,6 @@ are the corpus's own (``data_jobs.text.normalise``), which keep what scripts and
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from cluster.core.records import Verdict
@@ -39,21 +38,6 @@ def encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\x00" not in text
-
-
-def folded(text: str) -> tuple[str, list[int] | None]:
-    """``text`` in compatibility form (full-width digits become digits), and each result character's place in ``text``.
-
-    The places are None when nothing changed. Normalised character by character, so that places stay exact.
-    """
-    if text.isascii() or unicodedata.is_normalized("NFKC", text):
-        return text, None
-    parts, places = [], []
-    for place, character in enumerate(text):
-        form = unicodedata.normalize("NFKC", character)
-        parts.append(form)
-        places.extend([place] * len(form))
-    return "".join(parts), places
 
 
 class CharacterGuard:

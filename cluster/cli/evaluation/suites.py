@@ -138,8 +138,8 @@ def _pii(run: Run) -> Found:
     from data_jobs.pii.names import load_names
     from train_jobs.evaluation.pii_suite import score_pii
 
-    data, model = run.labelled(), run.config.data.name_model
-    result = score_pii(data, load_names(model) if model else None, model, _counting(run.progress, "rows"))
+    data, model = run.labelled(), run.config.data.names
+    result = score_pii(data, load_names(model), model, _counting(run.progress, "rows"))
     columns = ("half", "type", "precision", "recall", "F1", "characters", "found")
     tables = [
         Table(f"pii on {data} ({result.rows} rows)", columns, result.lines(), columns[2:]),

