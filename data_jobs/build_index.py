@@ -1,41 +1,53 @@
 """Building an index on the cluster: dataset -> chunks -> embeddings on a pool of actors -> snapshot -> artefact.
 
-Work is cut into blocks of documents whose number depends on the dataset only, so the result does not depend on the
-number of workers. Each finished block is a file in the staging folder; a killed build finds them again. This module
-only arranges: ``index_blocks.py`` does the work.
+Documents are cut into chunks in groups, a group's chunks are embedded in blocks. Both are counted in characters of the
+dataset only, so the result does not depend on the number of workers. Each finished group and block is a file in the
+staging folder; a killed build finds them again and has lost some seconds of work. This module only arranges:
+``index_blocks.py`` does the work.
 """
 
 from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.progress import Progress
-from cluster.core.records import Chunk, Document, Manifest
+from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.data import EMBEDDING, IndexSection
 from cluster.core.storage import Store
 from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
-from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import (
+    IndexBlock,
+    blocks_of,
+    cut,
+    embed,
+    joined,
+    pieces_from_bytes,
+    pieces_to_bytes,
+    with_enclosing,
+)
 from data_jobs.indexing.update_index import known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
-from data_jobs.retrieval.segments import FORMAT, KnownVectors, Unit
+from data_jobs.retrieval.segments import FORMAT, KnownVectors
 from data_jobs.retrieval.snapshot import write_snapshot
 from data_jobs.tasks import worker_cpus
 
-BLOCK_DOCUMENTS = 96
+GROUP_CHARS = 400_000  # cut into chunks by one call, in a second or two
+BLOCK_CHARS = 40_000  # embedded by one call, in two to ten seconds
+Job = TypeVar("Job")
+BlockId = tuple[int, int]  # a group of documents, and which of its blocks
 KEY = RunKey(
     "index", (__name__,),
     inside=("index.chunk_tokens",),
@@ -73,16 +85,16 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     documents_left = [d for d in read_documents(store, dataset) if not forgotten.covers(d.id, d.source_name, d.source)]
     if not documents_left:
         raise BadInputError(f"every document of {dataset.name}@{dataset.version} was forgotten: nothing to index")
-    blocks = _blocks(documents_left)
     staging = store.staging(f"{run_key}-blocks")
-    chunks = _run_blocks(section, store, staging, blocks, progress)
+    blocks = _run_blocks(section, store, staging, _groups(documents_left), progress)
     progress.stage("write index", None)
-    output, texts, embedded = _write(store, run_key, staging, len(blocks), files)
-    documents = sum(len(block) for block in blocks)
+    output, texts, embedded = _write(store, run_key, staging, blocks, files)
+    documents, chunks = len(documents_left), sum(blocks.values())
     progress.counts(documents=documents, chunks=chunks)
+    size = sum(store.fs.sizes(store.fs.find(output)))
     counts = {
         "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded,
-        "seconds": round(time.monotonic() - began, 1),
+        "bytes_per_chunk": round(size / max(1, chunks)), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
     manifest = store.publish(
         "indexes", section.name, output, run_key=run_key, inputs=inputs, config=settings, counts=counts
@@ -91,13 +103,20 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     return manifest
 
 
-def _blocks(documents: Sequence[Document]) -> list[list[tuple[Document, str]]]:
-    pairs = with_enclosing(documents)
-    return [pairs[at : at + BLOCK_DOCUMENTS] for at in range(0, len(pairs), BLOCK_DOCUMENTS)]
+def _groups(documents: Sequence[Document]) -> list[list[tuple[Document, str]]]:
+    groups: list[list[tuple[Document, str]]] = []
+    held = GROUP_CHARS
+    for document, about in with_enclosing(documents):
+        if held >= GROUP_CHARS:
+            groups.append([])
+            held = 0
+        groups[-1].append((document, about))
+        held += len(document.text)
+    return groups
 
 
 class EmbedWorker:
-    """One embedding actor: cuts and embeds blocks. The model is loaded with the first block that needs it."""
+    """One embedding actor: cuts and embeds. The model is loaded with the first block that needs it."""
 
     def __init__(self, section: IndexSection, store_uri: str) -> None:
         self.section = section
@@ -109,64 +128,78 @@ class EmbedWorker:
     def ready(self) -> None:
         """Answered once the actor runs."""
 
-    def count(self, documents: list[tuple[Document, str]]) -> int:
-        """Number of chunks of a block."""
-        return len(cut(documents, self.files, self.section))
+    def cut(self, documents: list[tuple[Document, str]], path: str) -> list[int]:
+        """Cut a group of documents and write its file; returns the number of chunks of each of its blocks."""
+        pieces = cut(documents, self.files, self.section)
+        self.store.write(path, pieces_to_bytes(pieces))
+        return [len(block) for block in blocks_of(pieces, BLOCK_CHARS)]
 
-    def embed(self, documents: list[tuple[Document, str]], path: str) -> int:
-        """Embed a block and write its file; returns its number of chunks."""
+    def embed(self, group: str, number: int, path: str) -> int:
+        """Embed block ``number`` of the group in file ``group`` and write its file; returns its number of chunks."""
         if self.embedder is None:
             from data_jobs.retrieval.embedder import load_embedder
 
             self.embedder = load_embedder(self.section, threads=1)
             self.known = known_vectors(self.store, self.section.name, self.files.fingerprint)
-        block = embed(cut(documents, self.files, self.section), self.embedder, self.section.batch_size, self.known)
-        self.store.write(path, block.to_bytes())
-        return len(block.chunks)
+        pieces = blocks_of(pieces_from_bytes(self.store.read(group)), BLOCK_CHARS)[number]
+        self.store.write(path, embed(pieces, self.embedder, self.known).to_bytes())
+        return len(pieces)
 
 
 def _run_blocks(
-    section: IndexSection, store: Store, staging: str, blocks: list[list[tuple[Document, str]]], progress: Progress
-) -> int:
-    """Make the missing blocks on a pool of actors; returns the number of chunks of all blocks."""
-    finished = {i: len(block.chunks) for i in range(len(blocks)) if (block := _finished(store, staging, i))}
-    missing = [i for i in range(len(blocks)) if i not in finished]
-    if not missing:
-        return sum(finished.values())
+    section: IndexSection, store: Store, staging: str, groups: list[list[tuple[Document, str]]], progress: Progress
+) -> dict[BlockId, int]:
+    """Make the missing blocks on a pool of actors; returns every block, in order, with its number of chunks."""
+    blocks: dict[int, list[int]] = {i: found for i in range(len(groups)) if (found := _cut_before(store, staging, i))}
+    finished = {b for b in _ids(blocks) if _finished(store, staging, b) is not None}
+    if len(blocks) == len(groups) and len(finished) == len(_ids(blocks)):
+        return _ids(blocks)
     workers = section.embed_workers or int(ray.cluster_resources().get("CPU", 1))
     # One thread per actor, for torch and for everything below it: processes scale better than threads here.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}}
     actor: Any = ray.remote(EmbedWorker).options(num_cpus=worker_cpus(), max_restarts=2, runtime_env=environment)
-    pool = [actor.remote(section, store.uri) for _ in range(max(1, min(workers, len(missing))))]
+    pool = [actor.remote(section, store.uri) for _ in range(max(1, workers))]
     try:
-        documents = {i: ray.put(blocks[i]) for i in missing}
-        progress.stage("chunk", len(blocks), "blocks")
-        counts = dict(finished)
-        for i, count in spread_over_pool(pool, missing, lambda worker, i: worker.count.remote(documents[i])):
-            counts[i] = count
-            progress.advance()
-        progress.stage("embed", sum(counts.values()), "chunks")
-        progress.advance(sum(finished.values()))
+        progress.stage("cut into chunks", sum(map(len, groups)), "documents")
+        progress.advance(sum(len(groups[i]) for i in blocks))
+        uncut = [i for i in range(len(groups)) if i not in blocks]
+        documents = {i: ray.put(groups[i]) for i in uncut}
+        for i, counts in spread_over_pool(
+            pool, uncut, lambda worker, i: worker.cut.remote(documents[i], _group_path(staging, i))
+        ):
+            blocks[i] = counts
+            progress.advance(len(groups[i]))
+        documents.clear()
+        sizes = _ids(blocks)
+        missing = [b for b in sizes if b not in finished]
+        progress.stage("embed", sum(sizes.values()), "chunks")
+        progress.advance(sum(sizes[b] for b in finished))
         for _, count in spread_over_pool(
-            pool, missing, lambda worker, i: worker.embed.remote(documents[i], _block_path(staging, i))
+            pool,
+            missing,
+            lambda worker, b: worker.embed.remote(_group_path(staging, b[0]), b[1], _block_path(staging, b)),
         ):
             progress.advance(count)
-        return sum(counts.values())
+        return sizes
     finally:
         for worker in pool:
             ray.kill(worker)
 
 
+def _ids(blocks: dict[int, list[int]]) -> dict[BlockId, int]:
+    return {(group, number): size for group in sorted(blocks) for number, size in enumerate(blocks[group])}
+
+
 def spread_over_pool(
-    pool: Sequence[Any], jobs: Sequence[int], call: Callable[[Any, int], Any]
-) -> Iterator[tuple[int, int]]:
+    pool: Sequence[Any], jobs: Sequence[Job], call: Callable[[Any, Job], Any]
+) -> Iterator[tuple[Job, Any]]:
     """Run one call per job on whichever worker is free; yields (job, result) as they finish.
 
     A worker takes jobs once it has started, so one that finds no CPU holds nothing up. The job of a worker that died
     goes back into the queue.
     """
     queue = list(reversed(jobs))
-    running: dict[Any, tuple[Any, int | None]] = {worker.ready.remote(): (worker, None) for worker in pool}
+    running: dict[Any, tuple[Any, Job | None]] = {worker.ready.remote(): (worker, None) for worker in pool}
     left = len(jobs)
     while left:
         if not running:
@@ -200,12 +233,29 @@ def _lives(worker: Any) -> bool:
     return True
 
 
-def _block_path(staging: str, number: int) -> str:
-    return posixpath.join(staging, f"block-{number:06d}.npz")
+def _group_path(staging: str, group: int) -> str:
+    return posixpath.join(staging, f"chunks-{group:06d}.json")
 
 
-def _finished(store: Store, staging: str, number: int) -> IndexBlock | None:
-    path = _block_path(staging, number)
+def _block_path(staging: str, block: BlockId) -> str:
+    return posixpath.join(staging, f"block-{block[0]:06d}-{block[1]:04d}.npz")
+
+
+def _cut_before(store: Store, staging: str, group: int) -> list[int] | None:
+    """The sizes of a group's blocks where an earlier run cut it; a damaged file is made again."""
+    path = _group_path(staging, group)
+    try:
+        return (
+            [len(b) for b in blocks_of(pieces_from_bytes(store.read(path)), BLOCK_CHARS)]
+            if store.exists(path)
+            else None
+        )
+    except ValueError:
+        return None
+
+
+def _finished(store: Store, staging: str, block: BlockId) -> IndexBlock | None:
+    path = _block_path(staging, block)
     if not store.exists(path):
         return None
     try:
@@ -214,29 +264,19 @@ def _finished(store: Store, staging: str, number: int) -> IndexBlock | None:
         return None  # a damaged file from an earlier run: the block is made again
 
 
-def _write(store: Store, run_key: str, staging: str, number: int, files: ModelFiles) -> tuple[str, int, int]:
+def _write(
+    store: Store, run_key: str, staging: str, blocks: Iterable[BlockId], files: ModelFiles
+) -> tuple[str, int, int]:
     """Join the blocks into a snapshot in a folder ready to publish; that folder, its texts and how many are new."""
-    chunks: list[Chunk] = []
-    aliases: list[tuple[str, ...]] = []
-    questions: list[tuple[str, ...]] = []
-    units: list[Unit] = []
-    vectors: list[np.ndarray] = []
-    embedded = 0
-    for i in range(number):
-        block = IndexBlock.from_bytes(store.read(_block_path(staging, i)))
-        units.extend(Unit(u.chunk + len(chunks), u.kind, u.start, u.end) for u in block.units)
-        chunks.extend(block.chunks)
-        aliases.extend(block.aliases)
-        questions.extend(block.questions)
-        vectors.append(block.vectors)
-        embedded += block.embedded
-    if not chunks:
+    parts = (IndexBlock.from_bytes(store.read(_block_path(staging, name))) for name in blocks)
+    block = joined(parts, int(files.identity["dim"]))
+    if not block.chunks:
         raise BadInputError("the dataset's documents hold no text: nothing to index")
     output = store.staging(run_key)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        texts = (chunks, aliases, questions)
-        write_snapshot(folder, *texts, units, np.concatenate(vectors), files.identity, files.fingerprint)
+        texts = (block.chunks, block.aliases, block.questions)
+        write_snapshot(folder, *texts, block.units, block.vectors, files.identity, files.fingerprint)
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             store.write(posixpath.join(output, path.relative_to(folder).as_posix()), path.read_bytes())
-    return output, len(units), embedded
+    return output, len(block.units), block.embedded

@@ -25,7 +25,7 @@ from cluster.core.sections.data import IndexSection
 from data_jobs.benchmarks.corpus import endless_documents
 from data_jobs.benchmarks.preparation import in_a_process, quiet_and_pinned
 
-BLOCK_DOCUMENTS = 8
+GROUP_DOCUMENTS = 8
 WARM_UP = 4  # documents embedded before the clock starts
 START_S = 600.0  # longest wait for the models to load
 
@@ -34,10 +34,10 @@ Pairs = list[tuple[Document, str]]
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement: embedding ``blocks`` (documents with what encloses them) with ``workers`` processes."""
+    """One measurement: embedding ``groups`` (documents with what encloses them) with ``workers`` processes."""
 
     section: IndexSection
-    blocks: tuple[Pairs, ...]
+    groups: tuple[Pairs, ...]
     workers: int
 
 
@@ -55,8 +55,8 @@ def measure(
     most = available_cpus()
     if not workers or min(workers) < 1 or max(workers) > most:
         raise UsageError(f"--workers must be from 1 to {most}, the cores of this machine")
-    if documents < BLOCK_DOCUMENTS or rounds < 1:
-        raise UsageError(f"--documents must be {BLOCK_DOCUMENTS} or more, --rounds 1 or more")
+    if documents < GROUP_DOCUMENTS or rounds < 1:
+        raise UsageError(f"--documents must be {GROUP_DOCUMENTS} or more, --rounds 1 or more")
     progress.stage("build documents")
     made: Pairs = [
         (Document(name, name, text, name), "")
@@ -67,8 +67,8 @@ def measure(
     levels = []
     for count in workers:
         part = made[: documents * count]
-        blocks = tuple(part[at : at + BLOCK_DOCUMENTS] for at in range(0, len(part), BLOCK_DOCUMENTS))
-        job = Job(section, blocks, count)
+        groups = tuple(part[at : at + GROUP_DOCUMENTS] for at in range(0, len(part), GROUP_DOCUMENTS))
+        job = Job(section, groups, count)
         rates: dict[str, list[float]] = {"pool": [], "processes": []}
         for number in range(rounds):
             for name, side in (("pool", _pool), ("processes", _processes)):
@@ -77,7 +77,7 @@ def measure(
                 rates[name].append(found["chunks"] / found["seconds"])
         pool, processes = statistics.median(rates["pool"]), statistics.median(rates["processes"])
         levels.append({
-            "workers": count, "documents": len(part), "blocks": len(blocks), "chunks": found["chunks"],
+            "workers": count, "documents": len(part), "groups": len(groups), "chunks": found["chunks"],
             "pool_chunks_per_s": round(pool, 2), "processes_chunks_per_s": round(processes, 2),
             "ratio": round(pool / processes, 3),
             "all": {name: [round(rate, 2) for rate in found_rates] for name, found_rates in rates.items()},
@@ -99,16 +99,17 @@ def _pool(job: Job) -> dict[str, Any]:
         actor: Any = ray.remote(EmbedWorker).options(num_cpus=worker_cpus(), runtime_env=environment)
         store = str(scratch / "store")
         pool = [actor.remote(job.section, store) for _ in range(job.workers)]
-        warm = [worker.embed.remote(job.blocks[0][:WARM_UP], f"{store}/warm-{n}") for n, worker in enumerate(pool)]
-        ray.get(warm)
+        for number, worker in enumerate(pool):
+            ray.get(worker.cut.remote(job.groups[0][:WARM_UP], f"{store}/warm"))
+            ray.get(worker.embed.remote(f"{store}/warm", 0, f"{store}/warm-{number}"))
         began = time.perf_counter()
-        blocks = [ray.put(block) for block in job.blocks]
-        chunks = sum(
-            count
-            for _, count in spread_over_pool(
-                pool, range(len(blocks)), lambda worker, i: worker.embed.remote(blocks[i], f"{store}/{i}")
-            )
+        groups = [ray.put(group) for group in job.groups]
+        sizes = spread_over_pool(pool, range(len(groups)), lambda w, i: w.cut.remote(groups[i], f"{store}/{i}"))
+        blocks = [(i, number) for i, counts in sizes for number in range(len(counts))]
+        embedded = spread_over_pool(
+            pool, blocks, lambda w, b: w.embed.remote(f"{store}/{b[0]}", b[1], f"{store}/{b[0]}-{b[1]}")
         )
+        chunks = sum(count for _, count in embedded)
         return {"chunks": chunks, "seconds": time.perf_counter() - began}
 
 
@@ -119,7 +120,7 @@ def _processes(job: Job) -> dict[str, Any]:
         with context.Manager() as shared:
             barrier = shared.Barrier(job.workers)
             with ProcessPoolExecutor(job.workers, mp_context=context) as pool:
-                shares = [job.blocks[n :: job.workers] for n in range(job.workers)]
+                shares = [job.groups[n :: job.workers] for n in range(job.workers)]
                 running = [
                     pool.submit(_alone, job.section, share, str(scratch / f"store{n}"), barrier)
                     for n, share in enumerate(shares)
@@ -129,13 +130,16 @@ def _processes(job: Job) -> dict[str, Any]:
     return {"chunks": sum(count for count, _, _ in found), "seconds": seconds}
 
 
-def _alone(section: IndexSection, blocks: Sequence[Pairs], store: str, barrier: Any) -> tuple[int, float, float]:
+def _alone(section: IndexSection, groups: Sequence[Pairs], store: str, barrier: Any) -> tuple[int, float, float]:
     """(chunks, begin, end) of one process's share; times are of the machine's monotonic clock."""
     from data_jobs.build_index import EmbedWorker
 
     worker = EmbedWorker(section, store)
-    worker.embed(blocks[0][:WARM_UP], f"{store}/warm")
+    worker.cut(groups[0][:WARM_UP], f"{store}/warm")
+    worker.embed(f"{store}/warm", 0, f"{store}/warm-0")
     barrier.wait(START_S)
-    began = time.monotonic()
-    chunks = sum(worker.embed(block, f"{store}/{number}") for number, block in enumerate(blocks))
+    began, chunks = time.monotonic(), 0
+    for group, documents in enumerate(groups):
+        for number in range(len(worker.cut(documents, f"{store}/{group}"))):
+            chunks += worker.embed(f"{store}/{group}", number, f"{store}/{group}-{number}")
     return chunks, began, time.monotonic()

@@ -1,4 +1,4 @@
-"""One block of an index: some documents -> their chunks, the texts to embed, and the finished file of the block.
+"""One block of an index: some documents -> their chunks, some chunks -> their vectors, and the block's finished file.
 
 Plain code that ``build_index.py`` spreads over a cluster. A block's file is written atomically when the block is done,
 so a killed build redoes only the blocks without one.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from cluster.core.records import Chunk, Document
 from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
-from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE, KnownVectors, Unit
+from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE, KnownVectors, Unit, unit_texts
 from data_jobs.text import units as text_units
 from data_jobs.text.chunks import chunk, embedded_text
 from data_jobs.text.sentences import sentences
@@ -26,6 +26,30 @@ from data_jobs.text.sentences import sentences
 UNIT_COLUMNS = 4
 MAX_ENCLOSING = 2
 MAX_SUMMARY_CHARS = 150
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is embedded together: a chunk, the other names of its document and, with its first chunk, the questions
+    that it answers."""
+
+    chunk: Chunk
+    aliases: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+
+
+def pieces_to_bytes(pieces: Sequence[Piece]) -> bytes:
+    """JSON of pieces, as ``pieces_from_bytes`` reads it."""
+    return json.dumps([[p.chunk.to_dict(), p.aliases, p.questions] for p in pieces]).encode()
+
+
+def pieces_from_bytes(data: bytes) -> list[Piece]:
+    """Raises ValueError where ``data`` is not what ``pieces_to_bytes`` wrote."""
+    try:
+        rows = json.loads(data)
+        return [Piece(Chunk(**chunk), tuple(aliases), tuple(questions)) for chunk, aliases, questions in rows]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not the pieces of a block: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,24 @@ class IndexBlock:
         )
 
 
+def joined(blocks: Iterable[IndexBlock], dim: int) -> IndexBlock:
+    """One block of all; ``dim`` is the length of a vector, for none."""
+    units: list[Unit] = []
+    chunks: list[Chunk] = []
+    aliases: list[tuple[str, ...]] = []
+    questions: list[tuple[str, ...]] = []
+    vectors = [np.empty((0, dim), np.float16)]
+    embedded = 0
+    for block in blocks:
+        units += [replace(unit, chunk=unit.chunk + len(chunks)) for unit in block.units]
+        chunks += block.chunks
+        aliases += block.aliases
+        questions += block.questions
+        vectors.append(block.vectors)
+        embedded += block.embedded
+    return IndexBlock(tuple(chunks), tuple(aliases), tuple(questions), tuple(units), np.concatenate(vectors), embedded)
+
+
 def with_enclosing(documents: Sequence[Document]) -> list[tuple[Document, str]]:
     """Each document with the first sentences of what encloses it: a method's class and module, a function's module."""
     known = {d.id: d for d in documents}
@@ -93,54 +135,68 @@ def _first_sentence(text: str) -> str:
     return ""
 
 
-def cut(
-    documents: Sequence[tuple[Document, str]], files: ModelFiles, section: IndexSection
-) -> list[tuple[Document, Chunk]]:
-    """The chunks of a block's documents; each document comes with lines about what encloses it."""
+def cut(documents: Sequence[tuple[Document, str]], files: ModelFiles, section: IndexSection) -> list[Piece]:
+    """The chunks of documents; each document comes with lines about what encloses it."""
     limit = min(section.chunk_tokens, int(files.identity["max_tokens"]) - 2)
-    return [(d, c) for d, about in documents for c in chunk(d, files.count_tokens, limit, about)]
+    return [
+        Piece(piece, document.aliases, document.questions if i == 0 else ())
+        for document, about in documents
+        for i, piece in enumerate(chunk(document, files.count_tokens, limit, about))
+    ]
 
 
-def embed(
-    pairs: Sequence[tuple[Document, Chunk]],
-    embedder: Embedder,
-    batch_size: int,
-    known: KnownVectors | None = None,
-) -> IndexBlock:
-    """Embed every chunk (context and text), every unit of the chunks (a sentence, a row, a code block) and every
-    question that a document answers; questions belong to its first chunk.
+def blocks_of(pieces: Sequence[Piece], chars: int) -> list[list[Piece]]:
+    """Pieces in order, in blocks of about ``chars`` characters to embed: the work lost when one is interrupted."""
+    blocks: list[list[Piece]] = []
+    held = chars
+    for piece in pieces:
+        if held >= chars:
+            blocks.append([])
+            held = 0
+        blocks[-1].append(piece)
+        held += len(embedded_text(piece.chunk)) + sum(map(len, piece.questions))
+    return blocks
 
-    Texts that ``known`` holds (vectors of the same embedder) are not embedded again.
-    Sentence vectors are made here because at query time they would cost a forward pass over every returned passage.
+
+def embed(pieces: Sequence[Piece], embedder: Embedder, known: KnownVectors | None = None) -> IndexBlock:
+    """Embed every chunk (text and context), its units (a sentence, a row, a code block) and the questions it answers.
+
+    A unit's vector is pooled from the chunk's own forward pass (``Embedder.encode_parts``): it costs nothing more,
+    and knows what "it" is. At query time it would cost a forward pass over every returned passage.
+    Chunks and questions that ``known`` holds whole (vectors of the same embedder) are not embedded again.
     """
     units: list[Unit] = []
-    texts: list[str] = []
-    questions: list[tuple[str, ...]] = []
-    for i, (document, piece) in enumerate(pairs):
-        units.append(Unit(i, CHUNK, piece.start, piece.end))
-        texts.append(embedded_text(piece))
-        for part in text_units.units(piece.text, piece.header, piece.start == 0):
-            units.append(Unit(i, SENTENCE, piece.start + part.start, piece.start + part.end))
-            texts.append(piece.text[part.start : part.end])
-        first = i == 0 or pairs[i - 1][0].id != document.id
-        questions.append(document.questions if first else ())
-        units += [Unit(i, QUESTION, n, n + 1) for n in range(len(questions[i]))]
-        texts += questions[i]
-    vectors = np.zeros((len(texts), embedder.dim), np.float16)
-    new = []
-    for i, text in enumerate(texts):
-        found = known.find(text) if known else None
-        if found is None:
-            new.append(i)
-        else:
-            vectors[i] = found
-    if new:
-        vectors[new] = embedder.encode([texts[i] for i in new], batch_size).astype(np.float16)
-    return IndexBlock(
-        tuple(c for _, c in pairs),
-        tuple(d.aliases for d, _ in pairs),
-        tuple(questions),
-        tuple(units),
-        vectors,
-        len(new),
-    )
+    for i, piece in enumerate(pieces):
+        units += _units_of(i, piece)
+    chunks, questions = tuple(p.chunk for p in pieces), tuple(p.questions for p in pieces)
+    vectors = np.zeros((len(units), embedder.dim), np.float16)
+    missing = np.ones(len(units), dtype=bool)
+    for i, text in enumerate(unit_texts(chunks, questions, units)):
+        if known is not None and (found := known.find(text)) is not None:
+            vectors[i], missing[i] = found, False
+    again = sorted({u.chunk for u, new in zip(units, missing, strict=True) if new and u.kind != QUESTION})
+    rows: dict[int, list[int]] = {i: [] for i in again}
+    whole = {}
+    for row, unit in enumerate(units):
+        if unit.chunk in rows and unit.kind == SENTENCE:
+            rows[unit.chunk].append(row)
+        elif unit.chunk in rows and unit.kind == CHUNK:
+            whole[unit.chunk] = row
+    spans = [[(units[r].start - chunks[i].start, units[r].end - chunks[i].start) for r in rows[i]] for i in again]
+    texts, parts = embedder.encode_parts([embedded_text(chunks[i]) for i in again], spans)
+    vectors[[whole[i] for i in again]] = texts
+    vectors[[row for i in again for row in rows[i]]] = parts
+    asked = [row for row, unit in enumerate(units) if unit.kind == QUESTION and missing[row]]
+    vectors[asked] = embedder.encode([questions[units[row].chunk][units[row].start] for row in asked])
+    made = len(again) + sum(map(len, rows.values())) + len(asked)
+    return IndexBlock(chunks, tuple(p.aliases for p in pieces), questions, tuple(units), vectors, made)
+
+
+def _units_of(number: int, piece: Piece) -> list[Unit]:
+    one = piece.chunk
+    parts = text_units.units(one.text, one.header, one.start == 0)
+    return [
+        Unit(number, CHUNK, one.start, one.end),
+        *(Unit(number, SENTENCE, one.start + part.start, one.start + part.end) for part in parts),
+        *(Unit(number, QUESTION, n, n + 1) for n in range(len(piece.questions))),
+    ]

@@ -25,10 +25,10 @@ from cluster.core.home import Home
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store, storage_errors
-from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, joined, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
-from data_jobs.retrieval.segments import KnownVectors, Meta, Segment, SegmentRef, Unit, write_segment
+from data_jobs.retrieval.segments import FORMAT, KnownVectors, Meta, Segment, SegmentRef, Unit, write_segment
 
 KIND = "indexes"
 # An index is compacted once the chunks that are gone, or outside the largest segment, are more than this share of those
@@ -65,9 +65,7 @@ def update(
     folder = _folder(store, before)
     meta = _meta(before, folder, embedder)
     held = [Segment.load(folder / ref.id) for ref in meta.segments] if folder else []
-    block = embed(
-        cut(with_enclosing(documents), find_model(section), section), embedder, section.batch_size, _known(held)
-    )
+    block = embed(cut(with_enclosing(documents), find_model(section), section), embedder, _known(held))
     same = _unchanged(held, meta.segments, block)
     embedded, block = block.embedded, _without(block, same)
     incoming = {d.id for d in documents} - same
@@ -99,7 +97,7 @@ def compact(store: Store, index: Manifest) -> Manifest:
     if folder is None or meta is None:
         return index
     parts = [_alive(Segment.load(folder / ref.id), ref) for ref in meta.segments]
-    block = _joined(parts, meta.dim)
+    block = joined(parts, meta.dim)
     return _publish(store, index.name, replace(meta, segments=()), None, block, index, {}, began)
 
 
@@ -147,6 +145,11 @@ def _meta(before: Manifest | None, folder: Path | None, embedder: Embedder) -> M
     if before is None or folder is None:
         return Meta(embedder.identity, embedder.fingerprint, embedder.dim)
     meta = Meta.read(folder, before.version)
+    if meta.format != FORMAT:
+        raise IncompatibleError(
+            f"index {before.name}@{before.version} was built by an earlier version of this program: build a new one",
+            index=before.version,
+        )
     if meta.fingerprint != embedder.fingerprint:
         raise IncompatibleError(
             f"index {before.name}@{before.version} was built with another embedder: build a new one, or set "
@@ -210,18 +213,6 @@ def _rows(
         moved,
         vectors[alive],
     )
-
-
-def _joined(blocks: Sequence[IndexBlock], dim: int) -> IndexBlock:
-    units: list[Unit] = []
-    chunks: list[Chunk] = []
-    for block in blocks:
-        units += [replace(unit, chunk=unit.chunk + len(chunks)) for unit in block.units]
-        chunks += block.chunks
-    aliases = tuple(names for block in blocks for names in block.aliases)
-    questions = tuple(asked for block in blocks for asked in block.questions)
-    vectors = np.concatenate([np.empty((0, dim), np.float16), *(block.vectors for block in blocks)])
-    return IndexBlock(tuple(chunks), aliases, questions, tuple(units), vectors)
 
 
 def _publish(

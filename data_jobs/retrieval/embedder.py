@@ -8,6 +8,7 @@ local folder or a hub id in sentence-transformers or Hugging Face layout works t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,10 @@ import numpy as np
 
 from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.model_files import ModelFiles, find_model
+
+# Tokens of one forward pass, padding included: enough to keep a core busy, few enough for its hidden states to stay in
+# its cache (2,048 tokens of MiniLM's widest layer are 12 MB).
+BATCH_TOKENS = 2048
 
 
 class Embedder:
@@ -41,28 +46,62 @@ class Embedder:
         self._forward = forward
         self._special = files.tokenizer.num_special_tokens_to_add(False)
 
-    def encode(
-        self, texts: Sequence[str], batch_size: int = 32, kind: Literal["document", "query"] = "document"
-    ) -> np.ndarray:
+    def encode(self, texts: Sequence[str], kind: Literal["document", "query"] = "document") -> np.ndarray:
         """L2-normalised vectors, float32 [len(texts), dim], in the order given.
 
         Texts run sorted by length, so that a batch holds little padding. ``kind`` picks the prompt of models that
         were trained with one (``query: ...``); all-MiniLM has none.
         """
         prompt = self.identity["prompts"].get(kind, "")
-        limit = self.max_tokens - self._special
-        encodings = [self._tokenizer.encode(prompt + text, add_special_tokens=False) for text in texts]
-        for encoding in encodings:
-            encoding.truncate(limit)
-        rows = [self._tokenizer.post_process(encoding).ids for encoding in encodings]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
-        vectors = np.zeros((len(rows), self.dim), dtype=np.float32)
-        for at in range(0, len(order), batch_size):
-            part = order[at : at + batch_size]
-            vectors[part] = self._encode_ids([rows[i] for i in part])
-        return vectors
+        return self._encode([self._tokenized(prompt + text) for text in texts], [()] * len(texts))[0]
 
-    def _encode_ids(self, rows: list[list[int]]) -> np.ndarray:
+    def encode_parts(
+        self, texts: Sequence[str], parts: Sequence[Sequence[tuple[int, int]]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of documents and of parts of them in one forward pass: late chunking (Guenther et al. 2024).
+
+        A part's vector is the mean of the hidden states of its tokens, which have seen the whole text.
+
+        Args:
+            texts: as for ``encode``.
+            parts: per text, spans of characters. One without a token, or cut off, gets the vector of its text.
+
+        Returns:
+            What ``encode`` gives, and float32 [parts of all texts, dim], L2-normalised, in the order given.
+        """
+        prompt = self.identity["prompts"].get("document", "")
+        encodings = [self._tokenized(prompt + text) for text in texts]
+        return self._encode(
+            encodings, [_tokens_of(e, own, len(prompt)) for e, own in zip(encodings, parts, strict=True)]
+        )
+
+    def _tokenized(self, text: str) -> Any:
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        encoding.truncate(self.max_tokens - self._special)
+        return self._tokenizer.post_process(encoding)
+
+    def _encode(
+        self, encodings: Sequence[Any], parts: Sequence[Sequence[tuple[int, int]]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of texts and of runs of their tokens, in batches of about ``BATCH_TOKENS``."""
+        rows = [encoding.ids for encoding in encodings]
+        starts = np.cumsum([0, *map(len, parts)])
+        whole = np.zeros((len(rows), self.dim), dtype=np.float32)
+        partial = np.zeros((int(starts[-1]), self.dim), dtype=np.float32)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
+        at = 0
+        while at < len(order):
+            batch = order[at : at + max(1, BATCH_TOKENS // len(rows[order[at]]))]
+            vectors, own = self._forward_pass([rows[i] for i in batch], [parts[i] for i in batch])
+            whole[batch] = vectors
+            places = [row for i in batch for row in range(starts[i], starts[i + 1])]
+            partial[places] = own
+            at += len(batch)
+        return whole, partial
+
+    def _forward_pass(
+        self, rows: list[list[int]], parts: Sequence[Sequence[tuple[int, int]]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
         longest = max(len(row) for row in rows)
@@ -79,7 +118,24 @@ class Embedder:
             else:
                 weights = mask.unsqueeze(-1).to(hidden.dtype)
                 pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-            return torch.nn.functional.normalize(pooled, dim=-1).float().cpu().numpy()
+            means = [hidden[i, a:b].mean(0) if b > a else pooled[i] for i, own in enumerate(parts) for a, b in own]
+            joined = torch.cat([pooled, torch.stack(means)]) if means else pooled
+            vectors = torch.nn.functional.normalize(joined, dim=-1).float().cpu().numpy()
+        return vectors[: len(rows)], vectors[len(rows) :]
+
+
+def _tokens_of(encoding: Any, spans: Sequence[tuple[int, int]], shift: int) -> list[tuple[int, int]]:
+    """The run of tokens, special ones counted, that begins within each span of characters; empty runs as (0, 0)."""
+    if not spans:
+        return []
+    marks = encoding.special_tokens_mask
+    places = [i for i, special in enumerate(marks) if not special]
+    begins = [encoding.offsets[i][0] - shift for i in places]
+    runs = []
+    for start, end in spans:
+        first, last = bisect_left(begins, start), bisect_left(begins, end)
+        runs.append((places[first], places[last - 1] + 1) if last > first else (0, 0))
+    return runs
 
 
 def load_embedder(section: IndexSection, threads: int = 1) -> Embedder:

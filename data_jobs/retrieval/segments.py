@@ -28,8 +28,9 @@ from data_jobs.corpus.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 from data_jobs.text.chunks import embedded_text
 
+# 5: vectors of sentences are pooled from their chunk's, and ``Chunk.header`` is there (4: searched, not continued).
 FORMAT = 5
-READABLE = (4, 5)  # 4 is without ``Chunk.header``
+READABLE = (4, 5)
 CHUNK, SENTENCE, QUESTION = 0, 1, 2
 DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
 META = "meta.json"
@@ -72,22 +73,22 @@ class Meta:
     fingerprint: str
     dim: int
     segments: tuple[SegmentRef, ...] = ()
+    format: int = FORMAT
 
     def write(self, folder: Path) -> None:
         """Write it into an index folder by one rename; the folder is an index from then on."""
         rows = [{**vars(ref), "gone": list(ref.gone)} for ref in self.segments]
-        body = {"format": FORMAT, **vars(self), "segments": rows}
+        body = {**vars(self), "segments": rows}
         temporary = folder / f"{META}.tmp"
         temporary.write_text(json.dumps(body, indent=1, sort_keys=True))
         os.replace(temporary, folder / META)
 
     @classmethod
     def read(cls, folder: Path, version: str) -> Meta:
-        """Raises IncompatibleError where another format wrote it."""
+        """Raises IncompatibleError where it is of a format that cannot be read."""
         body = json.loads((folder / META).read_text())
-        if (found := body.pop("format")) not in READABLE:
-            readable = " and ".join(map(str, READABLE))
-            raise IncompatibleError(f"index {version} has the format {found}; this program reads {readable}")
+        if body["format"] not in READABLE:
+            raise IncompatibleError(f"index {version} has a format that this program does not read")
         refs = tuple(SegmentRef(**{**row, "gone": tuple(row["gone"])}) for row in body.pop("segments"))
         return cls(**body, segments=refs)
 
@@ -141,13 +142,13 @@ class Segment:
 
 
 def unit_texts(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]], units: Sequence[Unit]) -> Iterator[str]:
-    """The text that each unit embeds, in their order."""
+    """The text that decides each unit's vector, in their order: of a sentence its chunk's, and its place."""
     for unit in units:
         chunk = chunks[unit.chunk]
         if unit.kind == CHUNK:
             yield embedded_text(chunk)
         elif unit.kind == SENTENCE:
-            yield chunk.text[unit.start - chunk.start : unit.end - chunk.start]
+            yield f"{unit.start - chunk.start}-{unit.end - chunk.start}\0{embedded_text(chunk)}"
         else:
             yield questions[unit.chunk][unit.start]
 
@@ -155,6 +156,12 @@ def unit_texts(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]], unit
 def text_key(text: str) -> bytes:
     """What an embedded text is found by again: KEY_BYTES of its sha256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
+
+
+def unit_keys(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]], units: Sequence[Unit]) -> np.ndarray:
+    """``text_key`` of each unit's text, uint8 [units, KEY_BYTES]."""
+    keys = b"".join(map(text_key, unit_texts(chunks, questions, units)))
+    return np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES)
 
 
 def write_segment(
@@ -185,8 +192,7 @@ def write_segment(
     parts = {name: pa.array([getattr(u, name) for u in units], pa.int32()) for name in _COLUMNS}
     pq.write_table(pa.table(parts), into / "units.parquet", compression="zstd")
     np.save(into / "vectors.npy", np.asarray(vectors, dtype=np.float16), allow_pickle=False)
-    keys = b"".join(map(text_key, unit_texts(chunks, questions, units)))
-    np.save(into / "keys.npy", np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES), allow_pickle=False)
+    np.save(into / "keys.npy", unit_keys(chunks, questions, units), allow_pickle=False)
     for kind, file in DENSE_FILES.items():
         rows = [i for i, unit in enumerate(units) if unit.kind == kind]
         if is_large(len(rows)):

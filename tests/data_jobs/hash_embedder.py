@@ -22,11 +22,20 @@ class HashEmbedder:
         self.dim = 32
         self.texts: list[str] = []
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32, kind: str = "document") -> np.ndarray:
+    def encode(self, texts: Sequence[str], kind: str = "document") -> np.ndarray:
+        if not texts:
+            return np.empty((0, self.dim), np.float32)
         if kind == "document":
             self.texts += texts
         made = np.stack([sum((_vector(word) for word in re.findall(r"\w+", t.lower())), np.ones(32)) for t in texts])
         return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+
+    def encode_parts(
+        self, texts: Sequence[str], parts: Sequence[Sequence[tuple[int, int]]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        whole = self.encode(texts)
+        own = [text[a:b] for text, spans in zip(texts, parts, strict=True) for a, b in spans]
+        return whole, self.encode(own, kind="part")
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

@@ -21,15 +21,8 @@ import numpy as np
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.records import Chunk, Document
-from data_jobs.indexing.index_blocks import cut, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
-from data_jobs.retrieval.model_files import find_model
-from data_jobs.retrieval.rerank import load_reranker
-from data_jobs.retrieval.search import Searcher
-from data_jobs.retrieval.segments import CHUNK
-from data_jobs.retrieval.snapshot import Snapshot
-from data_jobs.text.chunks import embedded_text
-from train_jobs.evaluation.local_index import RememberingEmbedder
+from train_jobs.evaluation.local_index import searcher_over
 
 SYSTEMS = ("bm25", "dense", "fused")
 MEASURES = ("ndcg@10", "recall@10", "recall@100", "mrr")
@@ -37,7 +30,6 @@ QRELS = ("qrels.tsv", "qrels/test.tsv")
 DEPTH = 100
 RESAMPLES = 1000
 SEED = 7
-EMBED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def run_retrieval(
         cache: folder to keep vectors in between runs.
         on_step: told (stage, done, total): progress.
     """
-    searcher = _searcher(data, config, embedder, cache, on_step)
+    searcher = searcher_over(data.documents, config.index, config.retrieval, embedder, cache, data.name, on_step)
     per_query: dict[str, dict[str, list[float]]] = {system: {m: [] for m in MEASURES} for system in SYSTEMS}
     took = []
     for done, (query, text) in enumerate(data.queries.items(), start=1):
@@ -191,30 +183,6 @@ def _documents(chunks: Sequence[Chunk], scores: np.ndarray, above: float) -> lis
             break
         found.setdefault(chunks[row].document)
     return list(found)
-
-
-def _searcher(
-    data: BeirData,
-    config: PlinthConfig,
-    embedder: Embedder,
-    cache: Path | None,
-    on_step: Callable[[str, int, int], None] | None,
-) -> Searcher:
-    """A searcher over the corpus' chunks; sentences are not embedded, since they do not order documents."""
-    chunks = [piece for _, piece in cut(with_enclosing(data.documents), find_model(config.index), config.index)]
-    texts = [embedded_text(piece) for piece in chunks]
-    encoder: Any = RememberingEmbedder(embedder, cache, data.name) if cache else embedder
-    parts = []
-    for at in range(0, len(texts), EMBED_AT_ONCE):
-        parts.append(encoder.encode(texts[at : at + EMBED_AT_ONCE], config.index.batch_size))
-        if on_step:
-            on_step("embed", min(at + EMBED_AT_ONCE, len(texts)), len(texts))
-    rows = np.arange(len(chunks), dtype=np.int32)
-    kind = np.full(len(chunks), CHUNK, dtype=np.int32)
-    start, end = np.array([(c.start, c.end) for c in chunks], dtype=np.int32).T
-    empty: list[tuple[str, ...]] = [()] * len(chunks)
-    snapshot = Snapshot(chunks, empty, empty, rows, kind, start, end, np.concatenate(parts), version="local")
-    return Searcher(snapshot, embedder, config.retrieval, load_reranker(config.retrieval.reranker))
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cluster.core.records import Document
 from cluster.core.sections.data import IndexSection, RetrievalSection
-from data_jobs.indexing.index_blocks import cut, embed, with_enclosing
+from data_jobs.indexing.index_blocks import IndexBlock, blocks_of, cut, embed, joined, with_enclosing
 from data_jobs.retrieval.embedder import Embedder, load_embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.rerank import load_reranker
 from data_jobs.retrieval.search import Searcher
+from data_jobs.retrieval.segments import KnownVectors, unit_keys
 from data_jobs.retrieval.snapshot import Snapshot
 
+BLOCK_CHARS = 40_000  # embedded between two steps of progress
 
-class RememberingEmbedder:
-    """An embedder that keeps every document vector in a file, so that a second run embeds only what is new.
 
-    Args:
-        cache: a folder; one .npz per embedder fingerprint and corpus name.
-    """
+class Remembered:
+    """Vectors of an earlier run in a file, so that a second run embeds only what is new."""
 
-    def __init__(self, inner: Embedder, cache: Path, name: str) -> None:
-        self.inner = inner
-        self.dim = inner.dim
-        self.path = cache / f"{name}-{inner.fingerprint}.npz"
-        self.vectors: dict[str, np.ndarray] = {}
-        if self.path.exists():
-            with np.load(self.path) as stored:
-                self.vectors = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.vectors: KnownVectors | None = None
+        if path.exists():
+            with np.load(path) as stored:
+                self.vectors = KnownVectors([stored["keys"]], [stored["vectors"]])
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """Float32 [len(texts), dim], as ``Embedder.encode``."""
-        keys = [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.vectors}
-        if new:
-            made = self.inner.encode(list(new.values()), batch_size).astype(np.float16)
-            self.vectors.update(zip(new, made, strict=True))
-            self._save()
-        return np.stack([self.vectors[key] for key in keys]).astype(np.float32)
-
-    def _save(self) -> None:
+    def keep(self, block: IndexBlock) -> None:
+        """Replace the file by the vectors of a block."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp.npz")
-        np.savez(temporary, keys=np.array(list(self.vectors)), vectors=np.stack(list(self.vectors.values())))
+        np.savez(temporary, keys=unit_keys(block.chunks, block.questions, block.units), vectors=block.vectors)
         os.replace(temporary, self.path)
 
 
@@ -59,17 +46,26 @@ def searcher_over(
     embedder: Embedder | None = None,
     cache: Path | None = None,
     name: str = "documents",
+    on_step: Callable[[str, int, int], None] | None = None,
 ) -> Searcher:
     """A searcher over documents, embedded here and now.
 
     Args:
         embedder: loaded here where not given.
         cache: where to keep vectors between runs; none without it.
+        on_step: told "embed", the chunks embedded so far and their number.
     """
     embedder = embedder or load_embedder(index, threads=len(os.sched_getaffinity(0)))
-    pairs = cut(with_enclosing(documents), find_model(index), index)
-    encoder = RememberingEmbedder(embedder, cache, name) if cache else embedder
-    block = embed(pairs, encoder, index.batch_size)  # type: ignore[arg-type]  # only encode() is used
+    pieces = cut(with_enclosing(documents), find_model(index), index)
+    known = Remembered(cache / f"{name}-{embedder.fingerprint}.npz") if cache else None
+    made = []
+    for part in blocks_of(pieces, BLOCK_CHARS):
+        made.append(embed(part, embedder, known.vectors if known else None))
+        if on_step:
+            on_step("embed", sum(len(block.chunks) for block in made), len(pieces))
+    block = joined(made, embedder.dim)
+    if known and block.embedded:
+        known.keep(block)
     columns = np.array([(u.chunk, u.kind, u.start, u.end) for u in block.units], dtype=np.int32).reshape(-1, 4)
     chunk, kind, start, end = columns.T
     vectors = block.vectors.astype(np.float32)

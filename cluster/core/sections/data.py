@@ -111,13 +111,11 @@ class IndexSection(Section):
     """Longest chunk in the embedder's tokens, context included."""
     embed_workers: int = Field(0, ge=0)
     """Embedding actors, one thread each; 0 means one per CPU."""
-    batch_size: int = Field(32, ge=1)
-    """Texts per forward pass (sorted by length)."""
 
 
 # An index is decided by `chunk_tokens` and by the embedder, which is in the keys by the hash of its files. Its
 # precision changes the last digits of a vector only.
-EMBEDDING = ("index.embedder", "index.precision", "index.embed_workers", "index.batch_size")
+EMBEDDING = ("index.embedder", "index.precision", "index.embed_workers")
 
 
 class RetrievalSection(Section):

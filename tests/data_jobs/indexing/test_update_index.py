@@ -59,7 +59,7 @@ def store(home: Path) -> Store:
 
 def rebuilt(store: Store, documents: Sequence[Document], embedder: HashEmbedder) -> Manifest:
     staging = store.staging("fresh")
-    block = embed(cut(with_enclosing(documents), find_model(SECTION), SECTION), embedder, 32)
+    block = embed(cut(with_enclosing(documents), find_model(SECTION), SECTION), embedder)
     parts = (block.chunks, block.aliases, block.questions, block.units, block.vectors)
     write_snapshot(Path(staging), *parts, embedder.identity, embedder.fingerprint)
     return store.publish("indexes", "fresh", staging, run_key="fresh")

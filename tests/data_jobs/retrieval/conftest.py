@@ -27,7 +27,7 @@ def publish(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Pub
     def made(documents: Sequence[Document]) -> tuple[Store, Manifest]:
         store = Store(str(tmp_path_factory.mktemp("store")))
         staging = store.staging("run")
-        block = embed(cut(with_enclosing(documents), find_model(INDEX), INDEX), embedder, INDEX.batch_size)
+        block = embed(cut(with_enclosing(documents), find_model(INDEX), INDEX), embedder)
         parts = (block.chunks, block.aliases, block.questions, block.units, block.vectors)
         write_snapshot(Path(staging), *parts, embedder.identity, embedder.fingerprint)
         return store, store.publish("indexes", "main", staging, run_key="run")

@@ -89,7 +89,7 @@ def many_of(share: float) -> float:
 
 def test_questions_belong_to_the_first_chunk_and_survive_storage(embedder: Embedder) -> None:
     long = Document("long.md", "Long", "One sentence about apples. " * 120, "long.md", questions=("why apples",))
-    block = embed(cut([(long, "")], find_model(INDEX), INDEX), embedder, INDEX.batch_size)
+    block = embed(cut([(long, "")], find_model(INDEX), INDEX), embedder)
     assert len(block.chunks) > 1
     assert block.questions == (("why apples",), *[()] * (len(block.chunks) - 1))
     units = [u for u in block.units if u.kind == QUESTION]
