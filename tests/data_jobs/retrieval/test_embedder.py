@@ -40,6 +40,29 @@ def test_no_texts_no_vectors(embedder: Embedder) -> None:
     assert embedder.encode([]).shape == (0, 384)
 
 
+def test_parts_are_pooled_from_the_pass_of_their_text(embedder: Embedder) -> None:
+    text = "The pump is primed by hand. It stands in the north hall. Lions sleep in the shade of trees."
+    spans = [(0, 27), (28, 56), (57, len(text))]
+    whole, parts = embedder.encode_parts([text, "short", text], [spans, [], spans[::-1]])
+    assert whole.shape == (3, 384)
+    assert parts.shape == (6, 384)
+    assert np.allclose(np.linalg.norm(parts, axis=1), 1, atol=1e-3)
+    assert (whole * embedder.encode([text, "short", text])).sum(1).min() > 0.9995  # parts change nothing of the whole
+    assert (parts[:3] * parts[:2:-1]).sum(1).min() > 0.9995
+    question = embedder.encode(["Where do lions sleep?", "How is the pump primed?"], kind="query")
+    assert (question @ parts[:3].T).argmax(1).tolist() == [2, 0]
+    # "It" was read together with the pump: alone, the sentence says nothing of one.
+    alone = embedder.encode([text[28:56]])
+    pump = embedder.encode(["Where is the pump?"], kind="query")[0]
+    assert parts[1] @ pump > alone[0] @ pump + 0.1
+
+
+def test_a_part_without_tokens_is_its_text(embedder: Embedder) -> None:
+    text = "word " * 400 + "end"
+    whole, parts = embedder.encode_parts([text], [[(len(text) - 3, len(text)), (4, 5)]])
+    assert (parts @ whole[0]).min() > 0.9995  # cut off, and between two words
+
+
 def test_precision_is_not_part_of_the_fingerprint(embedder: Embedder) -> None:
     exact = load_embedder(IndexSection(precision="fp32"))
     rough = load_embedder(IndexSection(precision="bf16"))

@@ -1,0 +1,87 @@
+"""Blocks of an index: what an interrupted build finds again, and what is not embedded twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cluster.core.records import Document
+from cluster.core.sections.data import IndexSection
+from data_jobs.indexing.index_blocks import (
+    IndexBlock,
+    Piece,
+    blocks_of,
+    cut,
+    embed,
+    joined,
+    pieces_from_bytes,
+    pieces_to_bytes,
+    with_enclosing,
+)
+from data_jobs.retrieval.model_files import find_model
+from data_jobs.retrieval.segments import KnownVectors, unit_keys
+from tests.data_jobs.hash_embedder import HashEmbedder
+
+SECTION = IndexSection()
+
+
+@pytest.fixture
+def embedder() -> HashEmbedder:
+    return HashEmbedder(find_model(SECTION).identity)
+
+
+def pieces(count: int, changed: str = "") -> list[Piece]:
+    documents = [
+        Document(
+            f"n{i}.md",
+            f"Note {i}",
+            f"Note {i} speaks of pumps. {changed if i == 1 else 'It'} ends here.\n\n" * (i * 9 + 1),
+            f"n{i}.md",
+            questions=(f"what is note {i}",),
+        )
+        for i in range(count)
+    ]
+    return cut(with_enclosing(documents), find_model(SECTION), SECTION)
+
+
+def known(block: IndexBlock) -> KnownVectors:
+    return KnownVectors([unit_keys(block.chunks, block.questions, block.units)], [block.vectors])
+
+
+def test_blocks_hold_every_piece_in_order_and_about_so_many_characters() -> None:
+    made = pieces(8)
+    blocks = blocks_of(made, 2_000)
+    assert [piece for block in blocks for piece in block] == made
+    assert len(blocks) > 3
+    assert all(sum(len(p.chunk.text) for p in block[:-1]) < 2_000 for block in blocks)
+    assert blocks_of([], 2_000) == []
+
+
+def test_pieces_survive_storage_and_damage_is_told() -> None:
+    made = pieces(3)
+    assert pieces_from_bytes(pieces_to_bytes(made)) == made
+    for damaged in (pieces_to_bytes(made)[:-5], b"[[1, 2, 3]]", b"[{}]", b"7"):
+        with pytest.raises(ValueError, match=r".+"):
+            pieces_from_bytes(damaged)
+
+
+def test_in_blocks_or_at_once_is_the_same_index(embedder: HashEmbedder) -> None:
+    made = pieces(8)
+    whole = embed(made, embedder)  # type: ignore[arg-type]
+    parts = joined((embed(block, embedder) for block in blocks_of(made, 1_500)), embedder.dim)  # type: ignore[arg-type]
+    assert (parts.chunks, parts.units, parts.questions, parts.embedded) == (
+        whole.chunks, whole.units, whole.questions, whole.embedded,
+    )  # fmt: skip
+    assert np.array_equal(parts.vectors, whole.vectors)
+
+
+def test_only_changed_chunks_are_embedded_again_with_their_sentences(embedder: HashEmbedder) -> None:
+    before = embed(pieces(4), embedder)  # type: ignore[arg-type]
+    embedder.texts.clear()
+    same = embed(pieces(4), embedder, known(before))  # type: ignore[arg-type]
+    assert (same.embedded, embedder.texts) == (0, [])
+    assert np.array_equal(same.vectors, before.vectors)
+    after = embed(pieces(4, "Everything"), embedder, known(before))  # type: ignore[arg-type]
+    assert all("Everything" in text for text in embedder.texts)
+    assert 0 < after.embedded < len(after.units)
+    assert np.array_equal(after.vectors, embed(pieces(4, "Everything"), embedder).vectors)  # type: ignore[arg-type]
