@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from data_jobs.text.chunks import chunk, embedded_text
 from data_jobs.text.sentences import sentences
 
 UNIT_COLUMNS = 4
+REMEMBERED_COUNTS = 4096  # The same paragraph, title or heading is counted several times while a document is cut.
 MAX_ENCLOSING = 2
 MAX_SUMMARY_CHARS = 150
 
@@ -138,10 +140,11 @@ def _first_sentence(text: str) -> str:
 def cut(documents: Sequence[tuple[Document, str]], files: ModelFiles, section: IndexSection) -> list[Piece]:
     """The chunks of documents; each document comes with lines about what encloses it."""
     limit = min(section.chunk_tokens, int(files.identity["max_tokens"]) - 2)
+    count_tokens = lru_cache(REMEMBERED_COUNTS)(files.count_tokens)
     return [
         Piece(piece, document.aliases, document.questions if i == 0 else ())
         for document, about in documents
-        for i, piece in enumerate(chunk(document, files.count_tokens, limit, about))
+        for i, piece in enumerate(chunk(document, count_tokens, limit, about))
     ]
 
 
