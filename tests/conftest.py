@@ -42,7 +42,7 @@ def embedder() -> Embedder:
     from cluster.core.sections.data import IndexSection
     from data_jobs.retrieval.embedder import load_embedder
 
-    return load_embedder(IndexSection())
+    return load_embedder(IndexSection(precision="fp32"))  # the others round by the company of a text
 
 
 @pytest.fixture

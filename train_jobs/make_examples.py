@@ -273,7 +273,7 @@ class ExampleWorker:
         self.searcher = Searcher(without_hidden_questions(snapshot), embedder, config.retrieval, reranker)
         forgotten = read_tombstones(store)
         self.searcher.hide({c.document for c in snapshot.chunks if forgotten.covers(c.document, "", c.source)})
-        self.synonyms = Synonyms.named(config.retrieval.synonyms)
+        self.synonyms = Synonyms.named(self.searcher.synonyms)
         encode = Tokenizer.from_file(str(store.fetch(work.tokenizer, cache) / "tokenizer.json")).encode
         budget = config.train.context_tokens - POINT_TOKENS
         self.rows = RowMaker(config.answer, lambda t: len(encode(t, add_special_tokens=False).ids), budget)

@@ -40,7 +40,7 @@ class QuestionTerms:
     """A question as the lexical index sees it.
 
     Attributes:
-        weighted: index terms to search with, and their weights.
+        weighted: index terms to search with, and how often the question says them.
         content: the content words' own terms with their idf (unknown words count as the rarest).
         unknown: content terms that occur nowhere in the corpus.
         unknown_identifiers: code-like names, as typed, that occur nowhere in the corpus.
@@ -66,7 +66,7 @@ def question_terms(question: str, index: Bm25) -> QuestionTerms:
     for token in tokens:
         parts = expand(token)
         for term in parts:
-            weighted[term] = 1.0
+            weighted[term] = weighted.get(term, 0.0) + 1.0
         # A dotted name is known by its last part too: documents seldom spell out where a thing comes from.
         if is_identifier(token) and not {fold(token), *expand(token.rpartition(".")[2])[-1:]} & index.vocabulary.keys():
             strange.append(token)

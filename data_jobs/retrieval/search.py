@@ -22,7 +22,7 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
-from data_jobs.retrieval.synonyms import load_thesaurus
+from data_jobs.retrieval.synonyms import load_thesaurus, thesaurus_for
 from data_jobs.text import units as text_units
 from data_jobs.text.chunks import embedded_text
 
@@ -84,7 +84,8 @@ class Searcher:
         for row, chunk in enumerate(chunks):
             self._rows_of.setdefault(chunk.document, []).append(row)
         self._names = DocumentNames(chunks)
-        self._thesaurus = load_thesaurus(section.synonyms)
+        self.synonyms = thesaurus_for(section.synonyms, chunks)
+        self._thesaurus = load_thesaurus(self.synonyms)
 
     def hide(self, documents: Collection[str]) -> None:
         """Leave documents (ids) out of every search from now on, as if they were not in the index (forgetting).

@@ -6,14 +6,24 @@ serves the lexical index only: the embedding model knows most of this, BM25 none
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from math import sqrt
 from pathlib import Path
 
 from cluster.core.errors import UsageError
+from cluster.core.records import CODE_KINDS, Chunk
 from data_jobs.retrieval.analysis import terms
 
 SHIPPED = {"software": Path(__file__).with_name("synonyms_software.txt")}
+AUTO = "auto"
+# A corpus is about software if so many of its texts show code. In corpora of prose the words of the thesaurus mean
+# other things ("table", "key", "tree"), and searching got worse by it.
+SOFTWARE_SHARE = 0.15
+LOOKED_AT = 2000
+_CODE = re.compile(
+    r"```|\b[a-z]\w*\(\)|\b[a-z]+[a-z0-9]*_[a-z]\w*|\b[a-z]\w+(?:\.|::)[a-z]\w+\(|^[ \t]{0,8}[$>]{1,3} \w", re.M
+)
 WEIGHT = 0.7  # A synonym counts so much where the word itself counts 1.
 
 Phrase = tuple[str, ...]
@@ -48,6 +58,16 @@ class Thesaurus:
                             if term not in said:
                                 found[term] = max(found.get(term, 0.0), WEIGHT / sqrt(len(other)))
         return found
+
+
+def thesaurus_for(name: str, chunks: Sequence[Chunk]) -> str:
+    """The thesaurus that ``name`` stands for in a corpus: for ``auto`` the shipped one where the corpus is about
+    software, else none."""
+    if name != AUTO:
+        return name
+    sample = chunks[:: max(1, len(chunks) // LOOKED_AT)]
+    software = sum(chunk.kind in CODE_KINDS or _CODE.search(chunk.text) is not None for chunk in sample)
+    return "software" if software > SOFTWARE_SHARE * len(sample) else ""
 
 
 def load_thesaurus(name: str) -> Thesaurus:

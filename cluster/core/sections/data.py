@@ -125,8 +125,9 @@ class RetrievalSection(Section):
     """Hits taken from each of the dense and lexical indexes before fusion."""
     passages: int = Field(8, ge=1, le=50)
     """Passages handed to the tier."""
-    synonyms: str = "software"
-    """Thesaurus of the lexical search: `software` (shipped), a file (one comma-separated group per line), or empty."""
+    synonyms: str = "auto"
+    """Thesaurus of the lexical search: `auto` (the shipped one for corpora about software, else none), `software`
+    (shipped), a file (one comma-separated group per line), or empty."""
     reranker: str = ""
     """A cross-encoder that orders the best candidates anew: a local folder in transformers' layout or a hub id; empty
     for none."""
