@@ -22,14 +22,12 @@ class AskedAgain:
         self._question: str | None = None
         self._vector = np.zeros((0, 0), dtype=np.float32)
 
-    def encode(
-        self, texts: Sequence[str], batch_size: int = 32, kind: Literal["document", "query"] = "document"
-    ) -> np.ndarray:
+    def encode(self, texts: Sequence[str], kind: Literal["document", "query"] = "document") -> np.ndarray:
         """As ``Embedder.encode``: float32 [len(texts), dim]."""
         if kind != "query" or len(texts) != 1:
-            return self._embedder.encode(texts, batch_size, kind)
+            return self._embedder.encode(texts, kind)
         if texts[0] != self._question:
-            self._question, self._vector = texts[0], self._embedder.encode(texts, batch_size, kind)
+            self._question, self._vector = texts[0], self._embedder.encode(texts, kind)
         return self._vector
 
     def __getattr__(self, name: str) -> Any:
