@@ -94,7 +94,7 @@ def test_installed_versions_are_those_of_the_constraints(cluster: dict[str, Any]
     pinned, extras = constraints(), project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["aws"], *extras["gpu"], "uv"]
     assert [name for name in map(named, wanted) if name not in pinned] == []
-    assert installs[1].endswith('${gpu:+--override gpu-overrides.txt} --editable ".[aws$gpu]"')
+    assert installs[1].endswith('${gpu:+--override gpu-overrides.txt} --editable ".[aws,names$gpu]"')
 
 
 def test_what_the_nodes_get_is_what_this_checkout_has(cluster: dict[str, Any]) -> None:
