@@ -83,7 +83,13 @@ def test_every_chunk_of_a_table_holds_its_column_names_and_whole_rows(found: Sea
 
 
 @pytest.mark.parametrize(
-    "question", ["How many seats has the Airbus A380?", "What does PEP 9999 say?", "Who is Napoleon?"]
+    "question",
+    [
+        "How many seats has the Airbus A380?",
+        "What does PEP 9999 say?",
+        "Who is Napoleon?",
+        "What is the favourite colour of plan Willow?",
+    ],
 )
 def test_what_is_in_no_row_and_no_document_stays_unknown(found: Searcher, question: str) -> None:
     assert not answer(question, found.search(question), AnswerSection()).grounded

@@ -53,6 +53,8 @@ IN_NAMED, OPENS_NAMED = 0.3, 0.1
 # What a unit that is no sentence loses beside one that reads well: a row answers what its columns are asked for, code
 # what it is asked how to do. A heading says what its section is about, and answers nothing.
 PENALTIES = {ROW: 0.05, CODE_BLOCK: 0.3, FIELD: 0.1}
+# Of a question's words so many stand in a row that answers it, or in its column names; the others may be synonyms.
+ROW_COVERED = 0.5
 # What code is worth more where the question asks how to do something, and where it asks for what to type.
 SHOWS_HOW, SHOWS_COMMAND = 0.35, 0.55
 _ASKS_HOW = re.compile(r"\bhow\s+(?:do|does|can|could|would|should|to|is|are)\b", re.IGNORECASE)
@@ -114,13 +116,17 @@ def of_named(question: str, passage: Passage, own: Sequence[ScoredSentence]) -> 
 
 def only_names(question: str, documents: Sequence[str]) -> bool:
     """Whether a question says nothing but the name of one of the documents ("What is PEP 572 about?")."""
-    asked = {term.stem for term in question_terms(question)}
+    asked = {stem for term in question_terms(question) for stem in term.stem.split()}
     return any(asked <= text_stems(path_words(d)) for d in documents if is_named(d, question))
 
 
 def answers(sentence: ScoredSentence, question: str) -> bool:
-    """Whether a unit may be quoted as an answer: no heading, and a field of a document's header only to a question that
-    says the field's name ("What is the status of ...")."""
+    """Whether a unit may be quoted as an answer: no heading, a field of a document's header only to a question that
+    says the field's name ("What is the status of ..."), a row only to one whose words stand in it and its column names:
+    a row about Klaus says nothing of his favourite colour."""
+    if sentence.kind == ROW:
+        asked = {stem for term in question_terms(question) for stem in term.stem.split()}
+        return len(asked & text_stems(f"{sentence.header}\n{sentence.text}")) >= ROW_COVERED * len(asked)
     if sentence.kind == FIELD:
         asked = text_stems(question)
         name, _, value = sentence.text.partition(":")
