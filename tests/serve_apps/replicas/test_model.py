@@ -190,7 +190,7 @@ def test_a_tier_may_serve_another_model_and_hold_on_to_a_version(store: Store, c
             "newest": ("newest", second), "pinned": ("pinned", first), "short": ("short", second), "best": ("best", ""),
         }  # fmt: skip
         assert not states["best"].ready, "there is no champion yet"
-        with pytest.raises(ApiError, match="longest accepted is 20"):
+        with pytest.raises(ApiError, match="longest accepted has 20"):
             asyncio.run(heard(replicas["short"].complete("Copy a folder " * 9, Sampling())))
     finally:
         for replica in replicas.values():
