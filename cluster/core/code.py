@@ -56,10 +56,16 @@ def files_behind(*modules: str, within: tuple[str, ...] = RESULTS, root: Path = 
     return tuple(sorted(seen | data))
 
 
-@functools.cache
 def _read(path: str, root: Path) -> tuple[frozenset[str], frozenset[str]]:
     """Dotted names imported in a file, and the data files beside it that it names."""
-    tree = ast.parse((root / path).read_text())
+    names, strings = _parsed((root / path).read_text())
+    return names, frozenset(_data_files(root, path, strings))
+
+
+@functools.cache
+def _parsed(source: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Dotted names that a source imports, and its strings where it looks for files beside itself."""
+    tree = ast.parse(source)
     names: set[str] = set()
     strings: set[str] = set()
     queue: list[ast.AST] = [tree]
@@ -76,11 +82,10 @@ def _read(path: str, root: Path) -> tuple[frozenset[str], frozenset[str]]:
             strings.add(node.value)
         queue += ast.iter_child_nodes(node)
     looks_beside_itself = any(isinstance(node, ast.Name) and node.id == "__file__" for node in ast.walk(tree))
-    beside = _data_files(root, path, strings) if looks_beside_itself else set()
-    return frozenset(names), frozenset(beside)
+    return frozenset(names), frozenset(strings if looks_beside_itself else ())
 
 
-def _data_files(root: Path, module: str, names: set[str]) -> set[str]:
+def _data_files(root: Path, module: str, names: frozenset[str]) -> set[str]:
     """Files, and whole folders without code, that stand beside a module under one of ``names``."""
     folder = (root / module).parent
     found: set[str] = set()

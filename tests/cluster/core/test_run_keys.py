@@ -95,7 +95,6 @@ def test_a_new_module_at_the_end_of_a_walk_changes_the_key(walk: str, copy: Path
 
     def now() -> str:
         code.files_behind.cache_clear()
-        code._read.cache_clear()
         return source_hash(*modules, within=within, root=copy)
 
     try:
@@ -109,7 +108,6 @@ def test_a_new_module_at_the_end_of_a_walk_changes_the_key(walk: str, copy: Path
         (copy / leaf).write_text(text)
         new.unlink(missing_ok=True)
         code.files_behind.cache_clear()
-        code._read.cache_clear()
 
 
 def project(root: Path, **files: str) -> Path:
