@@ -66,3 +66,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests that load the embedding model, a browser or the whole library are not pure, however they come by it."""
     if {"embedder", "browser", "chromium", "whole_library"} & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.process)
+    # The first test of a module also pays for the clusters that its fixtures start: minutes on two busy cores.
+    if item.get_closest_marker("live") and not item.get_closest_marker("timeout"):
+        item.add_marker(pytest.mark.timeout(900))

@@ -18,7 +18,7 @@ try:
 except ImportError:
     sync_playwright = None  # type: ignore[assignment]
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.live
 
 
 def in_a_clean_shell(service: Service, command: str) -> str:

@@ -20,7 +20,7 @@ from cluster.processes import listeners
 from data_jobs.corpus.parquet import read_table
 from tests.live.conftest import PAGES, Service, eventually, write_pages
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]
 
 
