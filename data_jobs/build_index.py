@@ -30,6 +30,7 @@ from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.indexing.index_blocks import (
     IndexBlock,
+    Piece,
     blocks_of,
     cut,
     embed,
@@ -124,6 +125,7 @@ class EmbedWorker:
         self.files = find_model(section)
         self.embedder: Any = None
         self.known: KnownVectors | None = None
+        self._group: tuple[str, list[list[Piece]]] = ("", [])
 
     def ready(self) -> None:
         """Answered once the actor runs."""
@@ -141,7 +143,9 @@ class EmbedWorker:
 
             self.embedder = load_embedder(self.section, threads=1)
             self.known = known_vectors(self.store, self.section.name, self.files.fingerprint)
-        pieces = blocks_of(pieces_from_bytes(self.store.read(group)), BLOCK_CHARS)[number]
+        if self._group[0] != group:  # one long document may be a group of thousands of blocks
+            self._group = group, blocks_of(pieces_from_bytes(self.store.read(group)), BLOCK_CHARS)
+        pieces = self._group[1][number]
         self.store.write(path, embed(pieces, self.embedder, self.known).to_bytes())
         return len(pieces)
 
@@ -154,7 +158,8 @@ def _run_blocks(
     finished = {b for b in _ids(blocks) if _finished(store, staging, b) is not None}
     if len(blocks) == len(groups) and len(finished) == len(_ids(blocks)):
         return _ids(blocks)
-    workers = section.embed_workers or int(ray.cluster_resources().get("CPU", 1))
+    chars = sum(len(document.text) for group in groups for document, _ in group)
+    workers = min(section.embed_workers or int(ray.cluster_resources().get("CPU", 1)), 1 + chars // BLOCK_CHARS)
     # One thread per actor, for torch and for everything below it: processes scale better than threads here.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}}
     actor: Any = ray.remote(EmbedWorker).options(num_cpus=worker_cpus(), max_restarts=2, runtime_env=environment)
@@ -244,12 +249,10 @@ def _block_path(staging: str, block: BlockId) -> str:
 def _cut_before(store: Store, staging: str, group: int) -> list[int] | None:
     """The sizes of a group's blocks where an earlier run cut it; a damaged file is made again."""
     path = _group_path(staging, group)
+    if not store.exists(path):
+        return None
     try:
-        return (
-            [len(b) for b in blocks_of(pieces_from_bytes(store.read(path)), BLOCK_CHARS)]
-            if store.exists(path)
-            else None
-        )
+        return [len(block) for block in blocks_of(pieces_from_bytes(store.read(path)), BLOCK_CHARS)]
     except ValueError:
         return None
 

@@ -30,6 +30,8 @@ _STREAM = b"stream"
 _PIECE = 1 << 20
 _MARK = b"%PDF-"
 _MARK_WITHIN = 1024  # readers look for the mark in so many bytes; what is further in is cut free of what is before it
+# All that the child gets of the environment: whoever takes it over by a file shall find no credentials there.
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 _HIDDEN_WIDGET = 0x02 | 0x20  # annotation flags: hidden, not shown on screens
 _PASSWORD_FIELD = 1 << 13
 _OFF = ("", "Off")
@@ -90,6 +92,7 @@ class PdfProcess:
             self._child = subprocess.Popen(  # noqa: S603 (this Python, a fixed program)
                 [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )  # fmt: skip
             self._owner = os.getpid()
         return self._child

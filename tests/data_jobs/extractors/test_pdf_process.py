@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,18 @@ def test_one_process_reads_file_after_file() -> None:
     for data in (GOOD, b"%PDF-1.7 broken", GOOD, made.pdf(["Text"], password="pw"), GOOD):
         read("a.pdf", data)
     assert pdf._PROCESS._running() is first
+
+
+def test_the_process_knows_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+    process = PdfProcess()
+    assert next(process.read(GOOD, Limits()))["pages"] == 1
+    assert process._child is None  # whoever stops before the end ends it
+    child = process._running()
+    environment = Path(f"/proc/{child.pid}/environ").read_bytes()
+    process._end()
+    assert b"made-up" not in environment
+    assert b"PATH=" in environment
 
 
 def test_a_limit_on_text_ends_the_file_and_not_the_next() -> None:
