@@ -58,9 +58,11 @@ def test_the_process_knows_no_credentials(monkeypatch: pytest.MonkeyPatch) -> No
     process = PdfProcess()
     assert next(process.read(GOOD, Limits()))["pages"] == 1
     assert process._child is None  # whoever stops before the end ends it
-    child = process._running()
-    environment = Path(f"/proc/{child.pid}/environ").read_bytes()
-    process._end()
+    answers = process.read(GOOD, Limits())
+    next(answers)  # it answers, so it runs the program: before that the kernel shows no environment
+    assert process._child is not None
+    environment = Path(f"/proc/{process._child.pid}/environ").read_bytes()
+    answers.close()
     assert b"made-up" not in environment
     assert b"PATH=" in environment
 
