@@ -27,6 +27,7 @@ from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.data.batches import Arrays, check_documents, encode_examples, read_examples, token_streams
 from train_jobs.data.tokenizer import load_tokenizer
 from train_jobs.models.shape import Shape
+from train_jobs.models.spec import LlamaSpec
 from train_jobs.publishing import artefact
 from train_jobs.publishing.artefact import ALIAS, KIND, Provenance
 from train_jobs.trainer.plan import RunPlan, Stage
@@ -55,6 +56,7 @@ class TrainingWorkers(Protocol):
 # Of train.learning_rate. The examples are few and alike: at twice the rate or in eight passes a model learns them by
 # heart, and abstains on a fifth of what it could answer.
 FINETUNE_RATE, FINETUNE_PASSES = 0.25, 4
+OBJECTIVE: dict[Stage, str] = {"pretrain": "next_token", "finetune": "completion"}
 # The tokenizer and the examples are inputs.
 _OUTSIDE = (*sections_but("train"), *PACE, "train.vocab_size", "train.examples")
 _MODEL = (*SIZE, "train.context_tokens", "train.held_out")
@@ -199,8 +201,9 @@ def _carry_out(
     data = posixpath.join(folder, "data.safetensors")
     store.write(data, body)
     plan = RunPlan(
-        stage=run.stage, run_id=f"{run.stage}-{run.key}", store=store.uri, folder=folder, data=data,
-        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", shape=run.shape,
+        stage=run.stage, objective=OBJECTIVE[run.stage], run_id=f"{run.stage}-{run.key}", store=store.uri,
+        folder=folder, data=data,
+        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", model=LlamaSpec(run.shape),
         pad=SPECIAL_TOKENS.index(PAD), batch_tokens=section.batch_tokens, optimizer=section.optimizer,
         learning_rate=run.rate, seed=section.seed,
         steps=section.steps, passes=run.passes, budget_s=run.budget_s, started_at=run.started_at,

@@ -23,6 +23,7 @@ from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from train_jobs.data.batches import Windows
 from train_jobs.models.shape import Shape
+from train_jobs.models.spec import LlamaSpec
 from train_jobs.trainer.plan import RunPlan
 
 WARM_UP_STEPS = 2
@@ -87,8 +88,8 @@ def make_plan(
     data = posixpath.join(folder, "data.safetensors")
     store.write(data, body)
     return RunPlan(
-        stage="pretrain", run_id=key, store=store.uri, folder=folder, data=data,
-        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", shape=shape, pad=0,
+        stage="pretrain", objective="next_token", run_id=key, store=store.uri, folder=folder, data=data,
+        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", model=LlamaSpec(shape), pad=0,
         batch_tokens=section.batch_tokens, optimizer=section.optimizer, learning_rate=section.learning_rate,
         seed=section.seed, steps=steps + WARM_UP_STEPS, passes=0, budget_s=600.0, started_at=time.time(),
         checkpoint_s=section.checkpoint_s, precision="fp32",

@@ -98,8 +98,9 @@ class Llama(nn.Module):
     """Causal language model with tied embeddings.
 
     ``forward(ids [B, T], where)`` returns float32 logits: ``[B, T, vocab]``, or ``[n, vocab]`` when ``where`` (flat
-    positions into B*T, [n]) says at which positions they are wanted. Padding goes to the right, where causal attention
-    keeps it from every real token, so no mask is needed.
+    positions into B*T, [n]) says at which positions they are wanted; with ``targets`` [n] the sum of their
+    cross-entropies (nats). Padding goes to the right, where causal attention keeps it from every real token, so no mask
+    is needed.
     """
 
     def __init__(self, shape: Shape, seed: int = 0) -> None:
@@ -111,9 +112,9 @@ class Llama(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, ids: Tensor, where: Tensor | None = None) -> Tensor:
-        """Float32 logits of ``ids`` [B, T], at all positions or only at ``where``, as the class says; T is at most the
-        context.
+    def forward(self, ids: Tensor, where: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
+        """Float32 logits of ``ids`` [B, T], or with ``targets`` their summed cross-entropy, at all positions or only at
+        ``where``, as the class says; T is at most the context.
         """
         length = ids.shape[1]
         cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
@@ -122,7 +123,10 @@ class Llama(nn.Module):
             x = block(x, cos, sin)
         if where is not None:
             x = x.reshape(-1, x.shape[-1])[where]
-        return F.linear(self.model.norm(x), self.model.embed_tokens.weight).float()
+        logits = F.linear(self.model.norm(x), self.model.embed_tokens.weight).float()
+        if targets is None:
+            return logits
+        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets, reduction="sum")
 
     def _initialise(self, seed: int) -> None:
         """Normal(0, 0.02), residual outputs scaled down by sqrt(2 layers) as in GPT-2; the same on every machine."""

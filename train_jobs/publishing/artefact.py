@@ -92,7 +92,7 @@ def files_of(
     source = store.artefact(made.tokenizer)
     rows = [*made.earlier, *last.state.rows]
     return {
-        "config.json": _json(plan.shape.to_hugging_face(bos, eos, pad)),
+        "config.json": _json(plan.model.config(bos, eos, pad)),
         "generation_config.json": _json(generation),
         "model.safetensors": last.model,
         **{name: store.read(posixpath.join(source, name)) for name in TOKENIZER_FILES},
@@ -108,8 +108,8 @@ def summarise(plan: RunPlan, made: Provenance, state: TrainState, workers: int) 
     return {
         "stage": plan.stage,
         "config": made.settings,
-        "shape": plan.shape.to_dict(),
-        "parameters": plan.shape.parameters,
+        "shape": plan.model.to_dict(),
+        "parameters": plan.model.parameters,
         "learning_rate": plan.learning_rate,
         "precision": state.precision,
         "workers": workers,

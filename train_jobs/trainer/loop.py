@@ -22,10 +22,8 @@ from actors.registry.runs import RunLog
 from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from train_jobs.data.batches import Batch, Examples, Windows
 from train_jobs.distributed.ranks import Ranks
-from train_jobs.models.llama import Llama, parameter_count
-from train_jobs.objectives.causal_lm import evaluate, share_of_loss
+from train_jobs.objectives.protocol import load_objective
 from train_jobs.trainer import checkpoint
 from train_jobs.trainer.checkpoint import TrainState
 from train_jobs.trainer.optimizer import make_optimizer
@@ -101,8 +99,9 @@ class Trainer:
 
     def __init__(self, plan: RunPlan, ranks: Ranks, store: Store) -> None:
         self.plan, self.ranks, self.store = plan, ranks, store
-        self.batches, self.held_out = load_data(plan, store, ranks)
-        self.model = Llama(plan.shape, plan.seed)
+        self.objective = load_objective(plan.objective)
+        self.batches, self.held_out = self.objective.load_data(plan, store, ranks)
+        self.model = self.objective.build(plan)
         if plan.initial:
             load_initial(plan, store, self.model)
         self.optimizer = make_optimizer(plan.optimizer, self.model, plan.learning_rate)
@@ -199,7 +198,7 @@ class Trainer:
             parameters["lr"] = rate
         batch = self.batches.batch(self.state.step, self.ranks.rank, self.ranks.size)
         with computing_in(self.state.precision):
-            share = share_of_loss(self.network, batch)
+            share = self.objective.share_of_loss(self.network, batch)
         (share * self.ranks.size).backward()  # DistributedDataParallel divides by the number of workers
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         loss = float(self.ranks.add(share.detach()))
@@ -243,17 +242,15 @@ class Trainer:
         self.log.log(self.state.step, tokens=self.state.tokens, seconds=base["seconds"], done=done, **values)
 
     def _evaluate(self) -> None:
-        """Loss on the held-out side, and for examples how many completions are exactly right (teacher-forced)."""
+        """What the objective reports of the held-out side, the loss among it."""
         self.model.eval()
         with computing_in(self.state.precision):
-            loss, tokens, exact, rows = (float(v) for v in self.ranks.add(evaluate(self.model, self.held_out)))
+            mine = self.objective.evaluate(self.model, self.held_out)
         self.model.train()
-        if self.log is None or not tokens:
-            return
-        values = {"held_out_loss": loss / tokens}
-        if self.plan.stage == "finetune":
-            values["held_out_accuracy"] = exact / max(1.0, rows)
-        self._row(**values)
+        sums = self.ranks.add(torch.tensor(list(mine.values()), dtype=torch.float64)).tolist()
+        found = {name: total / count for name, (total, count) in zip(mine, sums, strict=True) if count}
+        if found:
+            self._row(**found)
 
     def _save(self) -> None:
         if self.log is not None:
@@ -283,7 +280,7 @@ class Trainer:
         (step,) = self.ranks.from_first([found.state.step if found else -1.0])
         if step < 0:
             startup = max(0.0, time.time() - plan.started_at)
-            chosen = choose_precision(plan, self.model, self.batches) if self.ranks.rank == 0 else 0
+            chosen = choose_precision(plan, self.model, self.batches, self.objective) if self.ranks.rank == 0 else 0
             startup, code = self.ranks.from_first([startup, float(chosen)])
             return TrainState(startup_s=startup, precision="bf16" if code else "fp32")
         found = found or checkpoint.load(self.store, checkpoint.path_of(plan.folder, int(step)))
@@ -295,33 +292,10 @@ class Trainer:
         plan = self.plan
         kept = ("batch_tokens", "learning_rate", "seed", "steps", "budget_s", "precision")
         return {
-            **{name: getattr(plan, name) for name in kept}, **plan.shape.to_dict(), "workers": self.ranks.size,
-            "parameters": parameter_count(self.model), "resumed_at_step": self.state.step,
+            **{name: getattr(plan, name) for name in kept}, **plan.model.to_dict(), "workers": self.ranks.size,
+            "parameters": plan.model.parameters, "resumed_at_step": self.state.step,
             "threads": torch.get_num_threads(),
         }  # fmt: skip
-
-
-def load_data(plan: RunPlan, store: Store, ranks: Ranks) -> tuple[Windows | Examples, list[Batch]]:
-    """The training batches and the held-out ones (this rank's share of each)."""
-    from safetensors.numpy import load
-
-    body = store.read(plan.data)
-    if hashlib.sha256(body).hexdigest() != plan.data_sha256:
-        raise IntegrityError(f"{plan.data} does not match its hash; run the same command again", path=plan.data)
-    arrays = load(body)
-    if plan.stage == "pretrain":
-        windows = [Windows(arrays[side], plan.shape.context, plan.batch_tokens, plan.seed) for side in SIDES]
-        return windows[0], windows[1].in_order(ranks.rank, ranks.size)
-    sides = [
-        Examples(
-            {name: arrays[f"{side}.{name}"] for name in ("ids", "lengths")}, plan.batch_tokens, plan.seed, plan.pad
-        )
-        for side in SIDES
-    ]
-    return sides[0], sides[1].in_order(ranks.rank, ranks.size)
-
-
-SIDES = ("train", "held_out")
 
 
 def load_initial(plan: RunPlan, store: Store, model: nn.Module) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs.models.shape import Shape
+from train_jobs.models.spec import ModelSpec, spec_from
 
 Stage = Literal["pretrain", "finetune"]
 
@@ -19,12 +19,13 @@ class RunPlan:
     """One run of the loop.
 
     Attributes:
-        stage: pretraining on a stream of tokens, or fine-tuning on examples.
+        stage: what the run is to those who read its books.
+        objective: what is minimised, by its name in ``objectives.protocol``; options: its own settings, plain JSON.
         run_id: its name in ``training/``.
         store: URI of the store; folder: the run's staging folder in it.
         data: path of the token arrays (safetensors); data_sha256: their hash.
         initial: path of the weights to start from, empty for random ones; initial_sha256: their hash.
-        shape: sizes of the model.
+        model: what is trained.
         pad: id of the padding token.
         batch_tokens: tokens of one step, all workers together.
         optimizer: its name in ``optimizer.OPTIMIZERS``.
@@ -40,6 +41,7 @@ class RunPlan:
     """
 
     stage: Stage
+    objective: str
     run_id: str
     store: str
     folder: str
@@ -47,7 +49,7 @@ class RunPlan:
     data_sha256: str
     initial: str
     initial_sha256: str
-    shape: Shape
+    model: ModelSpec
     pad: int
     batch_tokens: int
     optimizer: str
@@ -60,6 +62,7 @@ class RunPlan:
     checkpoint_s: float
     precision: Literal["auto", "fp32", "bf16"]
     slowest_step_s: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
 
     def starting_from(self, store: Store, base: Manifest) -> RunPlan:
         """The same run from the weights of a published checkpoint."""
@@ -69,9 +72,9 @@ class RunPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, as it travels to the workers."""
-        return dataclasses.asdict(self)
+        return {**vars(self), "model": self.model.to_dict()}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> RunPlan:
         """The plan that ``to_dict`` wrote."""
-        return cls(**{**row, "shape": Shape(**row["shape"])})
+        return cls(**{**row, "model": spec_from(row["model"])})

@@ -1,7 +1,7 @@
 """In which arithmetic a worker computes: float32, or bfloat16 autocast where that is faster on this very machine.
 
 Measured on a Zen 4 CPU with bf16 instructions: at a width of 160 autocast's conversions eat what bf16 gains (within
-10 % either way), so narrow models are not even timed. Weights, optimizer and reductions are float32 in both.
+10 % either way), so small models are not even timed. Weights, optimizer and reductions are float32 in both.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from train_jobs.data.batches import Examples, Windows
-from train_jobs.objectives.causal_lm import share_of_loss
-
 if TYPE_CHECKING:
+    from train_jobs.objectives.protocol import Batches, Objective
     from train_jobs.trainer.plan import RunPlan
 
-NARROW = 256
+SMALL = 4_000_000  # parameters; a Llama 160 wide with four layers has 2 million
 WORTH = 0.9  # bf16 must take less than this share of float32's time
 
 
@@ -29,15 +27,16 @@ def computing_in(precision: str) -> AbstractContextManager[object]:
     return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def choose_precision(plan: RunPlan, model: nn.Module, batches: Windows | Examples) -> bool:
+def choose_precision(plan: RunPlan, model: nn.Module, batches: Batches, objective: Objective) -> bool:
     """Whether to compute in bf16. ``auto`` times a step of each, except where it cannot or should not pay: without bf16
-    instructions, for narrow models, and in runs by steps, which must be the same everywhere."""
+    instructions, for small models, and in runs by steps, which must be the same everywhere."""
     if plan.precision != "auto":
         return plan.precision == "bf16"
-    if plan.steps or plan.shape.hidden < NARROW or not has_bf16():
+    if plan.steps or plan.model.parameters < SMALL or not has_bf16():
         return False
     seconds = {
-        precision: min(_time_step(model, batches, precision) for _ in range(2)) for precision in ("fp32", "bf16")
+        precision: min(_time_step(model, batches, objective, precision) for _ in range(2))
+        for precision in ("fp32", "bf16")
     }
     return seconds["bf16"] < WORTH * seconds["fp32"]
 
@@ -51,11 +50,11 @@ def has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _time_step(model: nn.Module, batches: Windows | Examples, precision: str) -> float:
+def _time_step(model: nn.Module, batches: Batches, objective: Objective, precision: str) -> float:
     batch = batches.batch(0)
     started = time.perf_counter()
     with computing_in(precision):
-        loss = share_of_loss(model, batch)
+        loss = objective.share_of_loss(model, batch)
     loss.backward()
     model.zero_grad(set_to_none=True)
     return time.perf_counter() - started

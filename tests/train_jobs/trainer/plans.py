@@ -15,7 +15,9 @@ from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION, documents, example_rows
 from train_jobs.data.batches import encode_examples
 from train_jobs.data.tokenizer import fit
+from train_jobs.launch import OBJECTIVE
 from train_jobs.models.shape import Shape
+from train_jobs.models.spec import LlamaSpec
 from train_jobs.trainer.plan import RunPlan, Stage
 
 TOKENIZER = fit(iter(documents()), SECTION.vocab_size)
@@ -39,9 +41,9 @@ def make_plan(
     path = f"{folder}/data.safetensors"
     store.write(path, body)
     plan = RunPlan(
-        stage=stage, run_id=f"{stage}-{key}", store=store.uri, folder=folder, data=path,
+        stage=stage, objective=OBJECTIVE[stage], run_id=f"{stage}-{key}", store=store.uri, folder=folder, data=path,
         data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="",
-        shape=Shape.of(section, TOKENIZER.get_vocab_size()), pad=0, batch_tokens=section.batch_tokens,
+        model=LlamaSpec(Shape.of(section, TOKENIZER.get_vocab_size())), pad=0, batch_tokens=section.batch_tokens,
         optimizer=section.optimizer, learning_rate=section.learning_rate, seed=section.seed, steps=section.steps,
         passes=0, budget_s=60.0,
         started_at=time.time(), checkpoint_s=section.checkpoint_s, precision="fp32",

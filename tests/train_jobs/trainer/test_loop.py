@@ -89,7 +89,8 @@ def test_an_interrupted_run_goes_on_exactly_where_it_was(store: Store, monkeypat
 
     from train_jobs.trainer.loop import Trainer
 
-    real, taken = Trainer._step, []
+    real = Trainer._step
+    taken: list[float] = []
 
     def step_until_killed(trainer: Trainer, progress: float) -> None:
         if len(taken) == 7:
@@ -202,7 +203,7 @@ def test_running_out_of_memory_says_so(store: Store, monkeypatch: pytest.MonkeyP
     def no_memory(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
-    monkeypatch.setattr("train_jobs.trainer.loop.share_of_loss", no_memory)
+    monkeypatch.setattr("train_jobs.objectives.causal_lm.NextToken.share_of_loss", no_memory)
     outcome = run(make_plan(store))
     assert outcome.state == "failed"
     assert "out of memory" in outcome.message
