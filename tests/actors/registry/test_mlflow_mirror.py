@@ -155,7 +155,7 @@ print(calls)
     assert not (ROOT / "mlruns").exists()
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = 90) -> None:
+def eventually(condition: Callable[[], Any], timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
