@@ -39,7 +39,7 @@ from data_jobs.indexing.index_blocks import (
     pieces_to_bytes,
     with_enclosing,
 )
-from data_jobs.indexing.update_index import known_vectors
+from data_jobs.indexing.update_index import bytes_per_chunk, known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.segments import FORMAT, KnownVectors
 from data_jobs.retrieval.snapshot import write_snapshot
@@ -92,10 +92,9 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     output, texts, embedded = _write(store, run_key, staging, blocks, files)
     documents, chunks = len(documents_left), sum(blocks.values())
     progress.counts(documents=documents, chunks=chunks)
-    size = sum(store.fs.sizes(store.fs.find(output)))
     counts = {
         "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded,
-        "bytes_per_chunk": round(size / max(1, chunks)), "seconds": round(time.monotonic() - began, 1),
+        **bytes_per_chunk(store, output, chunks), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
     manifest = store.publish(
         "indexes", section.name, output, run_key=run_key, inputs=inputs, config=settings, counts=counts

@@ -28,7 +28,16 @@ from cluster.core.storage import Store, storage_errors
 from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, joined, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
-from data_jobs.retrieval.segments import FORMAT, KnownVectors, Meta, Segment, SegmentRef, Unit, write_segment
+from data_jobs.retrieval.segments import (
+    FORMAT,
+    KnownVectors,
+    Meta,
+    Segment,
+    SegmentRef,
+    Unit,
+    bytes_by_part,
+    write_segment,
+)
 
 KIND = "indexes"
 # An index is compacted once the chunks that are gone, or outside the largest segment, are more than this share of those
@@ -247,11 +256,22 @@ def _publish(
     gone = {ref.id: set(ref.gone) for ref in live}
     counts = _counts(live, gone, folder, block, added)
     counts["embedded"] = block.embedded
+    counts |= bytes_per_chunk(store, staging, counts["chunks"])
     counts["seconds"] = round(time.monotonic() - began, 3)
     config = {"embedder": meta.embedder, "fingerprint": meta.fingerprint, "segments": len(live)}
     earlier = {**before.inputs, "previous": f"{before.name}@{before.version}"} if before else {}
     made_from = {**earlier, **inputs}
     return store.publish(KIND, name, staging, run_key=run_key, inputs=made_from, config=config, counts=counts)
+
+
+def bytes_per_chunk(store: Store, folder: str, chunks: int) -> dict[str, Any]:
+    """Counts of a manifest: the bytes on disk of the index in ``folder`` for each of its chunks, and by part."""
+    paths = store.fs.find(folder)
+    parts = bytes_by_part(dict(zip(paths, store.fs.sizes(paths), strict=True)))
+    whole = round(sum(parts.values()) / max(1, chunks))
+    return {
+        "bytes_per_chunk": whole, "bytes_per_chunk_of": {part: round(n / max(1, chunks)) for part, n in parts.items()}
+    }  # fmt: skip
 
 
 def _counts(

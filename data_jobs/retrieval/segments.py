@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
 META = "meta.json"
 KEY_BYTES = 16
 _COLUMNS = ("chunk", "kind", "start", "end")
+_PARTS = {
+    "vectors.npy": "vectors", "chunks.parquet": "texts", "units.parquet": "places", "keys.npy": "keys",
+    **dict.fromkeys(DENSE_FILES.values(), "dense"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,15 @@ def write_segment(
     os.rename(into, folder / name)
     documents = len({c.document for c in chunks})
     return SegmentRef(name, len(chunks), documents, tuple(sorted(gone)))
+
+
+def bytes_by_part(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of an index (path of a file -> its size) by what they hold: ``vectors``, ``texts``, ``places`` and ``keys``
+    of what was embedded, ``dense`` the index over the vectors, ``other``."""
+    found = dict.fromkeys(_PARTS.values(), 0) | {"other": 0}
+    for path, size in sizes.items():
+        found[_PARTS.get(path.rpartition("/")[2], "other")] += size
+    return {part: size for part, size in found.items() if size}
 
 
 class KnownVectors:
