@@ -221,7 +221,7 @@ class Entry:
         self._thread.start()
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
-        self._change(stage=name, stage_since=time.time(), done=0, total=total, unit=unit)
+        self._change(stage=name, stage_since=time.time(), done=0, total=total, unit=unit, waiting="")
 
     def advance(self, amount: int = 1) -> None:
         with self._lock:
@@ -230,6 +230,9 @@ class Entry:
 
     def counts(self, **counts: float) -> None:
         self._change(counts=counts)
+
+    def waits(self, what: str) -> None:
+        self._change(waiting=what)
 
     def take_place(self) -> None:
         """Wait for this job's turn, saying for what; returns at once where it has a place or needs none.

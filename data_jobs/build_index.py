@@ -43,7 +43,7 @@ from data_jobs.indexing.update_index import bytes_per_chunk, known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.segments import FORMAT, KnownVectors
 from data_jobs.retrieval.snapshot import write_snapshot
-from data_jobs.tasks import worker_cpus
+from data_jobs.tasks import await_start, worker_cpus
 
 GROUP_CHARS = 400_000  # cut into chunks by one call, in a second or two
 BLOCK_CHARS = 40_000  # embedded by one call, in two to ten seconds
@@ -166,6 +166,7 @@ def _run_blocks(
     try:
         progress.stage("cut into chunks", sum(map(len, groups)), "documents")
         progress.advance(sum(len(groups[i]) for i in blocks))
+        await_start([worker.ready.remote() for worker in pool], worker_cpus(), progress)
         uncut = [i for i in range(len(groups)) if i not in blocks]
         documents = {i: ray.put(groups[i]) for i in uncut}
         for i, counts in spread_over_pool(

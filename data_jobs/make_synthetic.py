@@ -25,7 +25,7 @@ from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic import parts as work
 from data_jobs.synthetic.parts import Part
 from data_jobs.synthetic.rows import SPARE, Settings, allowed, choose, idf
-from data_jobs.tasks import spread
+from data_jobs.tasks import await_cpu, spread
 
 KIND = "synthetic"
 ALIAS = "latest"
@@ -116,6 +116,7 @@ def _run(
 
 def _survey(parts: Sequence[Part], progress: Progress) -> tuple[int, Counter[str]]:
     progress.stage("count words", len(parts), "files")
+    await_cpu(progress)
     documents, frequencies = 0, Counter[str]()
     for _, (number, terms) in spread(work.survey_part, [(part,) for part in parts], DOING):
         documents += number

@@ -16,7 +16,7 @@ from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.corpus.tokens import Encoder, finished, shards_of, write_shard
 from data_jobs.governance.tombstones import read_tombstones
-from data_jobs.tasks import spread
+from data_jobs.tasks import await_cpu, spread
 
 KIND = "tokens"
 ALIAS = "latest"
@@ -44,6 +44,7 @@ def tokenise(store: Store, dataset: Manifest, encoder: Encoder, progress: Progre
         done = [finished(shard) for shard in shards]
         progress.stage("tokenise", len(shards), "files")
         progress.advance(sum(counts is not None for counts in done))
+        await_cpu(progress)
         shared = ray.put(encoder)
         totals = [counts for counts in done if counts]
         todo = [(shard, shared) for shard, counts in zip(shards, done, strict=True) if counts is None]

@@ -39,7 +39,7 @@ from data_jobs.pii.names import missing, packaged_folder
 from data_jobs.sources.catalogue import governed
 from data_jobs.sources.protocol import OpenedSource, Preparation, SourceItem, SourceItems
 from data_jobs.sources.registry import source_for
-from data_jobs.tasks import spread
+from data_jobs.tasks import await_cpu, spread
 
 KIND = "datasets"
 ALIAS = "latest"
@@ -101,6 +101,7 @@ def _items(items: SourceItems | Preparation, progress: Progress) -> SourceItems:
     if isinstance(items, SourceItems):
         return items
     progress.stage("read", sum(map(len, items.parts)), items.unit)
+    await_cpu(progress)
     found: dict[int, Any] = {}
     for number, result in spread(items.read, [(part,) for part in items.parts], DOING):
         found[number] = result
@@ -140,6 +141,8 @@ def _run(
     log_event("data", "blocks_planned", run_key=key, blocks=len(blocks), done=len(blocks) - len(todo))
     progress.stage("clean", total, unit)
     progress.advance(total - sum(len(block.items) for block in todo))
+    if todo:
+        await_cpu(progress)
     for row in _over_blocks(todo, _clean):
         progress.advance(row["items"])
         progress.counts(processed=total - reused, reused=reused)

@@ -78,4 +78,5 @@ def job_row(job: Booked, now: float) -> tuple[str, str, str, str, str]:
     total = f"/{job.total:,}" if job.total is not None else ""
     done = f"{job.done:,}{total} {job.unit}".strip() if job.done or job.total else ""
     rate = f", {job.rate:,.1f}/s" if job.rate else ""
-    return name, job.state, job.stage, f"{done}{rate}", f"{ago(now - job.started)} ago"
+    stage = f"{job.stage}, {job.waiting}" if job.waiting else job.stage
+    return name, job.state, stage, f"{done}{rate}", f"{ago(now - job.started)} ago"

@@ -103,8 +103,9 @@ class Stages:
     """Runs named stages one after the other, shows how far they are, and remembers the seconds of each.
 
     Implements ``cluster.core.progress.Progress``: work inside a stage reports its own steps through ``stage``,
-    ``advance`` and ``counts``. On a terminal a bar moves; elsewhere a line is printed every ``tick_s`` seconds, so that
-    a log shows that something goes on. Quiet (``show=False``) it only keeps the times. What is reported
+    ``advance``, ``counts`` and ``waits``. On a terminal a bar moves; elsewhere a line is printed after
+    ``first_tick_s`` seconds, then in pauses that double up to ``tick_s`` seconds, so that a log shows that something
+    goes on. Quiet (``show=False``) it only keeps the times. What is reported
     goes on to ``follower``, the job book.
     """
 
@@ -115,6 +116,7 @@ class Stages:
     skipped: dict[str, str] = field(default_factory=dict)
     current: str = ""
     tick_s: float = 15.0
+    first_tick_s: float = 2.0
     _bars: Progress | None = None
     _task: TaskID | None = None
     _steps: Steps = field(default_factory=lambda: Steps())
@@ -164,6 +166,13 @@ class Stages:
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, detail=self._steps.detail)
 
+    def waits(self, what: str) -> None:
+        check_interrupted()
+        self.follower.waits(what)
+        self._steps.detail = what
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, detail=what or self._steps.unit)
+
     def table(self) -> None:
         """All stages with their seconds."""
         total = sum(self.seconds.values())
@@ -184,14 +193,16 @@ class Stages:
 
     @contextmanager
     def _ticking(self, started: float) -> Iterator[None]:
-        """Prints where the stage is every ``tick_s`` seconds, from a thread, whatever the stage waits for."""
+        """Prints where the stage is, soon and then every ``tick_s`` seconds, from a thread, whatever it waits for."""
         if not self.show or sys.stdout.isatty():
             yield
             return
         ended = threading.Event()
 
         def tick() -> None:
-            while not ended.wait(self.tick_s):
+            pause = min(self.first_tick_s, self.tick_s)
+            while not ended.wait(pause):
+                pause = min(2 * pause, self.tick_s)
                 for line in self._steps.lines(self.current, started, time.monotonic(), console.width):
                     console.print(line, soft_wrap=True, markup=False)
 

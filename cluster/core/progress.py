@@ -20,6 +20,10 @@ class Progress(Protocol):
         """Numbers to show beside the stage; later ones replace earlier ones of the same name."""
         ...
 
+    def waits(self, what: str) -> None:
+        """The stage cannot begin before something else happens: what it waits for, "" once it waits no more."""
+        ...
+
 
 class Silent:
     """Listens to nothing."""
@@ -32,3 +36,6 @@ class Silent:
 
     def counts(self, **counts: float) -> None:
         del counts
+
+    def waits(self, what: str) -> None:
+        del what

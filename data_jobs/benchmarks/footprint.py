@@ -37,7 +37,7 @@ def footprint(folder: Path, section: RetrievalSection) -> dict[str, Any]:
         [sys.executable, "-m", __name__, str(folder), section.model_dump_json()], stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
-        raise EnvironmentFaultError(f"the process that loads the index ended with {done.returncode} (too little memory?)")
+        raise EnvironmentFaultError(f"loading the index ended with {done.returncode} (too little memory?)")
     found = json.loads(done.stdout.splitlines()[-1])
     chunks = max(1, found["chunks"])
     disk = bytes_by_part({str(path): path.stat().st_size for path in folder.rglob("*") if path.is_file()})

@@ -291,6 +291,9 @@ class _Seconds:
     def counts(self, **counts: float) -> None:
         del counts
 
+    def waits(self, what: str) -> None:
+        del what
+
     def finish(self) -> dict[str, float]:
         self.stage("end")
         return {name: round(value, 3) for name, value in self.seconds.items() if value >= 0.001}

@@ -58,7 +58,8 @@ def measure(
         ``recall_at_10`` of the dense index and ``fused_recall_at_10`` of the whole search, against the same with every
         vector compared; ``dense_ms`` (the dense index alone), ``search_ms`` (dense, BM25, fusion, sentences and
         features, without embedding the question), ``embed_ms``, ``whole_ms`` with p50 and p95; ``dense_cpu_ms``,
-        ``search_cpu_ms``: in processor time, which other work on the machine does not lengthen; seconds to index; what ``footprint`` says of disk, memory and loading; ``made``: how chunks and vectors were.
+        ``search_cpu_ms``: in processor time, which other work on the machine does not lengthen; seconds to index; what
+        ``footprint`` says of disk, memory and loading; ``made``: how chunks and vectors were.
     """
     say = on_step or (lambda _: None)
     picker = random.Random(SEED)  # noqa: S311 (reproducible, not a secret)
@@ -134,9 +135,7 @@ class _Timed:
         return vectors
 
 
-def _made(
-    base: Sequence[Sequence[str]], vectors: np.ndarray, count: int
-) -> tuple[list[Chunk], list[Unit], np.ndarray]:
+def _made(base: Sequence[Sequence[str]], vectors: np.ndarray, count: int) -> tuple[list[Chunk], list[Unit], np.ndarray]:
     """``count`` chunks, their units (each chunk and its sentences) and the vectors of these, float16 [units, dim]."""
     picker, noise = random.Random(SEED), np.random.default_rng(SEED)  # noqa: S311
     starts = np.cumsum([0, *map(len, base)])

@@ -155,7 +155,8 @@ class _Side:
         return self._ask(list(texts))
 
     def _ask(self, question: Any) -> dict[str, Any]:
-        assert self._process.stdin and self._process.stdout  # noqa: S101 (opened as pipes)
+        assert self._process.stdin is not None  # noqa: S101 (both are opened as pipes)
+        assert self._process.stdout is not None  # noqa: S101
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()

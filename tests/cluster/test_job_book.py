@@ -106,6 +106,10 @@ def test_an_entry_shows_progress_and_leaves_history(home: Path) -> None:
     with entered("data_jobs", "prepare", arguments(name="notes"), ["--name", "notes"]) as entry:
         entry.take_place()
         entry.stage("clean", 10, "files")
+        entry.waits("waits for 1 CPU: 0 of 2 free")
+        (job,) = eventually(lambda: [job for job in book.jobs() if job.waiting])
+        assert job_row(job, time.time())[1:3] == ("running", "clean, waits for 1 CPU: 0 of 2 free")
+        entry.waits("")
         entry.advance(4)
         entry.counts(kept=3)
         (job,) = eventually(lambda: [job for job in book.jobs() if job.done == 4])

@@ -270,6 +270,9 @@ class Seen:
     def counts(self, **counts: float) -> None:
         del counts
 
+    def waits(self, what: str) -> None:
+        del what
+
 
 def test_progress_is_the_share_of_the_budget_and_not_that_of_an_earlier_attempt(home: Any, tmp_path: Path) -> None:
     del home

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def register(group: Commands) -> None:
     """Declare ``plinth bench index``: which texts, how many chunks and queries, or which other version."""
     parser = add_verb(
-        group, "index", index, "Latency, recall and memory of an index of many chunks, on one core; or embedding, old and new.",
+        group, "index", index, "Latency, recall and memory of a large index on one core; or embedding, old and new.",
         "Chunks are made from the texts of --data (a folder, or a .jsonl file with a text field) by seeded shuffles\n"
         "of their sentences. Needs no running service.\n\n"
         "With --against nothing is searched: this version and that of the folder CHECKOUT cut and embed the same\n"
@@ -38,7 +38,7 @@ def register(group: Commands) -> None:
 
 
 def index(args: argparse.Namespace) -> int:
-    """Print latency, recall and memory, or what embedding costs, as facts or with ``--json`` as one object; exit code 0.
+    """Print latency, recall and memory, or what embedding costs, as facts or (``--json``) one object; exit code 0.
 
     Binds the whole process to one core, for good.
 

@@ -73,6 +73,35 @@ def test_without_a_terminal_a_stage_that_only_waits_is_not_mute(
     assert not [thread for thread in threading.enumerate() if thread.name == "stages-tick"]
 
 
+def test_without_a_terminal_the_first_lines_come_soon_and_say_what_is_awaited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[str] = []
+    real = Steps.lines
+
+    def kept(self: Steps, *given: object) -> list[str]:
+        lines.extend(real(self, *given))  # type: ignore[arg-type]
+        return lines[-1:]
+
+    def until(text: str) -> bool:
+        deadline = time.monotonic() + 10
+        while not any(text in line for line in lines[-1:]) and time.monotonic() < deadline:
+            stages.advance(0)
+        return any(text in line for line in lines[-1:])
+
+    monkeypatch.setattr(Steps, "lines", kept)
+    stages = Stages(first_tick_s=0.001)
+    with stages.run("prepare"):
+        stages.stage("clean", 10, "files")
+        stages.waits("waits for 1 CPU: 0 of 2 free")
+        assert until("0 of 10 files, waits for 1 CPU: 0 of 2 free"), lines
+        stages.waits("")
+        stages.advance(3)
+        assert until("3 of 10 files"), lines
+        assert "waits" not in lines[-1]
+    assert "waits for 1 CPU" in capsys.readouterr().out
+
+
 def test_quiet_stages_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     stages = Stages(show=False, tick_s=0.001)
     deadline = time.monotonic() + 0.05

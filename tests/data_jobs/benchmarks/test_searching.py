@@ -21,13 +21,22 @@ def texts() -> list[str]:
     ]
 
 
-def test_latency_and_recall_of_a_clustered_index(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.process
+def test_latency_recall_and_size_of_a_clustered_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense, "EXACT_UP_TO", 500)
     embedder = HashEmbedder(find_model(IndexSection()).identity)
     result = measure(texts(), embedder, RetrievalSection(), chunks=1500, queries=10)  # type: ignore[arg-type]
     assert (result["chunks"], result["queries"]) == (1500, 10)
     assert result["recall_at_10"] >= 0.9
     assert 0 < result["search_ms"]["p50"] <= result["search_ms"]["p95"] <= result["whole_ms"]["p95"]
+    assert 0.9 <= result["fused_recall_at_10"] <= 1
+    disk, memory = result["disk_bytes_per_chunk"], result["memory_bytes_per_chunk"]
+    assert disk["vectors"] == pytest.approx(5 * embedder.dim * 2, abs=1), "a chunk and four sentences, two bytes each"
+    assert disk["dense"] >= embedder.dim * 4
+    assert disk["all"] == pytest.approx(sum(disk.values()) - disk["all"], abs=len(disk))
+    assert memory["all"] >= disk["vectors"] + disk["dense"]
+    assert memory["texts and names"] > 0 < memory["lexical index"]
+    assert "noise" in result["made"], "what is not real is said"
     assert set(result["stage_p95_ms"]) == {"embed", "lexical", "dense", "fuse", "sentences", "features"}
 
 
