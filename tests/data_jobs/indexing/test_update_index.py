@@ -104,7 +104,7 @@ def test_after_random_changes_the_results_are_those_of_a_rebuilt_index(
     assert index.counts["documents"] == len(live)
     assert index.counts["chunks"] == sum(indexed_documents(store, index).values())
     assert index.counts["segments"] > 2
-    whole = sum(file.size for file in index.files) / index.counts["chunks"]
+    whole = sum(file.bytes for file in index.files) / index.counts["chunks"]
     assert index.counts["bytes_per_chunk"] == pytest.approx(whole, abs=1)
     of = index.counts["bytes_per_chunk_of"]
     assert sum(of.values()) == pytest.approx(whole, abs=len(of))
