@@ -2,8 +2,8 @@
 
 A folder holds ``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``, ``text``) and ``qrels.tsv``
 (or ``qrels/test.tsv``): query-id, corpus-id, score, with a header line. Documents are cut, embedded and searched by the
-code that serves. Measures as in Thakur et al. 2021 (BEIR) and trec_eval: nDCG@10 with linear gains, recall@10 and @100,
-reciprocal rank of the first relevant document; means over queries with 95 % bootstrap intervals (Efron 1979).
+code that serves. Measures as in Thakur et al. 2021 (BEIR) and trec_eval: nDCG@10 with linear gains, recall@5, @10 and
+@100, reciprocal rank of the first relevant document; means over queries with 95 % bootstrap intervals (Efron 1979).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from data_jobs.retrieval.embedder import Embedder
 from train_jobs.evaluation.local_index import searcher_over
 
 SYSTEMS = ("bm25", "dense", "fused")
-MEASURES = ("ndcg@10", "recall@10", "recall@100", "mrr")
+MEASURES = ("ndcg@10", "recall@5", "recall@10", "recall@100", "mrr")
 QRELS = ("qrels.tsv", "qrels/test.tsv")
 DEPTH = 100
 RESAMPLES = 1000
@@ -157,6 +157,7 @@ def scored(ranking: Sequence[str], grades: Mapping[str, float]) -> dict[str, flo
     first = next((rank for rank, gain in enumerate(gains, start=1) if gain > 0), None)
     return {
         "ndcg@10": _dcg(gains[:10]) / _dcg(ideal[:10]),
+        "recall@5": sum(gain > 0 for gain in gains[:5]) / len(ideal),
         "recall@10": sum(gain > 0 for gain in gains[:10]) / len(ideal),
         "recall@100": sum(gain > 0 for gain in gains) / len(ideal),
         "mrr": 1 / first if first else 0.0,

@@ -27,13 +27,15 @@ def folder(tmp_path: Path, qrels: str) -> Path:
 def test_measures_of_a_ranking() -> None:
     grades = {"a": 2.0, "b": 1.0, "c": 0.0}
     best = scored(["a", "b", "c"], grades)
-    assert best == {"ndcg@10": 1.0, "recall@10": 1.0, "recall@100": 1.0, "mrr": 1.0}
+    assert best == {"ndcg@10": 1.0, "recall@5": 1.0, "recall@10": 1.0, "recall@100": 1.0, "mrr": 1.0}
     swapped = scored(["c", "b", "a"], grades)
     assert swapped["ndcg@10"] == pytest.approx((1 / 1.5849625 + 2 / 2) / (2 + 1 / 1.5849625))
     assert swapped["mrr"] == 0.5
+    sixth = scored([*"vwxyz", "a"], grades)
+    assert (sixth["recall@5"], sixth["recall@10"]) == (0.0, 0.5)
     late = scored([*(f"x{i}" for i in range(20)), "a"], grades)
     assert (late["recall@10"], late["recall@100"]) == (0.0, 0.5)
-    assert scored([], grades) == {"ndcg@10": 0.0, "recall@10": 0.0, "recall@100": 0.0, "mrr": 0.0}
+    assert scored([], grades) == {"ndcg@10": 0.0, "recall@5": 0.0, "recall@10": 0.0, "recall@100": 0.0, "mrr": 0.0}
 
 
 def test_intervals_hold_the_mean_and_are_reproducible() -> None:
