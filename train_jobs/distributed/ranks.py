@@ -14,10 +14,11 @@ class Ranks:
         rank: this worker's number, from 0.
         size: how many workers there are.
         threads: how many threads this worker computes with.
+        device: what it computes on, as torch names it (``cpu``, ``cuda:3``).
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, threads: int = 1) -> None:
-        self.rank, self.size, self.threads = rank, size, threads
+    def __init__(self, rank: int = 0, size: int = 1, threads: int = 1, device: str = "cpu") -> None:
+        self.rank, self.size, self.threads, self.device = rank, size, threads, device
 
     def from_first(self, values: list[float]) -> list[float]:
         """The numbers that rank 0 hands in, on every rank; as many on each."""
