@@ -134,8 +134,8 @@ def cause_of_death(said: str, oom_kills: int = 0) -> str:
         return "the kernel killed it for want of memory"
     if "NODE_DIED" in said or "node died" in said.lower() or "its node has died" in said:
         return "its machine went away"
-    if re.search(r"exit code 75\b|exit_code=75\b|exit code: 75\b", said):
-        return "its watchdog ended it, because no step was taken any more"
+    if "connection error code 2" in said:  # Ray goes on with guesses
+        return "its process was killed or crashed, nothing says by what"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "no reason given"
 
