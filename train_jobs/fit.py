@@ -1,4 +1,4 @@
-"""Training workers on Ray Train: ``loop.run`` in a TorchTrainer, one plan after the other, watched from here.
+"""Training workers on Ray Train: ``loop.run`` in a trainer of Ray Train, one plan after the other, watched from here.
 
 Starting a group of workers costs 10 to 20 seconds (controller, processes, torch), so one group can serve several
 stages: it waits for the next plan in a file. The workers write checkpoints into a run's folder themselves instead of
@@ -36,7 +36,7 @@ from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import own_error
 from train_jobs.distributed.resources import Wanted, node_types, refuse_impossible, wanted, what_is_awaited
-from train_jobs.trainer.outcome import ORDERS, OUTCOME, RUNNING, STOP, RunOutcome
+from train_jobs.trainer.outcome import HUNG, ORDERS, OUTCOME, RUNNING, STOP, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 
 STOP_GRACE_S = 30.0
@@ -81,10 +81,12 @@ class Workers:
         # In a thread, so that the caller can do other things, watch, and take a Ctrl-C.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray-train-fit")
         self._fitting: Future[None] | None = None
-        self._looked_at, self._awaited = 0.0, ""
+        self._asked_at = self._looked_at = 0.0
+        self._awaited = ""
 
     def __enter__(self) -> Workers:
         self._order(None)
+        self._asked_at = time.time()
         self._fitting = self._thread.submit(self._fit)
         return self
 
@@ -161,9 +163,10 @@ class Workers:
         self.store.write(posixpath.join(self.folder, ORDERS), json.dumps(body).encode())
 
     def _fit(self) -> None:
-        # Imports torch: seconds, in which the caller does other things.
+        # Seconds, in which the caller does other things. TorchTrainer is this trainer with torch imported, which takes
+        # seconds more and which neither the driver nor the controller needs.
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
         from train_jobs.distributed.group import FailureWatch, GroupConfig, backend_for
 
@@ -173,25 +176,27 @@ class Workers:
         below = self.folder if self.store.local else f"{self.store.uri}/{os.path.relpath(self.folder, self.store.root)}"
         backend = GroupConfig(
             backend=backend_for(group.gpus), folder=self.folder if self.alone and self.store.local else "",
-            asked_at=time.time(),
+            asked_at=self._asked_at,
         )  # fmt: skip
-        trainer = TorchTrainer(
+        scaling: dict[str, Any] = {  # mypy sees the arguments of Ray Train's first version
+            "num_workers": (group.least, group.most) if group.elastic else group.most,
+            "elastic_resize_monitor_interval_s": section.resize_s, "label_selector": group.labels or None,
+        }  # fmt: skip
+        trainer = DataParallelTrainer(
             _work,
             train_loop_config={
                 "store": self.store.uri, "folder": self.folder, "cpus": group.cpus, "gpus": group.gpus,
                 "hang_factor": section.hang_factor, "hang_s": section.hang_s,
             },
-            torch_config=backend,  # type: ignore[arg-type]
+            backend_config=backend,
             scaling_config=ScalingConfig(
-                num_workers=(group.least, group.most) if group.elastic else group.most,
-                use_gpu=group.gpus > 0, resources_per_worker=group.each, placement_strategy="PACK",
-                elastic_resize_monitor_interval_s=section.resize_s, label_selector=group.labels or None,
+                use_gpu=group.gpus > 0, resources_per_worker=group.each, placement_strategy="PACK", **scaling
             ),
             run_config=RunConfig(
                 name="ray", storage_path=below,
                 # FailureWatch counts: a run of weeks may see many failures, one that does not get on few.
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[FailureWatch(self.store.uri, self.folder, self.alone)],
+                callbacks=[FailureWatch(self.store.uri, self.folder, self.alone)],  # type: ignore[list-item]
             ),
         )  # fmt: skip
         environment = {**_ENVIRONMENT, **(_ENVIRONMENT_ALONE if self.alone else {})}
@@ -227,6 +232,7 @@ def _work(config: dict[str, Any]) -> None:
         plan = RunPlan.from_dict(orders["plan"])
 
         def keep(name: str, body: bytes, run_id: str = plan.run_id) -> None:
+            store.write(posixpath.join(config["folder"], f"{HUNG}{rank}"), b"")
             store.write(store.path(FOLDER, run_id, name), body)
 
         before = group.startup_seconds() if not done else {}

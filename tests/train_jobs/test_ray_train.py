@@ -281,6 +281,8 @@ def test_a_worker_that_stops_is_noticed_by_the_others(two_workers: Made, drive: 
     os.kill(stopped, signal.SIGSTOP)
     (hung,) = driver.wait_for("the watchdog", lambda: driver.events("hung"))
     assert hung["pid"] == watching
+    (failed,) = driver.wait_for("the controller", lambda: driver.events("workers_failed"))
+    assert list(failed["causes"].values()) == ["its watchdog ended it, because it took no step any more"]
     made = Made(driver.store, driver.result(), "")
     assert "all_reduce" in hung["stack"] or "backward" in hung["stack"] or "broadcast" in hung["stack"]
     (kept,) = driver.store.fs.glob(driver.store.path("training", "*", f"stacks-rank{hung['rank']}.txt"))

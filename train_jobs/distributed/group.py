@@ -28,9 +28,10 @@ from cluster.core.errors import PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import cause_of
-from train_jobs.trainer.outcome import MAX_FAILURES, ORDERS, RUNNING, Failures, cause_of_death, short_of_memory
+from train_jobs.trainer.outcome import HUNG, MAX_FAILURES, ORDERS, RUNNING, Failures, cause_of_death, short_of_memory
 
 LOOPBACK_DEVICE = "lo"
+STUCK = "its watchdog ended it, because it took no step any more"
 # Longer than any phase that the step watchdog allows (``watchdog.LONGEST_PHASE_S``): a hang is its business, because it
 # says where; a peer that died is noticed by its closed connection, or by Ray.
 TIMEOUT_S = 2400
@@ -45,7 +46,7 @@ _started: dict[str, float] = {}
 
 @dataclass
 class GroupConfig(BackendConfig):
-    """Backend configuration for a TorchTrainer.
+    """Backend configuration for a trainer of Ray Train.
 
     Attributes:
         backend: what torch calls it.
@@ -131,7 +132,7 @@ class FailureWatch(UserCallback):
     def __init__(self, store: str, folder: str, alone: bool) -> None:
         self.store, self.folder, self.alone = store, folder, alone
         self.failures = Failures()
-        self.oom_kills = -1
+        self.oom_kills = oom_kills()
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called with what each failed worker raised, or what Ray says of its death.
@@ -148,14 +149,23 @@ class FailureWatch(UserCallback):
             if isinstance(own, PlinthError):
                 raise own
         before, self.oom_kills = self.oom_kills, oom_kills()
-        kills = self.oom_kills - max(0, before) if self.alone and before >= 0 else 0
-        causes = {rank: _cause(error, kills) for rank, error in worker_exceptions.items()}
+        kills = self.oom_kills - before if self.alone else 0
+        causes = {
+            rank: STUCK if self._took_away(store, f"{HUNG}{rank}") else _cause(error, kills)
+            for rank, error in worker_exceptions.items()
+        }
         run_id, reached = self._reached(store)
-        with contextlib.suppress(FileNotFoundError):
-            store.fs.rm(posixpath.join(self.folder, RUNNING))
+        self._took_away(store, RUNNING)
         log_event("train", "workers_failed", run=run_id, reached=reached, causes=causes)
         if not self.failures.add(time.monotonic(), (run_id, reached)):
             raise TrainingError(gave_up(len(self.failures.seen), next(iter(causes.values()))))
+
+    def _took_away(self, store: Store, name: str) -> bool:
+        """Remove a file of the group's folder; whether it was there."""
+        path = posixpath.join(self.folder, name)
+        if found := store.exists(path):
+            store.fs.rm(path)
+        return found
 
     def _reached(self, store: Store) -> tuple[str, str]:
         """The run at work and its newest checkpoint."""
