@@ -185,7 +185,7 @@ class Workers:
         trainer = DataParallelTrainer(
             _work,
             train_loop_config={
-                "store": self.store.uri, "folder": self.folder, "cpus": group.cpus, "gpus": group.gpus,
+                "store": self.store.uri, "folder": self.folder, "cpus": group.cpus,
                 "hang_factor": section.hang_factor, "hang_s": section.hang_s,
             },
             backend_config=backend,
@@ -211,16 +211,18 @@ def _work(config: dict[str, Any]) -> None:
     from train_jobs.distributed import group
 
     context = ray.train.get_context()
-    rank, size, here = context.get_world_rank(), context.get_world_size(), context.get_local_world_size()
+    rank, size = context.get_world_rank(), context.get_world_size()
     with group.timed("import torch"):  # done already where there are others to join
         from train_jobs.distributed.ranks import Ranks
         from train_jobs.trainer import loop, watchdog
-    threads = int(config["cpus"]) or max(1, available_cpus() // here)
-    ranks = Ranks(rank, size, threads, group.device_of(config["gpus"]))
+    threads = int(config["cpus"]) or max(1, available_cpus() // context.get_local_world_size())
+    ranks = Ranks(rank, size, threads, context.get_local_rank())
     store, done = Store(config["store"]), 0
     if rank == 0:
         store.write(posixpath.join(config["folder"], RUNNING), json.dumps({"workers": size}).encode())
-    log_event("train", "worker_ready", rank=rank, workers=size, device=ranks.device, seconds=group.startup_seconds())
+    log_event(
+        "train", "worker_ready", rank=rank, workers=size, device=str(ranks.device), seconds=group.startup_seconds()
+    )
     while True:
         path = posixpath.join(config["folder"], ORDERS)
         orders: dict[str, Any] = store.read_json(path) if store.exists(path) else {"end": True}

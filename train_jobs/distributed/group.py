@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.train
 from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
 
@@ -249,23 +250,12 @@ def _join(config: GroupConfig, where: str, rank: int, size: int, start: _Start) 
     if where.startswith("file:"):
         os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK_DEVICE
     if config.backend != "gloo":
-        torch.cuda.set_device(_device())
+        torch.cuda.set_device(ray.train.get_context().get_local_rank() % torch.cuda.device_count())
     with timed("join the group"):
         torch.distributed.init_process_group(
             config.backend, init_method=where, rank=rank, world_size=size,
             timeout=datetime.timedelta(seconds=config.timeout_s),
         )  # fmt: skip
-
-
-def _device() -> Any:
-    from ray.train.torch import get_device
-
-    return get_device()
-
-
-def device_of(gpus: float) -> str:
-    """In a worker: the device it computes on, as torch names it."""
-    return str(_device()) if gpus else "cpu"
 
 
 def _process_start() -> float:

@@ -27,7 +27,7 @@ from train_jobs.objectives.protocol import load_objective
 from train_jobs.trainer import checkpoint, watchdog
 from train_jobs.trainer.checkpoint import TrainState
 from train_jobs.trainer.optimizer import make_optimizer
-from train_jobs.trainer.outcome import STOP, Ended, RunOutcome, out_of_memory
+from train_jobs.trainer.outcome import STOP, Ended, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
 from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
@@ -80,7 +80,12 @@ def as_failure(error: PlinthError | MemoryError | RuntimeError) -> PlinthError |
     """The error a person should read, or None where trying again may help."""
     if isinstance(error, PlinthError):
         return error
-    return out_of_memory(error)
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return TrainingError(
+            "a training worker ran out of memory: lower train.batch_tokens, train.workers or the model's size, or free "
+            "some memory; nothing was published"
+        )
+    return None
 
 
 def last_checkpoint(store: Store, folder: str) -> int | None:

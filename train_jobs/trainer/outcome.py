@@ -80,47 +80,6 @@ class Failures:
         return len(self.seen) <= self.most
 
 
-# What a frame of the training loop is busy with, by its function's name, and what to lower when there is no memory for
-# it. The names are those of the borders: objectives, strategies, optimizers, checkpoints.
-_PARTS = {
-    "load_data": ("the training data", "use a smaller corpus or fewer train.workers"),
-    "build": ("the model's weights", "lower the model's size"),
-    "load_initial": ("the weights to start from", "lower the model's size"),
-    "restore": ("the checkpoint that is resumed", "lower the model's size or train.workers"),
-    "wrap": ("the gradients' buffers", "lower the model's size or train.workers"),
-    "prepare": ("weights, gradients and their buffers", "lower the model's size or train.workers"),
-    "share_of_loss": ("the activations of the forward pass", "lower train.batch_tokens or train.context_tokens"),
-    "backward": ("the gradients and activations of the backward pass", "lower train.batch_tokens"),
-    "clip": ("the gradients", "lower the model's size"),
-    "clip_grad_norm_": ("the gradients", "lower the model's size"),
-    "step": ("the optimizer's state", "lower the model's size or train.workers"),
-    "evaluate": ("the evaluation of held-out documents", "lower train.batch_tokens or train.held_out"),
-    "save": ("a checkpoint", "lower the model's size or train.workers"),
-}
-_NO_MEMORY = re.compile(r"allocate memory|out of memory|bad_alloc|DefaultCPUAllocator", re.IGNORECASE)
-
-
-def out_of_memory(error: BaseException) -> TrainingError | None:
-    """What a person should read where a worker had no memory left: for which part, and what to lower; else None."""
-    if not (isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)))):
-        return None
-    part, advice = _part_of(error)
-    return TrainingError(
-        f"a training worker ran out of memory for {part}: {advice}, or free some memory; the same command goes on from "
-        "the last checkpoint; nothing was published", part=part,
-    )  # fmt: skip
-
-
-def _part_of(error: BaseException) -> tuple[str, str]:
-    """Of the error's frames the innermost that has a name in ``_PARTS``."""
-    found = ("a step", "lower train.batch_tokens, train.workers or the model's size")
-    at = error.__traceback__
-    while at is not None:
-        found = _PARTS.get(at.tb_frame.f_code.co_name, found)
-        at = at.tb_next
-    return found
-
-
 def cause_of_death(said: str, oom_kills: int = 0) -> str:
     """Why a worker process ended, in a few words, as far as it is known.
 

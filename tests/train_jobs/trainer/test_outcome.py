@@ -1,14 +1,10 @@
-"""What a run survives, why a worker died, and what to lower where there was no memory."""
+"""What a run survives, and why a worker died."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from cluster.core.errors import BadInputError
-from train_jobs.trainer.loop import as_failure
-from train_jobs.trainer.outcome import FORGET_S, MAX_FAILURES, Failures, cause_of_death, out_of_memory
+from train_jobs.trainer.outcome import FORGET_S, MAX_FAILURES, Failures, cause_of_death
 
 DAY = 86_400.0
 
@@ -35,59 +31,6 @@ def test_a_failure_is_forgotten_with_time_and_progress() -> None:
         assert failures.add(second, "step 1")
     assert failures.add(FORGET_S + 10, "step 2")
     assert len(failures.seen) == 1
-
-
-def raising(kind: type[Exception], text: str) -> Callable[[], None]:
-    def deep() -> None:
-        raise kind(text)
-
-    return deep
-
-
-def named(name: str, call: Callable[[], None]) -> Callable[[], None]:
-    """A function of the given name that calls another: a frame of the loop."""
-    scope: dict = {"call": call}
-    exec(f"def {name}():\n    call()", scope)
-    return scope[name]
-
-
-CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.1 GiB"
-CPU = "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-
-
-@pytest.mark.parametrize(
-    ("frames", "part", "lower"),
-    [
-        (["load_data"], "the training data", "fewer train.workers"),
-        (["build"], "the model's weights", "the model's size"),
-        (["step", "share_of_loss", "forward"], "the activations of the forward pass", "train.batch_tokens"),
-        (["backward"], "gradients and activations", "train.batch_tokens"),
-        (["step"], "the optimizer's state", "the model's size"),
-        (["evaluate", "share_of_loss"], "the activations of the forward pass", "train.batch_tokens"),
-        (["save"], "a checkpoint", "train.workers"),
-        (["something_else"], "a step", "train.batch_tokens"),
-    ],
-)
-@pytest.mark.parametrize(("kind", "text"), [(RuntimeError, CUDA), (RuntimeError, CPU), (MemoryError, "")])
-def test_no_memory_says_for_what_and_what_to_lower(
-    frames: list[str], part: str, lower: str, kind: type[Exception], text: str
-) -> None:
-    call = raising(kind, text)
-    for name in reversed(frames):
-        call = named(name, call)
-    with pytest.raises(kind) as raised:
-        call()
-    said = as_failure(raised.value)  # type: ignore[arg-type]
-    assert said is not None
-    assert part in said.message
-    assert lower in said.message.partition(part)[2]
-
-
-def test_other_errors_are_not_about_memory() -> None:
-    assert out_of_memory(RuntimeError("Connection reset by peer")) is None
-    assert out_of_memory(ValueError("cannot allocate memory")) is None
-    mine = BadInputError("bad")
-    assert as_failure(mine) is mine
 
 
 DIED = (
