@@ -68,7 +68,7 @@ class Driver:
         lines = path.read_text().splitlines() if path.exists() else []
         return [event for line in lines if (event := json.loads(line))["event"] == name]
 
-    def wait_for(self, what: str, condition: Callable[[], Any], timeout: float = 240) -> Any:
+    def wait_for(self, what: str, condition: Callable[[], Any], timeout: float = 400) -> Any:
         """Poll until ``condition`` gives something true, while the driver runs; its value is returned."""
         deadline = time.monotonic() + timeout
         while not (found := condition()):
@@ -302,18 +302,12 @@ def test_a_second_run_finds_the_first(two_workers: Made, drive: Any) -> None:
     assert driver.result() == two_workers.versions
 
 
+@pytest.mark.timeout(1800)
 def test_a_group_shrinks_with_a_node_that_dies_and_grows_with_one_that_comes(drive: Any, tmp_path: Path) -> None:
     """Two raylets of one CPU, one to two workers of one CPU: the steps go on where the last checkpoint was."""
     allowed = shutil.which("unshare") and subprocess.run([*NETWORK, "true"], check=False).returncode == 0
     needs(bool(allowed), "the right to make network and mount namespaces (unshare)")
-    settings = {
-        "workers_min": 1,
-        "resize_s": 2,
-        "steps": 600,
-        "batch_tokens": 8192,
-        "checkpoint_s": 1,
-        "hang_factor": 0,
-    }
+    settings = {"workers_min": 1, "resize_s": 2, "steps": 600, "batch_tokens": 8192, "checkpoint_s": 1}
     chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     driver = drive(tmp_path, "pretrain", "--worker-cpus", "1", "--nodes", "2", *chosen, within=NETWORK)
 
