@@ -65,10 +65,14 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     Raises:
         BadInputError: the dataset holds no document.
         IntegrityError: the dataset's files are damaged.
-        EnvironmentFaultError: storage full, or every embedding worker died.
+        EnvironmentFaultError: storage full, every embedding worker died, or there is no GPU for ``index.gpus``.
     """
     began = time.monotonic()
     section = config.index
+    if section.gpus and config.cluster.single_node and not ray.cluster_resources().get("GPU"):
+        raise EnvironmentFaultError(
+            f"index.gpus={section.gpus:g} asks for a GPU, and this machine, the only one, has none: set index.gpus=0"
+        )
     files = find_model(section)
     settings = {
         **KEY.settings(section),
@@ -158,10 +162,12 @@ def _run_blocks(
     if len(blocks) == len(groups) and len(finished) == len(_ids(blocks)):
         return _ids(blocks)
     chars = sum(len(document.text) for group in groups for document, _ in group)
-    workers = min(section.embed_workers or int(ray.cluster_resources().get("CPU", 1)), 1 + chars // BLOCK_CHARS)
+    workers = min(section.embed_workers or _places(section), 1 + chars // BLOCK_CHARS)
     # One thread per actor, for torch and for everything below it: processes scale better than threads here.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}}
-    actor: Any = ray.remote(EmbedWorker).options(num_cpus=worker_cpus(), max_restarts=2, runtime_env=environment)
+    actor: Any = ray.remote(EmbedWorker).options(
+        num_cpus=worker_cpus(), num_gpus=section.gpus, max_restarts=2, runtime_env=environment
+    )
     pool = [actor.remote(section, store.uri) for _ in range(max(1, workers))]
     try:
         progress.stage("cut into chunks", sum(map(len, groups)), "documents")
@@ -189,6 +195,14 @@ def _run_blocks(
     finally:
         for worker in pool:
             ray.kill(worker)
+
+
+def _places(section: IndexSection) -> int:
+    """How many embedding actors the cluster has room for now: one a CPU, or one for each share of a GPU."""
+    total = ray.cluster_resources()
+    if section.gpus:
+        return max(1, int(total.get("GPU", 0) / section.gpus))
+    return int(total.get("CPU", 1))
 
 
 def _ids(blocks: dict[int, list[int]]) -> dict[BlockId, int]:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.core.errors import EnvironmentFaultError
 from cluster.core.presets import preset
 from cluster.core.storage import Store
 from serve_apps.config_file import AppArguments, app, model_tiers
 from tests.test_architecture import PACKAGES, ROOT
+from train_jobs.distributed.resources import node_types, refuse_impossible, wanted
 
 CLUSTER = ROOT / "ray-cluster.yaml"
 SERVE = ROOT / "serve_apps" / "serve-config.yaml"
@@ -71,10 +73,37 @@ def test_nodes_come_on_demand_and_the_head_does_no_work(cluster: dict[str, Any])
     assert head["resources"]["CPU"] == 0
     assert "--num-cpus=0" in cluster["head_start_ray_commands"][-1]
     groups = {name: node for name, node in types.items() if name != cluster["head_node_type"]}
-    assert {node["labels"]["plinth.group"] for node in groups.values()} == {"cpu", "gpu"}
+    assert {node["labels"]["plinth.group"] for node in groups.values()} == set(groups)
     assert all(node["min_workers"] == 0 < node["max_workers"] for node in groups.values())
-    assert groups["gpu"]["resources"]["GPU"] >= 1
-    assert "GPU" not in groups["cpu"]["resources"]
+    assert {name: node["resources"].get("GPU", 0) for name, node in groups.items()} == {"cpu": 0, "gpu": 1, "gpu8": 8}
+    assert cluster["max_workers"] >= sum(node["max_workers"] for node in groups.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "group"),
+    [
+        ([], "4 x 1 CPU"),
+        (
+            ["train.workers=32", "train.gpus=1", "train.worker_cpus=12", "train.node_group=gpu8"],
+            "32 x (12 CPU, 1 GPU) on nodes of the group gpu8",
+        ),
+        (["train.workers=32", "train.workers_min=8", "train.gpus=1"], "8 to 32 x (1 CPU, 1 GPU)"),
+    ],
+)
+def test_training_fits_the_nodes(cluster: dict[str, Any], settings: list[str], group: str) -> None:
+    wish = wanted(preset("cluster", settings).train, {})
+    assert str(wish) == group
+    refuse_impossible(wish, [{}], node_types(cluster))
+
+
+def test_training_that_no_node_can_hold_is_refused(cluster: dict[str, Any]) -> None:
+    for settings, why in (
+        (["train.gpus=1", "train.worker_cpus=97"], r"no node.*96 CPU, 8 GPU"),
+        (["train.gpus=1", "train.node_group=gpu9"], r"gpu9, and no node.*0 CPU, 0 GPU"),
+        (["train.gpus=1", "train.workers=37"], "together hold 36 such workers"),  # 4 x 8 + 4 x 1
+    ):
+        with pytest.raises(EnvironmentFaultError, match=why):
+            refuse_impossible(wanted(preset("cluster", settings).train, {}), [{}], node_types(cluster))
 
 
 def test_every_preset_worker_fits_on_a_cpu_node(cluster: dict[str, Any]) -> None:

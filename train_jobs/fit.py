@@ -1,10 +1,10 @@
-"""Training workers on Ray Train: ``loop.run`` in a TorchTrainer, one plan after the other, watched from here.
+"""Training workers on Ray Train: ``loop.run`` in a trainer of Ray Train, one plan after the other, watched from here.
 
 Starting a group of workers costs 10 to 20 seconds (controller, processes, torch), so one group can serve several
 stages: it waits for the next plan in a file. The workers write checkpoints into a run's folder themselves instead of
 reporting them to Ray Train, whose controller registers them later than they are written and would resume from an older
-one. So a killed worker (Ray Train starts the group again) and a killed driver (the next call does) resume in the same
-way: from the newest whole checkpoint.
+one. So a killed worker (Ray Train starts the group again), one that hangs (its watchdog ends it), a group that grows or
+shrinks and a killed driver (the next call starts a group) resume in the same way: from the newest whole checkpoint.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
 
-from actors.registry.runs import read_metrics
+from actors.registry.runs import FOLDER, read_metrics
 from cluster.core.config import available_cpus
 from cluster.core.errors import TooSlowError, TrainingError
 from cluster.core.progress import Progress
@@ -34,43 +35,58 @@ from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import own_error
-from train_jobs.trainer.outcome import OUTCOME, STOP, RunOutcome
+from train_jobs.distributed.resources import Wanted, node_types, refuse_impossible, wanted, what_is_awaited
+from train_jobs.trainer.outcome import HUNG, ORDERS, OUTCOME, RUNNING, STOP, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 
-MAX_FAILURES = 3
 STOP_GRACE_S = 30.0
-ORDERS = "orders.json"
-# A placement group wants some CPU of each worker; this much takes none from anybody.
-NO_CPU = 0.001
+LOOK_FOR_NODES_S = 2.0
+# Where `ray up` puts the cluster's file on its head, which is where drivers of jobs run.
+CLUSTER_FILE = "~/ray_bootstrap_config.yaml"
+HEAD = "node:__internal_head__"  # what Ray calls the head among a node's resources
 # What Ray Train reads from the driver's environment. Its controller looks at the workers every two seconds otherwise;
-# its metrics have no reader here, the run's log has them.
-_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_METRICS_ENABLED": "0"}
+# its metrics have no reader here, the run's log has them. A worker that does not answer at all (stopped, or with
+# Python's lock held) is replaced after three minutes, not ten.
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "180",
+}  # fmt: skip
 # The only machine is not taken away from under its workers: no watcher process for that.
 _ENVIRONMENT_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+# A group that may shrink does not wait a minute for a node that has just gone.
+_ENVIRONMENT_ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
 
 
 class Workers:
     """A group of training workers for the length of a ``with`` block; needs a Ray connection.
 
-    Entering returns at once, the group starts meanwhile. ``section.workers`` says how many (0: two where the cluster
-    has two CPUs, else one), ``section.worker_cpus`` what each reserves.
+    Entering returns at once, the group starts meanwhile. ``section.workers`` says how many (0: one for each GPU where
+    workers have GPUs, else two where the cluster has two CPUs, else one), ``section.workers_min`` how few may go on
+    where nodes come and go, ``section.worker_cpus`` and ``section.gpus`` what each reserves.
+
+    Raises:
+        UsageError: the settings contradict each other.
+        EnvironmentFaultError: the cluster can never hold such a group.
     """
 
     def __init__(self, section: TrainSection, store: Store) -> None:
-        self.store = store
-        cpus = ray.cluster_resources().get("CPU", 0)
-        # Workers that reserve CPUs may end up on nodes that do not exist yet; those that do not stay on the only one.
-        self.alone = sum(node["Alive"] for node in ray.nodes()) == 1 and cpus > 0 and not section.worker_cpus
-        self.size = section.workers or (2 if cpus >= 2 else 1)
-        self.cpus = section.worker_cpus or NO_CPU
+        self.store, self.section = store, section
+        self.group: Wanted = wanted(section, ray.cluster_resources())
+        _refuse_impossible(self.group)
+        # Workers that reserve something may end up on nodes that do not exist yet; others stay on the only one.
+        self.alone = len(_nodes()) == 1 and not (self.group.cpus or self.group.gpus)
+        self.size = self.group.most
         self.folder = store.staging(f"workers-{secrets.token_hex(6)}")
         self._number = 0
         # In a thread, so that the caller can do other things, watch, and take a Ctrl-C.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray-train-fit")
         self._fitting: Future[None] | None = None
+        self._asked_at = self._looked_at = 0.0
+        self._awaited = ""
 
     def __enter__(self) -> Workers:
         self._order(None)
+        self._asked_at = time.time()
         self._fitting = self._thread.submit(self._fit)
         return self
 
@@ -100,6 +116,7 @@ class Workers:
         try:
             with _terminated_as_interrupted():
                 while not self._over(0.1 if self.store.local else 2.0) and not RunOutcome.read(self.store, plan.folder):
+                    self._look_for_nodes(progress)
                     watch.look()
         except KeyboardInterrupt:
             self._interrupt(plan)
@@ -114,6 +131,20 @@ class Workers:
         if self._fitting is None:
             return True
         return bool(wait([self._fitting], timeout=wait_s).done)
+
+    def _look_for_nodes(self, progress: Progress) -> None:
+        """Say for what a group waits that has not started, or starts again."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_FOR_NODES_S:
+            return
+        self._looked_at = now
+        awaited = ""
+        if not self.store.exists(posixpath.join(self.folder, RUNNING)) and not _placed(self.group):
+            awaited = what_is_awaited(self.group, _free(self.group))
+        if awaited != self._awaited:
+            progress.stage(awaited or "start workers")
+            log_event("train", "waits_for_nodes", what=awaited or "nothing")
+            self._awaited = awaited
 
     def _interrupt(self, plan: RunPlan) -> None:
         """Have a checkpoint written, if there is anybody to write it."""
@@ -132,25 +163,44 @@ class Workers:
         self.store.write(posixpath.join(self.folder, ORDERS), json.dumps(body).encode())
 
     def _fit(self) -> None:
-        # Imports torch: seconds, in which the caller does other things.
+        # Seconds, in which the caller does other things. TorchTrainer is this trainer with torch imported, which takes
+        # seconds more and which neither the driver nor the controller needs.
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-        from train_jobs.distributed.gloo import GlooConfig
+        from train_jobs.distributed.group import FailureWatch, GroupConfig, backend_for
 
         for name in ("ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)  # the terminal has a progress bar of its own
+        group, section = self.group, self.section
         below = self.folder if self.store.local else f"{self.store.uri}/{os.path.relpath(self.folder, self.store.root)}"
-        trainer = TorchTrainer(
+        backend = GroupConfig(
+            backend=backend_for(group.gpus), folder=self.folder if self.alone and self.store.local else "",
+            asked_at=self._asked_at,
+        )  # fmt: skip
+        scaling: dict[str, Any] = {  # mypy sees the arguments of Ray Train's first version
+            "num_workers": (group.least, group.most) if group.elastic else group.most,
+            "elastic_resize_monitor_interval_s": section.resize_s, "label_selector": group.labels or None,
+        }  # fmt: skip
+        trainer = DataParallelTrainer(
             _work,
-            train_loop_config={"store": self.store.uri, "folder": self.folder, "cpus": self.cpus},
-            torch_config=GlooConfig(folder=self.folder if self.alone and self.store.local else ""),  # type: ignore[arg-type]
-            scaling_config=ScalingConfig(num_workers=self.size, resources_per_worker={"CPU": self.cpus}),
-            run_config=RunConfig(
-                name="ray", storage_path=below, failure_config=FailureConfig(max_failures=MAX_FAILURES)
+            train_loop_config={
+                "store": self.store.uri, "folder": self.folder, "cpus": group.cpus,
+                "hang_factor": section.hang_factor, "hang_s": section.hang_s,
+            },
+            backend_config=backend,
+            scaling_config=ScalingConfig(
+                use_gpu=group.gpus > 0, resources_per_worker=group.each, placement_strategy="PACK", **scaling
             ),
-        )
-        with _environment({**_ENVIRONMENT, **(_ENVIRONMENT_ALONE if self.alone else {})}):
+            run_config=RunConfig(
+                name="ray", storage_path=below,
+                # FailureWatch counts: a run of weeks may see many failures, one that does not get on few.
+                failure_config=FailureConfig(max_failures=-1),
+                callbacks=[FailureWatch(self.store.uri, self.folder, self.alone)],  # type: ignore[list-item]
+            ),
+        )  # fmt: skip
+        environment = {**_ENVIRONMENT, **(_ENVIRONMENT_ALONE if self.alone else {})}
+        with _environment({**environment, **(_ENVIRONMENT_ELASTIC if group.elastic else {})}):
             trainer.fit()
 
 
@@ -158,13 +208,21 @@ def _work(config: dict[str, Any]) -> None:
     """What every worker runs: one plan after the other until there are no more."""
     import ray.train
 
-    from train_jobs.distributed.ranks import Ranks
-    from train_jobs.trainer import loop
+    from train_jobs.distributed import group
 
     context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    with group.timed("import torch"):  # done already where there are others to join
+        from train_jobs.distributed.ranks import Ranks
+        from train_jobs.trainer import loop, watchdog
     threads = int(config["cpus"]) or max(1, available_cpus() // context.get_local_world_size())
-    ranks = Ranks(context.get_world_rank(), context.get_world_size(), threads)
+    ranks = Ranks(rank, size, threads, context.get_local_rank())
     store, done = Store(config["store"]), 0
+    if rank == 0:
+        store.write(posixpath.join(config["folder"], RUNNING), json.dumps({"workers": size}).encode())
+    log_event(
+        "train", "worker_ready", rank=rank, workers=size, device=str(ranks.device), seconds=group.startup_seconds()
+    )
     while True:
         path = posixpath.join(config["folder"], ORDERS)
         orders: dict[str, Any] = store.read_json(path) if store.exists(path) else {"end": True}
@@ -173,8 +231,53 @@ def _work(config: dict[str, Any]) -> None:
         if orders["plan"] is None or orders["number"] == done:
             time.sleep(0.05 if store.local else 1.0)
             continue
-        loop.run(RunPlan.from_dict(orders["plan"]), ranks)
+        plan = RunPlan.from_dict(orders["plan"])
+
+        def keep(name: str, body: bytes, run_id: str = plan.run_id) -> None:
+            store.write(posixpath.join(config["folder"], f"{HUNG}{rank}"), b"")
+            store.write(store.path(FOLDER, run_id, name), body)
+
+        before = group.startup_seconds() if not done else {}
+        with watchdog.watching(config["hang_factor"], config["hang_s"], rank, plan.run_id, keep, before):
+            loop.run(plan, ranks)
         done = orders["number"]
+
+
+def _nodes(group: Wanted | None = None) -> dict[str, dict[str, float]]:
+    """What each node has in all, by its id: of the nodes that run, and that a group's workers may use."""
+    alive = [node for node in ray.nodes() if node["Alive"] and (not group or group.may_use(node["Labels"]))]
+    return {node["NodeID"]: node["Resources"] for node in alive}
+
+
+def _free(group: Wanted) -> list[dict[str, float]]:
+    """What is unused on each node that a group's workers may use."""
+    from ray._private.state import available_resources_per_node
+
+    usable = _nodes(group)
+    return [free for node, free in available_resources_per_node().items() if node in usable]
+
+
+def _placed(group: Wanted) -> bool:
+    """Whether some group like this one has its place already, and only starts its processes."""
+    tables = ray.util.placement_group_table().values()
+    return any(
+        table["state"] == "CREATED" and all(bundle == group.each for bundle in table["bundles"].values())
+        for table in tables
+    )
+
+
+def _refuse_impossible(group: Wanted) -> None:
+    """Refuse what no node can hold, where it is known what nodes there may be: on the head of a cluster."""
+    if HEAD not in _nodes().get(ray.get_runtime_context().get_node_id(), {}):
+        return
+    if "KUBERAY_GEN_RAY_START_CMD" in os.environ:  # an operator outside of Ray adds nodes, by rules of its own
+        return
+    types = []
+    if (path := Path(CLUSTER_FILE).expanduser()).exists():
+        import yaml
+
+        types = node_types(yaml.safe_load(path.read_text()))
+    refuse_impossible(group, _nodes(group).values(), types)
 
 
 @contextmanager
@@ -241,18 +344,11 @@ def _raise_what_went_wrong(plan: RunPlan, outcome: RunOutcome | None, error: Bas
             f"the run {plan.run_id} was {outcome.state} at step {outcome.step}; a checkpoint was kept, the same "
             "command goes on from there", step=outcome.step, checkpoint=outcome.checkpoint, run=plan.run_id,
         )  # fmt: skip
+    error = getattr(error, "controller_failure", error)  # what FailureWatch raised, in Ray Train's wrapping
     cause = own_error(error, "training")
     if cause is not None:
+        log_event("train", "run_failed", run=plan.run_id, reason=cause.message)
         raise cause from None
-    if error is not None and not hasattr(error, "worker_failures"):
+    if error is not None:
         raise error  # not the workers' doing: the cluster went away, or a bug
-    log_event("train", "run_failed", run=plan.run_id, reason=str(error))
-    raise TrainingError(
-        f"the training workers of {plan.run_id} died {MAX_FAILURES + 1} times ({_first_line(error)}): most often the "
-        "machine is short of memory; lower train.workers or train.batch_tokens. The same command goes on from the last "
-        "checkpoint", run=plan.run_id,
-    )  # fmt: skip
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0][:200] if error is not None and str(error).strip() else "no reason given"
+    raise TrainingError(f"the training workers of {plan.run_id} ended and left no outcome", run=plan.run_id)

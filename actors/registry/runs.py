@@ -109,6 +109,11 @@ class RunLog:
         if time.monotonic() - self._flushed > REMOTE_FLUSH_S:
             self._flush()
 
+    def note(self, **params: Any) -> None:
+        """Add to what ``runs show`` lists of this run."""
+        self._run = dataclasses.replace(self._run, params={**self._run.params, **params})
+        self._save()
+
     def cancelled(self) -> bool:
         """Whether somebody asked this run to stop. Cheap enough to ask at every step (20 us on a local store)."""
         if not self._cancelled and (self.store.local or time.monotonic() - self._looked > REMOTE_LOOK_S):

@@ -1,23 +1,31 @@
 """A process that trains on a Ray of its own: ``python -m tests.train_jobs.driver STORE JOB...`` prints one JSON line.
 
 Jobs, carried out in order on one group of workers: ``pretrain``, ``finetune``.
+
+With ``--nodes`` its Ray is a cluster of so many nodes of one CPU each, which needs namespaces of its own
+(``private_cluster.namespaces``); every line on its standard input adds one more.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import leave, run_main
 from cluster.core.progress import Silent
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
+from tests.live.private_cluster import loopback_up
 from tests.train_jobs.corpora import SECTION, make_dataset, make_examples
 
 STEPS = 150
@@ -47,6 +55,49 @@ def train(store: Store, section: TrainSection, jobs: list[str], before_end: str)
     return {job: manifest.version for job, manifest in made.items()}
 
 
+QUIET = {"include_dashboard": False, "object_store_memory": 150_000_000}
+
+
+@contextlib.contextmanager
+def one_node() -> Iterator[None]:
+    """A Ray of this process's own with two CPUs."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="ptr", dir="/tmp")  # Ray's socket paths must be short
+    ray.init(num_cpus=2, _temp_dir=folder, log_to_driver=False, logging_level="ERROR", **QUIET)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def several_nodes(number: int) -> Iterator[None]:
+    """A cluster of ``number`` raylets with a CPU each, and one more for every line that comes in."""
+    loopback_up()
+    os.makedirs("/tmp/ray", exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp/ray"], check=True)  # Ray notes "the" cluster there
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **QUIET})
+    for _ in range(number - 1):
+        cluster.add_node(num_cpus=1, object_store_memory=QUIET["object_store_memory"])
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+
+    def add_nodes() -> None:
+        for _ in sys.stdin:
+            cluster.add_node(num_cpus=1, object_store_memory=QUIET["object_store_memory"])
+
+    threading.Thread(target=add_nodes, daemon=True).start()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("store")
@@ -55,25 +106,18 @@ def main() -> int:
     parser.add_argument("--checkpoint-s", type=float, default=10.0)
     parser.add_argument("--worker-cpus", type=float, default=0.0)
     parser.add_argument("--before-end", default="")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON")
+    parser.add_argument("--nodes", type=int, default=0)
     args = parser.parse_args()
     chosen = {"workers": args.workers, "checkpoint_s": args.checkpoint_s, "worker_cpus": args.worker_cpus}
-    section = SECTION.model_copy(update={**chosen, "steps": STEPS})
+    chosen |= {name: json.loads(value) for name, _, value in (item.partition("=") for item in args.set)}
+    section = SECTION.model_copy(update={"steps": STEPS, **chosen})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
-    folder = tempfile.mkdtemp(prefix="ptr", dir="/tmp")  # Ray's socket paths must be short
 
     def work() -> int:
-        import ray
-
-        ray.init(
-            num_cpus=2, include_dashboard=False, _temp_dir=folder, object_store_memory=150_000_000, log_to_driver=False,
-            logging_level="ERROR",
-        )  # fmt: skip
-        try:
+        with several_nodes(args.nodes) if args.nodes else one_node():
             made = train(Store(args.store), section, args.jobs, args.before_end)
-        finally:
-            ray.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
         print(json.dumps(made), flush=True)
         return 0
 

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import numpy as np
 import pytest
 
 from cluster.core.storage import Store
+from tests.conftest import needs
 from tests.train_jobs.driver import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
+NETWORK = ("unshare", "--net", "--mount", *(() if os.getuid() == 0 else ("--map-root-user",)))
 OFTEN = ("--checkpoint-s", "0.05")
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -54,6 +58,25 @@ class Driver:
         temporary = {p for p in _descendants(self.process.pid)}
         return [p for p in temporary if "RayTrainWorker" in _command(p)]
 
+    def raylets(self) -> list[int]:
+        """Process ids of its Ray's nodes, the oldest (the head's) first."""
+        return sorted(p for p in _descendants(self.process.pid) if _command(p).split(" ")[0].endswith("/raylet"))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What the log of training says of one kind of event so far."""
+        path = Path(self.store.root).parent / "home" / "logs" / "train.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event for line in lines if (event := json.loads(line))["event"] == name]
+
+    def wait_for(self, what: str, condition: Callable[[], Any], timeout: float = 400) -> Any:
+        """Poll until ``condition`` gives something true, while the driver runs; its value is returned."""
+        deadline = time.monotonic() + timeout
+        while not (found := condition()):
+            assert self.process.poll() is None, f"ended before {what}: {self.process.communicate()}"
+            assert time.monotonic() < deadline, f"{what} did not come in {timeout:.0f} s"
+            time.sleep(0.05)
+        return found
+
 
 def _command(pid: int) -> str:
     try:
@@ -83,8 +106,8 @@ def _descendants(pid: int) -> list[int]:
 def drive(tmp_path: Path) -> Iterator[Any]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(folder: Path, *arguments: str) -> Driver:
-        driver = start_driver(folder, *arguments)
+    def start(folder: Path, *arguments: str, within: tuple[str, ...] = ()) -> Driver:
+        driver = start_driver(folder, *arguments, within=within)
         started.append(driver.process)
         return driver
 
@@ -95,14 +118,15 @@ def drive(tmp_path: Path) -> Iterator[Any]:
             process.wait()
 
 
-def start_driver(folder: Path, *arguments: str) -> Driver:
+def start_driver(folder: Path, *arguments: str, within: tuple[str, ...] = ()) -> Driver:
     folder.mkdir(parents=True, exist_ok=True)
     environ = {**os.environ, "PLINTH_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
     environ.pop("PLINTH_STORE", None)
-    command = [sys.executable, "-m", "tests.train_jobs.driver", str(folder / "store"), *arguments]
+    command = [*within, sys.executable, "-m", "tests.train_jobs.driver", str(folder / "store"), *arguments]
     process = subprocess.Popen(
-        command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=folder, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
     return Driver(Store(str(folder / "store")), process)
 
 
@@ -219,8 +243,9 @@ def test_a_killed_worker_costs_the_steps_since_its_checkpoint(two_workers: Made,
     assert len(victims) == 2
     os.kill(victims[1], signal.SIGKILL)
     made = Made(driver.store, driver.result(), "")
-    log = [json.loads(line) for line in (tmp_path / "home" / "logs" / "train.jsonl").read_text().splitlines()]
-    assert [e["step"] > 0 for e in log if e["event"] == "resumed"] == [True, True]
+    assert [event["step"] > 0 for event in driver.events("resumed")] == [True, True]
+    (failed,) = driver.events("workers_failed")
+    assert failed["causes"]["1"] == "its process was killed or crashed, nothing says by what"
     assert (made.folder("pretrain") / "model.safetensors").read_bytes() == (
         two_workers.folder("pretrain") / "model.safetensors"
     ).read_bytes()
@@ -247,11 +272,69 @@ def test_a_terminated_and_a_killed_driver_go_on_where_they_were(two_workers: Mad
 
 
 @pytest.mark.ci
+def test_a_worker_that_stops_is_noticed_by_the_others(two_workers: Made, drive: Any, tmp_path: Path) -> None:
+    """A stopped process cannot watch itself. Its peer waits in a collective, says where, and ends the group."""
+    driver = drive(tmp_path, "pretrain", *OFTEN, "--set", "hang_s=5", "--set", "hang_factor=2")
+    driver.wait_for_checkpoint([])
+    driver.wait_for("a median of steps", lambda: len(driver.events("checkpoint_saved")) > 4)
+    stopped, watching = driver.workers()
+    os.kill(stopped, signal.SIGSTOP)
+    (hung,) = driver.wait_for("the watchdog", lambda: driver.events("hung"))
+    assert hung["pid"] == watching
+    (failed,) = driver.wait_for("the controller", lambda: driver.events("workers_failed"))
+    assert list(failed["causes"].values()) == ["its watchdog ended it, because it took no step any more"]
+    made = Made(driver.store, driver.result(), "")
+    assert "all_reduce" in hung["stack"] or "backward" in hung["stack"] or "broadcast" in hung["stack"]
+    (kept,) = driver.store.fs.glob(driver.store.path("training", "*", f"stacks-rank{hung['rank']}.txt"))
+    assert "train_jobs/trainer/loop.py" in driver.store.read(kept).decode()
+    assert [event["step"] > 0 for event in driver.events("resumed")] == [True, True]
+    assert not _command(stopped), "the stopped process is gone as well"
+    assert (made.folder("pretrain") / "model.safetensors").read_bytes() == (
+        two_workers.folder("pretrain") / "model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.ci
 def test_a_second_run_finds_the_first(two_workers: Made, drive: Any) -> None:
     """Same inputs, configuration and code: no worker is needed, the same version comes back."""
     folder = Path(two_workers.store.root).parent
     driver = drive(folder, "pretrain", "finetune")
     assert driver.result() == two_workers.versions
+
+
+@pytest.mark.timeout(1800)
+def test_a_group_shrinks_with_a_node_that_dies_and_grows_with_one_that_comes(drive: Any, tmp_path: Path) -> None:
+    """Two raylets of one CPU, one to two workers of one CPU: the steps go on where the last checkpoint was."""
+    allowed = shutil.which("unshare") and subprocess.run([*NETWORK, "true"], check=False).returncode == 0
+    needs(bool(allowed), "the right to make network and mount namespaces (unshare)")
+    settings = {"workers_min": 1, "resize_s": 2, "steps": 600, "batch_tokens": 8192, "checkpoint_s": 1}
+    chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    driver = drive(tmp_path, "pretrain", "--worker-cpus", "1", "--nodes", "2", *chosen, within=NETWORK)
+
+    def ready(after: float) -> list[dict[str, Any]]:
+        return [event for event in driver.events("worker_ready") if _seconds(event) > after]
+
+    driver.wait_for("a group of two", lambda: {event["workers"] for event in ready(0)} == {2})
+    driver.wait_for("a checkpoint of two", driver.checkpoints)
+    at = time.time()
+    os.kill(driver.raylets()[1], signal.SIGKILL)
+    driver.wait_for("a group of one", lambda: {event["workers"] for event in ready(at)} == {1})
+    driver.wait_for("its steps", lambda: [e for e in driver.events("checkpoint_saved") if _seconds(e) > at + 1])
+    shrunk = time.time()
+    assert driver.process.stdin is not None
+    driver.process.stdin.write("one more node\n")
+    driver.process.stdin.flush()
+    driver.wait_for("a group of two again", lambda: {event["workers"] for event in ready(shrunk)} == {2})
+    driver.result()
+    saved = [event["step"] for event in driver.events("checkpoint_saved")]
+    for resumed in driver.events("resumed"):
+        before = [e["step"] for e in driver.events("checkpoint_saved") if _seconds(e) < _seconds(resumed)]
+        assert resumed["step"] == before[-1], "it costs the steps since the last checkpoint"
+    assert saved[-1] == settings["steps"]
+
+
+def _seconds(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["ts"]).timestamp()
 
 
 class Seen:

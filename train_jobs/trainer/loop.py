@@ -24,7 +24,7 @@ from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.distributed.ranks import Ranks
 from train_jobs.objectives.protocol import load_objective
-from train_jobs.trainer import checkpoint
+from train_jobs.trainer import checkpoint, watchdog
 from train_jobs.trainer.checkpoint import TrainState
 from train_jobs.trainer.optimizer import make_optimizer
 from train_jobs.trainer.outcome import STOP, Ended, RunOutcome
@@ -100,12 +100,15 @@ class Trainer:
     def __init__(self, plan: RunPlan, ranks: Ranks, store: Store) -> None:
         self.plan, self.ranks, self.store = plan, ranks, store
         self.objective = load_objective(plan.objective)
-        self.batches, self.held_out = self.objective.load_data(plan, store, ranks)
-        self.model = self.objective.build(plan)
-        if plan.initial:
-            load_initial(plan, store, self.model)
-        self.optimizer = make_optimizer(plan.optimizer, self.model, plan.learning_rate)
-        self.state = self._resume()
+        with watchdog.during("load data"):
+            self.batches, self.held_out = self.objective.load_data(plan, store, ranks)
+        with watchdog.during("build model"):
+            self.model = self.objective.build(plan)
+            if plan.initial:
+                load_initial(plan, store, self.model)
+            self.optimizer = make_optimizer(plan.optimizer, self.model, plan.learning_rate)
+        with watchdog.during("resume"):
+            self.state = self._resume()
         self.network = ranks.wrap(self.model)
         most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
         self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s), most)
@@ -143,14 +146,19 @@ class Trainer:
             progress, elapsed, save, stop = self.ranks.from_first(self._orders())
             self.state.elapsed_s = elapsed
             if save or (self.state.step == 0 and not self.state.rows):
-                self._evaluate()
+                with watchdog.during("evaluate"):
+                    self._evaluate()
             if save:
                 self.state.finished = stop == 1
-                self._save()
+                with watchdog.during("save"):
+                    self._save()
             if stop:
                 self._end(STOPS[int(stop) - 1])
                 return
             self._step(progress)
+            watchdog.beat()
+            if self.log is not None and self.state.step == self.first + 1:
+                self.log.note(startup_seconds=watchdog.startup_seconds())
 
     # -- what rank 0 decides -------------------------------------------------------------------------------------------
     def _orders(self) -> list[float]:

@@ -110,12 +110,14 @@ class IndexSection(Section):
     chunk_tokens: int = Field(160, ge=32, le=2048)
     """Longest chunk in the embedder's tokens, context included."""
     embed_workers: int = Field(0, ge=0)
-    """Embedding actors, one thread each; 0 means one per CPU."""
+    """Embedding actors, one thread each; 0 means one per CPU (one for each share of a GPU where they have one)."""
+    gpus: float = Field(0.0, ge=0, le=1)
+    """Share of a GPU that each embedding actor reserves: 0.25 puts four on a GPU; 0 keeps them on the CPU."""
 
 
 # An index is decided by `chunk_tokens` and by the embedder, which is in the keys by the hash of its files. Its
 # precision changes the last digits of a vector only.
-EMBEDDING = ("index.embedder", "index.precision", "index.embed_workers")
+EMBEDDING = ("index.embedder", "index.precision", "index.embed_workers", "index.gpus")
 
 
 class RetrievalSection(Section):

@@ -60,6 +60,22 @@ class TrainSection(Section):
     held_out: float = Field(0.1, gt=0, lt=0.5)
     """Share of the documents kept out of training, for the gate's questions."""
 
+    # -- the group of workers (train_jobs/fit.py) ----------------------------------------------------------------------
+    gpus: int = Field(0, ge=0, le=1)
+    """GPUs of each training worker, 0 or 1: one process for each GPU. With 1, `workers=0` means one for every GPU."""
+    node_group: str = ""
+    """Group of nodes that training runs on (their label plinth.group: `gpu8` in ray-cluster.yaml); empty: any node."""
+    workers_min: int = Field(0, ge=0)
+    """Fewest workers that go on training where nodes come and go: from so many to `workers`; 0: always `workers`."""
+    resize_s: float = Field(60.0, gt=0)
+    """How often an elastic group (`workers_min`) looks for nodes that came; what was trained since a checkpoint is done
+    again."""
+    hang_factor: float = Field(20.0, ge=0)
+    """A worker without a step for so many times the median step is stuck: stacks go to the log, the group starts again
+    at the last checkpoint. 0: never."""
+    hang_s: float = Field(60.0, gt=0)
+    """Least seconds without a step before a worker counts as stuck."""
+
 
 # What the settings of training decide, for the run keys of its stages: a new setting joins one of these groups.
 # `name`, `vocab_size`, `context_tokens`, `seed`, `examples` and `held_out` decide each for itself.
@@ -69,6 +85,7 @@ STEPS = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.
 PACE = (
     "train.min_documents", "train.min_steps", "train.minutes", "train.pretrain_share", "train.workers",
     "train.worker_cpus", "train.checkpoint_s",
+    "train.gpus", "train.node_group", "train.workers_min", "train.resize_s", "train.hang_factor", "train.hang_s",
 )  # fmt: skip
 
 
