@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.core.errors import BadInputError
 from train_jobs.models.shape import Shape
+from train_jobs.models.spec import LlamaSpec, ModelSpec
 
 # What the architectures of Hugging Face call the same size.
 NAMES = {
@@ -99,3 +100,14 @@ class Sizes:
             context=int(found["context"]), tied=bool(config.get("tie_word_embeddings", True)),
             gated=activation not in UNGATED or kind.startswith(GATED_GELU), parameters=parameters,
         )  # fmt: skip
+
+
+def sizes_of(model: ModelSpec) -> Sizes:
+    """The sizes of a model before it is built.
+
+    Raises:
+        BadInputError: its config.json lacks one.
+    """
+    if isinstance(model, LlamaSpec):
+        return Sizes.of(model.shape)
+    return Sizes.from_hugging_face(model.config(0, 0, 0), model.parameters)
