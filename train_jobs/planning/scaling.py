@@ -38,57 +38,58 @@ class Point:
 
 @dataclass(frozen=True)
 class Form:
-    """A law's shape: how many numbers it has, which points tell them, and log loss from (numbers, log N, log D)."""
+    """A law's shape: a sum of terms, and which points tell its numbers.
 
-    name: str
-    numbers: int
-    bounds: tuple[tuple[float, float], ...]
-    log_loss: Callable[[Values, Values, Values], Values]
-    fits: Callable[[int, int, int], bool]  # of (points, different N, different D)
+    Attributes:
+        terms: of each its coefficient, its exponent and what that is of: ``("A", "a", "n")`` is A / N^a, ``("E", "",
+            "")`` is E.
+        fits: of (points, different N, different D).
+    """
+
+    terms: tuple[tuple[str, str, str], ...]
+    fits: Callable[[int, int, int], bool]
+
+    @property
+    def name(self) -> str:
+        """As one writes it."""
+        return " + ".join(f"{c}/{of.upper()}^{e}" if e else c for c, e, of in self.terms)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its numbers: coefficients (kept as logarithms) and exponents."""
+        return tuple(dict.fromkeys(name for c, e, _ in self.terms for name in (c, e) if name))
+
+    def log_loss(self, numbers: Values, n: Values, d: Values) -> Values:
+        """Log loss of each point; ``n`` and ``d`` are logarithms of parameters and tokens."""
+        return np.logaddexp.reduce(self._logs(numbers, n, d))
+
+    def slopes(self, numbers: Values, n: Values, d: Values) -> Values:
+        """Derivatives of ``log_loss`` by its numbers, [points, numbers]."""
+        logs = self._logs(numbers, n, d)
+        weights = np.exp(logs - np.logaddexp.reduce(logs))
+        found = np.zeros((len(n), len(self.names)))
+        for weight, (coefficient, exponent, of) in zip(weights, self.terms, strict=True):
+            found[:, self.names.index(coefficient)] += weight
+            if exponent:
+                found[:, self.names.index(exponent)] -= weight * (n if of == "n" else d)
+        return found
+
+    def _logs(self, numbers: Values, n: Values, d: Values) -> Values:
+        value = dict(zip(self.names, numbers, strict=True))
+        rows = [value[c] - (value[e] * (n if of == "n" else d) if e else 0 * n) for c, e, of in self.terms]
+        return np.array(rows)
 
 
-_WIDE, _EXPONENT = (-20.0, 60.0), (0.01, 2.0)
-
-
-def _joint(t: Values, n: Values, d: Values) -> Values:
-    return np.logaddexp.reduce([np.full_like(n, t[0]), t[1] - t[2] * n, t[3] - t[4] * d])
-
-
-def _one_exponent(t: Values, n: Values, d: Values) -> Values:
-    return np.logaddexp.reduce([np.full_like(n, t[0]), t[1] - t[3] * n, t[2] - t[3] * d])
-
-
-def _by_parameters(t: Values, n: Values, d: Values) -> Values:
-    del d
-    return np.logaddexp(t[0], t[1] - t[2] * n)
-
-
-def _by_tokens(t: Values, n: Values, d: Values) -> Values:
-    del n
-    return np.logaddexp(t[0], t[1] - t[2] * d)
-
-
-def _line_by_parameters(t: Values, n: Values, d: Values) -> Values:
-    del d
-    return t[0] - t[1] * n
-
-
-def _line_by_tokens(t: Values, n: Values, d: Values) -> Values:
-    del n
-    return t[0] - t[1] * d
-
-
+_E, _A, _B, _SAME = ("E", "", ""), ("A", "a", "n"), ("B", "b", "d"), ("B", "a", "d")
 # The first that the points can tell is taken. Those of one variable serve only where the other did not vary.
 FORMS: Final = (
-    Form("E + A/N^a + B/D^b", 5, (_WIDE, _WIDE, _EXPONENT, _WIDE, _EXPONENT), _joint,
-         lambda p, n, d: p >= 7 and n >= 3 and d >= 3),
-    Form("E + A/N^a + B/D^a", 4, (_WIDE, _WIDE, _WIDE, _EXPONENT), _one_exponent,
-         lambda p, n, d: p >= 5 and n >= 2 and d >= 2),
-    Form("E + A/N^a", 3, (_WIDE, _WIDE, _EXPONENT), _by_parameters, lambda p, n, d: n >= 4 and d == 1),
-    Form("E + B/D^b", 3, (_WIDE, _WIDE, _EXPONENT), _by_tokens, lambda p, n, d: n == 1 and d >= 4),
-    Form("A/N^a", 2, (_WIDE, _EXPONENT), _line_by_parameters, lambda p, n, d: n == 3 and d == 1),
-    Form("B/D^b", 2, (_WIDE, _EXPONENT), _line_by_tokens, lambda p, n, d: n == 1 and d == 3),
-)  # fmt: skip
+    Form((_E, _A, _B), lambda p, n, d: p >= 7 and n >= 3 and d >= 3),
+    Form((_E, _A, _SAME), lambda p, n, d: p >= 5 and n >= 2 and d >= 2),
+    Form((_E, _A), lambda p, n, d: n >= 4 and d == 1),
+    Form((_E, _B), lambda p, n, d: n == 1 and d >= 4),
+    Form((_A,), lambda p, n, d: n == 3 and d == 1),
+    Form((_B,), lambda p, n, d: n == 1 and d == 3),
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Law:
     def coefficients(self) -> dict[str, dict[str, float]]:
         """E, A, B and the exponents of the form, each ``{"value", "low", "high"}`` (95 % of the refits)."""
         found = {}
-        for place, name in enumerate(_names(self.form)):
+        for place, name in enumerate(self.form.names):
             draws = np.array([numbers[place] for numbers in self.refits])
             values = (self.numbers[place], *np.quantile(draws, (0.025, 0.975)))
             plain = [math.exp(v) if name.isupper() else float(v) for v in values]
@@ -184,7 +185,7 @@ def fit(points: Sequence[Point], bootstraps: int = BOOTSTRAPS, seed: int = 0) ->
     starts = [_start(form, n, d, losses, exponent) for exponent in STARTS]
     best = min((_refit(form, n, d, losses, start) for start in starts), key=lambda found: found[1])[0]
     residuals = losses - form.log_loss(best, n, d)
-    spare = max(1, len(points) - form.numbers)
+    spare = max(1, len(points) - len(form.names))
     scatter = max(MIN_SCATTER, math.sqrt(float((residuals**2).sum()) / spare))
     rng, curve = np.random.default_rng(seed), form.log_loss(best, n, d)
     refits = []
@@ -198,31 +199,23 @@ def fit(points: Sequence[Point], bootstraps: int = BOOTSTRAPS, seed: int = 0) ->
 def _refit(form: Form, n: Values, d: Values, losses: Values, start: Values) -> tuple[Values, float]:
     from scipy.optimize import least_squares
 
-    low, high = (np.array(side) for side in zip(*form.bounds, strict=True))
-    # A floor above the best run's loss fits no curve that falls.
-    if form.numbers > 2:
-        high[0] = float(losses.min())
-    inside = np.clip(start, low + 1e-6, high - 1e-6)
+    bounds = [(0.01, 2.0) if name.islower() else (-20.0, 60.0) for name in form.names]
+    if form.names[0] == "E":  # a floor above the best run's loss fits no curve that falls
+        bounds[0] = (-20.0, float(losses.min()))
+    low, high = (np.array(side) for side in zip(*bounds, strict=True))
     found = least_squares(
-        lambda t: form.log_loss(t, n, d) - losses, inside, bounds=(low, high), loss="huber", f_scale=HUBER, max_nfev=400
-    )
+        lambda t: form.log_loss(t, n, d) - losses, np.clip(start, low + 1e-6, high - 1e-6),
+        lambda t: form.slopes(t, n, d), bounds=(low, high), loss="huber", f_scale=HUBER, max_nfev=300,
+    )  # fmt: skip
     return found.x, float(found.cost)
 
 
 def _start(form: Form, n: Values, d: Values, losses: Values, exponent: float) -> Values:
     """A curve through the middle of the points that falls with ``exponent``."""
-    level, floor = float(np.median(losses)), float(losses.min()) - 0.7
-    by_n, by_d = level - 0.7 + exponent * float(np.median(n)), level - 0.7 + exponent * float(np.median(d))
-    values = {"E": floor, "A": by_n, "B": by_d, "a": exponent, "b": exponent}
-    return np.array([values[name] for name in _names(form)])
-
-
-def _names(form: Form) -> tuple[str, ...]:
-    """The names of a form's numbers, in their order."""
-    return {
-        "E + A/N^a + B/D^b": ("E", "A", "a", "B", "b"), "E + A/N^a + B/D^a": ("E", "A", "B", "a"),
-        "E + A/N^a": ("E", "A", "a"), "E + B/D^b": ("E", "B", "b"), "A/N^a": ("A", "a"), "B/D^b": ("B", "b"),
-    }[form.name]  # fmt: skip
+    level = float(np.median(losses)) - 0.7
+    by_n, by_d = level + exponent * float(np.median(n)), level + exponent * float(np.median(d))
+    values = {"E": float(losses.min()) - 0.7, "A": by_n, "B": by_d, "a": exponent, "b": exponent}
+    return np.array([values[name] for name in form.names])
 
 
 def _losses(form: Form, numbers: Sequence[float], parameters: Any, tokens: Any) -> Any:

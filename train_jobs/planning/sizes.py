@@ -86,18 +86,18 @@ class Sizes:
         Raises:
             BadInputError: a size is missing; the message names it.
         """
-        found = {size: next((config[n] for n in names if config.get(n)), None) for size, names in NAMES.items()}
-        if missing := [NAMES[size][0] for size, value in found.items() if value is None]:
+        found = {size: int(next((config[n] for n in names if config.get(n)), 0)) for size, names in NAMES.items()}
+        if missing := [NAMES[size][0] for size, value in found.items() if not value]:
             raise BadInputError(f"the model's config.json has no {', '.join(missing)}: no decoder that can be planned")
-        hidden, heads = int(found["hidden"]), int(found["heads"])
+        hidden, heads = found["hidden"], found["heads"]
         activation = str(config.get("hidden_act") or config.get("activation_function") or "silu")
         kind = str(config.get("model_type", ""))
         return cls(
-            vocab=int(found["vocab"]), hidden=hidden, layers=int(found["layers"]), heads=heads,
+            vocab=found["vocab"], hidden=hidden, layers=found["layers"], heads=heads,
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head_dim=int(config.get("head_dim") or hidden // heads),
             mlp=int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden),
-            context=int(found["context"]), tied=bool(config.get("tie_word_embeddings", True)),
+            context=found["context"], tied=bool(config.get("tie_word_embeddings", True)),
             gated=activation not in UNGATED or kind.startswith(GATED_GELU), parameters=parameters,
         )  # fmt: skip
 
