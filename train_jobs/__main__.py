@@ -1,4 +1,4 @@
-"""``python -m train_jobs tokenizer|pretrain|examples|finetune|gate|model``: the entry point of Ray jobs."""
+"""``python -m train_jobs tokenizer|pretrain|examples|finetune|gate|model|plan``: the entry point of Ray jobs."""
 
 from __future__ import annotations
 

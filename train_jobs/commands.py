@@ -14,6 +14,7 @@ from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from train_jobs.planning import commands as planning
 
 
 def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -213,4 +214,6 @@ JOBS = (
             refused_if_not_passed),
     JobVerb("model", "The whole life of a model: tokenizer, pretraining, examples, fine-tuning, evaluation, gate.",
             add_model_arguments, run_model, f"{RESUMED}\n{JUDGED}", refused_if_not_passed),
+    JobVerb("plan", "Predict loss, time, cost and replicas of a larger run from a short sweep of sizes.",
+            planning.add_plan_arguments, planning.run_plan, planning.DETAILS),
 )  # fmt: skip

@@ -28,6 +28,10 @@ def print_made(made: Manifest) -> None:
         store = Store(Home.from_env().store_uri)
         print_gate(made.inputs["model"], store.read_json(f"{store.artefact(made)}/report.json")["decision"])
         return
+    if made.kind == "plans":
+        from cluster.cli.plan import print_plan
+
+        return print_plan(made, Store(Home.from_env().store_uri))
     rows = [(name.replace("_", " "), _shown(value)) for name, value in made.counts.items()]
     print_table("", ("", "value"), rows, numeric=("value",))
 

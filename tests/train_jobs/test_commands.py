@@ -39,7 +39,7 @@ def publish(store: Store, kind: str, name: str, counts: dict[str, Any] | None = 
 
 
 def test_the_whole_life_and_each_of_its_stages_is_a_job() -> None:
-    assert [job.name for job in JOBS] == ["tokenizer", "pretrain", "examples", "finetune", "gate", "model"]
+    assert [job.name for job in JOBS] == ["tokenizer", "pretrain", "examples", "finetune", "gate", "model", "plan"]
     for job in JOBS:
         parser = argparse.ArgumentParser()
         job.add_arguments(parser)
