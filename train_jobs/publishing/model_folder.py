@@ -180,6 +180,16 @@ def _refuse_code_settings(name: str, config: dict[str, Any]) -> None:
             raise UnsupportedError(f"{name}: quantised checkpoints are not taken: add the original weights")
 
 
+def refuse_settings(config: dict[str, Any], name: str = "config.json") -> None:
+    """Refuse a config.json that would run or fetch code, is quantised, or has sizes no real model has.
+
+    Raises:
+        PolicyRefusedError, UnsupportedError, BadInputError: in this order.
+    """
+    _refuse_code_settings(name, config)
+    _refuse_bombs(config)
+
+
 def _refuse_bombs(config: dict[str, Any]) -> None:
     """Sizes no real model has: a loader would loop or allocate by them before it looks at the weights."""
     for place, key, value in _settings(config):
