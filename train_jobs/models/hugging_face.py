@@ -165,12 +165,12 @@ def source_folder(source: str, cache: Path) -> ModelFolder:
     path = Path(source).expanduser()
     if path.is_dir():
         return inspect(path)
-    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+    if not _is_id(source):
         raise BadInputError(f"there is no folder {source}, and a hub's id has the form OWNER/NAME", path=source)
     return inspect(_fetched(source, cache / source.replace("/", "--")))
 
 
-def _fetched(name: str, to: Path) -> Path:
+def _fetched(name: str, to: Path, weights: bool = True) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
 
@@ -178,9 +178,10 @@ def _fetched(name: str, to: Path) -> Path:
         files = [entry.rfilename for entry in HfApi().model_info(name).siblings or ()]
         if code := next((file for file in files if file.endswith(".py")), ""):
             raise PolicyRefusedError(f"{name} brings code of its own ({code}), which is never run", file=code)
-        if not any(file.endswith(".safetensors") for file in files):
+        if weights and not any(file.endswith(".safetensors") for file in files):
             raise BadInputError(f"{name} holds no safetensors: only those are read, never pickles")
-        snapshot_download(name, local_dir=to, allow_patterns=[*ALLOWED, INDEX, "*.safetensors", "README.md"])
+        wanted = [*ALLOWED, INDEX, "*.safetensors", "README.md"] if weights else ["config.json"]
+        snapshot_download(name, local_dir=to, allow_patterns=wanted)
     except RepositoryNotFoundError:
         raise BadInputError(f"the hub knows no public model {name}, and there is no such folder") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
@@ -204,6 +205,23 @@ def read_settings(source: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadInputError(f"{path} holds no JSON object", path=str(path))
     return found
+
+
+def source_settings(source: str, cache: Path) -> dict[str, Any]:
+    """The config.json that ``source`` names: a file, a folder, or a hub's id (only that file is fetched).
+
+    Raises:
+        BadInputError: there is none.
+        EnvironmentFaultError: the hub cannot be reached.
+    """
+    path = Path(source).expanduser()
+    if path.exists() or not _is_id(source):
+        return read_settings(path)
+    return read_settings(_fetched(source, cache / source.replace("/", "--"), weights=False))
+
+
+def _is_id(source: str) -> bool:
+    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
 
 
 def load(folder: ModelFolder, context: int = 0) -> tuple[HuggingFaceSpec, dict[str, Tensor]]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import PlinthError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.data.tokenizer import FILES as TOKENIZER_FILES
+from train_jobs.data.tokenizer import special_ids
+from train_jobs.models.weights import weight_files
 from train_jobs.trainer.plan import RunPlan
 
 if TYPE_CHECKING:
@@ -87,15 +88,19 @@ def files_of(
     store: Store, plan: RunPlan, made: Provenance, last: Checkpoint, summary: dict[str, Any]
 ) -> dict[str, bytes]:
     """The files of the folder by name; ``summary`` becomes training.json."""
-    bos, eos, pad = (SPECIAL_TOKENS.index(token) for token in (BOS, EOS, PAD))
-    generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
+    from safetensors.torch import load
+    from tokenizers import Tokenizer
+
     source = store.artefact(made.tokenizer)
+    tokenizer = {name: store.read(posixpath.join(source, name)) for name in TOKENIZER_FILES}
+    bos, eos, pad = special_ids(Tokenizer.from_str(tokenizer["tokenizer.json"].decode()))
+    generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
     rows = [*made.earlier, *last.state.rows]
     return {
         "config.json": _json(plan.model.config(bos, eos, pad)),
         "generation_config.json": _json(generation),
-        "model.safetensors": last.model,
-        **{name: store.read(posixpath.join(source, name)) for name in TOKENIZER_FILES},
+        **dict(weight_files(plan.model.to_hugging_face(load(last.model)))),
+        **tokenizer,
         METRICS: "".join(json.dumps(row) + "\n" for row in rows).encode(),
         TRAINING: _json(summary),
     }
