@@ -37,7 +37,8 @@ MODEL_KEY = RunKey(
     "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publishing.publish"),
     inside=("train.name", "train.context_tokens", "answer.*", *QUESTIONS),
     outside=(
-        *sections_but("train", "gate", "answer"), *VERDICT, *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE, "train.vocab_size", "train.seed",
+        *sections_but("train", "gate", "answer"), *VERDICT, *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE,
+        "train.vocab_size", "train.seed",
         "train.examples", "train.held_out",
     ),
 )  # fmt: skip

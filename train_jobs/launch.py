@@ -108,8 +108,8 @@ def pretrain(
         return streams, {f"{side}_tokens": len(stream) for side, stream in streams.items()}
 
     budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
-    run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, spec, special_ids(coder), section.learning_rate, 0, budget,
-               started, slowest_step_s)  # fmt: skip
+    run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, spec, special_ids(coder),
+               section.learning_rate, 0, budget, started, slowest_step_s)  # fmt: skip
     return _carry_out(run, section, store, arrays, progress, workers)
 
 
@@ -157,8 +157,8 @@ def finetune(
 
     budget = section.minutes * 60 * (1 - section.pretrain_share) if seconds is None else seconds
     rate = section.learning_rate * FINETUNE_RATE
-    run = _Run("finetune", section.name, key, inputs, settings, base, base, spec, special_ids(coder), rate, FINETUNE_PASSES, budget,
-               started)  # fmt: skip
+    run = _Run("finetune", section.name, key, inputs, settings, base, base, spec, special_ids(coder), rate,
+               FINETUNE_PASSES, budget, started)  # fmt: skip
     return _carry_out(run, section, store, arrays, progress, workers)
 
 

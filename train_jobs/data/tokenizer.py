@@ -136,7 +136,7 @@ def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
 
 
 def tokenizer_hash(manifest: Manifest) -> str:
-    """What tells the tokenizer of an artefact from others: the sha256 of its tokenizer.json; empty where it has none."""
+    """What tells the tokenizer of an artefact from others: the sha256 of its tokenizer.json; empty without one."""
     return next((entry.sha256 for entry in manifest.files if entry.path == "tokenizer.json"), "")
 
 

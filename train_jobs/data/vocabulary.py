@@ -70,7 +70,9 @@ def extend(tokenizer_json: str, texts: Iterable[str] = (), tokens: int = 0) -> E
         if number >= next_id:
             pieces[number] = plain.encode(token, add_special_tokens=False).ids
     # A token of the prompt may have been written with merges that are new themselves.
-    expanded = {number: [old_id for piece in ids for old_id in pieces.get(piece, [piece])] for number, ids in pieces.items()}
+    expanded = {
+        number: [old_id for piece in ids for old_id in pieces.get(piece, [piece])] for number, ids in pieces.items()
+    }
     return Extended(made, expanded)
 
 

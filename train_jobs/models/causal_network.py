@@ -130,8 +130,8 @@ def summed_cross_entropy(head: Callable[[Tensor], Tensor], hidden: Tensor, targe
 
 
 def materialise(network: PreTrainedModel, device: str) -> None:
-    """Give a network that was built on ``meta`` memory on ``device``: weights that are tied are one again, what it holds
-    beside its weights (rotary tables) is computed; the weights themselves are still to be filled in."""
+    """Give a network that was built on ``meta`` memory on ``device``: tied weights are one again, and what it holds
+    beside its weights (rotary tables) is computed. The weights are still to be filled in."""
     network.to_empty(device=device)
     network.tie_weights()
     for tensor in network.parameters():

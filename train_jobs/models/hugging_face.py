@@ -89,8 +89,18 @@ class HuggingFaceSpec:
             with torch.random.fork_rng(devices=[]), torch.device(device):
                 torch.manual_seed(seed)
                 model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, AssertionError, ZeroDivisionError) as error:
-            raise BadInputError(f"transformers cannot build this {config.model_type} model: {str(error)[:300]}") from error
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RuntimeError,
+            AssertionError,
+            ZeroDivisionError,
+        ) as error:
+            raise BadInputError(
+                f"transformers cannot build this {config.model_type} model: {str(error)[:300]}"
+            ) from error
         return as_network(model).train()
 
     def materialise(self, network: Any, device: str) -> None:
@@ -172,7 +182,12 @@ def source_folder(source: str, cache: Path) -> ModelFolder:
 
 def _fetched(name: str, to: Path, weights: bool = True) -> Path:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         files = [entry.rfilename for entry in HfApi().model_info(name).siblings or ()]

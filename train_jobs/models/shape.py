@@ -83,9 +83,11 @@ class Shape:
         theta = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
         if rope.get("rope_type", "default") != "default":
             wrong.append("rope_parameters")
-        if config.get("head_dim", config["hidden_size"] // config["num_attention_heads"]) * config[
-            "num_attention_heads"
-        ] != config["hidden_size"]:
+        if (
+            config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+            * config["num_attention_heads"]
+            != config["hidden_size"]
+        ):
             wrong.append("head_dim")
         if wrong:
             found = ", ".join(f"{name}={config.get(name)!r}" for name in wrong)

@@ -1,4 +1,4 @@
-"""The weights of a Hugging Face folder in a store: written in shards, read back shard by shard, each against its hash."""
+"""The weights of a Hugging Face folder in a store: written in shards, read shard by shard, each against its hash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def weight_files(state: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> Itera
     from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save
 
-    plan = split_torch_state_dict_into_shards(dict(state), max_shard_size=limit, filename_pattern="model{suffix}.safetensors")
+    plan = split_torch_state_dict_into_shards(
+        dict(state), max_shard_size=limit, filename_pattern="model{suffix}.safetensors"
+    )
     for name, tensors in plan.filename_to_tensors.items():
         yield name, save({key: state[key].contiguous() for key in tensors}, metadata={"format": "pt"})
     if plan.is_sharded:
@@ -39,7 +41,9 @@ def weight_hashes(manifest: Manifest) -> dict[str, str]:
     Raises:
         BadInputError: it has none.
     """
-    found = {entry.path: entry.sha256 for entry in manifest.files if "/" not in entry.path and entry.path.endswith(SUFFIX)}
+    found = {
+        entry.path: entry.sha256 for entry in manifest.files if "/" not in entry.path and entry.path.endswith(SUFFIX)
+    }
     if not found:
         raise BadInputError(f"{manifest.kind} {manifest.name}@{manifest.version} holds no weights (*.safetensors)")
     return found

@@ -6,6 +6,7 @@ Nothing here imports torch or transformers and nothing runs anything from the fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -94,6 +95,15 @@ def inspect(folder: Path) -> ModelFolder:
     tensors = _tensors(folder, weights)
     names = (*ALLOWED, INDEX)
     return ModelFolder(folder, (*(n for n in names if (folder / n).is_file()), *weights), tensors, config)
+
+
+def digests(model: ModelFolder) -> dict[str, str]:
+    """The sha256 of each of a model's files."""
+    found = {}
+    for name in model.files:
+        with (model.path / name).open("rb") as handle:
+            found[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return found
 
 
 def _walk(folder: Path) -> Iterator[Path]:

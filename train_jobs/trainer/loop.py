@@ -8,7 +8,6 @@ run goes on exactly where its last checkpoint was, and any number of workers tak
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import posixpath
@@ -19,7 +18,7 @@ import torch
 from torch import nn
 
 from actors.registry.runs import RunLog
-from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
+from cluster.core.errors import EnvironmentFaultError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.distributed.ranks import Ranks
@@ -301,7 +300,9 @@ class Trainer:
 
 def load_initial(plan: RunPlan, store: Store, model: nn.Module) -> None:
     """Start from published weights."""
-    state = {name: tensor for part in read_weights(store, plan.initial, plan.initial_files) for name, tensor in part.items()}
+    state = {
+        name: tensor for part in read_weights(store, plan.initial, plan.initial_files) for name, tensor in part.items()
+    }
     checkpoint.load_weights(model, plan.model.from_hugging_face(state))
 
 

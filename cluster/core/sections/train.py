@@ -30,8 +30,8 @@ class TrainSection(Section):
     """Width of the feed-forward layer."""
     # -- whose architecture, and which of its weights learn
     model: str = ""
-    """What `plinth train pretrain` gives random weights to, instead of the sizes above: a config.json, a model's folder,
-    or a hub's id, of any causal language model that transformers knows."""
+    """What `plinth train pretrain` gives random weights to, instead of the sizes above: a config.json, a folder or a
+    hub's id, of any causal language model of transformers."""
     lora_rank: int = Field(0, ge=0, le=512)
     """Rank of low-rank adapters that fine-tuning trains instead of all weights (LoRA); 0 trains all weights."""
     lora_alpha: float = Field(16.0, gt=0)
