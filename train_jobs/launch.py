@@ -27,6 +27,7 @@ from data_jobs.governance.policies import check_use
 from train_jobs.data.batches import Arrays, check_documents, encode_examples, read_examples, token_streams
 from train_jobs.data.tokenizer import check_same_tokenizer, load_tokenizer, special_ids
 from train_jobs.models.hugging_face import HuggingFaceSpec, source_settings
+from train_jobs.models.lora import adapted
 from train_jobs.models.shape import Shape
 from train_jobs.models.spec import LlamaSpec, ModelSpec, spec_of_config
 from train_jobs.publishing import artefact
@@ -134,8 +135,11 @@ def finetune(
         check_use(store.manifest("datasets", name, version), "fine-tuning", config.data)
     check_same_tokenizer(store, examples, base)
     coder = load_tokenizer(store, base)
-    spec = spec_of_config(store.read_json(posixpath.join(store.artefact(base), "config.json")))
+    spec: ModelSpec = spec_of_config(store.read_json(posixpath.join(store.artefact(base), "config.json")))
     _check_vocabulary(spec, coder.get_vocab_size(), base)
+    if section.lora_rank:
+        spec = adapted(spec, base, section.lora_rank, section.lora_alpha, section.lora_dropout, section.lora_targets,
+                       section.seed)  # fmt: skip
     settings = FINETUNE.settings(section)
     inputs = {"base": _reference(base), "examples": _reference(examples)}
     inputs |= {name: value for name, value in base.inputs.items() if name in ("dataset", "tokenizer")}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cluster.core.errors import BadInputError, IncompatibleError
 from train_jobs.models.hugging_face import HuggingFaceSpec
+from train_jobs.models.lora import LoraSpec
 from train_jobs.models.shape import Shape
 from train_jobs.publishing.model_folder import refuse_settings
 
@@ -146,6 +147,8 @@ def spec_from(row: dict[str, Any]) -> ModelSpec:
         return LlamaSpec(Shape(**rest))
     if row.get("kind") == HuggingFaceSpec.kind:
         return HuggingFaceSpec(**rest)
+    if row.get("kind") == LoraSpec.kind:
+        return LoraSpec(**{**rest, "base": spec_from(rest["base"])})
     raise IncompatibleError(f"a model of kind {row.get('kind')!r} is not known to this version")
 
 

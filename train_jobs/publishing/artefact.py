@@ -12,6 +12,8 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.data.tokenizer import FILES as TOKENIZER_FILES
 from train_jobs.data.tokenizer import special_ids
+from train_jobs.models import lora
+from train_jobs.models.lora import LoraSpec
 from train_jobs.models.weights import weight_files
 from train_jobs.trainer.plan import RunPlan
 
@@ -65,6 +67,7 @@ def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Mani
     summary = summarise(plan, made, last.state, workers)
     for name, body in files_of(store, plan, made, last, summary).items():
         store.write(posixpath.join(folder, name), body)
+    inputs = made.inputs | _publish_adapter(store, plan, made, last)
     kept = (
         "steps",
         "tokens",
@@ -78,10 +81,29 @@ def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Mani
     )
     counts = {**made.counts, **{name: summary[name] for name in kept if summary.get(name) is not None}}
     manifest = store.publish(
-        KIND, made.name, folder, run_key=made.key, inputs=made.inputs, config=made.settings, counts=counts
+        KIND, made.name, folder, run_key=made.key, inputs=inputs, config=made.settings, counts=counts
     )
     store.fs.rm(plan.folder, recursive=True)
     return manifest
+
+
+def _publish_adapter(store: Store, plan: RunPlan, made: Provenance, last: Checkpoint) -> dict[str, str]:
+    """Publish what was trained beside the base as ``adapters/<name>``, where adapters were; the input it becomes."""
+    from safetensors.torch import load
+
+    if not isinstance(plan.model, LoraSpec):
+        return {}
+    folder, key = posixpath.join(plan.folder, "adapter"), f"{made.key}-adapter"
+    if store.exists(folder):
+        store.fs.rm(folder, recursive=True)
+    for name, body in plan.model.adapter_files(load(last.model)).items():
+        store.write(posixpath.join(folder, name), body)
+    counts = {"rank": plan.model.rank, "alpha": plan.model.alpha}
+    found = store.find_run(key) or store.publish(
+        lora.KIND, made.name, folder, run_key=key, inputs=made.inputs, config=made.settings, counts=counts
+    )
+    store.move_alias(lora.KIND, made.name, ALIAS, found.version, why=f"run {made.key}")
+    return {"adapter": f"{made.name}@{found.version}"}
 
 
 def files_of(
