@@ -94,7 +94,7 @@ def test_examples_of_another_tokenizer_are_refused(store: Store, tokenizer: Mani
 @pytest.mark.process
 @pytest.mark.parametrize("change", [{"model_type": "mamba9"}, {"auto_map": {"AutoModelForCausalLM": "mamba9.Model"}}])
 def test_an_unknown_architecture_is_refused_by_name(store: Store, tokenizer: Manifest, change: dict[str, Any]) -> None:
-    with pytest.raises((UnsupportedError, PolicyRefusedError), match="mamba9|auto_map"):
+    with pytest.raises((UnsupportedError, PolicyRefusedError), match=r"mamba9|auto_map"):
         finetune(store, make_base(store, tokenizer, **change), make_examples(store, tokenizer))
 
 

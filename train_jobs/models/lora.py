@@ -166,7 +166,7 @@ class LoraSpec:
         missing = [] if self.targets == ALL else sorted(wanted - set(known))
         if missing or not chosen:
             raise BadInputError(
-                f"train.lora_targets names {missing or [self.targets]}: this model has {', '.join(known)}"
+                f"train.lora_targets names {', '.join(missing) or self.targets!r}: this model has {', '.join(known)}"
             )
         return LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=chosen,
@@ -216,15 +216,15 @@ def check_base(store: Store, adapter: Manifest, base: Manifest) -> None:
     if bound["base_sha256"] != found:
         raise IncompatibleError(
             f"the adapter {adapter.name}@{adapter.version} was trained on {bound['base']} (weights "
-            f"{bound['base_sha256'][:16]}), and {base.name}@{base.version} has the weights {found[:16]}: it would load, "
-            "and say nothing right"
+            f"{bound['base_sha256'][:16]}), and {base.name}@{base.version} has the weights {found[:16]}: it would "
+            "load, and say nothing right"
         )
 
 
 def merged(
     store: Store, adapter: Manifest, base: Manifest, spec_from: Callable[[dict[str, Any]], ModelSpec]
 ) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """The base's spec and its Hugging Face weights with an adapter merged into them; ``spec_from`` reads specs.
+    """The base's spec and its weights with an adapter merged into them; ``spec_from`` reads specs.
 
     Raises:
         IncompatibleError, IntegrityError: as ``check_base``; a file of the base is not what its manifest says.

@@ -79,9 +79,7 @@ class Shape:
         absent = {"attention_bias": False, "mlp_bias": False, "rope_scaling": None, "quantization_config": None}
         wrong = [name for name, value in wanted.items() if config.get(name) != value]
         wrong += [name for name, value in absent.items() if (config.get(name) or value) != value]
-        rope = (
-            config.get("rope_parameters") or {}
-        )  # so transformers 5 writes it; rope_theta beside it is of earlier ones
+        rope = config.get("rope_parameters") or {}  # transformers 5; earlier ones wrote rope_theta beside it
         if rope.get("rope_type", "default") != "default":
             wrong.append("rope_parameters")
         if not wrong and config.get("head_dim") not in (None, config["hidden_size"] // config["num_attention_heads"]):

@@ -38,7 +38,7 @@ def add_model(
     registry: Registrar | None = None,
     origin: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Publish the model in ``path`` as tier ``tier``; ``origin`` says where it comes from, by default its folder's name.
+    """Publish the model in ``path`` as tier ``tier``; ``origin`` says where it comes from (default: its folder).
 
     Raises:
         PolicyRefusedError: a reserved name, pickles, code of its own, links out of the folder.

@@ -43,12 +43,12 @@ def publish_adapter(store: Store, spec: LoraSpec, state: dict[str, Any], name: s
     return store.publish("adapters", name, folder, run_key=name)
 
 
-def trained(spec: LoraSpec, seed: int, steps: int = 3) -> Any:
+def trained(spec: LoraSpec, seed: int, steps: int = 6) -> Any:
     """A network whose adapters took a few steps."""
     import torch
 
     network, ids = spec.build(5), some_ids(2, 12, seed)
-    optimizer = torch.optim.AdamW([w for w in network.parameters() if w.requires_grad], lr=0.05)
+    optimizer = torch.optim.AdamW([w for w in network.parameters() if w.requires_grad], lr=0.02)
     losses = []
     for _ in range(steps):
         loss = network(ids[:, :-1], None, targets=ids[:, 1:].reshape(-1))

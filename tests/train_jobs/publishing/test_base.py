@@ -74,7 +74,8 @@ def test_fine_tuning_a_model_of_others_gives_a_folder_that_transformers_loads(
     model = AutoModelForCausalLM.from_pretrained(store.artefact(made))
     assert type(model) is type(original)
     loaded = AutoTokenizer.from_pretrained(store.artefact(made))
-    assert loaded("<|question|> pump<|answer|>").input_ids[0] == tokenizer.counts["tokens"] - 64 + 1 or True
+    assert len(loaded("<|question|><|answer|>").input_ids) == 2
+    assert (loaded.eos_token, model.config.eos_token_id) == ("<|eos|>", loaded.eos_token_id)
     assert model.get_input_embeddings().weight.shape[0] >= len(loaded)
 
 
