@@ -23,6 +23,14 @@ def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
     _add_name(parser)
 
 
+def add_base_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, ``--dataset``, ``--tokens`` and ``--name``, as ``run_base`` reads them."""
+    parser.add_argument("source", help="a registered model, a folder, `smollm2`, or a hub's id (OWNER/NAME)")
+    parser.add_argument("--dataset", default="", help="dataset to learn more tokens from, NAME or NAME@VERSION")
+    parser.add_argument("--tokens", type=int, default=0, help="how many tokens to learn from it (default 0)")
+    _add_name(parser)
+
+
 def add_pretrain_arguments(parser: argparse.ArgumentParser) -> None:
     """``--dataset``, ``--tokenizer``, ``--name`` and ``--minutes``, as ``run_pretrain`` reads them."""
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
@@ -85,6 +93,25 @@ def run_tokenizer(args: argparse.Namespace, progress: Progress) -> Manifest:
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
     return train_tokenizer(config, store, find_dataset(store, args.dataset), progress)
+
+
+def run_base(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Take somebody's model as the base to train on; needs no cluster."""
+    from data_jobs.commands import find_dataset
+    from train_jobs.data.batches import document_text, read_documents
+    from train_jobs.publishing.base import take_base
+    from train_jobs.publishing.sources import model_of
+
+    home = Home.from_env()
+    config, store = configure(args, home), Store(home.store_uri)
+    if bool(args.dataset) != bool(args.tokens) or args.tokens < 0:
+        raise UsageError("--dataset and --tokens stand together: which corpus, and how many tokens to learn from it")
+    dataset = find_dataset(store, args.dataset) if args.tokens else None
+    read = read_documents(store, dataset, config.train.held_out) if dataset else ()
+    texts = (document_text(one.document) for one in read if not one.held_out)
+    progress.stage("look at the files")
+    with model_of(store, args.source) as (folder, origin):
+        return take_base(config, store, folder, origin, progress, dataset, texts, args.tokens)
 
 
 def run_pretrain(args: argparse.Namespace, progress: Progress) -> Manifest:
@@ -201,10 +228,16 @@ RESUMED = (
     "Ctrl-C or SIGTERM writes a checkpoint; the same command goes on from there, also after a kill -9.\n"
     "A finished identical run is reused. `plinth runs list` shows what runs, `plinth runs cancel` stops it."
 )
+BASE = (
+    "It becomes what `plinth train pretrain` would have made, so that `plinth train examples` and `finetune` go on\n"
+    "from it. Code of a model is never run and pickles are never read: both are refused."
+)
 JUDGED = "Exit code 4 where the gate refuses the model: it then answers only to those who ask for it by name."
 JOBS = (
     JobVerb("tokenizer", "Train a byte-level BPE tokenizer on a dataset.", add_tokenizer_arguments, run_tokenizer),
-    JobVerb("pretrain", "Pretrain a small Llama model on a dataset, with Ray Train.", add_pretrain_arguments,
+    JobVerb("base", "Take a pretrained model as the base, with its tokenizer and the tokens of the prompt.",
+            add_base_arguments, run_base, BASE),
+    JobVerb("pretrain", "Pretrain a model on a dataset, with Ray Train.", add_pretrain_arguments,
             run_pretrain, RESUMED),
     JobVerb("examples", "Make the examples of a corpus: for fine-tuning, and the gate's questions.",
             add_examples_arguments, run_examples),

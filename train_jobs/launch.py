@@ -16,18 +16,20 @@ from typing import Any, Protocol
 
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, IncompatibleError
+from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import PACE, SIZE, STEPS, TrainSection
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.governance.policies import check_use
-from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.data.batches import Arrays, check_documents, encode_examples, read_examples, token_streams
-from train_jobs.data.tokenizer import load_tokenizer
+from train_jobs.data.tokenizer import check_same_tokenizer, load_tokenizer, special_ids
+from train_jobs.models.hugging_face import HuggingFaceSpec, source_settings
+from train_jobs.models.lora import adapted
 from train_jobs.models.shape import Shape
-from train_jobs.models.spec import LlamaSpec
+from train_jobs.models.spec import LlamaSpec, ModelSpec, spec_of_config
 from train_jobs.publishing import artefact
 from train_jobs.publishing.artefact import ALIAS, KIND, Provenance
 from train_jobs.trainer.plan import RunPlan, Stage
@@ -58,13 +60,13 @@ class TrainingWorkers(Protocol):
 FINETUNE_RATE, FINETUNE_PASSES = 0.25, 4
 OBJECTIVE: dict[Stage, str] = {"pretrain": "next_token", "finetune": "completion"}
 # The tokenizer and the examples are inputs.
-_OUTSIDE = (*sections_but("train"), *PACE, "train.vocab_size", "train.examples")
+_OUTSIDE = (*sections_but("train"), *PACE, *ARCHITECTURE, "train.vocab_size", "train.examples")
 _MODEL = (*SIZE, "train.context_tokens", "train.held_out")
 PRETRAIN = RunKey(
-    "pretrain", (__name__,), inside=("train.name", "train.seed", *STEPS, *_MODEL), outside=_OUTSIDE
+    "pretrain", (__name__,), inside=("train.name", "train.seed", *STEPS, *_MODEL), outside=(*_OUTSIDE, *LORA)
 )  # fmt: skip
 FINETUNE = RunKey(
-    "finetune", (__name__,), inside=("train.name", "train.seed", *STEPS), outside=(*_MODEL, *_OUTSIDE)
+    "finetune", (__name__,), inside=("train.name", "train.seed", *STEPS, *LORA), outside=(*_MODEL, *_OUTSIDE)
 )  # fmt: skip
 
 
@@ -91,23 +93,24 @@ def pretrain(
     check_use(dataset, "pretraining", config.data)
     check_documents(section, dataset)
     coder = load_tokenizer(store, tokenizer)
-    shape = Shape.of(section, coder.get_vocab_size())
+    spec = _architecture(section, coder.get_vocab_size())
     settings = PRETRAIN.settings(section)
     inputs = {"dataset": _reference(dataset), "tokenizer": _reference(tokenizer)}
     name = f"{section.name}-base"
-    key = PRETRAIN(inputs=inputs, config=settings)
+    # The sizes stand in the settings; another architecture stands in the key by what it is, not by where it lies.
+    key = PRETRAIN(inputs=inputs, config=settings, **({"model": spec.to_dict()} if section.model else {}))
     if (found := _reused(store, key)) is not None:
         return found
 
     def arrays() -> tuple[Arrays, dict[str, Any]]:
         progress.stage("tokenise")
-        bos, eos = SPECIAL_TOKENS.index(BOS), SPECIAL_TOKENS.index(EOS)
+        bos, eos, _ = special_ids(coder)
         streams = token_streams(store, dataset, coder, section, bos, eos)
         return streams, {f"{side}_tokens": len(stream) for side, stream in streams.items()}
 
     budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
-    run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, shape, section.learning_rate, 0, budget,
-               started, slowest_step_s)  # fmt: skip
+    run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, spec, special_ids(coder),
+               section.learning_rate, 0, budget, started, slowest_step_s)  # fmt: skip
     return _carry_out(run, section, store, arrays, progress, workers)
 
 
@@ -130,13 +133,13 @@ def finetune(
     if reference := examples.inputs.get("dataset"):
         name, _, version = reference.partition("@")
         check_use(store.manifest("datasets", name, version), "fine-tuning", config.data)
-    _check_same_tokenizer(base, examples)
+    check_same_tokenizer(store, examples, base)
     coder = load_tokenizer(store, base)
-    shape = Shape.from_hugging_face(store.read_json(posixpath.join(store.artefact(base), "config.json")))
-    if coder.get_vocab_size() != shape.vocab:
-        raise IncompatibleError(
-            f"{_reference(base)} has {shape.vocab} embeddings and its tokenizer {coder.get_vocab_size()} tokens"
-        )
+    spec: ModelSpec = spec_of_config(store.read_json(posixpath.join(store.artefact(base), "config.json")))
+    _check_vocabulary(spec, coder.get_vocab_size(), base)
+    if section.lora_rank:
+        spec = adapted(spec, base, section.lora_rank, section.lora_alpha, section.lora_dropout, section.lora_targets,
+                       section.seed)  # fmt: skip
     settings = FINETUNE.settings(section)
     inputs = {"base": _reference(base), "examples": _reference(examples)}
     inputs |= {name: value for name, value in base.inputs.items() if name in ("dataset", "tokenizer")}
@@ -149,24 +152,24 @@ def finetune(
         flat: Arrays = {}
         counts: dict[str, Any] = {}
         for side, rows in read_examples(store, examples).items():
-            encoded, dropped = encode_examples(rows, coder, shape.context)
+            encoded, dropped = encode_examples(rows, coder, spec.context)
             flat |= {f"{side}.{name}": array for name, array in encoded.items()}
             counts |= {f"{side}_examples": len(encoded["lengths"]), f"{side}_too_long": dropped}
         if not counts["train_examples"] or not counts["held_out_examples"]:
-            raise BadInputError(f"no example of {_reference(examples)} fits a context of {shape.context} tokens")
+            raise BadInputError(f"no example of {_reference(examples)} fits a context of {spec.context} tokens")
         return flat, counts
 
     budget = section.minutes * 60 * (1 - section.pretrain_share) if seconds is None else seconds
     rate = section.learning_rate * FINETUNE_RATE
-    run = _Run("finetune", section.name, key, inputs, settings, base, base, shape, rate, FINETUNE_PASSES, budget,
-               started)  # fmt: skip
+    run = _Run("finetune", section.name, key, inputs, settings, base, base, spec, special_ids(coder), rate,
+               FINETUNE_PASSES, budget, started)  # fmt: skip
     return _carry_out(run, section, store, arrays, progress, workers)
 
 
 @dataclass(frozen=True)
 class _Run:
     """One stage to be carried out. ``tokenizer`` is the artefact its tokenizer files come from; ``base`` the checkpoint
-    its weights come from, None for random ones."""
+    its weights come from, None for random ones; ``special`` the ids of begin, end and padding."""
 
     stage: Stage
     name: str
@@ -175,7 +178,8 @@ class _Run:
     settings: dict[str, Any]
     tokenizer: Manifest
     base: Manifest | None
-    shape: Shape
+    spec: ModelSpec
+    special: tuple[int, int, int]
     rate: float
     passes: int
     budget_s: float
@@ -203,8 +207,8 @@ def _carry_out(
     plan = RunPlan(
         stage=run.stage, objective=OBJECTIVE[run.stage], run_id=f"{run.stage}-{run.key}", store=store.uri,
         folder=folder, data=data,
-        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", model=LlamaSpec(run.shape),
-        pad=SPECIAL_TOKENS.index(PAD), batch_tokens=section.batch_tokens, optimizer=section.optimizer,
+        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_files={}, model=run.spec,
+        pad=run.special[2], batch_tokens=section.batch_tokens, optimizer=section.optimizer,
         learning_rate=run.rate, seed=section.seed,
         steps=section.steps, passes=run.passes, budget_s=run.budget_s, started_at=run.started_at,
         checkpoint_s=section.checkpoint_s, precision=section.precision,
@@ -239,11 +243,15 @@ def _reference(manifest: Manifest) -> str:
     return f"{manifest.name}@{manifest.version}"
 
 
-def _check_same_tokenizer(base: Manifest, examples: Manifest) -> None:
-    """Examples are token patterns: those of another tokenizer would be noise."""
-    theirs, ours = examples.inputs.get("tokenizer"), base.inputs.get("tokenizer")
-    if theirs != ours:
-        raise IncompatibleError(
-            f"the examples {_reference(examples)} were made with the tokenizer {theirs}, and {_reference(base)} was "
-            f"trained with {ours}: make the examples again"
-        )
+def _architecture(section: TrainSection, vocab: int) -> ModelSpec:
+    """What is pretrained: the own Llama in the sizes of the configuration, or the architecture that it names."""
+    if not section.model:
+        return LlamaSpec(Shape.of(section, vocab))
+    settings = source_settings(section.model, Home.from_env().root / "cache")
+    return HuggingFaceSpec.of(settings, vocab=vocab, context=section.context_tokens)
+
+
+def _check_vocabulary(spec: ModelSpec, tokens: int, base: Manifest) -> None:
+    """Others' models may have spare rows of embeddings; none may have too few."""
+    if tokens > spec.vocab or (spec.kind == LlamaSpec.kind and tokens != spec.vocab):
+        raise IncompatibleError(f"{_reference(base)} has {spec.vocab} embeddings and its tokenizer {tokens} tokens")

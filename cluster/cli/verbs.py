@@ -41,6 +41,7 @@ VERBS: dict[str, Verb] = {
     "index": Verb("index.group", "Build and manage the search index."),
     "train": Verb("train", "Train a model of your own."),
     "models": Verb("models", "The model registry: versions, what serves, what the gate said."),
+    "edge": Verb("edge", "A model as a folder that answers alone: no cluster, no network."),
     "runs": Verb("runs", "Training runs: list, look at, compare, cancel."),
     "eval": Verb("evaluation.group", "Measure the quality of answers."),
     "bench": Verb("bench.group", "Measure the running service, and training."),

@@ -39,19 +39,20 @@ def publish(store: Store, kind: str, name: str, counts: dict[str, Any] | None = 
 
 
 def test_the_whole_life_and_each_of_its_stages_is_a_job() -> None:
-    assert [job.name for job in JOBS] == ["tokenizer", "pretrain", "examples", "finetune", "gate", "model", "plan"]
+    names = "tokenizer base pretrain examples finetune gate model plan"
+    assert [job.name for job in JOBS] == names.split()
     for job in JOBS:
         parser = argparse.ArgumentParser()
         job.add_arguments(parser)
         add_common(parser)  # no option of a job takes the name of a common one
-        assert parser.parse_args(["--name", "tiny"]).name == "tiny"
+        assert parser.parse_args(["--name", "tiny", *(["there"] if job.name == "base" else [])]).name == "tiny"
 
 
 def test_the_module_runs_a_job_and_exits_as_it_says(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: Store
 ) -> None:
     made = publish(store, "gates", "small", {"passed": False, "abstains": 0.6})
-    job = JobVerb("gate", "judge", JOBS[4].add_arguments, lambda args, progress: made, code=refused_if_not_passed)
+    job = JobVerb("gate", "judge", JOBS[5].add_arguments, lambda args, progress: made, code=refused_if_not_passed)
     monkeypatch.setattr(sys, "argv", ["train_jobs", "gate", "--model", "small"])
     assert main_of("train_jobs", "", [job]) == ExitCode.REFUSED
     assert json.loads(capsys.readouterr().out)["counts"] == {"passed": False, "abstains": 0.6}

@@ -89,7 +89,7 @@ def make_plan(
     store.write(data, body)
     return RunPlan(
         stage="pretrain", objective="next_token", run_id=key, store=store.uri, folder=folder, data=data,
-        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="", model=LlamaSpec(shape), pad=0,
+        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_files={}, model=LlamaSpec(shape), pad=0,
         batch_tokens=section.batch_tokens, optimizer=section.optimizer, learning_rate=section.learning_rate,
         seed=section.seed, steps=steps + WARM_UP_STEPS, passes=0, budget_s=600.0, started_at=time.time(),
         checkpoint_s=section.checkpoint_s, precision="fp32",

@@ -17,7 +17,7 @@ from cluster.core.errors import IncompatibleError
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import PACE, SIZE, STEPS
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, SIZE, STEPS
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
@@ -33,7 +33,7 @@ MAX_CHARS = 64_000_000  # BPE statistics do not get better with more; memory doe
 KEY = RunKey(
     "tokenizer", (__name__,),
     inside=("train.name", "train.vocab_size", "train.held_out", "train.context_tokens"),
-    outside=(*sections_but("train"), *SIZE, *STEPS, *PACE, "train.seed", "train.examples"),
+    outside=(*sections_but("train"), *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE, "train.seed", "train.examples"),
 )  # fmt: skip
 
 
@@ -119,12 +119,45 @@ def load_tokenizer(store: Store, manifest: Manifest) -> Tokenizer:
 
 
 def check_special_tokens(tokenizer: Tokenizer, where: str) -> None:
-    """Refuse a tokenizer whose special tokens are not the prompt's, first and in order."""
-    wrong = [token for number, token in enumerate(SPECIAL_TOKENS) if tokenizer.token_to_id(token) != number]
+    """Refuse a tokenizer that does not know the special tokens of the prompt, each as one id."""
+    wrong = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
     if wrong:
         raise IncompatibleError(
             f"the tokenizer of {where} was made for another prompt format ({len(wrong)} of {len(SPECIAL_TOKENS)} "
-            f"special tokens differ, {wrong[0]} first): train it again with `plinth train tokenizer`"
+            f"special tokens are missing, {wrong[0]} first): train it again with `plinth train tokenizer`, or take a "
+            "model with its tokenizer by `plinth train base`"
+        )
+
+
+def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """The ids of begin, end and padding."""
+    bos, eos, pad = (tokenizer.token_to_id(token) for token in (BOS, EOS, PAD))
+    return bos, eos, pad
+
+
+def tokenizer_hash(manifest: Manifest) -> str:
+    """What tells the tokenizer of an artefact from others: the sha256 of its tokenizer.json; empty without one."""
+    return next((entry.sha256 for entry in manifest.files if entry.path == "tokenizer.json"), "")
+
+
+def check_same_tokenizer(store: Store, made: Manifest, base: Manifest) -> None:
+    """Refuse what was made with another tokenizer than a model's: token ids of one are noise to the other.
+
+    Args:
+        made: an artefact whose ``inputs`` name its tokenizer (examples, token shards).
+        base: a checkpoint, which holds its own.
+
+    Raises:
+        IncompatibleError: the tokenizers are not the same bytes; both are named with their hashes.
+    """
+    reference = made.inputs.get("tokenizer", "")
+    name, _, version = reference.partition("@")
+    theirs, ours = tokenizer_hash(store.manifest(KIND, name, version)) if version else "", tokenizer_hash(base)
+    if theirs != ours:
+        raise IncompatibleError(
+            f"{made.kind} {made.name}@{made.version} were made with the tokenizer {reference or 'of nobody'} (sha256 "
+            f"{theirs[:12] or 'none'}), and {base.name}@{base.version} was trained with "
+            f"{base.inputs.get('tokenizer', 'its own')} (sha256 {ours[:12] or 'none'}): make them again with that one"
         )
 
 
@@ -137,10 +170,13 @@ __all__ = [
     "ALIAS",
     "FILES",
     "KIND",
+    "check_same_tokenizer",
     "check_special_tokens",
     "digest",
     "files_of",
     "fit",
     "load_tokenizer",
+    "special_ids",
+    "tokenizer_hash",
     "train_tokenizer",
 ]

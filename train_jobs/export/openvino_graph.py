@@ -24,8 +24,9 @@ COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_
           "chat_template.jinja")  # fmt: skip
 
 
-def export(hf_folder: Path, out: Path) -> None:
-    """Write ``openvino_model.xml`` and ``.bin`` (float32) with config and tokenizer files to ``out``.
+def export(hf_folder: Path, out: Path, int8: bool = False) -> None:
+    """Write ``openvino_model.xml`` and ``.bin`` (float32, or the matrices in 8 bits) with config and tokenizer files to
+    ``out``.
 
     Raises:
         UnsupportedError: an architecture or setting the graph does not compute; the message names it.
@@ -37,7 +38,7 @@ def export(hf_folder: Path, out: Path) -> None:
 
     import openvino
 
-    model = Graph(decoder, tensors).model()
+    model = Graph(decoder, tensors, int8).model()
     with storage_errors(str(out)):
         out.mkdir(parents=True, exist_ok=True)
         openvino.save_model(model, out / MODEL_FILE, compress_to_fp16=False)
@@ -58,13 +59,17 @@ def verify(
 
 
 class Graph:
-    """One decoder as an OpenVINO graph. B sequences, S new tokens, T tokens with the cached ones."""
+    """One decoder as an OpenVINO graph. B sequences, S new tokens, T tokens with the cached ones.
 
-    def __init__(self, decoder: Decoder, tensors: dict[str, np.ndarray]) -> None:
+    With ``int8`` a matrix is kept as whole numbers of 8 bits and one float32 scale a row; the arithmetic stays that of
+    floats.
+    """
+
+    def __init__(self, decoder: Decoder, tensors: dict[str, np.ndarray], int8: bool = False) -> None:
         import numpy
         from openvino import opset15
 
-        self.np, self.ops, self.d, self.tensors = numpy, opset15, decoder, tensors
+        self.np, self.ops, self.d, self.tensors, self.int8 = numpy, opset15, decoder, tensors, int8
         self.sinks: list[Any] = []
         self.variables: list[Any] = []
 
@@ -81,8 +86,11 @@ class Graph:
         )
         self.beams = self._input("beam_idx", [-1], np.int32)
         self.batch = ops.gather(ops.shape_of(ids), self._int([0]), self._int(0))  # [1]: B
-        table = ops.constant(self.tensors["embed_tokens.weight"])
+        table, scale = self._stored("embed_tokens.weight")
         hidden = ops.gather(table, ops.convert(ids, np.int32), self._int(0))
+        if scale is not None:
+            scales = ops.gather(scale, ops.convert(ids, np.int32), self._int(0))
+            hidden = ops.multiply(ops.convert(hidden, np.float32), scales)
         allowed = self._allowed(ids, mask)
         cos, sin = self._rotation(positions)
         for layer in range(d.layers):
@@ -91,7 +99,7 @@ class Graph:
             normed = self._norm(hidden, f"layers.{layer}.post_attention_layernorm")
             hidden = ops.add(hidden, self._mlp(normed, layer))
         hidden = self._norm(hidden, "norm")
-        head = table if d.tied else ops.constant(self.tensors["lm_head.weight"])
+        head = self._whole(table, scale) if d.tied else self._whole(*self._stored("lm_head.weight"))
         logits = ops.matmul(hidden, head, False, True)
         logits.output(0).get_tensor().set_names({"logits"})
         result = ops.result(logits)
@@ -187,9 +195,20 @@ class Graph:
         return ops.multiply(ops.constant(self.tensors[f"{name}.weight"]), scaled)
 
     def _product(self, hidden: Any, name: str) -> Any:
-        out = self.ops.matmul(hidden, self.ops.constant(self.tensors[f"{name}.weight"]), False, True)
+        out = self.ops.matmul(hidden, self._whole(*self._stored(f"{name}.weight")), False, True)
         bias = self.tensors.get(f"{name}.bias")
         return out if bias is None else self.ops.add(out, self.ops.constant(bias))
+
+    def _stored(self, name: str) -> tuple[Any, Any]:
+        """A matrix as a constant, and its scales [rows, 1] where it is kept in 8 bits."""
+        np, weight = self.np, self.tensors[name]
+        if not self.int8:
+            return self.ops.constant(weight), None
+        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)
+        return self.ops.constant(np.rint(weight / scale).astype(np.int8)), self.ops.constant(scale.astype(np.float32))
+
+    def _whole(self, table: Any, scale: Any) -> Any:
+        return table if scale is None else self.ops.multiply(self.ops.convert(table, self.np.float32), scale)
 
     def _heads(self, flat: Any, heads: int) -> Any:
         return self.ops.reshape(flat, self._int([0, 0, heads, self.d.head_dim]), True)

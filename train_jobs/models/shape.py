@@ -79,6 +79,11 @@ class Shape:
         absent = {"attention_bias": False, "mlp_bias": False, "rope_scaling": None, "quantization_config": None}
         wrong = [name for name, value in wanted.items() if config.get(name) != value]
         wrong += [name for name, value in absent.items() if (config.get(name) or value) != value]
+        rope = config.get("rope_parameters") or {}  # transformers 5; earlier ones wrote rope_theta beside it
+        if rope.get("rope_type", "default") != "default":
+            wrong.append("rope_parameters")
+        if not wrong and config.get("head_dim") not in (None, config["hidden_size"] // config["num_attention_heads"]):
+            wrong.append("head_dim")
         if wrong:
             found = ", ".join(f"{name}={config.get(name)!r}" for name in wrong)
             raise BadInputError(f"cannot train on this model: only plain Llama with tied embeddings, not {found}")
@@ -86,7 +91,7 @@ class Shape:
             vocab=config["vocab_size"], hidden=config["hidden_size"], layers=config["num_hidden_layers"],
             heads=config["num_attention_heads"], kv_heads=config["num_key_value_heads"],
             mlp=config["intermediate_size"], context=config["max_position_embeddings"],
-            rope_theta=float(config.get("rope_theta", 10_000.0)), norm_eps=float(config["rms_norm_eps"]),
+            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))), norm_eps=float(config["rms_norm_eps"]),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,11 +6,15 @@ business. A spec travels to the workers as JSON, so that this module imports no 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from cluster.core.errors import IncompatibleError
+from cluster.core.errors import BadInputError, IncompatibleError
+from train_jobs.models.hugging_face import HuggingFaceSpec
+from train_jobs.models.lora import LoraSpec
 from train_jobs.models.shape import Shape
+from train_jobs.publishing.model_folder import refuse_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +48,11 @@ class ModelSpec(Protocol):
 
     def build(self, seed: int = 0, device: str = "cpu") -> nn.Module:
         """A network with random weights that follow from ``seed`` alone; on ``meta`` without any."""
+        ...
+
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """Give a network that was built on ``meta`` memory on ``device``; its weights are still to be filled in, what
+        it computes from its config alone (rotary tables) is there."""
         ...
 
     def blocks(self, network: nn.Module) -> list[nn.Module]:
@@ -98,6 +107,14 @@ class LlamaSpec:
         with torch.device(device):
             return Llama(self.shape, seed)
 
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """As ``ModelSpec``."""
+        from train_jobs.models.llama import rope_tables
+
+        network.to_empty(device=device)
+        for buffer, values in zip((network.cos, network.sin), rope_tables(self.shape), strict=True):
+            buffer.copy_(values)  # type: ignore[operator, union-attr]
+
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``."""
         return list(network.model.layers)  # type: ignore[union-attr, arg-type]
@@ -128,4 +145,25 @@ def spec_from(row: dict[str, Any]) -> ModelSpec:
     rest = {name: value for name, value in row.items() if name != "kind"}
     if row.get("kind") == LlamaSpec.kind:
         return LlamaSpec(Shape(**rest))
+    if row.get("kind") == HuggingFaceSpec.kind:
+        return HuggingFaceSpec(**rest)
+    if row.get("kind") == LoraSpec.kind:
+        return LoraSpec(**{**rest, "base": spec_from(rest["base"])})
     raise IncompatibleError(f"a model of kind {row.get('kind')!r} is not known to this version")
+
+
+def spec_of_config(config: dict[str, Any], context: int = 0) -> ModelSpec:
+    """The spec of a config.json: the own Llama where it computes the same, else transformers' model.
+
+    Args:
+        context: the longest row that is wanted, where it is less than the model's.
+
+    Raises:
+        PolicyRefusedError, UnsupportedError, BadInputError: as ``HuggingFaceSpec.of``.
+    """
+    refuse_settings(config)
+    try:
+        shape = Shape.from_hugging_face(config)
+    except BadInputError:
+        return HuggingFaceSpec.of(config, context=context)
+    return LlamaSpec(dataclasses.replace(shape, context=context) if 0 < context < shape.context else shape)

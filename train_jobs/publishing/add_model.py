@@ -6,10 +6,10 @@ been through the gate, so it never answers ``auto``.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.sections.tiers import names_taken
 from cluster.core.storage import Store, storage_errors
-from train_jobs.publishing.model_folder import inspect
+from train_jobs.publishing.model_folder import digests, inspect
 from train_jobs.publishing.model_probe import Probed, probe
 from train_jobs.publishing.publish import Registrar, publish_model
 
@@ -36,8 +36,9 @@ def add_model(
     licence: str = "",
     knowledge_cutoff: str = "",
     registry: Registrar | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Publish the model in ``path`` as tier ``tier``.
+    """Publish the model in ``path`` as tier ``tier``; ``origin`` says where it comes from (default: its folder).
 
     Raises:
         PolicyRefusedError: a reserved name, pickles, code of its own, links out of the folder.
@@ -58,13 +59,16 @@ def add_model(
         copied = inspect(Path(private))
         progress.stage("load it with transformers")
         probed = probe(copied)
-        weights = {name: _sha256(copied.path / name) for name in copied.files if name.endswith(".safetensors")}
+        weights = {name: digest for name, digest in digests(copied).items() if name.endswith(".safetensors")}
         facts: dict[str, Any] = {
             "format": "text",
             "context_tokens": probed.context_tokens,
             "license": licence or _stated_licence(folder),
             "knowledge_cutoff": knowledge_cutoff,
-            "provenance": {"source": f"folder {folder.resolve().name[:100]}", "weights": stable_hash(weights)},
+            "provenance": {
+                **(origin or {"source": f"folder {folder.resolve().name[:100]}"}),
+                "weights": stable_hash(weights),
+            },
             "architecture": probed.architecture,
             "chat_template": probed.chat_template,
         }
@@ -73,11 +77,6 @@ def add_model(
 
 def _measured(probed: Probed) -> dict[str, Any]:
     return {"loaded": {"architecture": probed.architecture, "vocabulary": probed.vocabulary}}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _stated_licence(folder: Path) -> str:

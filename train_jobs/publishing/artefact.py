@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import PlinthError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from train_jobs.data.tokenizer import FILES as TOKENIZER_FILES
+from train_jobs.data.tokenizer import special_ids
+from train_jobs.models import lora
+from train_jobs.models.lora import LoraSpec
+from train_jobs.models.weights import weight_files
 from train_jobs.trainer.plan import RunPlan
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Mani
     summary = summarise(plan, made, last.state, workers)
     for name, body in files_of(store, plan, made, last, summary).items():
         store.write(posixpath.join(folder, name), body)
+    inputs = made.inputs | _publish_adapter(store, plan, made, last)
     kept = (
         "steps",
         "tokens",
@@ -77,25 +81,48 @@ def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Mani
     )
     counts = {**made.counts, **{name: summary[name] for name in kept if summary.get(name) is not None}}
     manifest = store.publish(
-        KIND, made.name, folder, run_key=made.key, inputs=made.inputs, config=made.settings, counts=counts
+        KIND, made.name, folder, run_key=made.key, inputs=inputs, config=made.settings, counts=counts
     )
     store.fs.rm(plan.folder, recursive=True)
     return manifest
+
+
+def _publish_adapter(store: Store, plan: RunPlan, made: Provenance, last: Checkpoint) -> dict[str, str]:
+    """Publish what was trained beside the base as ``adapters/<name>``, where adapters were; the input it becomes."""
+    from safetensors.torch import load
+
+    if not isinstance(plan.model, LoraSpec):
+        return {}
+    folder, key = posixpath.join(plan.folder, "adapter"), f"{made.key}-adapter"
+    if store.exists(folder):
+        store.fs.rm(folder, recursive=True)
+    for name, body in plan.model.adapter_files(load(last.model)).items():
+        store.write(posixpath.join(folder, name), body)
+    counts = {"rank": plan.model.rank, "alpha": plan.model.alpha}
+    found = store.find_run(key) or store.publish(
+        lora.KIND, made.name, folder, run_key=key, inputs=made.inputs, config=made.settings, counts=counts
+    )
+    store.move_alias(lora.KIND, made.name, ALIAS, found.version, why=f"run {made.key}")
+    return {"adapter": f"{made.name}@{found.version}"}
 
 
 def files_of(
     store: Store, plan: RunPlan, made: Provenance, last: Checkpoint, summary: dict[str, Any]
 ) -> dict[str, bytes]:
     """The files of the folder by name; ``summary`` becomes training.json."""
-    bos, eos, pad = (SPECIAL_TOKENS.index(token) for token in (BOS, EOS, PAD))
-    generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
+    from safetensors.torch import load
+    from tokenizers import Tokenizer
+
     source = store.artefact(made.tokenizer)
+    tokenizer = {name: store.read(posixpath.join(source, name)) for name in TOKENIZER_FILES}
+    bos, eos, pad = special_ids(Tokenizer.from_str(tokenizer["tokenizer.json"].decode()))
+    generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
     rows = [*made.earlier, *last.state.rows]
     return {
         "config.json": _json(plan.model.config(bos, eos, pad)),
         "generation_config.json": _json(generation),
-        "model.safetensors": last.model,
-        **{name: store.read(posixpath.join(source, name)) for name in TOKENIZER_FILES},
+        **dict(weight_files(plan.model.to_hugging_face(load(last.model)))),
+        **tokenizer,
         METRICS: "".join(json.dumps(row) + "\n" for row in rows).encode(),
         TRAINING: _json(summary),
     }

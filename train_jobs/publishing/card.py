@@ -14,6 +14,7 @@ from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from train_jobs.publishing import smollm2
 
 # Where each part named in `provenance` is stored.
 KINDS = {"checkpoint": "checkpoints", "base": "checkpoints", "tokenizer": "tokenizers", "examples": "examples",
@@ -111,6 +112,8 @@ def _sources(store: Store, provenance: Mapping[str, Any]) -> Iterator[tuple[str,
 
 def _reproduce(config: PlinthConfig, facts: Mapping[str, Any], made_from: Mapping[str, Manifest]) -> dict[str, Any]:
     if "source" in facts["provenance"]:
+        if "file" in facts["provenance"]:  # out of a package
+            return {"commands": [f"plinth models add {smollm2.NAME} --tier {facts['tier']}"]}
         return {"commands": [f"plinth models add PATH --tier {facts['tier']}"],
                 "note": "PATH is a folder with the files whose sha256 the manifest lists."}  # fmt: skip
     ours, default = config.train.model_dump(), type(config.train)().model_dump()

@@ -6,6 +6,7 @@ Nothing here imports torch or transformers and nothing runs anything from the fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -96,6 +97,15 @@ def inspect(folder: Path) -> ModelFolder:
     return ModelFolder(folder, (*(n for n in names if (folder / n).is_file()), *weights), tensors, config)
 
 
+def digests(model: ModelFolder) -> dict[str, str]:
+    """The sha256 of each of a model's files."""
+    found = {}
+    for name in model.files:
+        with (model.path / name).open("rb") as handle:
+            found[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return found
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Every file and link below the folder, without following links to folders."""
     seen = 0
@@ -178,6 +188,16 @@ def _refuse_code_settings(name: str, config: dict[str, Any]) -> None:
             raise PolicyRefusedError(f"{name}: {place}{key} names a file outside the folder", setting=key)
         if key == "quantization_config" and value:
             raise UnsupportedError(f"{name}: quantised checkpoints are not taken: add the original weights")
+
+
+def refuse_settings(config: dict[str, Any], name: str = "config.json") -> None:
+    """Refuse a config.json that would run or fetch code, is quantised, or has sizes no real model has.
+
+    Raises:
+        PolicyRefusedError, UnsupportedError, BadInputError: in this order.
+    """
+    _refuse_code_settings(name, config)
+    _refuse_bombs(config)
 
 
 def _refuse_bombs(config: dict[str, Any]) -> None:

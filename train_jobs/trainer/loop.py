@@ -8,7 +8,6 @@ run goes on exactly where its last checkpoint was, and any number of workers tak
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import posixpath
@@ -19,10 +18,11 @@ import torch
 from torch import nn
 
 from actors.registry.runs import RunLog
-from cluster.core.errors import EnvironmentFaultError, IntegrityError, PlinthError, TrainingError
+from cluster.core.errors import EnvironmentFaultError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.distributed.ranks import Ranks
+from train_jobs.models.weights import read_weights
 from train_jobs.objectives.protocol import load_objective
 from train_jobs.trainer import checkpoint, watchdog
 from train_jobs.trainer.checkpoint import TrainState
@@ -308,12 +308,10 @@ class Trainer:
 
 def load_initial(plan: RunPlan, store: Store, model: nn.Module) -> None:
     """Start from published weights."""
-    from safetensors.torch import load
-
-    body = store.read(plan.initial)
-    if hashlib.sha256(body).hexdigest() != plan.initial_sha256:
-        raise IntegrityError(f"{plan.initial} does not match its manifest: damaged or changed", path=plan.initial)
-    checkpoint.load_weights(model, load(body))
+    state = {
+        name: tensor for part in read_weights(store, plan.initial, plan.initial_files) for name, tensor in part.items()
+    }
+    checkpoint.load_weights(model, plan.model.from_hugging_face(state))
 
 
 def be_nice() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.models.spec import ModelSpec, spec_from
+from train_jobs.models.weights import weight_hashes
 
 Stage = Literal["pretrain", "finetune"]
 
@@ -24,7 +24,7 @@ class RunPlan:
         run_id: its name in ``training/``.
         store: URI of the store; folder: the run's staging folder in it.
         data: path of the token arrays (safetensors); data_sha256: their hash.
-        initial: path of the weights to start from, empty for random ones; initial_sha256: their hash.
+        initial: folder of the weights to start from, empty for random ones; initial_files: their files, with sha256.
         model: what is trained.
         pad: id of the padding token.
         batch_tokens: tokens of one step, all workers together.
@@ -48,7 +48,7 @@ class RunPlan:
     data: str
     data_sha256: str
     initial: str
-    initial_sha256: str
+    initial_files: dict[str, str]
     model: ModelSpec
     pad: int
     batch_tokens: int
@@ -66,9 +66,7 @@ class RunPlan:
 
     def starting_from(self, store: Store, base: Manifest) -> RunPlan:
         """The same run from the weights of a published checkpoint."""
-        (entry,) = (file for file in base.files if file.path == "model.safetensors")
-        path = posixpath.join(store.artefact(base), entry.path)
-        return dataclasses.replace(self, initial=path, initial_sha256=entry.sha256)
+        return dataclasses.replace(self, initial=store.artefact(base), initial_files=weight_hashes(base))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, as it travels to the workers."""

@@ -28,6 +28,19 @@ class TrainSection(Section):
     """Key and value heads (grouped-query attention); `heads` must be a multiple."""
     mlp: int = Field(448, ge=32)
     """Width of the feed-forward layer."""
+    # -- whose architecture, and which of its weights learn
+    model: str = ""
+    """What `plinth train pretrain` gives random weights to, instead of the sizes above: a config.json, a folder or a
+    hub's id, of any causal language model of transformers."""
+    lora_rank: int = Field(0, ge=0, le=512)
+    """Rank of low-rank adapters that fine-tuning trains instead of all weights (LoRA); 0 trains all weights."""
+    lora_alpha: float = Field(16.0, gt=0)
+    """Adapters are scaled by this over their rank."""
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an adapter's inputs left out in each step of training."""
+    lora_targets: str = "all-linear"
+    """Which layers get an adapter: names, comma-separated (`q_proj,v_proj`), or all linear ones but the head."""
+    # --
     context_tokens: int = Field(512, ge=64, le=8192)
     """Longest prompt and answer together."""
     workers: int = Field(0, ge=0)
@@ -81,6 +94,9 @@ class TrainSection(Section):
 # `name`, `vocab_size`, `context_tokens`, `seed`, `examples` and `held_out` decide each for itself.
 SIZE = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp")
 STEPS = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.steps")
+# The architecture is in the key of pretraining by what it is, not by where it lies.
+ARCHITECTURE = ("train.model",)
+LORA = ("train.lora_rank", "train.lora_alpha", "train.lora_dropout", "train.lora_targets")
 # How long, on how many workers and how carefully a run is made: two that differ in nothing else are the same run.
 PACE = (
     "train.min_documents", "train.min_steps", "train.minutes", "train.pretrain_share", "train.workers",

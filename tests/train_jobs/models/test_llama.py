@@ -80,6 +80,12 @@ def test_the_shape_survives_its_hugging_face_form() -> None:
         assert Shape.from_hugging_face(shape.to_hugging_face(1, 2, 0)) == shape
 
 
+def test_rotary_settings_as_transformers_5_writes_them_are_read() -> None:
+    config = {**SHAPES[0].to_hugging_face(1, 2, 0), "rope_parameters": {"rope_type": "default", "rope_theta": 1e5}}
+    del config["rope_theta"]
+    assert Shape.from_hugging_face(config).rope_theta == 1e5
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -87,6 +93,8 @@ def test_the_shape_survives_its_hugging_face_form() -> None:
         ({"attention_bias": True}, "attention_bias"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5}}, "rope_parameters"),
+        ({"head_dim": 32}, "head_dim"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_by_name(change: dict[str, object], named: str) -> None:

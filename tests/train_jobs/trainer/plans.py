@@ -42,7 +42,7 @@ def make_plan(
     store.write(path, body)
     plan = RunPlan(
         stage=stage, objective=OBJECTIVE[stage], run_id=f"{stage}-{key}", store=store.uri, folder=folder, data=path,
-        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_sha256="",
+        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_files={},
         model=LlamaSpec(Shape.of(section, TOKENIZER.get_vocab_size())), pad=0, batch_tokens=section.batch_tokens,
         optimizer=section.optimizer, learning_rate=section.learning_rate, seed=section.seed, steps=section.steps,
         passes=0, budget_s=60.0,

@@ -1,0 +1,105 @@
+"""Somebody else's model as a base to train on: its weights, and its tokenizer with the special tokens of the prompt.
+
+It is published as pretraining would have published it: ``tokenizers/<name>`` and ``checkpoints/<name>-base``, so that
+examples, fine-tuning and everything after them go on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
+
+from cluster.core.config import PlinthConfig
+from cluster.core.progress import Progress
+from cluster.core.records import Manifest
+from cluster.core.run_keys import RunKey, sections_but
+from cluster.core.storage import Store
+from cluster.core.telemetry import log_event
+from train_jobs.data import tokenizer as tokenizers_kind
+from train_jobs.data.tokenizer import files_of, special_ids
+from train_jobs.data.vocabulary import extend, extend_embeddings
+from train_jobs.models.hugging_face import HuggingFaceSpec, load
+from train_jobs.models.weights import weight_files
+from train_jobs.publishing.artefact import ALIAS, KIND, TRAINING
+from train_jobs.publishing.model_folder import ModelFolder, digests
+
+KEY = RunKey("base", (__name__,), outside=sections_but())  # what it is handed says everything
+
+
+def take_base(
+    config: PlinthConfig, store: Store, folder: ModelFolder, origin: Mapping[str, str], progress: Progress,
+    dataset: Manifest | None = None, texts: Iterable[str] = (), tokens: int = 0,
+) -> Manifest:  # fmt: skip
+    """Publish the model in a checked folder as ``checkpoints/<train.name>-base``; the same one again is reused.
+
+    Args:
+        origin: where it comes from, as its training.json says it.
+        dataset: whose ``texts`` up to ``tokens`` new tokens are learnt from.
+
+    Raises:
+        BadInputError: the folder's weights do not make its model.
+        UnsupportedError: no causal language model of transformers, or tokens are to be learnt and it is no BPE.
+        PolicyRefusedError: it brings code.
+        EnvironmentFaultError: no space.
+    """
+    name = f"{config.train.name}-base"
+    inputs = {"from": dict(origin).get("model", "")} if origin.get("model") else {}
+    inputs |= {"dataset": f"{dataset.name}@{dataset.version}"} if dataset else {}
+    key = KEY(name=name, files=digests(folder), origin=dict(origin), inputs=inputs, tokens=tokens)
+    found = store.find_run(key)
+    if found is None:
+        progress.stage("extend the vocabulary")
+        given = (folder.path / "tokenizer.json").read_text(encoding="utf-8")
+        extended = extend(given, texts, tokens)
+        progress.stage("load it with transformers")
+        spec, state = load(folder)
+        state, rows = extend_embeddings(spec, state, extended)
+        spec = HuggingFaceSpec.of(spec.settings, vocab=rows)
+        bos, eos, pad = special_ids(extended.tokenizer)
+        files = files_of(extended.tokenizer, spec.context)
+        counts = {"tokens": extended.size, "new": len(extended.pieces)}
+        made = _publish_tokenizer(config, store, key, files, counts, inputs)
+        progress.stage("publish")
+        staging = posixpath.join(store.staging(key), "artefact")
+        generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
+        about = {
+            "stage": "base",
+            "origin": dict(origin),
+            "parameters": spec.parameters,
+            "new_tokens": len(extended.pieces),
+        }
+        written = {"config.json": spec.config(bos, eos, pad), "generation_config.json": generation, TRAINING: about}
+        for file, value in written.items():
+            store.write(posixpath.join(staging, file), json.dumps(value, indent=1).encode())
+        for file, body in (*files.items(), *weight_files(spec.to_hugging_face(state))):
+            store.write(posixpath.join(staging, file), body)
+        found = store.publish(
+            KIND, name, staging, run_key=key, inputs={**inputs, "tokenizer": f"{made.name}@{made.version}"},
+            counts={"parameters": spec.parameters, "tokens": extended.size, "new_tokens": len(extended.pieces)},
+        )  # fmt: skip
+        if store.exists(emptied := store.staging(key)):
+            store.fs.rm(emptied, recursive=True)
+        log_event("train", "base_published", name=name, version=found.version, origin=dict(origin))
+    reference = found.inputs["tokenizer"].partition("@")
+    store.move_alias(tokenizers_kind.KIND, reference[0], ALIAS, reference[2], why=f"of {name}@{found.version}")
+    store.move_alias(KIND, name, ALIAS, found.version, why=f"taken from {dict(origin)}")
+    return found
+
+
+def _publish_tokenizer(
+    config: PlinthConfig,
+    store: Store,
+    key: str,
+    files: Mapping[str, bytes],
+    counts: dict[str, int],
+    inputs: dict[str, str],
+) -> Manifest:
+    key = f"{key}-tokenizer"
+    found = store.find_run(key)
+    if found is not None:
+        return found
+    folder = posixpath.join(store.staging(key), "artefact")
+    for file, body in files.items():
+        store.write(posixpath.join(folder, file), body)
+    return store.publish(tokenizers_kind.KIND, config.train.name, folder, run_key=key, inputs=inputs, counts=counts)

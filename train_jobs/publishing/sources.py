@@ -1,0 +1,53 @@
+"""Where a model of others is taken from: one that is registered, one in a package, a folder, a hub's id."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from actors.registry.models import KIND, Registry
+from cluster.core.home import Home
+from cluster.core.storage import Store, storage_errors
+from train_jobs.models.hugging_face import source_folder
+from train_jobs.publishing import smollm2
+from train_jobs.publishing.model_folder import ALLOWED, INDEX, ModelFolder, inspect
+
+
+@contextmanager
+def model_of(store: Store, source: str) -> Iterator[tuple[ModelFolder, dict[str, str]]]:
+    """The checked folder of a model, for the length of a ``with`` block, and where it comes from.
+
+    Args:
+        source: NAME or NAME@VERSION of a registered model, ``smollm2``, a folder, or a hub's id.
+
+    Raises:
+        PlinthError: there is no such model, or it may not be used (``model_folder.inspect``).
+    """
+    home, (name, _, version) = Home.from_env(), source.partition("@")
+    if not Path(source).expanduser().exists() and name in store.names(KIND):
+        manifest = Registry(store).version(name, version).manifest
+        with tempfile.TemporaryDirectory(prefix="plinth-model-") as private, storage_errors(private):
+            fetched = store.fetch(manifest, home.root / "cache")
+            # What was converted for an engine lies beside the model, and looks like nothing that may be loaded.
+            for file in sorted(fetched.iterdir()):
+                if file.name in (*ALLOWED, INDEX) or file.suffix == ".safetensors":
+                    _link(file, Path(private) / file.name)
+            yield inspect(Path(private)), {"model": f"{name}@{manifest.version}"}
+    elif source == smollm2.NAME and not Path(source).exists():
+        with tempfile.TemporaryDirectory(prefix="plinth-model-") as private, storage_errors(private):
+            smollm2.write_folder(Path(private))
+            yield inspect(Path(private)), smollm2.ORIGIN
+    else:
+        folder = source_folder(source, home.root / "cache" / "hub")
+        yield folder, {"source": f"folder {folder.path.resolve().name[:100]}" if Path(source).exists() else source}
+
+
+def _link(file: Path, to: Path) -> None:
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
