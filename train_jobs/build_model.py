@@ -62,7 +62,8 @@ class Untimed:
     """Whole stages told to a ``Progress`` that knows none."""
 
     def __init__(self, progress: Progress) -> None:
-        self.stage, self.advance, self.counts = progress.stage, progress.advance, progress.counts
+        self.stage, self.advance = progress.stage, progress.advance
+        self.counts, self.waits = progress.counts, progress.waits
 
     @contextmanager
     def run(self, name: str) -> Iterator[None]:

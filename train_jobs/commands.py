@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from cluster.connect import connected
-from cluster.core.config import PlinthConfig, configured
-from cluster.core.entry import config_from
+from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.home import Home
 from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from train_jobs.arguments import configure, find, seconds_of
 from train_jobs.planning import commands as planning
 
 
@@ -78,11 +77,6 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="budget of this stage (default: its share of train.minutes)")
-
-
-def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
-    """The configuration with this job's own arguments applied."""
-    return configured(config_from(args, home), [f"train.name={args.name}"] if args.name else [])
 
 
 def run_tokenizer(args: argparse.Namespace, progress: Progress) -> Manifest:
@@ -196,32 +190,6 @@ def find_corpus(config: PlinthConfig, store: Store, args: argparse.Namespace) ->
             f"of yours with `plinth index build --dataset {ours}`"
         )
     return dataset, index
-
-
-def seconds_of(args: argparse.Namespace) -> float | None:
-    """``--minutes`` in seconds; None where it was not given.
-
-    Raises:
-        UsageError: it is not a number of minutes.
-    """
-    if args.minutes is not None and not 0 < args.minutes < math.inf:
-        raise UsageError(f"--minutes {args.minutes}: give more than 0 minutes")
-    return None if args.minutes is None else args.minutes * 60
-
-
-def find(store: Store, kind: str, reference: str, made_by: str) -> Manifest:
-    """``NAME@VERSION``, or the newest version of ``NAME``.
-
-    Raises:
-        BadInputError: there is none; the message says which command makes one.
-    """
-    name, _, version = reference.partition("@")
-    if version:
-        return store.manifest(kind, name, version)
-    found = [store.manifest(kind, name, "latest")] if store.alias(kind, name, "latest") else store.versions(kind, name)
-    if not found:
-        raise BadInputError(f"there is nothing under {kind}/{name} yet: `{made_by}` makes it")
-    return found[-1]
 
 
 RESUMED = (

@@ -63,7 +63,7 @@ def run_plan(args: argparse.Namespace, progress: Progress) -> Manifest:
         UsageError: contradicting or missing options.
     """
     from cluster.core.home import Home
-    from train_jobs.commands import configure
+    from train_jobs.arguments import configure
 
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
@@ -74,7 +74,7 @@ def run_plan(args: argparse.Namespace, progress: Progress) -> Manifest:
         return from_file(args.points, question, config, store, progress)
     from cluster.connect import connected
     from data_jobs.commands import find_dataset
-    from train_jobs.commands import find
+    from train_jobs.arguments import find
 
     widths, lengths = whole_numbers("--widths", args.widths), whole_numbers("--lengths", args.lengths)
     dataset = find_dataset(store, args.dataset)

@@ -1,0 +1,44 @@
+"""What the jobs of this folder make of their arguments: a configuration, a budget, and the artefacts that are named."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from cluster.core.config import PlinthConfig, configured
+from cluster.core.entry import config_from
+from cluster.core.errors import BadInputError, UsageError
+from cluster.core.home import Home
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+
+
+def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
+    """The configuration with this job's own arguments applied."""
+    return configured(config_from(args, home), [f"train.name={args.name}"] if args.name else [])
+
+
+def seconds_of(args: argparse.Namespace) -> float | None:
+    """``--minutes`` in seconds; None where it was not given.
+
+    Raises:
+        UsageError: it is not a number of minutes.
+    """
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise UsageError(f"--minutes {args.minutes}: give more than 0 minutes")
+    return None if args.minutes is None else args.minutes * 60
+
+
+def find(store: Store, kind: str, reference: str, made_by: str) -> Manifest:
+    """``NAME@VERSION``, or the newest version of ``NAME``.
+
+    Raises:
+        BadInputError: there is none; the message says which command makes one.
+    """
+    name, _, version = reference.partition("@")
+    if version:
+        return store.manifest(kind, name, version)
+    found = [store.manifest(kind, name, "latest")] if store.alias(kind, name, "latest") else store.versions(kind, name)
+    if not found:
+        raise BadInputError(f"there is nothing under {kind}/{name} yet: `{made_by}` makes it")
+    return found[-1]
