@@ -10,10 +10,11 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import IncompatibleError
+from cluster.core.errors import BadInputError, IncompatibleError, IntegrityError
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
@@ -129,6 +130,32 @@ def check_special_tokens(tokenizer: Tokenizer, where: str) -> None:
         )
 
 
+def tokenizer_of(store: Store, reference: str) -> tuple[str, Tokenizer]:
+    """The hash and the tokenizer of NAME or NAME@VERSION, of a tokenizer, checkpoint or model, or of a folder.
+
+    Raises:
+        BadInputError: there is none.
+        IntegrityError: it does not match its manifest.
+    """
+    from tokenizers import Tokenizer
+
+    path = Path(reference).expanduser() / "tokenizer.json"
+    if path.is_file():
+        body = path.read_bytes()
+        return digest(body), Tokenizer.from_str(body.decode())
+    name, _, version = reference.partition("@")
+    for kind in (KIND, "checkpoints", "models"):
+        known = store.versions(kind, name) if name in store.names(kind) else []
+        found = next((one for one in reversed(known) if version in ("", one.version)), None)
+        if found is None:
+            continue
+        body = store.read(posixpath.join(store.artefact(found), "tokenizer.json"))
+        if digest(body) != tokenizer_hash(found):
+            raise IntegrityError(f"the tokenizer of {kind} {name}@{found.version} does not match its manifest")
+        return digest(body), Tokenizer.from_str(body.decode())
+    raise BadInputError(f"there is no tokenizer, checkpoint or model {reference!r}, and no folder with tokenizer.json")
+
+
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
     """The ids of begin, end and padding."""
     bos, eos, pad = (tokenizer.token_to_id(token) for token in (BOS, EOS, PAD))
@@ -178,5 +205,6 @@ __all__ = [
     "load_tokenizer",
     "special_ids",
     "tokenizer_hash",
+    "tokenizer_of",
     "train_tokenizer",
 ]

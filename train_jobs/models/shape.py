@@ -91,7 +91,8 @@ class Shape:
             vocab=config["vocab_size"], hidden=config["hidden_size"], layers=config["num_hidden_layers"],
             heads=config["num_attention_heads"], kv_heads=config["num_key_value_heads"],
             mlp=config["intermediate_size"], context=config["max_position_embeddings"],
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))), norm_eps=float(config["rms_norm_eps"]),
+            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
+            norm_eps=float(config["rms_norm_eps"]),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

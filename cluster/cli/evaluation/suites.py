@@ -184,6 +184,30 @@ def _retrieval(run: Run) -> Found:
     ]  # fmt: skip
 
 
+def _fertility(run: Run) -> Found:
+    """Of the tokenizer that --model names: an artefact, a registered model, or a folder."""
+    from cluster.core.storage import Store
+    from train_jobs.data.tokenizer import tokenizer_of
+    from train_jobs.evaluation.fertility import score_fertility
+
+    name = run.config.train.name if run.model == "quote" else run.model
+    digest, tokenizer = tokenizer_of(Store(run.home.store_uri), name)
+    run.progress.stage("tokenise")
+    languages = score_fertility(run.labelled(), tokenizer)
+    least = languages[0].tokens / languages[0].texts
+    rows = []
+    for one in languages:
+        ratios = one.to_dict()
+        cost = one.tokens / one.texts / least if least else 0.0
+        shown = ("tokens_per_word", "characters_per_token", "bytes_per_token")
+        rows.append((one.language, *(f"{ratios[key] or 0:.2f}" for key in shown), f"{cost:.2f}", one.unknown,
+                     f"{one.round_trips}/{one.texts}"))  # fmt: skip
+    columns = ("language", "tokens/word", "characters/token", "bytes/token", "cost", "unknown", "comes back")
+    title = f"Tokenizer {name} (sha256 {digest[:12]}, {tokenizer.get_vocab_size():,} tokens) on {run.data}"
+    result = {"suite": "fertility", "tokenizer": name, "sha256": digest, "languages": [o.to_dict() for o in languages]}
+    return result, [Table(title, columns, rows, columns[1:])]
+
+
 def _latency(values: dict[str, float]) -> Table:
     return Table("", ("latency ms", ""), [(name, f"{value:.1f}") for name, value in values.items()])
 
@@ -214,6 +238,10 @@ SUITES: dict[str, Suite] = {
     "pii": Suite("the redactor", ".jsonl rows with text and spans[type, start, end]", _pii),
     "dedup": Suite(
         "near duplicates", "a folder with docs.jsonl (id, text) and pairs.tsv (id_a, id_b, jaccard)", _dedup
+    ),
+    "fertility": Suite(
+        "what a tokenizer makes of each language (--model NAME: its artefact, a model or a folder)",
+        ".jsonl rows with text and language (or bcp47, lang, code)", _fertility,
     ),
     "retrieval": Suite(
         "BM25, dense and fused search", "a folder in BEIR form: corpus.jsonl, queries.jsonl, qrels.tsv", _retrieval
