@@ -1,7 +1,7 @@
-"""What a tokenizer makes of each language: tokens a word, characters and bytes a token, and whether the text comes back.
+"""What a tokenizer makes of each language: tokens a word, characters and bytes a token, whether the text comes back.
 
-The data are .jsonl rows with ``text`` and a language (``bcp47``, ``language``, ``lang`` or ``code``). The same content in
-several languages makes the columns comparable: ``cost`` is the tokens of a text over those of the cheapest language.
+The data are .jsonl rows with ``text`` and a language (``bcp47``, ``language``, ``lang`` or ``code``). The same content
+in several languages makes the columns comparable.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A model for a machine that has nothing else: a folder in 8 bits, and how well and how fast it says what the model says.
+"""A model for a machine that has nothing else: a folder in 8 bits, and how well and fast it says what the model says.
 
-``export_edge`` writes the folder and measures it; ``EdgeModel`` answers from it with OpenVINO alone: no Ray, no torch, no
-network.
+``export_edge`` writes the folder and measures it; ``EdgeModel`` answers from it with OpenVINO alone: no Ray, no torch,
+no network.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import resource
 import time
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from cluster.core.progress import Progress
 FACTS = "edge.json"
 KV_BLOCK = 32
 NEW_TOKENS = 128  # of one answer
-COMPARED = 64  # tokens of each prompt that are compared with the model in float32
+COMPARED = 32  # tokens of each prompt that are compared with the model in float32
 PROMPTS = (
     "What is the capital of France?", "Name three colours.", "How do I copy a directory tree?", "Why is the sky blue?",
 )  # fmt: skip
@@ -97,6 +98,7 @@ class EdgeModel:
         self.ends = {int(end) for end in (ends if isinstance(ends, list) else [ends]) if end is not None}
         self.template, self.specials = _template(folder)
         scheduler = SchedulerConfig()
+        scheduler.enable_prefix_caching = True
         scheduler.num_kv_blocks = min(self.context, 4096) // KV_BLOCK + 2
         settings: dict[str, Any] = {**EXACT, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
         self.pipeline = ContinuousBatchingPipeline(str(folder), scheduler, "CPU", settings)
@@ -154,7 +156,7 @@ class EdgeModel:
         for token in self.tokens(self.encode(question), new_tokens):
             said.append(token)
             at.append(time.monotonic())
-        gaps = sorted(later - earlier for earlier, later in zip(at, at[1:], strict=False))
+        gaps = sorted(later - earlier for earlier, later in pairwise(at))
         return {
             "text": self.tokenizer.decode([token for token in said if token not in self.ends]).strip(),
             "tokens": len(said),
@@ -170,7 +172,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """edge.json of a folder whose files are those that were exported.
 
     Raises:
-        BadInputError: it has none. IntegrityError: a file is missing, damaged or another one (a foreign tokenizer, say).
+        BadInputError: it has none. IntegrityError: a file is missing, damaged or another one (a tokenizer, say).
     """
     facts = _json(folder / FACTS)
     if not facts.get("files"):
@@ -205,7 +207,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _template(folder: Path) -> tuple[Any, dict[str, str]]:
-    """The chat template, rendered as transformers does (Jinja's immutable sandbox), and the special tokens it may name."""
+    """The chat template, for the sandbox that transformers renders it in, and the special tokens it may name."""
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
