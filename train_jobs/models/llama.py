@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own habit)
 from torch import Tensor, nn
 
+from train_jobs.models.cross_entropy import summed_cross_entropy
 from train_jobs.models.shape import INIT_STD, Shape
 
 
@@ -123,10 +124,10 @@ class Llama(nn.Module):
             x = block(x, cos, sin)
         if where is not None:
             x = x.reshape(-1, x.shape[-1])[where]
-        logits = F.linear(self.model.norm(x), self.model.embed_tokens.weight).float()
+        x = self.model.norm(x)
         if targets is None:
-            return logits
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets, reduction="sum")
+            return F.linear(x, self.model.embed_tokens.weight).float()
+        return summed_cross_entropy(x.reshape(-1, x.shape[-1]), self.model.embed_tokens.weight, targets)
 
     def _initialise(self, seed: int) -> None:
         """Normal(0, 0.02), residual outputs scaled down by sqrt(2 layers) as in GPT-2; the same on every machine."""
