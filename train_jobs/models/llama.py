@@ -48,13 +48,14 @@ class Attention(nn.Module):
         """``x`` [B, T, hidden]; ``cos`` and ``sin`` [T, head_dim / 2] are those of its positions (``rope_tables``)."""
         batch, length, _ = x.shape
         size, groups = self.shape.head_dim, self.shape.heads // self.shape.kv_heads
-        q = rotate(self.q_proj(x).view(batch, length, -1, size).transpose(1, 2), cos, sin)
-        k = rotate(self.k_proj(x).view(batch, length, -1, size).transpose(1, 2), cos, sin)
-        v = self.v_proj(x).view(batch, length, -1, size).transpose(1, 2)
+        heads, kv_heads = self.shape.heads, self.shape.kv_heads  # not -1: a rank may have no rows
+        q = rotate(self.q_proj(x).view(batch, length, heads, size).transpose(1, 2), cos, sin)
+        k = rotate(self.k_proj(x).view(batch, length, kv_heads, size).transpose(1, 2), cos, sin)
+        v = self.v_proj(x).view(batch, length, kv_heads, size).transpose(1, 2)
         if groups > 1:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
-        return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1))
+        return self.o_proj(y.transpose(1, 2).reshape(batch, length, heads * size))
 
 
 class MLP(nn.Module):
@@ -78,11 +79,15 @@ class Block(nn.Module):
         super().__init__()
         self.input_layernorm, self.self_attn = RMSNorm(shape), Attention(shape)
         self.post_attention_layernorm, self.mlp = RMSNorm(shape), MLP(shape)
+        self.dropout = 0.0  # share of what each part adds that is dropped in training
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Attention, then the feed-forward layer, each added to ``x`` [B, T, hidden]; tables as for ``Attention``."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + self._dropped(self.self_attn(self.input_layernorm(x), cos, sin))
+        return x + self._dropped(self.mlp(self.post_attention_layernorm(x)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class Decoder(nn.Module):
