@@ -27,6 +27,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, QUESTIONS, SIZE, STEPS, VERDICT, TrainSection
 from cluster.core.storage import Store
 from train_jobs.trainer.forecast import Forecast, forecast, slowest_step
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from actors.spawn import RegistryClient
@@ -98,6 +99,7 @@ def build_model(
     index: Manifest,
     stages: StageRunner,
     seconds: float | None = None,
+    code_change: CodeChange = None,
 ) -> BuiltModel:
     """Train, evaluate, publish and judge a model; ray must be connected.
 
@@ -106,6 +108,7 @@ def build_model(
 
     Args:
         seconds: budget of pretraining and fine-tuning together; None takes ``train.minutes``.
+        code_change: what to do with stages that earlier code began (``unfinished.settle``).
 
     Raises:
         BadInputError: too few documents.
@@ -126,7 +129,7 @@ def build_model(
         with stages.run("pretrain the model"):
             began, floor = time.monotonic(), slowest_step(budget - share, section)
             with _saying_what_is_needed(budget - share, section):
-                base = pretrain(config, store, dataset, tokenizer, stages, share, workers, floor)
+                base = pretrain(config, store, dataset, tokenizer, stages, share, workers, floor, code_change)
             # A reused base leaves its time to fine-tuning; one that took longer, on a busy machine, takes none from it.
             rest = max(budget - share, budget - (time.monotonic() - began), SMALLEST_BUDGET_S)
             stages.note(_trained(base))
@@ -136,7 +139,7 @@ def build_model(
             )
             stages.note(_counted(examples))
         with stages.run("fine-tune the model"):
-            checkpoint = finetune(config, store, base, examples, stages, rest, workers)
+            checkpoint = finetune(config, store, base, examples, stages, rest, workers, code_change)
             stages.note(_trained(checkpoint))
     with stages.run("evaluate and publish the model"):
         model = _publish(config, store, checkpoint, base, examples, dataset, index, tokenizer, stages)

@@ -14,6 +14,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.arguments import configure, find, seconds_of
 from train_jobs.planning import commands as planning
+from train_jobs.trainer.unfinished import CodeChange
 
 
 def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +65,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     _add_corpus(parser)
     _add_name(parser)
     parser.add_argument("--minutes", type=float, help="budget of both training stages (default: train.minutes)")
+    _add_code_change(parser)
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +79,22 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="budget of this stage (default: its share of train.minutes)")
+    _add_code_change(parser)
+
+
+def _add_code_change(parser: argparse.ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--allow-code-change", action="store_true", help="go on from a checkpoint that earlier code wrote"
+    )
+    either.add_argument("--fresh", action="store_true", help="remove what an unfinished run left and start over")
+
+
+def code_change_of(args: argparse.Namespace) -> CodeChange:
+    """What ``--allow-code-change`` and ``--fresh`` say; without them the user is asked."""
+    if args.fresh:
+        return "fresh"
+    return "resume" if args.allow_code_change else "ask"
 
 
 def run_tokenizer(args: argparse.Namespace, progress: Progress) -> Manifest:
@@ -118,7 +136,8 @@ def run_pretrain(args: argparse.Namespace, progress: Progress) -> Manifest:
     dataset = find_dataset(store, args.dataset)
     tokenizer = find(store, "tokenizers", args.tokenizer or config.train.name, "plinth train tokenizer")
     with connected(home):
-        return pretrain(config, store, dataset, tokenizer, progress, seconds_of(args))
+        change = code_change_of(args)
+        return pretrain(config, store, dataset, tokenizer, progress, seconds_of(args), code_change=change)
 
 
 def run_finetune(args: argparse.Namespace, progress: Progress) -> Manifest:
@@ -130,7 +149,7 @@ def run_finetune(args: argparse.Namespace, progress: Progress) -> Manifest:
     base = find(store, "checkpoints", args.base or f"{config.train.name}-base", "plinth train pretrain")
     examples = find(store, "examples", args.examples or config.train.name, "plinth train examples")
     with connected(home):
-        return finetune(config, store, base, examples, progress, seconds_of(args))
+        return finetune(config, store, base, examples, progress, seconds_of(args), code_change=code_change_of(args))
 
 
 def run_examples(args: argparse.Namespace, progress: Progress) -> Manifest:
@@ -165,7 +184,8 @@ def run_model(args: argparse.Namespace, progress: Progress) -> Manifest:
     with connected(home):
         from train_jobs.build_model import Untimed, build_model
 
-        return build_model(config, store, dataset, index, Untimed(progress), seconds_of(args)).judged
+        stages, change = Untimed(progress), code_change_of(args)
+        return build_model(config, store, dataset, index, stages, seconds_of(args), change).judged
 
 
 def find_corpus(config: PlinthConfig, store: Store, args: argparse.Namespace) -> tuple[Manifest, Manifest]:

@@ -33,6 +33,7 @@ from train_jobs.models.spec import LlamaSpec, ModelSpec, spec_of_config
 from train_jobs.publishing import artefact
 from train_jobs.publishing.artefact import ALIAS, KIND, Provenance
 from train_jobs.trainer.plan import RunPlan, Stage
+from train_jobs.trainer.unfinished import CodeChange, settle
 
 
 class TrainingWorkers(Protocol):
@@ -73,13 +74,14 @@ FINETUNE = RunKey(
 def pretrain(
     config: PlinthConfig, store: Store, dataset: Manifest, tokenizer: Manifest, progress: Progress,
     seconds: float | None = None, workers: TrainingWorkers | None = None, slowest_step_s: float = 0.0,
+    code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Train a model from random weights on a dataset and publish ``checkpoints/<train.name>-base``.
 
     Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (budget of
     the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
     ``workers`` is a running group to train on; without one a group is started and ended. ``slowest_step_s`` is the
-    plan's.
+    plan's. ``code_change`` is what to do with a run that earlier code began (``unfinished.settle``).
 
     Raises:
         TooSlowError: a step takes longer than ``slowest_step_s``.
@@ -101,6 +103,7 @@ def pretrain(
     key = PRETRAIN(inputs=inputs, config=settings, **({"model": spec.to_dict()} if section.model else {}))
     if (found := _reused(store, key)) is not None:
         return found
+    settle(store, PRETRAIN.stage, key, inputs, settings, code_change)
 
     def arrays() -> tuple[Arrays, dict[str, Any]]:
         progress.stage("tokenise")
@@ -116,7 +119,7 @@ def pretrain(
 
 def finetune(
     config: PlinthConfig, store: Store, base: Manifest, examples: Manifest, progress: Progress,
-    seconds: float | None = None, workers: TrainingWorkers | None = None,
+    seconds: float | None = None, workers: TrainingWorkers | None = None, code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Fine-tune a pretrained checkpoint on examples and publish ``checkpoints/<train.name>``.
 
@@ -146,6 +149,7 @@ def finetune(
     key = FINETUNE(inputs=inputs, config=settings)
     if (found := _reused(store, key)) is not None:
         return found
+    settle(store, FINETUNE.stage, key, inputs, settings, code_change)
 
     def arrays() -> tuple[Arrays, dict[str, Any]]:
         progress.stage("tokenise")
@@ -212,7 +216,7 @@ def _carry_out(
         learning_rate=run.rate, seed=section.seed,
         steps=section.steps, passes=run.passes, budget_s=run.budget_s, started_at=run.started_at,
         checkpoint_s=section.checkpoint_s, precision=section.precision,
-        slowest_step_s=run.slowest_step_s,
+        slowest_step_s=run.slowest_step_s, **RunPlan.loop_settings(section),
     )  # fmt: skip
     if run.base is not None:
         plan = plan.starting_from(store, run.base)

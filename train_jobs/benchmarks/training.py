@@ -92,7 +92,7 @@ def make_plan(
         data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_files={}, model=LlamaSpec(shape), pad=0,
         batch_tokens=section.batch_tokens, optimizer=section.optimizer, learning_rate=section.learning_rate,
         seed=section.seed, steps=steps + WARM_UP_STEPS, passes=0, budget_s=600.0, started_at=time.time(),
-        checkpoint_s=section.checkpoint_s, precision="fp32",
+        checkpoint_s=section.checkpoint_s, precision="fp32", **RunPlan.loop_settings(section),
     )  # fmt: skip
 
 
@@ -122,12 +122,12 @@ def bare_loop(section: TrainSection, shape: Shape, stream: npt.NDArray[np.int32]
 
     from train_jobs.models.llama import Llama
     from train_jobs.trainer.loop import be_nice
-    from train_jobs.trainer.optimizer import make_optimizer
+    from train_jobs.trainer.optimizer import make_optimizers
 
     be_nice()
     torch.set_num_threads(threads)
     model = Llama(shape, section.seed)
-    optimizer = make_optimizer(section.optimizer, model, section.learning_rate)
+    (optimizer,) = make_optimizers("adamw", model, (), section.learning_rate)
     windows = Windows(stream, shape.context, section.batch_tokens, section.seed)
     started, tokens = time.perf_counter(), 0
     for step in range(steps + WARM_UP_STEPS):

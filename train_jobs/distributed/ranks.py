@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 
 class Ranks:
@@ -34,7 +33,7 @@ class Ranks:
         """The numbers that rank 0 hands in, on every rank; as many on each."""
         if self.size == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(tensor, src=0)
         return [float(value) for value in tensor]
 
@@ -43,9 +42,3 @@ class Ranks:
         if self.size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with gradients that are averaged over the workers."""
-        if self.size == 1:
-            return model
-        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)

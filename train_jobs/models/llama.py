@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own habit)
 from torch import Tensor, nn
 
+from train_jobs.models.cross_entropy import summed_cross_entropy
 from train_jobs.models.shape import INIT_STD, Shape
 
 
@@ -47,13 +48,14 @@ class Attention(nn.Module):
         """``x`` [B, T, hidden]; ``cos`` and ``sin`` [T, head_dim / 2] are those of its positions (``rope_tables``)."""
         batch, length, _ = x.shape
         size, groups = self.shape.head_dim, self.shape.heads // self.shape.kv_heads
-        q = rotate(self.q_proj(x).view(batch, length, -1, size).transpose(1, 2), cos, sin)
-        k = rotate(self.k_proj(x).view(batch, length, -1, size).transpose(1, 2), cos, sin)
-        v = self.v_proj(x).view(batch, length, -1, size).transpose(1, 2)
+        heads, kv_heads = self.shape.heads, self.shape.kv_heads  # not -1: a rank may have no rows
+        q = rotate(self.q_proj(x).view(batch, length, heads, size).transpose(1, 2), cos, sin)
+        k = rotate(self.k_proj(x).view(batch, length, kv_heads, size).transpose(1, 2), cos, sin)
+        v = self.v_proj(x).view(batch, length, kv_heads, size).transpose(1, 2)
         if groups > 1:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
-        return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1))
+        return self.o_proj(y.transpose(1, 2).reshape(batch, length, heads * size))
 
 
 class MLP(nn.Module):
@@ -77,11 +79,15 @@ class Block(nn.Module):
         super().__init__()
         self.input_layernorm, self.self_attn = RMSNorm(shape), Attention(shape)
         self.post_attention_layernorm, self.mlp = RMSNorm(shape), MLP(shape)
+        self.dropout = 0.0  # share of what each part adds that is dropped in training
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Attention, then the feed-forward layer, each added to ``x`` [B, T, hidden]; tables as for ``Attention``."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + self._dropped(self.self_attn(self.input_layernorm(x), cos, sin))
+        return x + self._dropped(self.mlp(self.post_attention_layernorm(x)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class Decoder(nn.Module):
@@ -123,10 +129,10 @@ class Llama(nn.Module):
             x = block(x, cos, sin)
         if where is not None:
             x = x.reshape(-1, x.shape[-1])[where]
-        logits = F.linear(self.model.norm(x), self.model.embed_tokens.weight).float()
+        x = self.model.norm(x)
         if targets is None:
-            return logits
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets, reduction="sum")
+            return F.linear(x, self.model.embed_tokens.weight).float()
+        return summed_cross_entropy(x.reshape(-1, x.shape[-1]), self.model.embed_tokens.weight, targets)
 
     def _initialise(self, seed: int) -> None:
         """Normal(0, 0.02), residual outputs scaled down by sqrt(2 layers) as in GPT-2; the same on every machine."""

@@ -1,29 +1,37 @@
-"""Checkpoints of a run: weights, optimizer and place in the data, as safetensors and JSON, each file with its hash.
+"""Checkpoints of a run: weights, optimizer and place in the data, written by all ranks while training goes on.
 
-Layout below the run's folder: ``checkpoints/<step>/{model,optimizer}.safetensors, state.json, manifest.json``. The
-manifest comes last, so a kill in the middle leaves a folder that does not count. Loading checks every hash (safetensors
-itself accepts a flipped bit in its body) and takes the newest checkpoint that is whole.
+Layout below the run's folder: ``checkpoints/<step>/{model,optimizer}-<rank>-<n>.safetensors, manifest.json``. Each rank
+writes the numbers it holds (``strategy.Shard``: a flat range of a tensor) and reports their hashes; rank 0 writes the
+manifest once all have reported, so that a kill in the middle leaves a folder that does not count. The manifest says
+which file holds which range of which tensor, the hashes, and the run's state. Loading checks every hash (safetensors
+itself accepts a flipped bit in its body), takes the newest checkpoint that is whole, and cuts its ranges as the ranks
+of today need them: any number of workers, any strategy.
+
+``torch.distributed.checkpoint`` is not used: its index is a pickle, and it knows no ranges as ZeRO's partitions are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import posixpath
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from cluster.core.errors import IntegrityError
 from cluster.core.storage import MANIFEST, Store
 from cluster.core.telemetry import log_event
+from train_jobs.distributed.ranks import Ranks
+from train_jobs.distributed.strategy import Shard, Stored, Strategy
 
 KEEP = 2
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MODEL, OPTIMIZER = "model", "optimizer"
+Manifest = dict[str, Any]
 
 
 @dataclass
@@ -47,68 +55,126 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint in memory: safetensors bytes and the state."""
+    """A checkpoint whose manifest was read; ``state`` is where the run was."""
 
+    store: Store
     path: str
-    model: bytes
-    optimizer: bytes
+    manifest: Manifest
     state: TrainState
 
+    def tensors(self, part: str = MODEL) -> dict[str, Tensor]:
+        """All weights by name, or with ``part=OPTIMIZER`` the optimizer's state as ``<weight>/<what>``."""
+        shards = {
+            name: Shard(torch.empty(_numel(shape), dtype=dtype), 0, shape)
+            for name, (shape, dtype) in self.stored(part).items()
+        }
+        self.fill(part, shards)
+        return {name: shard.local.view(shard.shape) for name, shard in shards.items()}
 
-def save(store: Store, folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> str:
-    """Write a checkpoint below ``folder`` and remove all but the newest ``KEEP``; returns its path.
+    @property
+    def model(self) -> bytes:
+        """All weights as one safetensors file, float32."""
+        from safetensors.torch import save
 
-    Raises:
-        EnvironmentFaultError: the disk is full; earlier checkpoints are untouched.
-    """
-    from safetensors.torch import save as to_bytes
+        return save({name: value.float() for name, value in self.tensors().items()}, metadata={"format": "pt"})
 
-    path = path_of(folder, state.step)
-    if store.exists(path):
-        store.fs.rm(path, recursive=True)
-    files = {
-        MODEL: to_bytes(weights_of(model), metadata={"format": "pt"}),
-        OPTIMIZER: to_bytes(optimizer_tensors(model, optimizer)),
-        STATE: json.dumps(asdict(state)).encode(),
-    }
-    for name, body in files.items():
-        store.write(posixpath.join(path, name), body)
-    hashes = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
-    store.write(posixpath.join(path, MANIFEST), json.dumps({"files": hashes}).encode())
-    _prune(store, folder)
-    return path
+    def stored(self, part: str) -> Stored:
+        """Shape and type of each tensor of a part."""
+        return {
+            key.partition("/")[2]: (tuple(row["shape"]), getattr(torch, row["dtype"]))
+            for key, row in self.manifest["tensors"].items()
+            if key.startswith(f"{part}/")
+        }
+
+    def fill(self, part: str, shards: Mapping[str, Shard]) -> None:
+        """Copy what the shards are part of into them.
+
+        Raises:
+            IntegrityError: names or shapes differ from what is stored.
+        """
+        stored = self.stored(part)
+        wrong = [n for n in shards if n not in stored or stored[n][0] != shards[n].shape]
+        if part == MODEL:  # of the optimizer's state a rank may hold nothing at all
+            wrong += [n for n in stored if n not in shards and _numel(stored[n][0])]
+        if wrong:
+            raise IntegrityError(f"{len(wrong)} tensors of {self.path} do not fit the model, {sorted(wrong)[0]} first")
+        with contextlib.ExitStack() as opened, torch.no_grad():
+            files: dict[str, _Ranges] = {}
+            for name, shard in shards.items():
+                begin, end, found = shard.start, shard.start + shard.local.numel(), 0
+                for file, start, count in self.manifest["tensors"][f"{part}/{name}"]["parts"]:
+                    first, last = max(begin, start), min(end, start + count)
+                    if first < last:
+                        if file not in files:
+                            handle = opened.enter_context(self.store.fs.open(posixpath.join(self.path, file), "rb"))
+                            files[file] = _Ranges(handle)
+                        values = files[file].read(f"{part}/{name}", stored[name][1], first - start, last - first)
+                        shard.local[first - begin : last - begin].copy_(values)
+                        found += last - first
+                if found != end - begin:
+                    raise IntegrityError(f"{self.path} holds only {found} of {end - begin} numbers of {name}")
 
 
 def latest(store: Store, folder: str) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones are logged and passed over."""
-    for path in reversed(paths(store, folder)):
+    return latest_of_group(store, folder, Ranks())
+
+
+def latest_of_group(store: Store, folder: str, ranks: Ranks) -> Checkpoint | None:
+    """The newest checkpoint that is whole, the same on every rank; each checks its share of the files."""
+    found = paths(store, folder) if ranks.rank == 0 else []
+    while True:
+        (step,) = ranks.from_first([float(step_of(found.pop())) if found else -1.0])
+        if step < 0:
+            return None
+        path, problem = path_of(folder, int(step)), ""
         try:
-            return load(store, path)
+            checkpoint = load(store, path, ranks.rank, ranks.size)
         except IntegrityError as error:
-            log_event("train", "checkpoint_refused", path=path, reason=error.message)
-    return None
+            problem = error.message
+            log_event("train", "checkpoint_refused", path=path, reason=problem)
+        if not float(ranks.add(torch.tensor(float(bool(problem)), dtype=torch.float64, device=ranks.device))):
+            return checkpoint
 
 
-def load(store: Store, path: str) -> Checkpoint:
-    """Read one checkpoint and check it.
+def load(store: Store, path: str, share: int = 0, of: int = 1) -> Checkpoint:
+    """Read one checkpoint's manifest and check its files, all or every ``of``-th.
 
     Raises:
         IntegrityError: a file is missing, truncated or changed, or the manifest is unreadable.
     """
-    try:
-        hashes = store.read_json(posixpath.join(path, MANIFEST))["files"]
-        files = {name: store.read(posixpath.join(path, name)) for name in (MODEL, OPTIMIZER, STATE)}
-        wrong = [name for name, body in files.items() if hashlib.sha256(body).hexdigest() != hashes[name]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"the checkpoint {path} is not whole ({type(error).__name__})", path=path) from None
+    manifest = read_manifest(store, path)
+    wrong = []
+    for name in sorted(manifest["files"])[share::of]:
+        file = posixpath.join(path, name)
+        if not store.exists(file) or store.digest(file)[0] != manifest["files"][name]:
+            wrong.append(name)
     if wrong:
         raise IntegrityError(f"the checkpoint {path} is damaged: {', '.join(wrong)} do not match", path=path)
-    return Checkpoint(path, files[MODEL], files[OPTIMIZER], TrainState(**json.loads(files[STATE])))
+    return Checkpoint(store, path, manifest, TrainState(**manifest["state"]))
+
+
+def restore(checkpoint: Checkpoint, strategy: Strategy) -> TrainState:
+    """Put a checkpoint's weights and optimizer state into what a strategy holds.
+
+    Raises:
+        IntegrityError: it is of another model.
+    """
+    checkpoint.fill(MODEL, strategy.weights())
+    strategy.allocate(checkpoint.stored(OPTIMIZER))
+    checkpoint.fill(OPTIMIZER, strategy.optimizer_state())
+    strategy.loaded()
+    return checkpoint.state
 
 
 def path_of(folder: str, step: int) -> str:
     """Where the checkpoint of a step lies below a run's folder."""
     return posixpath.join(folder, "checkpoints", f"{step:08d}")
+
+
+def step_of(path: str) -> int:
+    """The step of a checkpoint by its path."""
+    return int(posixpath.basename(path.rstrip("/")))
 
 
 def paths(store: Store, folder: str) -> list[str]:
@@ -117,67 +183,85 @@ def paths(store: Store, folder: str) -> list[str]:
     return sorted(posixpath.dirname(path) for path in found)
 
 
-def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Put a checkpoint's weights and optimizer state into a model and its optimizer."""
-    from safetensors.torch import load as from_bytes
-
-    load_weights(model, from_bytes(checkpoint.model))
-    tensors = from_bytes(checkpoint.optimizer)
-    names = {id(weight): name for name, weight in unwrapped(model).named_parameters()}
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            prefix = f"{names[id(weight)]}/"
-            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            if found:
-                optimizer.state[weight] = found
-    return checkpoint.state
-
-
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters under transformers' names, float32, contiguous."""
-    return {n: w.detach().float().contiguous() for n, w in unwrapped(model).named_parameters()}
-
-
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy weights in; names and shapes must be the model's.
-
-    Raises:
-        IntegrityError: they are not.
-    """
-    own = dict(unwrapped(model).named_parameters())
-    wrong = [
-        n for n in own.keys() | tensors.keys() if n not in own or n not in tensors or own[n].shape != tensors[n].shape
-    ]
-    if wrong:
-        raise IntegrityError(f"{len(wrong)} weights do not fit the model, {sorted(wrong)[0]} first")
-    with torch.no_grad():
-        for name, weight in own.items():
-            weight.copy_(tensors[name])
-
-
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as ``<parameter>/<what>`` tensors."""
-    names = {id(weight): name for name, weight in unwrapped(model).named_parameters()}
-    return {
-        f"{names[id(weight)]}/{what}": value.detach().contiguous()
-        for weight, state in optimizer.state.items()
-        for what, value in state.items()
-    }
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
 def discard_after(store: Store, folder: str, step: int) -> None:
     """Remove checkpoints beyond a step: damaged ones, and what a killed attempt left half written."""
     root = posixpath.join(folder, "checkpoints")
     for path in store.fs.ls(root, detail=False) if store.exists(root) else []:
-        if int(posixpath.basename(path.rstrip("/"))) > step:
+        if step_of(path) > step:
             store.fs.rm(path, recursive=True)
 
 
-def _prune(store: Store, folder: str) -> None:
-    for path in paths(store, folder)[:-KEEP]:
-        store.fs.rm(path, recursive=True)
+def finish_at(store: Store, folder: str, step: int) -> TrainState:
+    """Make an earlier checkpoint the end of the run: the best one of a run that was stopped early."""
+    path = path_of(folder, step)
+    manifest = read_manifest(store, path)
+    manifest["state"]["finished"] = True
+    put_manifest(store, path, manifest)
+    discard_after(store, folder, step)
+    return TrainState(**manifest["state"])
+
+
+def prune(store: Store, folder: str) -> None:
+    """Remove all but the newest ``KEEP`` checkpoints and the best one on held-out text, and what is older and half."""
+    found = paths(store, folder)
+    kept = {step_of(path) for path in found[-KEEP:]}
+    rows = read_manifest(store, found[-1])["state"]["rows"] if found else []
+    if (best := best_step(rows)) is not None:
+        kept.add(best)
+    root = posixpath.join(folder, "checkpoints")
+    for path in store.fs.ls(root, detail=False) if kept else []:
+        if step_of(path) not in kept and step_of(path) < max(kept):
+            store.fs.rm(path, recursive=True)
+
+
+def best_step(rows: list[dict[str, Any]]) -> int | None:
+    """The step with the least held-out loss, None where none was measured after the first step."""
+    measured = [(row["held_out_loss"], row["step"]) for row in rows if row.get("held_out_loss") and row["step"]]
+    return int(min(measured)[1]) if measured else None
+
+
+class _Ranges:
+    """Ranges of a safetensors file's tensors, read one by one."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        size = int.from_bytes(handle.read(8), "little")
+        self.header, self.body = json.loads(handle.read(size)), 8 + size
+
+    def read(self, key: str, dtype: torch.dtype, start: int, count: int) -> Tensor:
+        """``count`` numbers of a one-dimensional tensor, from ``start`` on."""
+        self.handle.seek(self.body + self.header[key]["data_offsets"][0] + start * dtype.itemsize)
+        return torch.frombuffer(bytearray(self.handle.read(count * dtype.itemsize)), dtype=dtype)
+
+
+def read_manifest(store: Store, path: str) -> Manifest:
+    """A checkpoint's manifest.
+
+    Raises:
+        IntegrityError: it is missing or damaged.
+    """
+    try:
+        found: Manifest = store.read_json(posixpath.join(path, MANIFEST))
+        said = found.pop("sha256")
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"the checkpoint {path} is not whole ({type(error).__name__})", path=path) from None
+    if said != _checksum(found):
+        raise IntegrityError(f"the checkpoint {path} is damaged: its manifest does not match itself", path=path)
+    return found
+
+
+def put_manifest(store: Store, path: str, manifest: Manifest) -> None:
+    """Write a checkpoint's manifest, whole or not at all."""
+    body = {**manifest, "sha256": _checksum(manifest)}
+    store.write(posixpath.join(path, MANIFEST), json.dumps(body).encode())
+
+
+def _checksum(manifest: Manifest) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

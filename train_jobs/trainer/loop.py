@@ -1,8 +1,9 @@
 """The training loop of one worker: it resumes, steps, logs, writes checkpoints and stops. It does not know Ray.
 
-Before every step rank 0 looks at the clock, asks whether somebody cancelled the run, and tells the other workers what
-it decided; so all of them take the same steps. Weights and the order of the data follow from the plan alone: a resumed
-run goes on exactly where its last checkpoint was, and any number of workers takes the same steps, up to rounding.
+Between looks the workers take steps and tell each other nothing but gradients; losses stay on the device. At a look,
+about every half second, losses are read, and rank 0 tells the others what it decided: it knows the clock and what
+people want. So all take the same steps. Weights and the order of the data follow from the plan alone: a resumed run
+goes on exactly where its last checkpoint was, and any number of workers takes the same steps, up to rounding.
 """
 
 from __future__ import annotations
@@ -10,35 +11,36 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import posixpath
 import time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from actors.registry.runs import RunLog
 from cluster.core.errors import EnvironmentFaultError, PlinthError, TrainingError
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.distributed.ranks import Ranks
-from train_jobs.models.weights import read_weights
+from train_jobs.distributed.strategy import Settings, Strategy, make_strategy
 from train_jobs.objectives.protocol import load_objective
-from train_jobs.trainer import checkpoint, watchdog
-from train_jobs.trainer.checkpoint import TrainState
-from train_jobs.trainer.optimizer import make_optimizer
-from train_jobs.trainer.outcome import STOP, Ended, RunOutcome
+from train_jobs.trainer import checkpoint, termination, watchdog
+from train_jobs.trainer.checkpoint import Checkpoint, TrainState
+from train_jobs.trainer.checkpoint_writer import Writer
+from train_jobs.trainer.initial import has_tied_weights, load_initial, set_dropout
+from train_jobs.trainer.memory import as_failure
+from train_jobs.trainer.optimizer import make_optimizers
+from train_jobs.trainer.orders import EARLY, FINISHED, TERMINATED, TOO_SLOW, Orders, Pilot
+from train_jobs.trainer.outcome import Ended, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
 from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
+from train_jobs.trainer.wishes import Wishes
 
 NICENESS = 10  # Training waits for the replicas of the service, which answer people.
 MAX_NORM = 1.0
 LOG_S = 0.5
 FEWEST_STEPS = 250  # A limit of passes over the data ends no run before this step: so many it takes to learn at all.
-STOPS: tuple[Ended, ...] = ("finished", "cancelled", "interrupted", "too_slow")
-# A run that must not be too slow is measured over so many seconds and steps after its first one, which warms up.
-PROBE_S, PROBE_STEPS = 5.0, 2
 
 
 def run(plan: RunPlan, ranks: Ranks) -> None:
@@ -47,82 +49,101 @@ def run(plan: RunPlan, ranks: Ranks) -> None:
     Raises:
         PlinthError: this worker cannot go on (disk full, damaged inputs, no memory). Others are left waiting for it, so
             the whole group has to end; a restarted group finds the outcome and does not try again.
+        TerminatedError: SIGTERM; a checkpoint was written, another attempt goes on.
     """
     store = Store(plan.store)
     if RunOutcome.read(store, plan.folder) is not None:
         return
     be_nice()
     torch.set_num_threads(ranks.threads)
-    trainer: Trainer | None = None
+    trainer = Trainer(plan, ranks, store)
     try:
-        trainer = Trainer(plan, ranks, store)
-        trainer.train()
+        with termination.Run():
+            trainer.begin()
+            trainer.train()
     except (PlinthError, MemoryError, RuntimeError) as error:
-        failure = as_failure(error)
+        failure = as_failure(error, trainer.part, plan)
         if failure is None:
-            raise  # a peer died: Ray Train starts the group again
-        step = trainer.state.step if trainer else 0
+            raise  # a peer died, or somebody ended this one: Ray Train starts the group again
+        trainer.close()
         with contextlib.suppress(EnvironmentFaultError):  # a full disk has no room for the outcome either
             saved = last_checkpoint(store, plan.folder)
+            step = trainer.state.step
             RunOutcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
-        if trainer is not None and trainer.log is not None:
+        if trainer.log is not None:
             with contextlib.suppress(EnvironmentFaultError):
                 trainer.log.finish("failed", failure.message)
         if ranks.size > 1 and not isinstance(error, DivergedError):  # which all ranks see at the same step
             raise failure from error  # the others wait for this one: the group has to end
+    finally:
+        trainer.close()
 
 
 class DivergedError(TrainingError):
     """The loss or the gradient is not a number."""
 
 
-def as_failure(error: PlinthError | MemoryError | RuntimeError) -> PlinthError | None:
-    """The error a person should read, or None where trying again may help."""
-    if isinstance(error, PlinthError):
-        return error
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return TrainingError(
-            "a training worker ran out of memory: lower train.batch_tokens, train.workers or the model's size, or free "
-            "some memory; nothing was published"
-        )
-    return None
-
-
 def last_checkpoint(store: Store, folder: str) -> int | None:
     """The step of the newest checkpoint below a run's folder (not verified), None where there is none."""
     found = checkpoint.paths(store, folder)
-    return int(posixpath.basename(found[-1])) if found else None
+    return checkpoint.step_of(found[-1]) if found else None
 
 
 class Trainer:
-    """One worker's state. ``train`` runs it to its end."""
+    """One worker's state. ``begin`` makes it ready, ``train`` runs it to its end, ``close`` ends its threads.
+
+    Attributes:
+        part: what it is busy with, for the message of a worker without memory.
+        data_wait_s: seconds spent on making batches.
+        losses, norms: of the steps since the last look: this rank's shares, the gradients' norms; on the device.
+    """
 
     def __init__(self, plan: RunPlan, ranks: Ranks, store: Store) -> None:
-        self.plan, self.ranks, self.store = plan, ranks, store
+        self.plan, self.ranks, self.store, self.device = plan, ranks, store, ranks.device
         self.objective = load_objective(plan.objective)
+        self.state, self.part = TrainState(), "data"
+        self.log: RunLog | None = None
+        self.wishes: Wishes | None = None
+        self.writer = Writer(store, plan.folder, ranks)
+        self.losses: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.read: list[float] = []  # losses that were read and not logged yet
+        self.data_wait_s, self.norm = 0.0, 0.0
+
+    def begin(self) -> None:
+        """Read the data, build the network, share it, and go back to the newest checkpoint that is whole.
+
+        Raises:
+            IntegrityError: an input is damaged.
+        """
+        plan, ranks = self.plan, self.ranks
         with watchdog.during("load data"):
-            self.batches, self.held_out = self.objective.load_data(plan, store, ranks)
+            self.batches, self.held_out = self.objective.load_data(plan, self.store, ranks)
+        self.part = "model"
         with watchdog.during("build model"):
-            self.model = self.objective.build(plan)
-            if plan.initial:
-                load_initial(plan, store, self.model)
-            self.optimizer = make_optimizer(plan.optimizer, self.model, plan.learning_rate)
+            network = self._build()
         with watchdog.during("resume"):
-            self.state = self._resume()
-        self.network = ranks.wrap(self.model)
+            found = self._newest()
+            self.state = found.state if found else self._first_state(network)
+            self.strategy: Strategy = make_strategy(plan.strategy, ranks, self._settings())
+            self._prepare(network, found)
+        self.micro = math.ceil(plan.batch_tokens / (ranks.size * plan.micro_tokens)) if plan.micro_tokens else 1
         most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
         self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s), most)
+        self.pilot = Pilot(plan, self.budget, self.state.step)
         self.started = time.monotonic() - self.state.elapsed_s
         self.began, self.began_cpu, self.counted_before = time.monotonic(), time.process_time(), self.state.counted_s
-        self.probe: tuple[int, float] | None = None  # step and counted seconds from which a step is measured
-        self.first, self.step_s = self.state.step, 0.0
-        self.saved_at = self.logged_at = self.state.elapsed_s
-        self.looked_at = 0.0
-        self.losses: list[float] = []
+        self.pilot.saved_at = self.logged_at = self.state.elapsed_s
         self.logged_tokens = self.state.tokens
-        self.log: RunLog | None = None
         if ranks.rank == 0:
-            self.log = RunLog(store, plan.run_id, plan.stage, self._parameters())
+            self.log = RunLog(self.store, plan.run_id, plan.stage, self._parameters())
+            self.wishes = Wishes(self.log, self.store, plan.folder)
+
+    def close(self) -> None:
+        """End the threads; what was begun is written."""
+        self.writer.close()
+        if self.wishes is not None:
+            self.wishes.close()
 
     @property
     def elapsed_s(self) -> float:
@@ -136,107 +157,116 @@ class Trainer:
         return self.counted_before + counted_seconds(wall, cpu, self.ranks.threads)
 
     def train(self) -> None:
-        """Take steps until rank 0 says stop; then evaluate, write the last checkpoint and say how it ended.
+        """Take steps until rank 0 says stop; then write the last checkpoint, evaluate and say how it ended.
 
         Raises:
             DivergedError: the loss or the gradient is not a number.
             EnvironmentFaultError: the disk is full.
+            TerminatedError: SIGTERM; the checkpoint is written.
         """
         while True:
-            progress, elapsed, save, stop = self.ranks.from_first(self._orders())
-            self.state.elapsed_s = elapsed
-            if save or (self.state.step == 0 and not self.state.rows):
-                with watchdog.during("evaluate"):
-                    self._evaluate()
-            if save:
-                self.state.finished = stop == 1
+            orders = self._look()
+            if orders.save:
                 with watchdog.during("save"):
                     self._save()
-            if stop:
-                self._end(STOPS[int(stop) - 1])
+            if orders.evaluate:
+                with watchdog.during("evaluate"):
+                    self._evaluate()
+            if orders.stop:
+                with watchdog.during("end"):
+                    self._end(orders.stop)
                 return
-            self._step(progress)
-            watchdog.beat()
-            if self.log is not None and self.state.step == self.first + 1:
+            for _ in range(orders.steps):
+                self._step(orders.progress_at(self.state.step))
+                watchdog.beat()
+            if self.log is not None and self.state.step == self.pilot.first + 1:
                 self.log.note(startup_seconds=watchdog.startup_seconds())
 
-    # -- what rank 0 decides -------------------------------------------------------------------------------------------
-    def _orders(self) -> list[float]:
-        """[progress, elapsed seconds, save now?, stop: 0 or 1 + index in STOPS]; only rank 0's count."""
-        elapsed, counted, step = self.elapsed_s, self.counted_s, self.state.step
-        if self.log is None:
-            return [0.0] * 4
-        stop = 0
-        if self.budget.over(step, counted):
-            stop = 1
-        elif self._too_slow(step, counted):
-            stop = 4
-        elif self.log.cancelled():
-            stop = 2
-        elif self._interrupted():
-            stop = 3
-        save = bool(stop) or elapsed - self.saved_at >= self.plan.checkpoint_s
-        return [self.budget.progress(step, counted), elapsed, float(save), float(stop)]
+    # -- looks ---------------------------------------------------------------------------------------------------------
+    def _look(self) -> Orders:
+        """Read the losses of the steps since the last look and hear what rank 0 decides: one exchange, one read."""
+        self.part = "forward and backward pass"
+        self.writer.check()
+        orders = self._decide() if self.log is not None else Orders()
+        packed = torch.tensor([*orders.numbers(), float(termination.asked())], dtype=torch.float64, device=self.device)
+        if self.losses:
+            packed = torch.cat([packed, torch.stack(self.losses).double()])
+        values = self.ranks.add(packed).tolist()
+        norms = torch.stack(self.norms).tolist() if self.norms else []
+        orders, losses = Orders.of(values), values[Orders.LENGTH + 1 :]
+        self._require_numbers(losses, norms)
+        self.losses, self.norms = [], []
+        self.read += losses
+        self.norm = norms[-1] if norms else self.norm
+        if values[Orders.LENGTH]:
+            orders = Orders(save=True, stop=TERMINATED)
+        if self.log is not None and self.read and (orders.stop or self.elapsed_s - self.logged_at >= self._log_s):
+            self._log_step(orders.progress_at(self.state.step))
+        return orders
 
-    def _too_slow(self, step: int, counted: float) -> bool:
-        """Whether the first steps say that this machine takes longer than the plan allows; looked at once a run."""
-        if not self.plan.slowest_step_s or self.plan.steps or step <= self.first:
-            return False
-        if self.probe is None:
-            self.probe = (step, counted)
-            return False
-        steps, seconds = step - self.probe[0], counted - self.probe[1]
-        if self.step_s or steps < PROBE_STEPS or seconds < min(PROBE_S, self.budget.seconds / 4):
-            return False
-        self.step_s = seconds / steps
-        return self.step_s > self.plan.slowest_step_s
+    @property
+    def _log_s(self) -> float:
+        return max(LOG_S, self.budget.seconds / 500)
 
-    def _interrupted(self) -> bool:
-        """Whether the driver asked for the end (Ctrl-C, SIGTERM)."""
-        now = time.monotonic()
-        if now - self.looked_at < 0.2:
-            return False
-        self.looked_at = now
-        return self.store.exists(posixpath.join(self.plan.folder, STOP))
+    def _decide(self) -> Orders:
+        """What rank 0 wants of all ranks until the next look."""
+        if self.wishes is None:
+            return Orders()
+        wanted = self.wishes.cancelled, self.wishes.interrupted
+        return self.pilot.decide(self.state, self.elapsed_s, self.counted_s, *wanted)
 
-    # -- one step ------------------------------------------------------------------------------------------------------
-    def _step(self, progress: float) -> None:
-        rate = learning_rate(progress, self.plan.learning_rate)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
-        batch = self.batches.batch(self.state.step, self.ranks.rank, self.ranks.size)
-        with computing_in(self.state.precision):
-            share = self.objective.share_of_loss(self.network, batch)
-        (share * self.ranks.size).backward()  # DistributedDataParallel divides by the number of workers
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
-        loss = float(self.ranks.add(share.detach()))
-        if not math.isfinite(loss) or not math.isfinite(float(norm)):
-            self._diverged()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.state.step += 1
-        self.state.tokens += batch.tokens
-        self.losses.append(loss)
-        if self.log is not None and self.elapsed_s - self.logged_at >= max(LOG_S, self.budget.seconds / 500):
-            self._log_step(rate)
+    def _require_numbers(self, losses: list[float], norms: list[float]) -> None:
+        for index, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._diverged(self.state.step - len(losses) + index + 1)
 
-    def _diverged(self) -> None:
+    def _diverged(self, step: int) -> None:
+        self.writer.wait()
         saved = last_checkpoint(self.store, self.plan.folder)
         last = (
             f"the last good checkpoint is that of step {saved}" if saved is not None else "there is no checkpoint yet"
         )
+        epoch, within = divmod(step - 1, self.batches.steps_per_epoch)
         raise DivergedError(
-            f"the loss is not a number at step {self.state.step + 1} of {self.plan.stage}: {last}; nothing was "
-            f"published. Lower train.learning_rate (now {self.plan.learning_rate:g}) or change train.seed",
-            step=self.state.step + 1, checkpoint=saved,
+            f"the loss is not a number at step {step} of {self.plan.stage} (batch {within + 1} of pass {epoch + 1}): "
+            f"{last}; nothing was published. Lower train.learning_rate (now {self.plan.learning_rate:g}) or change "
+            "train.seed", step=step, checkpoint=saved,
         )  # fmt: skip
 
+    # -- one step ------------------------------------------------------------------------------------------------------
+    def _step(self, progress: float) -> None:
+        plan, ranks, step = self.plan, self.ranks, self.state.step
+        if plan.dropout:  # which outputs are dropped follows from step and rank, also after a resume
+            torch.manual_seed(hash((plan.seed, step, ranks.rank)))
+        loss: Tensor | None = None
+        for part in range(self.micro):
+            asked = time.perf_counter()
+            # Passes of one rank are shares like those of ranks: together they make the same step.
+            batch = self.batches.batch(step, ranks.rank + part * ranks.size, ranks.size * self.micro)
+            self.data_wait_s += time.perf_counter() - asked
+            self.strategy.exchange(part == self.micro - 1)
+            with computing_in(self.state.precision, self.device.type):
+                share = self.objective.share_of_loss(self.strategy.network, batch)
+            self.strategy.backward(share)
+            loss = share.detach() if loss is None else loss + share.detach()
+        self.part = "optimizer's step"
+        self.norms.append(self.strategy.step(learning_rate(progress, 1.0, plan.schedule)))
+        self.part = "forward and backward pass"
+        if loss is not None:
+            self.losses.append(loss)
+        self.state.step += 1
+        self.state.tokens += batch.tokens
+
     # -- books ---------------------------------------------------------------------------------------------------------
-    def _log_step(self, rate: float) -> None:
+    def _log_step(self, progress: float) -> None:
         elapsed, tokens = self.elapsed_s, self.state.tokens
         speed = (tokens - self.logged_tokens) / max(1e-9, elapsed - self.logged_at)
-        self._row(train_loss=sum(self.losses) / len(self.losses), tokens_per_s=round(speed), learning_rate=rate)
-        self.logged_at, self.logged_tokens, self.losses = elapsed, tokens, []
+        rate = learning_rate(progress, self.plan.learning_rate, self.plan.schedule)
+        self._row(
+            train_loss=sum(self.read) / len(self.read), tokens_per_s=round(speed), learning_rate=rate,
+            gradient_norm=self.norm,
+        )  # fmt: skip
+        self.logged_at, self.logged_tokens, self.read = elapsed, tokens, []
 
     def _row(self, **values: float | None) -> None:
         """Add what was measured at this step to metrics.jsonl and to the run's log."""
@@ -250,68 +280,106 @@ class Trainer:
         self.log.log(self.state.step, tokens=self.state.tokens, seconds=base["seconds"], done=done, **values)
 
     def _evaluate(self) -> None:
-        """What the objective reports of the held-out side, the loss among it."""
-        self.model.eval()
-        with computing_in(self.state.precision):
-            mine = self.objective.evaluate(self.model, self.held_out)
-        self.model.train()
-        sums = self.ranks.add(torch.tensor(list(mine.values()), dtype=torch.float64)).tolist()
+        """What the objective reports of the held-out side, the loss among it; the checkpoint of this step learns it."""
+        self.part = "evaluation"
+        model = self.strategy.model
+        model.eval()
+        with computing_in(self.state.precision, self.device.type):
+            mine = self.objective.evaluate(model, self.held_out)
+        model.train()
+        packed = torch.tensor(list(mine.values()), dtype=torch.float64, device=self.device)
+        sums = self.ranks.add(packed).tolist()
         found = {name: total / count for name, (total, count) in zip(mine, sums, strict=True) if count}
         if found:
             self._row(**found)
+        if self.pilot.saved_step == self.state.step:
+            self.writer.amend(self.state)
 
     def _save(self) -> None:
-        if self.log is not None:
-            self.state.elapsed_s, self.state.counted_s = self.elapsed_s, self.counted_s
-            path = checkpoint.save(self.store, self.plan.folder, self.model, self.optimizer, self.state)
-            log_event("train", "checkpoint_saved", run=self.plan.run_id, step=self.state.step, path=path)
-        self.saved_at = self.elapsed_s
+        """Have a checkpoint of this step written, unless there is one."""
+        self.part = "checkpoint"
+        self.state.elapsed_s, self.state.counted_s = self.elapsed_s, self.counted_s
+        if self.pilot.saved_step != self.state.step:
+            sums = [shard.local.sum(dtype=torch.float64) for shard in self.strategy.weights().values()]
+            if not math.isfinite(float(self.ranks.add(torch.stack(sums).sum()))):
+                self._diverged(self.state.step)
+            self.writer.save(self.strategy, self.state)
+        self.pilot.saved_step, self.pilot.saved_at = self.state.step, self.elapsed_s
 
-    def _end(self, how: Ended) -> None:
+    def _end(self, stop: int) -> None:
+        self.state.finished = stop == FINISHED
+        if self.state.finished:
+            self.writer.amend(self.state)
+        self.writer.wait()
+        if stop == TERMINATED:
+            raise termination.TerminatedError(f"a worker was told to end at step {self.state.step}: saved, to go on")
         if self.log is None:
             return
-        ended = RunOutcome(how, self.state.step, checkpoint=self.state.step, step_s=self.step_s)
+        best = checkpoint.best_step(self.state.rows)
+        if stop == EARLY and best is not None:
+            self.state = checkpoint.finish_at(self.store, self.plan.folder, best)
+            log_event("train", "stopped_early", run=self.plan.run_id, best=best)
+        how: Ended = {TOO_SLOW: "too_slow", 2: "cancelled", 3: "interrupted"}.get(stop, "finished")  # type: ignore[assignment]
+        ended = RunOutcome(how, self.state.step, checkpoint=self.state.step, step_s=self.pilot.step_s)
         ended.write(self.store, self.plan.folder)
         if how == "finished":
             self.log.finish("finished")
         elif how == "too_slow":
-            self.log.finish("failed", f"given up: a step takes {self.step_s:.1f} s on this machine")
+            self.log.finish("failed", f"given up: a step takes {ended.step_s:.1f} s on this machine")
         else:
             self.log.finish("cancelled", "" if how == "cancelled" else "interrupted; the same command goes on")
 
-    def _resume(self) -> TrainState:
-        """Continue at the newest whole checkpoint, the same on every rank, or start."""
-        plan, found = self.plan, None
+    # -- the beginning -------------------------------------------------------------------------------------------------
+    def _build(self) -> nn.Module:
+        """The network with its first weights; on ranks that receive theirs, without any."""
+        empty = self.plan.strategy == "fsdp2" and self.ranks.rank > 0
+        network = self.objective.build(self.plan, "meta" if empty else "cpu")
+        if empty and has_tied_weights(network):
+            network = self.objective.build(self.plan)
+        if self.plan.initial and not empty:
+            load_initial(self.plan, self.store, network)
+        return network
+
+    def _newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint, the same on every rank; what lies beyond it is removed."""
+        folder = self.plan.folder
+        found = checkpoint.latest_of_group(self.store, folder, self.ranks)
         if self.ranks.rank == 0:
-            found = checkpoint.latest(self.store, plan.folder)
-            checkpoint.discard_after(self.store, plan.folder, found.state.step if found else -1)
-        (step,) = self.ranks.from_first([found.state.step if found else -1.0])
-        if step < 0:
-            startup = max(0.0, time.time() - plan.started_at)
-            chosen = choose_precision(plan, self.model, self.batches, self.objective) if self.ranks.rank == 0 else 0
-            startup, code = self.ranks.from_first([startup, float(chosen)])
-            return TrainState(startup_s=startup, precision="bf16" if code else "fp32")
-        found = found or checkpoint.load(self.store, checkpoint.path_of(plan.folder, int(step)))
-        state = checkpoint.restore(found, self.model, self.optimizer)
-        log_event("train", "resumed", run=plan.run_id, step=state.step, rank=self.ranks.rank)
-        return state
+            checkpoint.discard_after(self.store, folder, found.state.step if found else -1)
+        self.ranks.from_first([0.0])  # nobody writes before that
+        return found
+
+    def _first_state(self, network: nn.Module) -> TrainState:
+        chosen = False
+        if self.ranks.rank == 0:
+            chosen = choose_precision(self.plan, network, self.batches, self.objective, self.device)
+        startup, code = self.ranks.from_first([max(0.0, time.time() - self.plan.started_at), float(chosen)])
+        return TrainState(startup_s=startup, precision="bf16" if code else "fp32")
+
+    def _prepare(self, network: nn.Module, found: Checkpoint | None) -> None:
+        plan, layers = self.plan, getattr(self.objective, "blocks", self.plan.model.blocks)
+        blocks = layers(network)
+        set_dropout(network, plan.dropout)
+        self.strategy.prepare(
+            network, blocks,
+            lambda model: make_optimizers(plan.optimizer, model, blocks, plan.learning_rate, plan.weight_decay),
+        )  # fmt: skip
+        if found is not None:
+            checkpoint.restore(found, self.strategy)
+            log_event("train", "resumed", run=plan.run_id, step=self.state.step, rank=self.ranks.rank)
+
+    def _settings(self) -> Settings:
+        plan = self.plan
+        return Settings(self.state.precision, MAX_NORM, plan.zero_stage, plan.offload, plan.recompute, plan.compile)
 
     def _parameters(self) -> dict[str, Any]:
         plan = self.plan
-        kept = ("batch_tokens", "learning_rate", "seed", "steps", "budget_s", "precision")
+        kept = ("batch_tokens", "learning_rate", "seed", "steps", "budget_s", "precision", "strategy", "optimizer")
         return {
             **{name: getattr(plan, name) for name in kept}, **plan.model.to_dict(), "workers": self.ranks.size,
-            "parameters": plan.model.parameters, "resumed_at_step": self.state.step,
+            "parameters": plan.model.parameters, "resumed_at_step": self.state.step, "device": str(self.device),
             "threads": torch.get_num_threads(),
         }  # fmt: skip
-
-
-def load_initial(plan: RunPlan, store: Store, model: nn.Module) -> None:
-    """Start from published weights."""
-    state = {
-        name: tensor for part in read_weights(store, plan.initial, plan.initial_files) for name, tensor in part.items()
-    }
-    checkpoint.load_weights(model, plan.model.from_hugging_face(state))
 
 
 def be_nice() -> None:

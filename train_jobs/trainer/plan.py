@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cluster.core.records import Manifest
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from train_jobs.models.spec import ModelSpec, spec_from
 from train_jobs.models.weights import weight_hashes
 
 Stage = Literal["pretrain", "finetune"]
+LOOP = (
+    "strategy", "zero_stage", "offload", "recompute", "compile", "micro_tokens", "weight_decay", "dropout", "schedule",
+    "evaluate_steps", "patience",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,12 @@ class RunPlan:
         precision: arithmetic; auto measures whether bf16 is faster here.
         slowest_step_s: the run gives up in its first seconds where a step takes longer than this (counted seconds; 0:
             however long it takes).
+        strategy: how the workers hold the network together (``distributed.strategy``); zero_stage, offload: of
+            DeepSpeed; recompute, compile: of each block (``strategy.Settings``).
+        micro_tokens: most tokens that one worker computes at once, its share of a step in several passes (0: in one).
+        weight_decay: of matrices; dropout: of each block's outputs; schedule: form of the learning rate.
+        evaluate_steps: steps between evaluations (0: one at each checkpoint).
+        patience: evaluations without a better held-out loss after which the run ends at its best checkpoint (0: never).
     """
 
     stage: Stage
@@ -63,6 +74,22 @@ class RunPlan:
     precision: Literal["auto", "fp32", "bf16"]
     slowest_step_s: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+    strategy: Literal["ddp", "fsdp2", "deepspeed"] = "ddp"
+    zero_stage: int = 2
+    offload: bool = False
+    recompute: bool = False
+    compile: bool = False
+    micro_tokens: int = 0
+    weight_decay: float = 0.1
+    dropout: float = 0.0
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    evaluate_steps: int = 0
+    patience: int = 0
+
+    @staticmethod
+    def loop_settings(section: TrainSection) -> dict[str, Any]:
+        """The fields that are settings of the loop alone, the same for every objective."""
+        return {name: getattr(section, name) for name in LOOP}
 
     def starting_from(self, store: Store, base: Manifest) -> RunPlan:
         """The same run from the weights of a published checkpoint."""

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 WARMUP = 0.05
+COOLDOWN = 0.2  # of a WSD run: its last part, in which the rate falls
 FLOOR = 0.05
 FINISH_S = 4.0  # after the last step: last checkpoint, workers' end, publishing
 MAX_STRETCH = 3.0  # longest that a stage takes by the clock, in units of its budget
@@ -17,14 +18,21 @@ USUAL_LOAD = 0.8  # of its threads' time that a worker computes where nobody dis
 MIN_SHARE = 0.4  # of the budget is trained in any case: on a busy machine a late model is worth more than none
 
 
-def learning_rate(progress: float, peak: float, warmup: float = WARMUP, floor: float = FLOOR) -> float:
-    """Linear warm-up over the first ``warmup`` of the run, then a cosine down to ``floor * peak``.
+def learning_rate(
+    progress: float, peak: float, schedule: str = "cosine", warmup: float = WARMUP, floor: float = FLOOR
+) -> float:
+    """Linear warm-up over the first ``warmup`` of the run, then down to ``floor * peak``.
 
-    ``progress`` is the finished share of the run, 0 to 1 (Loshchilov and Hutter 2017, without restarts).
+    ``cosine``: at once, as a cosine (Loshchilov and Hutter 2017, without restarts). ``wsd``: constant, and down by one
+    minus a square root in the last ``COOLDOWN`` of the run (Hu et al. 2024; the form of Hägele et al. 2024), so that a
+    longer run can go on from before its end. ``progress`` is the finished share of the run, 0 to 1.
     """
     progress = min(1.0, max(0.0, progress))
     if progress < warmup:
         return peak * max(progress / warmup, 0.02)
+    if schedule == "wsd":
+        down = math.sqrt(max(0.0, (progress - 1 + COOLDOWN) / COOLDOWN))
+        return peak * (floor + (1 - floor) * (1 - down))
     done = (progress - warmup) / (1 - warmup)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
 

@@ -58,7 +58,7 @@ class TrainSection(Section):
     """Optimizer steps of each stage instead of a wall-clock budget (0: by the clock): reproducible runs."""
     batch_tokens: int = Field(2048, ge=256)
     """Tokens of one optimizer step, all workers together."""
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     """What turns gradients into steps (train_jobs/trainer/optimizer.py)."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate."""
@@ -89,11 +89,38 @@ class TrainSection(Section):
     hang_s: float = Field(60.0, gt=0)
     """Least seconds without a step before a worker counts as stuck."""
 
+    # -- the loop (train_jobs/trainer, train_jobs/distributed)
+    strategy: Literal["ddp", "fsdp2", "deepspeed"] = "ddp"
+    """How workers hold one model: each the whole (ddp), or parts of it (fsdp2; deepspeed: ZeRO, an extra package)."""
+    zero_stage: int = Field(2, ge=1, le=3)
+    """What DeepSpeed cuts into parts: 1 the optimizer's state, 2 gradients too, 3 weights too."""
+    offload: bool = False
+    """DeepSpeed keeps the optimizer's state in the host's memory instead of the GPU's."""
+    recompute: bool = False
+    """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""
+    compile: bool = False
+    """torch.compile each block: minutes at the start, faster steps on GPUs."""
+    micro_tokens: int = Field(0, ge=0)
+    """Most tokens a worker computes at once; a larger share of a step takes several passes (0: one pass)."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Of matrices, per step in units of the learning rate."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of each block's outputs dropped in training."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """Learning rate after its warm-up: a cosine to the end, or constant and down in the last fifth (wsd)."""
+    evaluate_steps: int = Field(0, ge=0)
+    """Steps between evaluations on held-out text (0: one at each checkpoint)."""
+    patience: int = Field(0, ge=0)
+    """End at the best checkpoint after so many evaluations without a better held-out loss (0: never)."""
+
 
 # What the settings of training decide, for the run keys of its stages: a new setting joins one of these groups.
 # `name`, `vocab_size`, `context_tokens`, `seed`, `examples` and `held_out` decide each for itself.
 SIZE = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp")
-STEPS = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.steps")
+STEPS = (
+    "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.steps",
+    "train.weight_decay", "train.dropout", "train.schedule", "train.evaluate_steps", "train.patience",
+)  # fmt: skip
 # The architecture is in the key of pretraining by what it is, not by where it lies.
 ARCHITECTURE = ("train.model",)
 LORA = ("train.lora_rank", "train.lora_alpha", "train.lora_dropout", "train.lora_targets")
@@ -102,6 +129,7 @@ PACE = (
     "train.min_documents", "train.min_steps", "train.minutes", "train.pretrain_share", "train.workers",
     "train.worker_cpus", "train.checkpoint_s",
     "train.gpus", "train.node_group", "train.workers_min", "train.resize_s", "train.hang_factor", "train.hang_s",
+    "train.strategy", "train.zero_stage", "train.offload", "train.recompute", "train.compile", "train.micro_tokens",
 )  # fmt: skip
 
 

@@ -46,6 +46,6 @@ def make_plan(
         model=LlamaSpec(Shape.of(section, TOKENIZER.get_vocab_size())), pad=0, batch_tokens=section.batch_tokens,
         optimizer=section.optimizer, learning_rate=section.learning_rate, seed=section.seed, steps=section.steps,
         passes=0, budget_s=60.0,
-        started_at=time.time(), checkpoint_s=section.checkpoint_s, precision="fp32",
+        started_at=time.time(), checkpoint_s=section.checkpoint_s, precision="fp32", **RunPlan.loop_settings(section),
     )  # fmt: skip
     return dataclasses.replace(plan, **changes)

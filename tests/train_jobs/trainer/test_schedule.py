@@ -14,6 +14,14 @@ def test_the_rate_warms_up_peaks_and_falls_to_its_floor() -> None:
     assert rates[-1] == pytest.approx(0.05)
 
 
+def test_wsd_stays_at_the_peak_and_falls_in_the_last_fifth() -> None:
+    rates = [learning_rate(n / 100, 2.0, "wsd") for n in range(101)]
+    assert rates[0] < rates[4] < 2.0
+    assert rates[5:81] == [2.0] * 76
+    assert rates[80:] == sorted(rates[80:], reverse=True)
+    assert rates[100] == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("progress", [-1.0, 2.0])
 def test_progress_outside_the_run_is_its_end(progress: float) -> None:
     assert 0 < learning_rate(progress, 3e-3) <= 3e-3
