@@ -36,6 +36,7 @@ def test_latency_recall_and_size_of_a_clustered_index(monkeypatch: pytest.Monkey
     assert disk["all"] == pytest.approx(sum(disk.values()) - disk["all"], abs=len(disk))
     assert memory["all"] >= disk["vectors"] + disk["dense"]
     assert memory["texts and names"] > 0 < memory["lexical index"]
+    assert set(result["load_s"]) == set(result["load_cpu_s"]) == {"read", "lexical"}
     assert "noise" in result["made"], "what is not real is said"
     assert set(result["stage_p95_ms"]) == {"embed", "lexical", "dense", "fuse", "sentences", "features"}
 
