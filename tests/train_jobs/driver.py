@@ -86,15 +86,21 @@ def several_nodes(number: int) -> Iterator[None]:
         cluster.add_node(num_cpus=1, object_store_memory=QUIET["object_store_memory"])
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
+    more = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={cluster.address}", "--num-cpus=1",
+            f"--object-store-memory={QUIET['object_store_memory']}", "--block", "--disable-usage-stats"]  # fmt: skip
+    added: list[subprocess.Popen[bytes]] = []
+
     def add_nodes() -> None:
-        for _ in sys.stdin:
-            cluster.add_node(num_cpus=1, object_store_memory=QUIET["object_store_memory"])
+        # Ray's Cluster adds nodes in the main thread only, because it sets handlers for signals.
+        added.extend(subprocess.Popen(more, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in sys.stdin)
 
     threading.Thread(target=add_nodes, daemon=True).start()
     try:
         yield
     finally:
         ray.shutdown()
+        for process in added:
+            process.terminate()
         cluster.shutdown()
 
 
