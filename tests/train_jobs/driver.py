@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 
 from cluster.core.config import PlinthConfig
@@ -55,6 +56,7 @@ def train(store: Store, section: TrainSection, jobs: list[str], before_end: str)
     return {job: manifest.version for job, manifest in made.items()}
 
 
+PORT = 6379
 QUIET = {"include_dashboard": False, "object_store_memory": 150_000_000}
 
 
@@ -79,29 +81,35 @@ def several_nodes(number: int) -> Iterator[None]:
     os.makedirs("/tmp/ray", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp/ray"], check=True)  # Ray notes "the" cluster there
     import ray
-    from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **QUIET})
-    for _ in range(number - 1):
-        cluster.add_node(num_cpus=1, object_store_memory=QUIET["object_store_memory"])
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-
-    more = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={cluster.address}", "--num-cpus=1",
-            f"--object-store-memory={QUIET['object_store_memory']}", "--block", "--disable-usage-stats"]  # fmt: skip
-    added: list[subprocess.Popen[bytes]] = []
-
-    def add_nodes() -> None:
-        # Ray's Cluster adds nodes in the main thread only, because it sets handlers for signals.
-        added.extend(subprocess.Popen(more, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in sys.stdin)
-
-    threading.Thread(target=add_nodes, daemon=True).start()
+    nodes = [start_node("--head", f"--port={PORT}", "--include-dashboard=false")]
+    while True:  # as long as the test has time
+        with contextlib.suppress(ConnectionError):
+            ray.init(address=f"127.0.0.1:{PORT}", log_to_driver=False, logging_level="ERROR")
+            break
+        if nodes[0].poll() is not None:  # Ray gives up after 30 s, which is not enough on a busy machine
+            nodes[0] = start_node("--head", f"--port={PORT}", "--include-dashboard=false")
+    nodes += [start_node(f"--address=127.0.0.1:{PORT}") for _ in range(number - 1)]
+    while len(ray.nodes()) < number:
+        time.sleep(0.05)
+    lines = (start_node(f"--address=127.0.0.1:{PORT}") for _ in sys.stdin)
+    threading.Thread(target=lambda: nodes.extend(lines), daemon=True).start()
     try:
         yield
     finally:
         ray.shutdown()
-        for process in added:
-            process.terminate()
-        cluster.shutdown()
+        for node in nodes:
+            node.terminate()
+
+
+def start_node(*more: str) -> subprocess.Popen[bytes]:
+    """Start a raylet with one CPU; it ends with the process that is returned."""
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", *more, "--num-cpus=1", "--block", "--disable-usage-stats",
+        f"--object-store-memory={QUIET['object_store_memory']}", "--min-worker-port=0", "--max-worker-port=0",
+        "--node-ip-address=127.0.0.1",
+    ]  # fmt: skip
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def main() -> int:
