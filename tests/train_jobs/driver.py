@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 
 from cluster.core.config import PlinthConfig
@@ -83,15 +82,8 @@ def several_nodes(number: int) -> Iterator[None]:
     import ray
 
     nodes = [start_node("--head", f"--port={PORT}", "--include-dashboard=false")]
-    while True:  # as long as the test has time
-        with contextlib.suppress(ConnectionError):
-            ray.init(address=f"127.0.0.1:{PORT}", log_to_driver=False, logging_level="ERROR")
-            break
-        if nodes[0].poll() is not None:  # Ray gives up after 30 s, which is not enough on a busy machine
-            nodes[0] = start_node("--head", f"--port={PORT}", "--include-dashboard=false")
     nodes += [start_node(f"--address=127.0.0.1:{PORT}") for _ in range(number - 1)]
-    while len(ray.nodes()) < number:
-        time.sleep(0.05)
+    ray.init(address=f"127.0.0.1:{PORT}", log_to_driver=False, logging_level="ERROR")
     lines = (start_node(f"--address=127.0.0.1:{PORT}") for _ in sys.stdin)
     threading.Thread(target=lambda: nodes.extend(lines), daemon=True).start()
     try:
@@ -102,14 +94,20 @@ def several_nodes(number: int) -> Iterator[None]:
             node.terminate()
 
 
-def start_node(*more: str) -> subprocess.Popen[bytes]:
+def start_node(*more: str) -> subprocess.Popen[str]:
     """Start a raylet with one CPU; it ends with the process that is returned."""
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", *more, "--num-cpus=1", "--block", "--disable-usage-stats",
         f"--object-store-memory={QUIET['object_store_memory']}", "--min-worker-port=0", "--max-worker-port=0",
         "--node-ip-address=127.0.0.1",
     ]  # fmt: skip
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while True:  # Ray gives up after 30 s, which is not enough on a busy machine; the test has a deadline
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        if any("Ray runtime started" in line for line in process.stdout):
+            return process
 
 
 def main() -> int:
