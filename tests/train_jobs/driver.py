@@ -55,6 +55,7 @@ def train(store: Store, section: TrainSection, jobs: list[str], before_end: str)
     return {job: manifest.version for job, manifest in made.items()}
 
 
+PORT = 6379
 QUIET = {"include_dashboard": False, "object_store_memory": 150_000_000}
 
 
@@ -79,23 +80,34 @@ def several_nodes(number: int) -> Iterator[None]:
     os.makedirs("/tmp/ray", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp/ray"], check=True)  # Ray notes "the" cluster there
     import ray
-    from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **QUIET})
-    for _ in range(number - 1):
-        cluster.add_node(num_cpus=1, object_store_memory=QUIET["object_store_memory"])
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-
-    def add_nodes() -> None:
-        for _ in sys.stdin:
-            cluster.add_node(num_cpus=1, object_store_memory=QUIET["object_store_memory"])
-
-    threading.Thread(target=add_nodes, daemon=True).start()
+    nodes = [start_node("--head", f"--port={PORT}", "--include-dashboard=false")]
+    nodes += [start_node(f"--address=127.0.0.1:{PORT}") for _ in range(number - 1)]
+    ray.init(address=f"127.0.0.1:{PORT}", log_to_driver=False, logging_level="ERROR")
+    lines = (start_node(f"--address=127.0.0.1:{PORT}") for _ in sys.stdin)
+    threading.Thread(target=lambda: nodes.extend(lines), daemon=True).start()
     try:
         yield
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        for node in nodes:
+            node.terminate()
+
+
+def start_node(*more: str) -> subprocess.Popen[str]:
+    """Start a raylet with one CPU; it ends with the process that is returned."""
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", *more, "--num-cpus=1", "--block", "--disable-usage-stats",
+        f"--object-store-memory={QUIET['object_store_memory']}", "--min-worker-port=0", "--max-worker-port=0",
+        "--node-ip-address=127.0.0.1",
+    ]  # fmt: skip
+    while True:  # Ray gives up after 30 s, which is not enough on a busy machine; the test has a deadline
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        if any("Ray runtime started" in line for line in process.stdout):
+            return process
 
 
 def main() -> int:

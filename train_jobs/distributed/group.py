@@ -26,7 +26,7 @@ from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
 
 from cluster.core.errors import PlinthError, TrainingError
-from cluster.core.storage import Store
+from cluster.core.storage import MANIFEST, Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import cause_of
 from train_jobs.trainer.outcome import HUNG, MAX_FAILURES, ORDERS, RUNNING, Failures, cause_of_death, short_of_memory
@@ -173,8 +173,8 @@ class FailureWatch(UserCallback):
         path = posixpath.join(self.folder, ORDERS)
         plan = (store.read_json(path) if store.exists(path) else {}).get("plan") or {}
         folder = plan.get("folder", "")
-        found = store.fs.glob(posixpath.join(folder, "checkpoints", "*")) if folder else []
-        return plan.get("run_id", ""), max((posixpath.basename(one) for one in found), default="")
+        found = store.fs.glob(posixpath.join(folder, "checkpoints", "*", MANIFEST)) if folder else []
+        return plan.get("run_id", ""), max((one.split("/")[-2] for one in found), default="")
 
 
 def gave_up(times: int, cause: str) -> str:
