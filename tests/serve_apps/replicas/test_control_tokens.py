@@ -16,7 +16,10 @@ from train_jobs.data.tokenizer import fit
 
 pytestmark = pytest.mark.process
 
-CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
 # Turns set apart by mere text, as of Llama 2.
 MARKED = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
 EVIL = (
