@@ -87,7 +87,7 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     run_key = KEY(inputs=inputs, config=settings)
     if found := store.find_run(run_key):
         return found
-    documents_left = [d for d in read_documents(store, dataset) if not forgotten.covers(d.id, d.source_name, d.source)]
+    documents_left = forgotten.left(read_documents(store, dataset))
     if not documents_left:
         raise BadInputError(f"every document of {dataset.name}@{dataset.version} was forgotten: nothing to index")
     staging = store.staging(f"{run_key}-blocks")

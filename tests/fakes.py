@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.core.config import PlinthConfig
-from cluster.core.records import Answer, Citation, Passage, Verdict
+from cluster.core.records import Answer, Citation, Copy, Passage, Verdict
 from data_jobs.retrieval.examples import Example
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
@@ -28,8 +28,9 @@ PASSAGE = Passage(
 )
 TEXT = "Use shutil.copytree: recursively copy a directory tree and return the destination directory. [1]"
 CITATION = Citation(
-    PASSAGE.document, PASSAGE.title, PASSAGE.source, PASSAGE.chunk, (PASSAGE.start, PASSAGE.end), PASSAGE.text, 0.9
-)
+    PASSAGE.document, PASSAGE.title, PASSAGE.source, PASSAGE.chunk, (PASSAGE.start, PASSAGE.end), PASSAGE.text, 0.9,
+    (Copy("copies.txt", "Copies", "old/copies.txt"),),
+)  # fmt: skip
 
 
 class RealGuard:

@@ -68,6 +68,7 @@ MAY_IMPORT = {
 SERVE_MAY_IMPORT_OF_DATA_JOBS = (
     "data_jobs.pii",
     "data_jobs.text.normalise",
+    "data_jobs.text.special_tokens",
     "data_jobs.governance.tombstones",
     "data_jobs.retrieval",
 )

@@ -157,7 +157,13 @@ def _print_sources(answer: dict[str, Any]) -> None:
     extra = answer["plinth"]
     for number, citation in enumerate(extra.get("citations", []), start=1):
         source = citation["source"] if citation["source"] != citation["document"] else ""
-        words = [(f"[{number}]", "cyan"), (citation["document"], ""), (source, "dim")]
+        also = ", ".join(copy["document"] for copy in citation.get("also", []))
+        words = [
+            (f"[{number}]", "cyan"),
+            (citation["document"], ""),
+            (source, "dim"),
+            (also and f"also in {also}", "dim"),
+        ]
         parts = [(printable(word), style) for word, style in words]
         console.print(fold(parts, first="  ", then="      "), soft_wrap=True)
     timings = extra.get("timings_ms", {})

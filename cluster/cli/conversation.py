@@ -123,6 +123,8 @@ def _show_sources(number: str, citations: list[dict[str, Any]]) -> None:
         citation = citations[int(number) - 1]
         console.print(f"[{number}] {printable(citation['document'])}", style="bold", markup=False, soft_wrap=True)
         console.print(printable(citation["source"]), style="dim", markup=False, soft_wrap=True)
+        for copy in citation.get("also", []):
+            console.print(printable(f"also in {copy['document']}"), style="dim", markup=False, soft_wrap=True)
         write = WordWrap()
         write(citation["text"])
         write.end()

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 CODE_KINDS = frozenset({"function", "class", "method", "module", "builtin"})  # kinds of Document that are code objects
 
@@ -25,6 +25,17 @@ class _Record:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
         return cls(**row)
+
+
+class Copy(NamedTuple):
+    """Another document that says the same as the one that was kept, and was left out for it."""
+
+    document: str
+    title: str
+    source: str
+
+
+MAX_ALSO = 5  # copies that a chunk, and so a citation, names
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Document(_Record):
         language: ISO 639-1 code, ``und`` where it cannot be told.
         file_sha256: of the raw file it was read from; span: the bytes in that file that hold it, ``(0, size)`` for all.
         steps: what was done to it on the way, in order (``decoded:latin-1``, ``redacted:EMAIL``).
-        copies: (id, title, source) of every document that says the same and was left out for this one, sorted.
+        copies: every document that says the same and was left out for this one, sorted.
     """
 
     id: str
@@ -70,14 +81,18 @@ class Document(_Record):
     file_sha256: str = ""
     span: tuple[int, ...] = ()
     steps: tuple[str, ...] = ()
-    copies: tuple[tuple[str, str, str], ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
         """The document out of plain JSON; columns that older datasets lack get their defaults."""
         lists = ("aliases", "questions", "span", "steps")
-        copies = tuple(tuple(copy) for copy in row.get("copies") or ())
-        return cls(**{**row, **{name: tuple(row.get(name) or ()) for name in lists}, "copies": copies})
+        found = {name: tuple(row.get(name) or ()) for name in lists}
+        return cls(**{**row, **found, "copies": _copies(row.get("copies"))})
+
+
+def _copies(rows: Any) -> tuple[Copy, ...]:
+    return tuple(Copy(*row) for row in rows or ())
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,7 @@ class Chunk(_Record):
     for embedding and lexical search (title, signature, heading path, names of a table's columns), never shown as a
     quotation. ``prior`` is the static rank of its document, added to a search score. ``header`` are the lines, verbatim
     from before ``start``, without which a text that begins within a table or a code block cannot be read: the names of
-    the columns, the opening fence."""
+    the columns, the opening fence. ``also`` are the first MAX_ALSO of its document's copies."""
 
     id: str
     document: str
@@ -130,13 +145,19 @@ class Chunk(_Record):
     owner: str = ""
     sensitivity: str = ""
     header: str = ""
+    also: tuple[Copy, ...] = ()
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The chunk out of plain JSON; those of earlier programs name no copies."""
+        return cls(**{**row, "also": _copies(row.get("also"))})
 
 
 @dataclass(frozen=True)
 class Passage(_Record):
     """A chunk as one search returned it. ``score`` is the fused rank score (higher is better, not a probability),
     ``dense`` the cosine of question and chunk, ``asked`` the highest cosine of the question and one that the document
-    is known to answer (0 where none is known), ``header`` the chunk's."""
+    is known to answer (0 where none is known), ``header`` and ``also`` the chunk's."""
 
     chunk: str
     document: str
@@ -155,11 +176,18 @@ class Passage(_Record):
     owner: str = ""
     sensitivity: str = ""
     header: str = ""
+    also: tuple[Copy, ...] = ()
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The passage out of plain JSON."""
+        return cls(**{**row, "also": _copies(row.get("also"))})
 
 
 @dataclass(frozen=True)
 class Citation(_Record):
-    """One source an answer rests on (contract: these are its JSON fields)."""
+    """One source an answer rests on (contract: these are its JSON fields). ``also`` are other documents that say the
+    same, at most MAX_ALSO, as objects with ``document``, ``title`` and ``source``."""
 
     document: str
     title: str
@@ -168,6 +196,17 @@ class Citation(_Record):
     span: tuple[int, int]
     text: str
     score: float
+    also: tuple[Copy, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The citation as plain JSON; ``from_dict`` restores an equal value."""
+        return {**super().to_dict(), "also": [copy._asdict() for copy in self.also]}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The citation out of plain JSON; without ``also`` it is of an earlier service."""
+        also = tuple(Copy(**copy) for copy in row.get("also") or ())
+        return cls(**{**row, "span": (row["span"][0], row["span"][1]), "also": also})
 
 
 @dataclass(frozen=True)

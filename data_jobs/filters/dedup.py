@@ -88,7 +88,7 @@ def shingles(text: str) -> set[str]:
     """Word 5-grams of the lower-cased text; of shorter texts (under 10 words) 2-grams, under 3 words single words."""
     words = words_of(text.lower())
     size = SHINGLE_WORDS if len(words) >= 2 * SHINGLE_WORDS else 2 if len(words) > 2 else 1
-    return {" ".join(words[i : i + size]) for i in range(max(1, len(words) - size + 1))} if words else set()
+    return set(map(" ".join, zip(*(words[i:] for i in range(size)), strict=False))) if words else set()
 
 
 def jaccard(left: set[str], right: set[str]) -> float:

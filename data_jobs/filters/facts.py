@@ -176,8 +176,11 @@ def _tokens(sentences: Sequence[str]) -> list[_Token]:
         before = ""
         for number, match in enumerate(_TOKEN.finditer(sentence)):
             word = match[0]
-            folded = _THOUSANDS.sub("", word) if word[0].isdigit() else word.lower()
-            folded = folded if folded.isascii() else folded.translate(_SAME)
+            folded = word.lower()
+            if not folded.isascii():
+                folded = folded.translate(_SAME)
+            elif "," in folded or "'" in folded:
+                folded = _THOUSANDS.sub("", folded)
             made.append(_Token(word, folded, number == 0, sentence, before))
             before = folded
     return made

@@ -8,8 +8,10 @@ One file per decision, ``forgotten/tombstones/00000007.json``, written atomicall
      "text_sha256": ["..."], "file_sha256": ["..."],      of their stored text and raw files: a renamed copy is the same
      "previous": "sha256 of the file before it"}           so that a missing or changed one is noticed
 
-Preparing a corpus leaves out what they cover, and a retriever drops it from its answers at once. Finding the documents
-and writing the receipt is ``forgetting``'s part.
+Preparing a corpus leaves out what they cover, and a retriever drops it from its answers at once. A forgotten copy of a
+document that stays is no longer named beside it. A forgotten document that stood for near copies goes with its text;
+the next preparation finds the copies without it, and keeps one of them. Finding the documents and writing the receipt
+is ``lineage.receipts``' part.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.core.errors import IntegrityError, UsageError
-from cluster.core.records import stable_hash
+from cluster.core.records import Copy, Document, stable_hash
 from cluster.core.storage import Store, sync_folder, utc_now
 
 FOLDER = ("forgotten", "tombstones")
@@ -139,6 +141,15 @@ class Tombstones:
         if not source_name and document_id in self._names:
             return True
         return any(rule.matches(document_id, source_name, source) for rule in self._rules)
+
+    def spared(self, copies: Iterable[Copy]) -> tuple[Copy, ...]:
+        """Those copies of a document that may still be named."""
+        return tuple(copy for copy in copies if not self.covers(copy.document, "", copy.source))
+
+    def left(self, documents: Iterable[Document]) -> list[Document]:
+        """Those documents that were not forgotten, each with the copies that may still be named."""
+        kept = (d for d in documents if not self.covers(d.id, d.source_name, d.source))
+        return [replace(d, copies=self.spared(d.copies)) if d.copies else d for d in kept]
 
     def covers_content(self, text_sha256: str = "", file_sha256: str = "") -> bool:
         """Whether these bytes were forgotten under whatever name."""

@@ -49,7 +49,7 @@ def pieces_from_bytes(data: bytes) -> list[Piece]:
     """Raises ValueError where ``data`` is not what ``pieces_to_bytes`` wrote."""
     try:
         rows = json.loads(data)
-        return [Piece(Chunk(**chunk), tuple(aliases), tuple(questions)) for chunk, aliases, questions in rows]
+        return [Piece(Chunk.from_dict(chunk), tuple(aliases), tuple(questions)) for chunk, aliases, questions in rows]
     except (TypeError, KeyError) as error:
         raise ValueError(f"not the pieces of a block: {error}") from error
 
@@ -87,7 +87,7 @@ class IndexBlock:
         except (zipfile.BadZipFile, KeyError, EOFError) as error:
             raise ValueError(f"not a finished block: {error}") from error
         return cls(
-            tuple(Chunk(**row) for row in records["chunks"]),
+            tuple(map(Chunk.from_dict, records["chunks"])),
             tuple(tuple(names) for names in records["aliases"]),
             tuple(tuple(texts) for texts in records["questions"]),
             units,

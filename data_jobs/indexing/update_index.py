@@ -29,7 +29,7 @@ from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, joined, with
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.segments import (
-    FORMAT,
+    CONTINUED,
     KnownVectors,
     Meta,
     Segment,
@@ -154,7 +154,7 @@ def _meta(before: Manifest | None, folder: Path | None, embedder: Embedder) -> M
     if before is None or folder is None:
         return Meta(embedder.identity, embedder.fingerprint, embedder.dim)
     meta = Meta.read(folder, before.version)
-    if meta.format != FORMAT:
+    if meta.format not in CONTINUED:
         raise IncompatibleError(
             f"index {before.name}@{before.version} was built by an earlier version of this program: build a new one",
             index=before.version,

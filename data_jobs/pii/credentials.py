@@ -11,6 +11,8 @@ import itertools
 import re
 from collections.abc import Iterator
 
+from data_jobs.pii.form import lower
+
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9_])(?:"
     r"(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA)[0-9A-Z]{16}(?![0-9A-Za-z])"  # AWS access key ids
@@ -69,14 +71,16 @@ _ASSIGNED_WORDS = (
     "пароль", "密", "口令", "パスワード", "비밀번호", "암호",
     "รหัสผ่าน", "mật khẩu", "sandi", "المرور", "סיסמה", "κωδικός", "secrète",
 )  # fmt: skip
-# Where anything that is said is meant: command lines, connection strings, elements, .netrc.
+# Where anything that is said is meant: command lines, connection strings, elements, .netrc. In lower-cased text.
 _SAID = re.compile(
-    r"(?<![\w-])--(?:password|passwd|pass|token|api-?key|secret)(?:=| )([\"']?)([^\s\"'$<{\[-][^\s\"']{3,200})\1"
-    r"|(?<=[;\"'])\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{(]{3,100})(?=[;\"'])"
+    r"--(?<![\w-]--)(?:password|passwd|pass|token|api-?key|secret)(?:=| )([\"']?)([^\s\"'$<{\[-][^\s\"']{3,200})\1"
+    r"|[;\"']\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{(]{3,100})(?=[;\"'])"
     r"|<(?:password|passwd|secret|token|apikey|api_key|privatekey)>()([^<>\s$]{4,200})</"
-    r"|\bmachine \S{1,100}\s+login \S{1,100}\s+password ()(\S{3,100})"
-    r"|\bcurl [^\n]{0,200}?(?<=\s)(?:-u|--user) ([\"']?)[\w.@-]{1,60}:([^\s\"'$<{]{4,100})", re.I,
-)  # fmt: skip
+    r"|machine (?<!\wmachine )\S{1,100}\s{1,100}login \S{1,100}\s{1,100}password ()(\S{3,100})"
+    r"|\s(?:-u|--user) ([\"']?)[\w.@-]{1,60}:([^\s\"'$<{]{4,100})"
+)
+_OF_CURL = 10  # the last group above: of an option that other commands have too
+_CURL, _CURL_CHARS = re.compile(r"curl (?<!\wcurl )"), 206  # before its option, on the same line
 _LONG_RUN = re.compile(r"[\w-]{15}")  # No key is shorter than this.
 _PLACEHOLDER = re.compile(
     r"(?:your|my|the|some|a|new|old|user|test|example|sample|dummy|fake|default|root|admin|db)?[ _-]?"
@@ -121,16 +125,16 @@ def secrets_in(text: str) -> Iterator[tuple[int, int]]:
         yield from (match.span(1) for match in _SIGNATURE.finditer(text) if _is_random(match[1]))
     if "Bearer " in text or "Basic " in text or "Token " in text:
         yield from (match.span(1) for match in _BEARER.finditer(text))
-    lowered = text.lower()
-    if len(lowered) != len(text):
-        lowered = "".join(low if len(low := c.lower()) == 1 else c for c in text)
+    lowered = lower(text)
     if any(word in lowered for word in _ASSIGNED_WORDS) or "curl " in lowered:
         yield from _labelled(text, lowered)
 
 
 def _labelled(text: str, lowered: str) -> Iterator[tuple[int, int]]:
-    for match in _SAID.finditer(text):
+    for match in _SAID.finditer(lowered):
         start, end = match.span(match.lastindex or 0)
+        if match.lastindex == _OF_CURL and not _is_of_curl(lowered, match.start() + 1):
+            continue
         if not _is_placeholder(text[start:end]) and not _is_prose(text[start:end]):
             yield start, end
     for match in _ASSIGNED.finditer(lowered):
@@ -149,6 +153,11 @@ def _labelled(text: str, lowered: str) -> Iterator[tuple[int, int]]:
                 _is_password(value) if match[1] and not in_prose else _is_mixed(value) if match[1] else _is_key(value)
             ):
                 yield start, end
+
+
+def _is_of_curl(lowered: str, start: int) -> bool:
+    low = max(0, start - _CURL_CHARS)
+    return _CURL.search(lowered, max(low, lowered.rfind("\n", low, start)), start) is not None
 
 
 def _private_keys(text: str) -> Iterator[tuple[int, int]]:

@@ -31,6 +31,14 @@ _EMPHASIS = re.compile(
 _HAS_MARKS = re.compile("[`*_]").search
 
 
+def lower(text: str) -> str:
+    """In lower case, every character at its place: letters that become two (İ) stay as they are."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(low if len(low := char.lower()) == 1 else char for char in text)
+
+
 class _Plain(dict[int, str]):
     """For ``str.translate``: each character's plain form, worked out once."""
 
@@ -59,8 +67,9 @@ class Form:
             marked = _EMPHASIS.sub(lambda match: " " * len(match[0]), marked)
         self._cuts: list[int] = []
         if not marked.isascii() and _HAS_UNSPACED(marked):
-            self._cuts = [match.start() for match in _MEETING.finditer(marked)]
-            marked = " ".join(marked[a:b] for a, b in itertools.pairwise((0, *self._cuts, len(marked))))
+            parts = _MEETING.split(marked)
+            self._cuts = list(itertools.accumulate(map(len, parts[:-1])))
+            marked = " ".join(parts)
         # Where the blanks stand in the form: each moves the later ones on by one.
         self._blanks = [cut + number for number, cut in enumerate(self._cuts)]
         self.text = marked

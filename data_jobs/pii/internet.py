@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from data_jobs.pii.form import lower
+
 MAX_EMAIL_CHARS = 128
 
 # -- e-mail ------------------------------------------------------------------------------------------------------------
@@ -63,18 +65,19 @@ def emails_in(text: str) -> Iterator[tuple[int, int]]:
 _IPV4 = re.compile(r"\d(?<![\w.-].)\d{0,2}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
 _HEX_AND_COLONS = re.compile(r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{1,4}:(?:[0-9a-f]{1,4}:|:[0-9a-f]{0,4}){1,8}[0-9a-f]{0,4}(?![\w:])", re.I)
-# What tells an address from a version or a section number, to the left of it and to the right.
+# What tells an address from a version or a section number, to the left of it (in lower case) and to the right.
 _VERSION_BEFORE = re.compile(
     r"(?:\bv(?:er)?\.?|\b(?:versions?|releases?|builds?|firmware|section|sect?\.|chapter|clause|paragraph|para\.?|figure"
     r"|fig\.|tables?|appendix|annex|article|item|step|rule|requirement|abschnitt|kapitel|ziffer|§{1,2}|upgraded?|updated?"
     r"|patch|driver|kernel|sdk|api|java|jdk|schema|oid)s?(?: (?:from|to|number|no\.?|is|was|of))?:?"
-    r"|[=~<>!]=|\w/|[§#])\s{0,2}[(\"']?\Z", re.I,
+    r"|[=~<>!]=|\w/|[§#])\s{0,2}[(\"']?\Z"
 )  # fmt: skip
+_VERSION_CHARS = 28  # The longest of these: "requirements number:  (".
 _ADDRESS_BEFORE = re.compile(
-    r"(?:\b(?:ip(?:v4)?|ips|addr(?:ess(?:es)?)?|adresses?|hosts?|hostname|remote|gateway|dns|resolvers?|nameservers?"
+    r"\b(?:ip(?:v4)?|ips|addr(?:ess(?:es)?)?|adresses?|hosts?|hostname|remote|gateway|dns|resolvers?|nameservers?"
     r"|proxy|ping(?:ed|ing)?|ssh|telnet|connect(?:ed|ing|ions?)? (?:to|from|with)|logged in from|(?:requests?|traffic"
     r"|packets?|login|visit|attack|call)s? (?:from|to)|server at|subnet|bind|listen(?:s|ing)? on|nslookup|traceroute"
-    r"|curl|whois|blocked?|banned|attacker)\b[^\n.;]{0,24}|\w@|://)\Z", re.I,
+    r"|curl|whois|blocked?|banned|attacker)\b[^\n.;]{0,24}\Z"
 )  # fmt: skip
 _ADDRESS_BEHIND = re.compile(r":\d{2,5}\b|/(?:8|1\d|2\d|3[0-2])(?![\w.])| - - \[")
 _CONTEXT_CHARS = 48
@@ -82,25 +85,38 @@ _CONTEXT_CHARS = 48
 
 def ips_in(text: str) -> Iterator[tuple[int, int]]:
     """Spans of public IPv4 and IPv6 addresses; versions and section numbers that look like one are left alone."""
+    lowered = lower(text)
     for match in _IPV4.finditer(text):
         octets = match[0].split(".")
         if any((o[0] == "0" and o != "0") or int(o) > 255 for o in octets):
             continue  # rather a version
-        if _is_public_v4(*map(int, octets)) and _is_address(text, match.start(), match.end(), octets):
+        if _is_public_v4(*map(int, octets)) and _is_address(lowered, match.start(), match.end(), octets):
             yield match.span()
     for match in _IPV6.finditer(text) if _HEX_AND_COLONS.search(text) else ():
         if _is_public_v6(match[0]):
             yield match.span()
 
 
-def _is_address(text: str, start: int, end: int, octets: list[str]) -> bool:
+def _is_address(lowered: str, start: int, end: int, octets: list[str]) -> bool:
     """Whether four numbers with dots are an address: by their surroundings, or longer than versions are."""
-    low = max(0, start - _CONTEXT_CHARS)
-    if _VERSION_BEFORE.search(text, low, start):
+    before = lowered[max(0, start - _CONTEXT_CHARS) : start]
+    last = before.rstrip("(\"'").rstrip()[-1:]
+    if (last.isalpha() or last in ".:=/§#") and _VERSION_BEFORE.search(before[-_VERSION_CHARS:]):
         return False
-    if _ADDRESS_BEHIND.match(text, end) or _ADDRESS_BEFORE.search(text, low, start):
+    if (
+        _ADDRESS_BEHIND.match(lowered, end)
+        or before.endswith("://")
+        or (before[-1:] == "@" and _is_word(before[-2:-1]))
+    ):
+        return True
+    clause = max(before.rfind(mark) for mark in "\n.;") + 1
+    if _ADDRESS_BEFORE.search(before, clause):
         return True
     return sum(map(len, octets)) >= 8 and sum(int(o) >= 40 for o in octets) >= 2
+
+
+def _is_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
 
 
 def _is_public_v4(a: int, b: int, c: int, _: int) -> bool:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from data_jobs.pii.form import lower
+
 _EXTENSION = r"(?: ?(?:x|ext\.? ?|extension )\d{1,6})?"
 # ``467 3395-Office``, ``467 3395 (mobile)``: what a number is may stand behind it.
 _LABEL = (
@@ -40,10 +42,9 @@ _LOOSE = re.compile(
     rf"[\d ()./-]{{5,18}}\d{_EXTENSION}(?!\w)"
 )
 _NAMED = re.compile(
-    r"(?:\b(?:(?:tele?)?phone|telefono?|t[ée]l[ée]phone|tel|mobile|m[óo]vil|handy|mobil|cell|fax|desk|hotline|landline"
+    r"(?:电话|電話|手机|手機|传真|携帯|전화|연락처|휴대폰|โทร|เบอร์|\b(?:(?:tele?)?phone|telefono?|t[ée]l[ée]phone|tel|mobile|m[óo]vil|handy|mobil|cell|fax|desk|hotline|landline"
     r"|whatsapp|sms|viber|signal|call(?:ed|ing)? (?:me|us|him|her|them|at|on)|reach(?:ed)? (?:me|us|him|her|them|at|on)"
-    r"|answering|dial(?:ed|ing)?|text me|messages to|ring (?:me|us)|rufen sie|appelez)\b|电话|電話|手机|手機|传真|携帯"
-    r"|전화|연락처|휴대폰|โทร|เบอร์)"
+    r"|answering|dial(?:ed|ing)?|text me|messages to|ring (?:me|us)|rufen sie|appelez)\b)"
     r"[^\d\n+(]{0,14}(?:\n[^\d\n+(]{0,4})?\Z"
 )  # fmt: skip
 # One of these is in every context looked for.
@@ -59,20 +60,19 @@ _PHONE_WORDS = (
 )  # fmt: skip
 CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
 # The last of these before a number decides: they speak of phoning, or may do so of a number in groups, or do not.
+# Alternatives begin with a letter, or stand behind one border: others cost ten times as much where none fits.
 _CONTEXT = re.compile(
-    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|\btel\b|\bmobile\b(?! (?:app|device|web|site"
-    r"|version|game))|m[óo]vil"
-    r"|\bhandy|\bcell\b(?! (?:in|of|at|value|[a-z]\d))|\bfax|\bcall(?:s|ed|ing)? (?:me|us|him|her"
-    r"|them|now|back|my)\b|\bdial"
-    r"|whatsapp|\bsms\b|\btext(?: me|ed|ing)|hotline|landline|phone|voice ?mail|\b(?:ph|mob|cell)[.:]{1,2}|\bph\b"
-    r"|(?:\A|[\n|,;] ?)[tmpofchw][.:]{1,2} ?\Z"
-    r"|\b(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:[a-z]+ )?number"
-    r"|电话|電話|手机|手機|传真|携帯|전화|연락처"
-    r"|휴대폰|โทร|เบอร์)"
-    r"|(\bcall(?:s|ed|ing|er)?\b(?! (?:to|stack|site|graph|returned|took|id|failed))|messag|contact|\breach|registered"
-    r"|\btext \Z|\brings? |\brang\b|in touch|\bextension"
-    r"|(?:\b(?:the|this|that|these|whose|which|what|new|old|correct|wrong|right|same|following)"
-    r"|['’]s) numbers?\b(?! of))"
+    r"(tele?phone|t[ée]l[ée]phone|telefon|tel[ée]fono|m[óo]vil|whatsapp|hotline|landline|phone|voice ?mail"
+    r"|电话|電話|手机|手機|传真|携帯|전화|연락처|휴대폰|โทร|เบอร์"
+    r"|\b(?:tel\b|mobile\b(?! (?:app|device|web|site|version|game))|handy|fax|dial|sms\b|ph\b"
+    r"|cell\b(?! (?:in|of|at|value|[a-z]\d))|call(?:s|ed|ing)? (?:me|us|him|her|them|now|back|my)\b"
+    r"|text(?: me|ed|ing)|ph[.:]{1,2}|mob[.:]{1,2}|cell[.:]{1,2}"
+    r"|(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:[a-z]+ )?number)"
+    r"|[\n|,;] ?[tmpofchw][.:]{1,2} ?\Z|\A[tmpofchw][.:]{1,2} ?\Z)"
+    r"|(messag|contact|registered|in touch|['’]s numbers?\b(?! of)"
+    r"|\b(?:call(?:s|ed|ing|er)?\b(?! (?:to|stack|site|graph|returned|took|id|failed))|reach|text \Z|rings? |rang\b"
+    r"|extension|(?:the|this|that|these|whose|which|what|new|old|correct|wrong|right|same|following) numbers?\b"
+    r"(?! of)))"
     r"|((?:account|card|order|invoice|isbn|issn|serial|ticket|passport|licen[cs]e|tracking|reference|version|model|part"
     r"|case|member|policy|customer|product|item|flight|room|page|line|code|pin|id|tax|vat|ssn|zip|postal|random|prime"
     r"|even|odd|real|integer|whole|large|natural|total|bug|issue|cve|pull request|pr|commit|revision"
@@ -81,7 +81,7 @@ _CONTEXT = re.compile(
     r"|rfc|pep|gene|sample"
     r"|seed|release|survey|grant|contract|claim|row|index)\b(?: (?:numbers?|no\b\.?|nr\b|id\b|code))?"
     r"|(?:conference|function|system|api) calls?|call stack|amount|balance|bytes|population|limit|maximum"
-    r"|minimum|default|\bsize|\bport\b|numbers? of|\bnumber\b)"
+    r"|minimum|default|\b(?:size|port\b|number\b)|numbers? of)"
 )
 _LETTER = re.compile(r"(?:\A|[\n|,;] ?)[tmpofchw][.:]{1,2} ?[\d(+]")  # as on a business card
 # What may follow a number of nine digits that is no amount: the end of a clause or a small word, but no unit.
@@ -103,7 +103,7 @@ _EPOCH = re.compile(r"1\d{9}(?:\d{3}){0,3}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-
 
 def phones_in(text: str) -> Iterator[tuple[int, int]]:
     """Spans of telephone numbers; they may overlap, the first of them is to be taken."""
-    lowered = text.lower()
+    lowered = lower(text)
     named = any(word in lowered for word in _PHONE_WORDS) or _LETTER.search(lowered) is not None
     validations = MAX_VALIDATIONS
     for match in _INTERNATIONAL.finditer(text):
@@ -111,14 +111,15 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
             validations -= 1
             if validations < 0 or _has_country(match[0]):  # after many, a number is believed
                 yield match.span()
-    validations = MAX_VALIDATIONS
+    validations, telling = MAX_VALIDATIONS, _Telling(lowered)
     for match in _GROUPED.finditer(text):
         start, end = match.span()
         groups = re.findall(r"\d+", re.split("[xe]", match[0])[0])
         sizes = [len(group) for group in groups]
         if not 7 <= sum(sizes) <= 13 or sizes == [3, 2, 4] or _is_no_number(match[0]):
             continue  # 3, 2, 4: a social security number that is none
-        speaks = _spoken_of(text, start, end, len(sizes) > 1)
+        speaks = telling.before(start, CONTEXT_CHARS if len(sizes) > 1 else CONTEXT_CHARS // 2)
+        speaks = speaks or _next_word(lowered[end : end + CONTEXT_CHARS])
         if match[0][0] != "(" and (speaks == "other" or (speaks != "phone" and _is_amount(match[0], sizes))):
             continue
         if _has_phone_shape(match[0], sizes) or (speaks and (len(sizes) > 1 or not _EPOCH.fullmatch(match[0]))):
@@ -130,13 +131,14 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
             validations -= 1
             if _is_written_as_in_its_country(" ".join(groups)) and _stands_alone(text, start, end):
                 yield start, end
+    telling = _Telling(lowered)
     for match in _NORTH_AMERICAN.finditer(text):
-        before = text[max(0, match.start() - CONTEXT_CHARS // 2) : match.start()].lower()
-        if not _DATE.match(match[0]) and _last_word(before) != "other":
+        if not _DATE.match(match[0]) and telling.before(match.start(), CONTEXT_CHARS // 2) != "other":
             yield match.span()
+    read = 0
     for match in _LOOSE.finditer(text) if named else ():
-        before = lowered[max(0, match.start() - CONTEXT_CHARS) : match.start()] if len(lowered) == len(text) else ""
-        if 7 <= _count(match[0]) <= 20 and _NAMED.search(before) and not _is_no_number(match[0]):
+        begin, read = max(read, match.start() - CONTEXT_CHARS), match.end()  # no digit stands behind such a word
+        if 7 <= _count(match[0]) <= 20 and _NAMED.search(lowered, begin, match.start()) and not _is_no_number(match[0]):
             bare = match[0].isdigit()
             if not bare or not _EPOCH.fullmatch(match[0]):
                 yield match.span()
@@ -187,32 +189,42 @@ def _is_own_line(text: str, start: int, end: int) -> bool:
     return words and not any(re.fullmatch(r"[\d\s.,-]+", x) for x in lines)
 
 
-def _spoken_of(text: str, start: int, end: int, grouped: bool) -> str:
-    reach = CONTEXT_CHARS if grouped else CONTEXT_CHARS // 2
-    return _last_word(text[max(0, start - reach) : start].lower()) or _next_word(
-        text[end : end + CONTEXT_CHARS].lower()
-    )
-
-
 def _next_word(after: str) -> str:
-    """As below, of the words behind a number up to the end of its sentence."""
+    """What the first telling word behind a number, up to the end of its sentence, speaks of: see ``_Telling``."""
     if re.match(_LABEL, after):
         return "phone"
     word = _CONTEXT.search(_SENTENCE_END.split(after, maxsplit=1)[0])
     return _MEANINGS[word.lastindex or 0] if word else ""
 
 
-def _last_word(before: str) -> str:
-    """What the last telling word speaks of: ``phone``, perhaps a ``number`` to call, ``other``, nothing.
+class _Telling:
+    """The last telling words before numbers, which are asked for in order: no stretch of a text is read twice."""
 
-    Not looked past: what is covered or replaced (``<``, ``>``). Nobody knows what stood there, so it is ``other``: a
-    text must not hold more once it is redacted.
-    """
-    edge = max(before.rfind("<"), before.rfind(">"))
-    words = list(_CONTEXT.finditer(before, edge + 1))
-    if not words:
-        return "other" if edge >= 0 else ""
-    return _MEANINGS[words[-1].lastindex or 0]
+    def __init__(self, lowered: str) -> None:
+        self._text = lowered
+        self._read = 0
+        self._word = (-1, "")  # where the last one begins, and its meaning
+        self._covered = -1
+
+    def before(self, start: int, reach: int) -> str:
+        """What the last telling word in the ``reach`` characters before ``start`` speaks of: ``phone``, perhaps a
+        ``number`` to call, ``other``, nothing.
+
+        Not looked past: what is covered or replaced (``<``, ``>``). Nobody knows what stood there, so it is ``other``:
+        a text must not hold more once it is redacted.
+        """
+        begin = max(self._read, start - CONTEXT_CHARS)
+        stretch = self._text[begin:start]
+        covered = max(stretch.rfind("<"), stretch.rfind(">"))
+        if covered >= 0:
+            self._covered = begin + covered
+        for word in _CONTEXT.finditer(stretch, covered + 1):
+            self._word = (begin + word.start(), _MEANINGS[word.lastindex or 0])
+        self._read = start
+        at, meaning = self._word
+        if at > self._covered and at >= start - reach:
+            return meaning
+        return "other" if self._covered >= max(0, start - reach) else ""
 
 
 # -- numbering plans ---------------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ class Searcher:
         else:
             self._document_of = np.arange(len(chunks))
         self._mask = (self.lexical, np.empty(0, dtype=np.int64))
+        self._unnamed: frozenset[str] = frozenset()
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
@@ -90,9 +91,10 @@ class Searcher:
     def hide(self, documents: Collection[str]) -> None:
         """Leave documents (ids) out of every search from now on, as if they were not in the index (forgetting).
 
-        Replaces what was hidden before. One assignment at the end, so that a search in another thread sees the old
-        set or the new one.
+        Neither are they named as copies of others. Replaces what was hidden before. One assignment each, so that a
+        search in another thread sees the old set or the new one.
         """
+        self._unnamed = frozenset(documents)
         rows = np.array(sorted(row for name in documents for row in self._rows_of.get(name, ())), dtype=np.int64)
         self._mask = (self.lexical.without(rows) if len(rows) else self.lexical, rows)
 
@@ -200,10 +202,32 @@ class Searcher:
         chunks = self.snapshot.chunks
         kept = [self._of_table(row, at, content) for row in diverse(list(at), chunks, k)]
         made = [
-            _passage(self.snapshot.chunks[row], float(scores[at[row]]), *(float(part[at[row]]) for part in evidence))
-            for row in kept
+            self._passage(row, float(scores[at[row]]), *(float(part[at[row]]) for part in evidence)) for row in kept
         ]
         return made, kept
+
+    def _passage(self, row: int, score: float, dense: float, lexical: float, asked: float) -> Passage:
+        chunk = self.snapshot.chunks[row]
+        return Passage(
+            chunk=chunk.id,
+            document=chunk.document,
+            title=chunk.title,
+            source=chunk.source,
+            text=chunk.text,
+            start=chunk.start,
+            end=chunk.end,
+            score=score,
+            dense=dense,
+            lexical=lexical,
+            context=chunk.context,
+            kind=chunk.kind,
+            asked=asked,
+            licence=chunk.licence,
+            owner=chunk.owner,
+            sensitivity=chunk.sensitivity,
+            header=chunk.header,
+            also=tuple(copy for copy in chunk.also if copy.document not in self._unnamed),
+        )
 
     def _of_table(self, row: int, candidates: Collection[int], content: dict[str, float]) -> int:
         """The chunk itself, or of a table that is longer than a chunk the one with the row that holds most of the
@@ -299,28 +323,6 @@ class _Asked:
         mine = np.flatnonzero(wanted[self._chunk])
         np.maximum.at(best, self._chunk[mine], _cosines(self._vectors, mine, vector))
         return best[rows]
-
-
-def _passage(chunk: Chunk, score: float, dense: float, lexical: float, asked: float) -> Passage:
-    return Passage(
-        chunk=chunk.id,
-        document=chunk.document,
-        title=chunk.title,
-        source=chunk.source,
-        text=chunk.text,
-        start=chunk.start,
-        end=chunk.end,
-        score=score,
-        dense=dense,
-        lexical=lexical,
-        context=chunk.context,
-        kind=chunk.kind,
-        asked=asked,
-        licence=chunk.licence,
-        owner=chunk.owner,
-        sensitivity=chunk.sensitivity,
-        header=chunk.header,
-    )
 
 
 def _best(scores: np.ndarray, k: int) -> np.ndarray:

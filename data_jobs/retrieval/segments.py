@@ -28,9 +28,10 @@ from data_jobs.corpus.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 from data_jobs.text.chunks import embedded_text
 
-# 5: vectors of sentences are pooled from their chunk's, and ``Chunk.header`` is there (4: searched, not continued).
-FORMAT = 5
-READABLE = (4, 5)
+# 6: ``Chunk.also``. 5: vectors of sentences are pooled from their chunk's, and ``Chunk.header`` is there. 4 is
+# searched, not continued.
+FORMAT = 6
+READABLE, CONTINUED = (4, 5, 6), (5, 6)
 CHUNK, SENTENCE, QUESTION = 0, 1, 2
 DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
 META = "meta.json"
@@ -131,7 +132,7 @@ class Segment:
         aliases, questions = (
             [tuple(values) for values in table.column(name).to_pylist()] for name in ("aliases", "questions")
         )
-        chunks = [Chunk(**row) for row in table.drop_columns(["aliases", "questions"]).to_pylist()]
+        chunks = [Chunk.from_dict(row) for row in table.drop_columns(["aliases", "questions"]).to_pylist()]
         rows = read_table(folder / "units.parquet")
         units = np.stack([rows.column(name).to_numpy().astype(np.int32) for name in _COLUMNS])
         vectors = np.load(folder / "vectors.npy", allow_pickle=False)
@@ -185,7 +186,7 @@ def write_segment(
         raise IntegrityError(f"{len(units)} units with {len(vectors)} vectors, {len(chunks)} chunks: counts differ")
     into = folder / "segment.new"
     into.mkdir()
-    types = {"start": pa.int64(), "end": pa.int64(), "prior": pa.float64()}
+    types = {"start": pa.int64(), "end": pa.int64(), "prior": pa.float64(), "also": pa.list_(pa.list_(pa.string()))}
     columns: dict[str, Any] = {
         name: pa.array([getattr(c, name) for c in chunks], types.get(name, pa.string()))
         for name in Chunk.__dataclass_fields__

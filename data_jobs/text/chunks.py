@@ -16,7 +16,7 @@ from math import log1p
 
 import regex
 
-from cluster.core.records import Chunk, Document
+from cluster.core.records import MAX_ALSO, Chunk, Document
 from data_jobs.text.blocks import CODE, HEADING, PROSE, TABLE, Block, blocks, column_names
 from data_jobs.text.sentences import Span, sentences, trimmed
 
@@ -86,6 +86,7 @@ def chunk(document: Document, count_tokens: Callable[[str], int], max_tokens: in
                 owner=document.owner,
                 sensitivity=document.sensitivity,
                 header=group.header,
+                also=document.copies[:MAX_ALSO],
             )
         )
     return chunks

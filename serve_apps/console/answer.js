@@ -111,6 +111,10 @@ export class AnswerView {
       );
       const details = make("details", "", summary, make("blockquote", "", citation.text));
       if (citation.title && citation.title !== citation.document) details.append(make("p", "title", citation.title));
+      if (citation.also.length) {
+        const names = citation.also.map((copy) => copy.document).join(", ");
+        details.append(make("p", "also", `Also in ${names}`));
+      }
       details.id = `${this.id}-source-${index + 1}`;
       this.sources.push({ details, name: citation.document, place: citation.source });
       list.append(make("li", "", details));

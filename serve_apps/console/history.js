@@ -23,7 +23,10 @@ export function factsOf(raw) {
   const timings = Object.entries(raw.timings_ms ?? {}).filter(([, ms]) => Number.isFinite(ms));
   return {
     ...picked(raw, ["answer_id", "tier", "model_version", "index_version", "index_as_of"]),
-    citations: listOf(raw.citations).slice(0, 20).map((c) => picked(c, ["document", "title", "source", "text"])),
+    citations: listOf(raw.citations).slice(0, 20).map((c) => ({
+      ...picked(c, ["document", "title", "source", "text"]),
+      also: listOf(c.also).slice(0, 5).map((copy) => picked(copy, ["document", "title", "source"])),
+    })),
     grounded: raw.grounded === true,
     verdicts: listOf(raw.verdicts).map((verdict) => picked(verdict, ["stage", "action", "rule"])),
     dropped_passages: Number.isFinite(raw.dropped_passages) ? raw.dropped_passages : 0,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.core.records import Citation
 from serve_apps.errors import UnavailableError, model_not_found
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.hops import Hops, something_to_see
@@ -14,6 +13,7 @@ from serve_apps.gateway.token_counts import TokenCounter
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.characters import visible
 from serve_apps.guards.window import Placeholders
+from train_jobs.answering.citations import cite
 
 EXAMPLES = 3  # questions on an empty page
 
@@ -63,10 +63,7 @@ class Lookups:
         )
         if checks[0].text != query:
             retrieval = await self._hops.search(checks[0].text, k, record)
-        found = [
-            Citation(p.document, p.title, p.source, p.chunk, (p.start, p.end), p.text, p.score)
-            for p in (retrieval.passages[:k] if k else retrieval.passages)
-        ]
+        found = [cite(passage) for passage in (retrieval.passages[:k] if k else retrieval.passages)]
         texts = texts_of(found)
         outgoing, placeholders = await self._hops.guard_out(texts, record), Placeholders()
         if any(check.blocked for check in outgoing):

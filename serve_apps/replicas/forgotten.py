@@ -49,7 +49,9 @@ class Forgotten:
     def hide_in(self, searcher: Searcher) -> None:
         """Hide in a searcher what is known to be forgotten: also called before it goes live."""
         known = self._known
-        documents = {chunk.document: chunk.source for chunk in searcher.snapshot.chunks} if known else {}
+        chunks = searcher.snapshot.chunks if known else []
+        documents = {chunk.document: chunk.source for chunk in chunks}
+        documents |= {copy.document: copy.source for chunk in chunks for copy in chunk.also}
         covered = [name for name, source in documents.items() if known.covers(name, "", source)]
         searcher.hide(covered)
         self._applied = (known.generation, searcher)

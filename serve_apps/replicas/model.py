@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from cluster.core.home import Home
 from cluster.core.records import Answer, Manifest
 from cluster.core.sections.tiers import TierConfig
 from cluster.core.storage import Store
+from data_jobs.text.special_tokens import reads_as_text
 from serve_apps.engines import load_engine
 from serve_apps.engines.protocol import Capabilities, Engine, EngineSampling
 from serve_apps.errors import UnavailableError, bad_request, context_too_long
@@ -33,6 +35,7 @@ from serve_apps.replicas.live import Live
 from train_jobs.answering.prompt import lay_out
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
     from data_jobs.retrieval.results import Retrieval
@@ -56,7 +59,18 @@ class ServedModel:
 
     def ids(self, text: str, plain: bool = False) -> list[int]:
         """Token ids; in a ``plain`` text (a client's) what looks like a special token is just characters."""
+        if plain and self.tokenizer.is_fast:
+            return list(self._plain.encode(text, add_special_tokens=False).ids)
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain))
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return reads_as_text(tokenizer)
 
     def text(self, ids: Sequence[int], special: bool = False) -> str:
         """The text of token ids; special tokens are left out unless ``special``."""

@@ -89,6 +89,7 @@ def test_every_chunk_of_a_table_holds_its_column_names_and_whole_rows(found: Sea
         "What does PEP 9999 say?",
         "Who is Napoleon?",
         "What is the favourite colour of plan Willow?",
+        "How do I install Plan Willow?",
     ],
 )
 def test_what_is_in_no_row_and_no_document_stays_unknown(found: Searcher, question: str) -> None:

@@ -28,6 +28,8 @@ INSTRUCTION = (
     "number of its passage in brackets, like [1]. If the passages do not answer the question, write only: "
     f"{NOT_KNOWN}"
 )
+# What a chat template may set turns apart with: <|im_end|>, <start_of_turn>, [/INST], <<SYS>>.
+_MARKUP = re.compile(r"<{1,2}[|/]?[A-Za-z_][\w|/ -]{0,30}>{1,2}|\[/?[A-Z_]{2,24}\]")
 _MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _REFUSAL = re.compile(
     r"^\W*(?:sorry\W+)?(?:i (?:do not|don['’]t|cannot|can['’]t) (?:know|answer|find|tell)"
@@ -42,15 +44,14 @@ def chat_prompt(
     """The prompt, and the retrieval with just the passages it shows, in the order of their numbers.
 
     Args:
-        tokenizer: the model's own; its chat template is used where it has one. Its special tokens are taken out of
-        question
-            and passages, so that a document cannot end its own turn.
+        tokenizer: the model's own; its chat template is used where it has one. Its control tokens are written as
+            text in question and passages, so that a document cannot end its own turn.
         room_tokens: most tokens of the whole prompt (and ``section.prompt_tokens``, if less). Passages that do not fit
         are
             left out, the lowest first; the best one is cut if it must be.
     """
     room = min(room_tokens, section.prompt_tokens)
-    clean = _cleaner(tokenizer)
+    clean = _as_text(tokenizer)
     asked = clean(question)
     order = [retrieval.passages[one.passage] for one in ranked(retrieval)]
 
@@ -121,17 +122,20 @@ def _templated(tokenizer: PreTrainedTokenizerBase, content: str) -> str:
         return turns([{"role": "user", "content": f"{INSTRUCTION}\n\n{content}"}])
 
 
-def _cleaner(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
-    """Takes the tokenizer's special tokens out of a text, those that only form when others are gone included."""
-    special = sorted({token for token in tokenizer.all_special_tokens if token.strip()}, key=len, reverse=True)
-    special += [
-        token for token in map(str, getattr(tokenizer, "added_tokens_encoder", {})) if re.search(r"[<\[]", token)
-    ]
-    pattern = re.compile("|".join(map(re.escape, special))) if special else None
+def _as_text(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
+    """Writes a text so that nothing in it is a control token, nor the markup of turns in the tokenizer's template
+    (``[INST]`` is no token everywhere): a blank stands behind the first character of each, so it can still be read."""
+    marks = {str(token) for token in tokenizer.all_special_tokens}
+    marks |= {token for token in map(str, getattr(tokenizer, "added_tokens_encoder", {})) if re.search(r"[<\[]", token)}
+    marks |= set(_MARKUP.findall(str(getattr(tokenizer, "chat_template", None) or "")))
+    found = sorted((mark for mark in marks if mark.strip()), key=lambda mark: (-len(mark), mark))
+    pattern = re.compile("|".join(map(re.escape, found))) if found else None
 
     def clean(text: str) -> str:
-        while pattern is not None and pattern.search(text):
-            text = pattern.sub(" ", text)
+        if pattern is not None:
+            text = pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+            while pattern.search(text):  # one character, or one that has this blank itself
+                text = pattern.sub(" ", text)
         return text.strip()
 
     return clean

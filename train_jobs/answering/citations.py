@@ -78,4 +78,5 @@ def cite(passage: Passage) -> Citation:
         span=(passage.start, passage.start + len(passage.text)),
         text=passage.text,
         score=passage.score,
+        also=passage.also,
     )

@@ -55,6 +55,16 @@ IN_NAMED, OPENS_NAMED = 0.3, 0.1
 PENALTIES = {ROW: 0.05, CODE_BLOCK: 0.3, FIELD: 0.1}
 # Of a question's words so many stand in a row that answers it, or in its column names; the others may be synonyms.
 ROW_COVERED = 0.5
+# A row says what things are. How somebody does something, and why something is so, it says only where it has a word for
+# what is done, or a column for reasons.
+_ASKS_TO_DO = re.compile(
+    r"\bhow\s+(?:(?:do|did|can|could|should|would|must|may)\s+(?:i|you|we|one|they)|to)\s+(.+)"
+    r"|\bwie\s+(?!kann|soll|muss|darf)(\w+)\s+(?:ich|man|wir)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_ASKS_WHY = re.compile(r"\b(?:why|warum|wieso|pourquoi)\b", re.IGNORECASE)
+_REASONS = frozenset({"reason", "caus", "why", "note", "remark", "comment", "grund", "ursach"})
+LEAST_BEGINNING = 4  # letters; what begins so is of one word with it: to store, storage
 # What code is worth more where the question asks how to do something, and where it asks for what to type.
 SHOWS_HOW, SHOWS_COMMAND = 0.35, 0.55
 _ASKS_HOW = re.compile(r"\bhow\s+(?:do|does|can|could|would|should|to|is|are)\b", re.IGNORECASE)
@@ -123,15 +133,29 @@ def only_names(question: str, documents: Sequence[str]) -> bool:
 def answers(sentence: ScoredSentence, question: str) -> bool:
     """Whether a unit may be quoted as an answer: no heading, a field of a document's header only to a question that
     says the field's name ("What is the status of ..."), a row only to one whose words stand in it and its column names:
-    a row about Klaus says nothing of his favourite colour."""
+    a row about Klaus says nothing of his favourite colour, and a price not how to install what has it."""
     if sentence.kind == ROW:
         asked = {stem for term in question_terms(question) for stem in term.stem.split()}
-        return len(asked & text_stems(f"{sentence.header}\n{sentence.text}")) >= ROW_COVERED * len(asked)
+        said = text_stems(f"{sentence.header}\n{sentence.text}")
+        if _ASKS_WHY.search(question) and _REASONS.isdisjoint(text_stems(sentence.header)):
+            return False
+        return len(asked & said) >= ROW_COVERED * len(asked) and _names_what_is_done(question, said)
     if sentence.kind == FIELD:
         asked = text_stems(question)
         name, _, value = sentence.text.partition(":")
         return bool(text_stems(name) & asked) and not text_stems(value) <= asked
     return sentence.kind != TITLE
+
+
+def _names_what_is_done(question: str, said: set[str]) -> bool:
+    """Whether a row with these stems has a word for what the question asks how to do, if it asks that."""
+    asked = _ASKS_TO_DO.search(question)
+    done = question_terms(asked[1] or asked[2])[:1] if asked else []
+    wanted = [stem.rstrip("e") for term in done for stem in term.stem.split()]
+    return all(
+        any(stem == own.rstrip("e") or (len(stem) >= LEAST_BEGINNING and own.startswith(stem)) for own in said)
+        for stem in wanted
+    )
 
 
 def defines(question: str, sentence: str) -> bool:

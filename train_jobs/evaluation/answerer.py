@@ -126,7 +126,7 @@ def _reply(body: dict[str, Any], ms: float) -> Reply:
     citations: Sequence[dict[str, Any]] = extra["citations"]
     made = Answer(
         text=body["choices"][0]["message"]["content"],
-        citations=tuple(Citation(**{**c, "span": (c["span"][0], c["span"][1])}) for c in citations),
+        citations=tuple(map(Citation.from_dict, citations)),
         grounded=extra["grounded"],
         reason=extra.get("reason", ""),
         confidence=extra.get("confidence", 0.0),

@@ -16,7 +16,8 @@ from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.home import Home
 from cluster.core.sections.serve import ServeSection
 
-SOURCE = {"document": "engine.md", "title": "Engine", "source": "boat/engine.md", "text": "6.5 litres of \x1b[31moil"}
+SOURCE = {"document": "engine.md", "title": "Engine", "source": "boat/engine.md", "text": "6.5 litres of \x1b[31moil",
+          "also": [{"document": "old/engine.md", "title": "Engine", "source": "boat/old/engine.md"}]}  # fmt: skip
 
 
 def talk(turns: int, size: int = 1) -> list[dict[str, str]]:
@@ -80,7 +81,15 @@ def test_the_talk_goes_on_after_ctrl_c_and_after_errors(
     assert converse(ask, Home.from_env(), ServeSection()) == 0
     assert seen == [["one"], ["one", "an answer", "long"], ["one", "an answer", "bad"], ["one", "an answer", "two"]]
     said = capsys.readouterr().out
-    for part in ("stopped", "the guard is down", "[1] engine.md: Engine", "6.5 litres", "sources 1 to 1", "no /what"):
+    for part in (
+        "stopped",
+        "the guard is down",
+        "[1] engine.md: Engine",
+        "also in old/engine.md",
+        "6.5 litres",
+        "sources 1 to 1",
+        "no /what",
+    ):
         assert part in said
     assert "\x1b" not in said
     assert signal.getsignal(signal.SIGINT) is before

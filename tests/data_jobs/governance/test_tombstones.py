@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.core.errors import IntegrityError, UsageError
+from cluster.core.records import Copy, Document
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import FOLDER, Where, add_tombstone, read_tombstones, text_sha256
 
@@ -111,3 +112,12 @@ def test_exactly_one_of_document_and_rule(store: Store) -> None:
         add_tombstone(store)
     with pytest.raises(UsageError):
         add_tombstone(store, document="a", where=Where.parse("source=b"))
+
+
+def test_what_is_left_names_no_forgotten_copy(store: Store) -> None:
+    add_tombstone(store, document="a.md")
+    add_tombstone(store, where=Where.parse("source=old"))
+    copies = (Copy("a.md", "A", "a.md"), Copy("b.md", "B", "b.md"), Copy("c.md", "C", "old/c.md"))
+    documents = [Document("a.md", "A", "x", "a.md"), Document("d.md", "D", "x", "d.md", copies=copies)]
+    (left,) = read_tombstones(store).left(documents)
+    assert (left.id, left.copies) == ("d.md", copies[1:2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cluster.core.records import Document
+from cluster.core.records import MAX_ALSO, Copy, Document
 from cluster.core.sections.data import IndexSection
 from data_jobs.indexing.index_blocks import (
     IndexBlock,
@@ -63,6 +63,14 @@ def test_pieces_survive_storage_and_damage_is_told() -> None:
     for damaged in (pieces_to_bytes(made)[:-5], b"[[1, 2, 3]]", b"[{}]", b"7"):
         with pytest.raises(ValueError, match=r".+"):
             pieces_from_bytes(damaged)
+
+
+def test_chunks_name_the_first_copies_of_their_document() -> None:
+    copies = tuple(Copy(f"n{n}.md", "Note", f"old/n{n}.md") for n in range(MAX_ALSO + 2))
+    document = Document("n.md", "Note", "The pump needs oil.", "n.md", copies=copies)
+    made = cut(with_enclosing([document]), find_model(SECTION), SECTION)
+    assert made[0].chunk.also == copies[:MAX_ALSO]
+    assert pieces_from_bytes(pieces_to_bytes(made)) == made
 
 
 def test_in_blocks_or_at_once_is_the_same_index(embedder: HashEmbedder) -> None:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 from starlette.testclient import TestClient
 
+from cluster.core.records import Copy
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import METRICS
 from data_jobs.retrieval.examples import Example
@@ -27,7 +28,7 @@ PLINTH_KEYS = {
     "answer_id", "tier", "model_version", "citations", "grounded", "index_version", "index_as_of", "knowledge_cutoff",
     "degraded", "cache", "verdicts", "timings_ms",
 }  # fmt: skip
-CITATION_KEYS = {"document", "title", "source", "chunk", "span", "text", "score"}
+CITATION_KEYS = {"document", "title", "source", "chunk", "span", "text", "score", "also"}
 
 
 @pytest.fixture
@@ -63,6 +64,7 @@ def test_chat(service: Service) -> None:
     assert plinth["answer_id"][4:] == response.headers["x-request-id"][4:]
     assert set(plinth["citations"][0]) == CITATION_KEYS
     assert plinth["citations"][0]["span"] == [0, 71]
+    assert plinth["citations"][0]["also"] == [{"document": "copies.txt", "title": "Copies", "source": "old/copies.txt"}]
     assert {(v["stage"], v["action"]) for v in plinth["verdicts"]} == {("guard_in", "allow"), ("guard_out", "allow")}
     assert set(plinth["timings_ms"]) >= {"guard_in", "retriever", "tier", "guard_out", "total"}
 
@@ -311,14 +313,16 @@ def test_personal_data_in_citations_and_search_results_is_redacted() -> None:
     import dataclasses
 
     leak = "Ask jane.doe@mail.acme.io."
-    passage = dataclasses.replace(PASSAGE, text=leak)
-    citation = dataclasses.replace(CITATION, text=leak, title="By jane.doe@mail.acme.io")
+    also = (Copy("a.txt", "A", "old/a.txt"), Copy("jane.doe@mail.acme.io", leak, "old/b.txt"))
+    passage = dataclasses.replace(PASSAGE, text=leak, also=also)
+    citation = dataclasses.replace(CITATION, text=leak, title="By jane.doe@mail.acme.io", also=also)
     service = Service(retriever=FixedRetriever([passage]), tier=ScriptedTier(citations=[citation]))
     client = service.client()
     for route in ("/v1/search", "/v1/chat/completions"):
         response = client.post(route, json=GOOD[route])
         assert "jane" not in response.text
         assert "<EMAIL_1>" in response.text
+        assert '"document":"a.txt"' in response.text.replace(": ", ":")
         assert "pii_email" in response.text
 
 

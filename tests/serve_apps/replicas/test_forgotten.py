@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.core.config import PlinthConfig
-from cluster.core.records import Document, Manifest
+from cluster.core.records import Copy, Document, Manifest
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import Where, add_tombstone
@@ -84,6 +85,28 @@ def test_a_forgotten_document_is_gone_within_two_seconds(store: Store, embedder:
         await until(replica, {"dog.md", "fish.md"}, 2)
         add_tombstone(store, where=Where.parse("source=dog.md"))
         await until(replica, {"fish.md"}, 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_forgotten_copy_is_named_no_more(store: Store, embedder: HashEmbedder) -> None:
+    copies = tuple(Copy(f"copy{n}.md", "Cats", f"old/copy{n}.md") for n in range(3))
+    published(store, embedder, [replace(NOTES[0], copies=copies), *NOTES[1:]])
+
+    async def named(replica: RetrieverReplica) -> tuple[Copy, ...]:
+        passages = (await replica.search("cat on the roof")).passages
+        return next(p.also for p in passages if p.document == "cat.md")
+
+    async def scenario() -> None:
+        replica = RetrieverReplica(config())
+        assert await named(replica) == copies
+        add_tombstone(store, document="copy1.md")
+        replica._forgotten.refresh()
+        assert await named(replica) == (copies[0], copies[2])
+        add_tombstone(store, where=Where.parse("source=old"))
+        replica._forgotten.refresh()
+        assert await named(replica) == ()
+        assert await found(replica) == {"cat.md", "dog.md", "fish.md"}
 
     asyncio.run(scenario())
 

@@ -162,7 +162,7 @@ def test_no_marker_without_a_citation() -> None:
 def test_answer_is_plain_json() -> None:
     made = answer(COPY_QUESTION, retrieval(COPY_QUESTION, COPYING), SECTION)
     row = json.loads(json.dumps(made.to_dict()))
-    back = Answer(**{**row, "citations": tuple(Citation(**{**c, "span": tuple(c["span"])}) for c in row["citations"])})
+    back = Answer(**{**row, "citations": tuple(map(Citation.from_dict, row["citations"]))})
     assert back == made
 
 
