@@ -19,7 +19,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
-from train_jobs.data.splits import is_held_out
+from data_jobs.corpus.splits import is_held_out
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -18,7 +18,7 @@ from train_jobs.data.batches import (
     read_documents,
     token_streams,
 )
-from train_jobs.data.splits import is_held_out
+from data_jobs.corpus.splits import is_held_out
 from train_jobs.data.tokenizer import fit
 
 STREAM = np.arange(1000, dtype=np.int32)
