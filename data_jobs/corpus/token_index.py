@@ -1,8 +1,8 @@
 """What a tokens artefact holds: the index of its shards, and opening one (ray-free, needs no tokenizer).
 
-``tokens/<dataset>`` is made of shards with two sides each, ``train`` and ``held_out`` (``splits.is_held_out`` decides by
-a document's id). A side is two plain ``.npy`` files without pickled objects: ``train-ids-00007.npy`` (uint16 where the
-vocabulary fits, else uint32; every document with its begin and end token) and ``train-starts-00007.npy`` (uint64
+``tokens/<dataset>`` is made of shards with two sides each, ``train`` and ``held_out`` (``splits.is_held_out`` decides
+by a document's id). A side is two plain ``.npy`` files without pickled objects: ``train-ids-00007.npy`` (uint16 where
+the vocabulary fits, else uint32; every document with its begin and end token) and ``train-starts-00007.npy`` (uint64
 [documents + 1]: document i is ``ids[starts[i]:starts[i + 1]]``). ``index.json`` counts them and has the sha256 of every
 file, and of every mebibyte of it: who reads ranges from an object store can check what arrives.
 """
@@ -24,6 +24,7 @@ INDEX = "index.json"
 FORMAT = 2
 BLOCK_BYTES = 1 << 20
 Side = Literal["train", "held_out"]
+Bytes = bytes  # the class below has a field of that name
 SIDES: tuple[Side, ...] = get_args(Side)
 
 
@@ -41,7 +42,7 @@ class TokenFile:
     blocks: str
 
     @classmethod
-    def of(cls, path: str, body: bytes, numbers: int) -> TokenFile:
+    def of(cls, path: str, body: Bytes, numbers: int) -> TokenFile:
         """The entry of a file whose last ``numbers`` bytes are its array."""
         blocks = (body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES))
         hashes = "".join(hashlib.sha256(block).hexdigest() for block in blocks)
@@ -110,8 +111,9 @@ class TokenIndex:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> TokenIndex:
         """The index out of plain JSON."""
-        rest = {name: value for name, value in row.items() if name not in ("format", *SIDES)}
-        return cls(**rest, **{side: tuple(map(ShardSide.from_dict, row[side])) for side in SIDES})
+        rest = {name: value for name, value in row.items() if name != "format"}
+        train, held_out = (tuple(ShardSide.from_dict(one) for one in row[side]) for side in SIDES)
+        return cls(**{**rest, "train": train, "held_out": held_out})
 
 
 def read_index(store: Store, made: Manifest, tokenizer_sha256: str = "") -> TokenIndex:

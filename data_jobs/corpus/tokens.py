@@ -1,7 +1,7 @@
 """Documents to token shards: the last stage of preparing a corpus for pretraining (ray-free).
 
-``token_index.py`` says what an artefact is made of. What pretraining reads of a document is ``document_text``: its name,
-its title where that adds to it, its text, between a begin and an end token. What looks like a special token in a
+``token_index.py`` says what an artefact is made of. What pretraining reads of a document is ``document_text``: its
+name, its title where that adds to it, its text, between a begin and an end token. What looks like a special token in a
 document is encoded as its letters, so that begin and end tokens stand at the ends of documents only. The same documents
 and tokenizer give the same bytes.
 """
@@ -12,7 +12,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -335,7 +334,8 @@ def counts_of(index: TokenIndex) -> dict[str, Any]:
     tokens, documents = ({side: of(side) for side in SIDES} for of in (index.tokens, index.documents))
     return {
         "documents": sum(documents.values()), "tokens": sum(tokens.values()),
-        **{f"{side}_documents": documents[side] for side in SIDES}, **{f"{side}_tokens": tokens[side] for side in SIDES},
+        **{f"{side}_documents": documents[side] for side in SIDES},
+        **{f"{side}_tokens": tokens[side] for side in SIDES},
         "shards": len(index.train), "dtype": index.dtype, "vocabulary": index.vocabulary,
     }  # fmt: skip
 

@@ -111,6 +111,7 @@ class Trainer:
             self.state = self._resume()
         self.network = ranks.wrap(self.model)
         most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
+        most = min(most or plan.most_steps, plan.most_steps) if plan.most_steps else most
         self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s), most)
         self.started = time.monotonic() - self.state.elapsed_s
         self.began, self.began_cpu, self.counted_before = time.monotonic(), time.process_time(), self.state.counted_s

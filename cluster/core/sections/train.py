@@ -58,6 +58,10 @@ class TrainSection(Section):
     """Optimizer steps of each stage instead of a wall-clock budget (0: by the clock): reproducible runs."""
     batch_tokens: int = Field(2048, ge=256)
     """Tokens of one optimizer step, all workers together."""
+    # How pretraining reads documents (train_jobs/data).
+    packing: Literal["documents", "stream"] = "documents"
+    """Whether documents that share a row of pretraining are kept from seeing each other."""
+    # -
     optimizer: Literal["adamw"] = "adamw"
     """What turns gradients into steps (train_jobs/trainer/optimizer.py)."""
     learning_rate: float = Field(3e-3, gt=0)
@@ -93,7 +97,10 @@ class TrainSection(Section):
 # What the settings of training decide, for the run keys of its stages: a new setting joins one of these groups.
 # `name`, `vocab_size`, `context_tokens`, `seed`, `examples` and `held_out` decide each for itself.
 SIZE = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp")
-STEPS = ("train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.steps")
+STEPS = (
+    "train.packing", "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision",
+    "train.steps",
+)  # fmt: skip
 # The architecture is in the key of pretraining by what it is, not by where it lies.
 ARCHITECTURE = ("train.model",)
 LORA = ("train.lora_rank", "train.lora_alpha", "train.lora_dropout", "train.lora_targets")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -15,9 +16,9 @@ from cluster.core.errors import BadInputError, IncompatibleError, IntegrityError
 from cluster.core.progress import Silent
 from cluster.core.records import Document
 from cluster.core.storage import Store
+from data_jobs.corpus import tokens as token_shards
 from data_jobs.corpus.blocks import DOCUMENT_SCHEMA
 from data_jobs.corpus.parquet import parquet_bytes
-from data_jobs.corpus import tokens as token_shards
 from data_jobs.corpus.splits import is_held_out
 from data_jobs.corpus.token_index import SIDES, TokenFile, read_index
 from data_jobs.corpus.tokens import (
@@ -90,7 +91,7 @@ def test_each_side_holds_its_documents_with_name_and_title(tmp_path: Path) -> No
         (shard,) = index.shards(side)  # two small files make one shard
         ids, starts = (np.load(folder / file.path, allow_pickle=False) for file in (shard.ids, shard.starts))
         assert (len(starts) - 1, len(ids)) == (shard.documents, shard.tokens)
-        for start, end in zip(starts, starts[1:], strict=False):
+        for start, end in itertools.pairwise(starts):
             name, title, text = TOKENIZER.decode(ids[start + 1 : end - 1].tolist()).split("\n")
             assert is_held_out(name, 0.3) == (side == "held_out")
             assert (title, text in texts) == ("On pumps", True)
@@ -217,9 +218,9 @@ def test_truncated_and_changed_shards_are_refused_with_what_to_do(tmp_path: Path
     else:
         path.write_bytes({"cut": body[:-2], "longer": body + b"xx"}.get(harm, bytes([body[0] ^ 1]) + body[1:]))
     if harm != "bit":
-        with pytest.raises(IntegrityError, match="delete .* and run the same command again"):
+        with pytest.raises(IntegrityError, match=r"delete .* and run the same command again"):
             read_index(store, manifest)
-    with pytest.raises(IntegrityError, match=f"{path.name}.*delete .* and run the same command again"):
+    with pytest.raises(IntegrityError, match=rf"{path.name}.*delete .* and run the same command again"):
         made(store, corpus)
     shutil.rmtree(folder)
     assert made(store, corpus).version == manifest.version
