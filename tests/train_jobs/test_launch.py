@@ -215,6 +215,20 @@ def test_a_dataset_without_a_window_of_text_is_refused(store: Store, tokenizer: 
         pretrain(store, make_dataset(store), tokenizer, config)
 
 
+def test_workers_read_ranges_of_an_object_store_and_the_same_tokens_as_on_a_disk(home, store: Store, tmp_path) -> None:
+    batches = {}
+    for where in (store, Store(f"memory://{tmp_path.name}")):
+        dataset = make_dataset(where)
+        plan = plan_of(where, dataset, train_tokenizer(CONFIG, where, dataset, Silent()))
+        train, held_out = open_windows(plan, where)
+        batches[where.local] = [train.batch(step).ids.tolist() for step in (0, 9)] + [
+            batch.ids.tolist() for batch in held_out.in_order()
+        ]
+    assert batches[True] == batches[False]
+    kept = sum(path.stat().st_size for path in (home / "cache" / "token-blocks").glob("*/*"))
+    assert 0 < kept <= sum(file.bytes for file in where.versions("tokens", "manual")[0].files)
+
+
 def test_a_mixture_is_told_by_its_weights_and_limits(store: Store, tokenizer: Manifest) -> None:
     one, other = make_dataset(store), make_dataset(store, documents(90, seed=3), "other")
 
