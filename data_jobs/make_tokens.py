@@ -12,7 +12,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from data_jobs.corpus import tokens
 from data_jobs.corpus.tokens import Encoder, Entries, Shard
-from data_jobs.tasks import spread
+from data_jobs.tasks import await_cpu, spread
 
 
 def tokenise(store: Store, dataset: Manifest, encoder: Encoder, share: float, progress: Progress) -> Manifest:
@@ -20,8 +20,9 @@ def tokenise(store: Store, dataset: Manifest, encoder: Encoder, share: float, pr
     return tokens.tokenise(store, dataset, encoder, share, progress, on_cluster)
 
 
-def on_cluster(shards: list[Shard], encoder: Encoder) -> Iterator[tuple[int, Entries]]:
+def on_cluster(shards: list[Shard], encoder: Encoder, progress: Progress) -> Iterator[tuple[int, Entries]]:
     """Write shards as tasks, each with one CPU."""
+    await_cpu(progress)
     shared = ray.put(encoder)
     yield from spread(_write_alone, [(shard, shared) for shard in shards], "making tokens")
 

@@ -168,10 +168,10 @@ def _pretraining(
     )  # fmt: skip
 
 
-def _on_cluster(shards: list[Shard], encoder: Encoder) -> Iterator[tuple[int, Entries]]:
+def _on_cluster(shards: list[Shard], encoder: Encoder, progress: Progress) -> Iterator[tuple[int, Entries]]:
     from data_jobs.make_tokens import on_cluster  # imports ray; a small dataset needs it only to train
 
-    return on_cluster(shards, encoder)
+    return on_cluster(shards, encoder, progress)
 
 
 def finetune(

@@ -256,7 +256,7 @@ def finished(shard: Shard) -> Entries | None:
 
 
 # -- the artefact ------------------------------------------------------------------------------------------------------
-CarryOut = Callable[[list[Shard], Encoder], Iterator[tuple[int, Entries]]]
+CarryOut = Callable[[list[Shard], Encoder, Progress], Iterator[tuple[int, Entries]]]
 
 
 def tokenise(
@@ -282,7 +282,7 @@ def tokenise(
         progress.stage("tokenise", len(shards), "shards")
         progress.advance(len(done))
         todo = [shard for shard in shards if shard.number not in done]
-        for at, entries in carry_out(todo, encoder) if len(shards) > 1 else write_here(todo, encoder):
+        for at, entries in (carry_out if len(shards) > 1 else write_here)(todo, encoder, progress):
             done[todo[at].number] = entries
             progress.advance()
         if read_tombstones(store).key != settings["forgotten"]:  # forgotten meanwhile: the first shards may hold it
@@ -323,8 +323,9 @@ def find_tokens(store: Store, dataset: Manifest, encoder: Encoder, share: float)
     return manifest
 
 
-def write_here(shards: Sequence[Shard], encoder: Encoder) -> Iterator[tuple[int, Entries]]:
+def write_here(shards: Sequence[Shard], encoder: Encoder, progress: Progress) -> Iterator[tuple[int, Entries]]:
     """Write shards in this process, one after the other."""
+    del progress
     for number, shard in enumerate(shards):
         yield number, write_shard(shard, encoder)
 

@@ -141,8 +141,8 @@ def test_a_killed_run_goes_on_with_the_shards_it_has(tmp_path: Path, monkeypatch
     corpus = dataset(store, [TEXTS[:2], TEXTS[2:]])
     written: list[int] = []
 
-    def killed(shards, encoder):
-        for number, entries in write_here(shards[: 1 if not written else None], encoder):
+    def killed(shards, encoder, progress):
+        for number, entries in write_here(shards[: 1 if not written else None], encoder, progress):
             written.append(shards[number].number)
             yield number, entries
         if len(written) == 1:
@@ -172,8 +172,8 @@ def test_what_is_forgotten_during_the_run_is_not_published(tmp_path: Path, monke
     store = Store(str(tmp_path / "store"))
     corpus = dataset(store, [["A secret of Ann's.", "The pump runs."], ["More."]])
 
-    def forgetting(shards, encoder):  # Ann is forgotten after the first shard
-        for one in write_here(shards, encoder):
+    def forgetting(shards, encoder, progress):  # Ann is forgotten after the first shard
+        for one in write_here(shards, encoder, progress):
             yield one
             if not read_tombstones(store):
                 add_tombstone(store, document="0-0")
