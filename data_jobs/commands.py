@@ -109,12 +109,12 @@ def run_tokens(args: argparse.Namespace, progress: Progress) -> Manifest:
     from data_jobs.corpus.tokens import find_encoder
 
     home = Home.from_env()
-    store = Store(home.store_uri)
+    config, store = configure(args, home), Store(home.store_uri)
     dataset, encoder = find_dataset(store, args.dataset), find_encoder(store, args.tokenizer)
     with connected(home):
         from data_jobs.make_tokens import tokenise
 
-        return tokenise(store, dataset, encoder, progress)
+        return tokenise(store, dataset, encoder, config.train.held_out, progress)
 
 
 def find_dataset(store: Store, reference: str) -> Manifest:
@@ -159,9 +159,11 @@ JOBS = (
         "Example: plinth data synth --dataset handbook --count 500 --share 0.3",
     ),
     JobVerb(
-        "tokens", "Tokenise a dataset into packed shards for pretraining.", add_tokens_arguments, run_tokens,
-        "Each documents file becomes one stream of token ids (.npy), every document followed by the end token, and\n"
-        "the places where documents start. The same dataset and tokenizer give the same bytes.\n\n"
+        "tokens", "Tokenise a dataset into the shards that pretraining reads.", add_tokens_arguments, run_tokens,
+        "Each shard has a side to train on and one that is held out (train.held_out, by the hash of a document's id):\n"
+        "token ids (.npy), every document with its name and title between begin and end token, and the places where\n"
+        "documents start. `plinth train pretrain` makes the same where they are missing. The same dataset and\n"
+        "tokenizer give the same bytes.\n\n"
         "Example: plinth data tokens --dataset handbook --tokenizer small",
     ),
 )  # fmt: skip

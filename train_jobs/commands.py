@@ -32,8 +32,14 @@ def add_base_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pretrain_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--dataset``, ``--tokenizer``, ``--name`` and ``--minutes``, as ``run_pretrain`` reads them."""
-    parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    """Datasets with weights and limits, ``--tokenizer``, ``--name``, ``--minutes``, as ``run_pretrain`` reads them."""
+    parser.add_argument(
+        "--dataset", action="append", metavar="NAME[=WEIGHT]",
+        help="dataset, NAME or NAME@VERSION (default: the newest prepared); several are mixed: a=0.7,b=0.3",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-epochs", default="", metavar="N", help="most passes over each dataset: 2, or a=2,b=4 (default: no limit)"
+    )
     parser.add_argument("--tokenizer", default="", help="NAME or NAME@VERSION (default: the latest of this model name)")
     _add_name(parser)
     _add_budget(parser)
@@ -110,7 +116,8 @@ def run_tokenizer(args: argparse.Namespace, progress: Progress) -> Manifest:
 def run_base(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Take somebody's model as the base to train on; needs no cluster."""
     from data_jobs.commands import find_dataset
-    from train_jobs.data.batches import document_text, read_documents
+    from data_jobs.corpus.tokens import document_text
+    from train_jobs.data.batches import read_documents
     from train_jobs.publishing.base import take_base
     from train_jobs.publishing.sources import model_of
 
@@ -129,15 +136,18 @@ def run_base(args: argparse.Namespace, progress: Progress) -> Manifest:
 def run_pretrain(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Pretrain on the running cluster."""
     from data_jobs.commands import find_dataset
+    from train_jobs.data.corpora import Ingredient, parse_epochs, parse_weights
     from train_jobs.launch import pretrain
 
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
-    dataset = find_dataset(store, args.dataset)
+    weights = parse_weights(",".join(args.dataset or [""]))
+    epochs = parse_epochs(args.max_epochs, [name for name, _ in weights])
+    mixture = [Ingredient(find_dataset(store, name), weight, epochs.get(name, 0)) for name, weight in weights]
     tokenizer = find(store, "tokenizers", args.tokenizer or config.train.name, "plinth train tokenizer")
     with connected(home):
         change = code_change_of(args)
-        return pretrain(config, store, dataset, tokenizer, progress, seconds_of(args), code_change=change)
+        return pretrain(config, store, mixture, tokenizer, progress, seconds_of(args), code_change=change)
 
 
 def run_finetune(args: argparse.Namespace, progress: Progress) -> Manifest:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError, IncompatibleError
+from cluster.core.errors import BadInputError, IncompatibleError, UsageError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
@@ -23,8 +24,14 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
+from data_jobs.corpus.token_index import SIDES, read_index
+from data_jobs.corpus.tokens import Encoder, Entries, Shard, find_tokens, make_encoder, tokenise
 from data_jobs.governance.policies import check_use
-from train_jobs.data.batches import Arrays, check_documents, encode_examples, read_examples, token_streams
+from train_jobs.data.batches import Arrays, check_documents, encode_examples, read_examples
+from train_jobs.data.corpora import Entry, Ingredient, check_usable, options_of
+from train_jobs.data.order import Order, Share
+from train_jobs.data.packing import windows_of
+from train_jobs.data.tokenizer import FILES as TOKENIZER_FILES
 from train_jobs.data.tokenizer import check_same_tokenizer, load_tokenizer, special_ids
 from train_jobs.models.hugging_face import HuggingFaceSpec, source_settings
 from train_jobs.models.lora import adapted
@@ -72,49 +79,102 @@ FINETUNE = RunKey(
 
 
 def pretrain(
-    config: PlinthConfig, store: Store, dataset: Manifest, tokenizer: Manifest, progress: Progress,
-    seconds: float | None = None, workers: TrainingWorkers | None = None, slowest_step_s: float = 0.0,
-    code_change: CodeChange = None,
+    config: PlinthConfig, store: Store, datasets: Manifest | Sequence[Ingredient], tokenizer: Manifest,
+    progress: Progress, seconds: float | None = None, workers: TrainingWorkers | None = None,
+    slowest_step_s: float = 0.0, code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
-    """Train a model from random weights on a dataset and publish ``checkpoints/<train.name>-base``.
+    """Train a model from random weights on a dataset, or a mixture, and publish ``checkpoints/<train.name>-base``.
 
-    Needs a Ray connection. An identical finished run is reused, an unfinished one is continued; ``seconds`` (budget of
-    the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
+    Needs a Ray connection. What the workers read are the tokens artefacts of dataset and tokenizer; where they are
+    missing they are made first. An identical finished run is reused, an unfinished one is continued; ``seconds``
+    (budget of the whole stage, default from ``train.minutes`` and ``train.pretrain_share``) does not tell runs apart.
     ``workers`` is a running group to train on; without one a group is started and ended. ``slowest_step_s`` is the
     plan's. ``code_change`` is what to do with a run that earlier code began (``unfinished.settle``).
 
     Raises:
         TooSlowError: a step takes longer than ``slowest_step_s``.
-        BadInputError: the dataset is too small, or damaged.
-        PolicyRefusedError: the dataset's source does not allow pretraining.
+        BadInputError: a dataset is too small, or damaged.
+        UsageError: more steps are wanted than the mixture's limits of epochs allow.
+        PolicyRefusedError: a dataset's source does not allow pretraining.
         IncompatibleError: the tokenizer is not one of ours.
+        IntegrityError: a dataset or its tokens are damaged.
         TrainingError: the loss is not a number, no memory, workers that kept dying, or cancelled.
         KeyboardInterrupt: interrupted; a checkpoint was written, the same call goes on from there.
     """
     started, section = time.time(), config.train
-    check_use(dataset, "pretraining", config.data)
-    check_documents(section, dataset)
+    mixture = [Ingredient(datasets)] if isinstance(datasets, Manifest) else list(datasets)
+    for one in mixture:
+        check_use(one.dataset, "pretraining", config.data)
+    check_documents(section, *(one.dataset for one in mixture))
     coder = load_tokenizer(store, tokenizer)
     spec = _architecture(section, coder.get_vocab_size())
+    folder = store.artefact(tokenizer)
+    files = (store.read(posixpath.join(folder, name)) for name in TOKENIZER_FILES)
+    begin, end, _ = special = special_ids(coder)
+    encoder = replace(make_encoder(_reference(tokenizer), *files), begin=begin, end=end)
+    found = [find_tokens(store, one.dataset, encoder, section.held_out) for one in mixture]
+    if all(found):  # else nothing was trained on them yet
+        run = _pretraining(config, store, mixture, [made for made in found if made], tokenizer, encoder, spec, special)
+        if (finished := _reused(store, run.key)) is not None:
+            return finished
+        settle(store, PRETRAIN.stage, run.key, run.inputs, run.settings, code_change)
+    with _running(workers, section, store) as group:  # they start while the data is prepared
+        tokens = [tokenise(store, one.dataset, encoder, section.held_out, progress, _on_cluster) for one in mixture]
+        run = _pretraining(config, store, mixture, tokens, tokenizer, encoder, spec, special)
+        if (finished := _reused(store, run.key)) is not None:
+            return finished
+        settle(store, PRETRAIN.stage, run.key, run.inputs, run.settings, code_change)
+        budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
+        run = replace(run, budget_s=budget, started_at=started, slowest_step_s=slowest_step_s)
+        return _carry_out(run, section, store, progress, group)
+
+
+def _pretraining(
+    config: PlinthConfig, store: Store, mixture: Sequence[Ingredient], tokens: Sequence[Manifest], tokenizer: Manifest,
+    encoder: Encoder, spec: ModelSpec, special: tuple[int, int, int],
+) -> _Run:  # fmt: skip
+    """The run over these tokens, one artefact for each ingredient; its budget is still to be said.
+
+    Raises:
+        PlinthError: as ``pretrain``.
+    """
+    section = config.train
+    entries = [
+        Entry(_reference(one.dataset), _reference(made), one.weight, one.epochs)
+        for one, made in zip(mixture, tokens, strict=True)
+    ]
+    indexes = [read_index(store, made, encoder.sha256) for made in tokens]
+    for index, entry in zip(indexes, entries, strict=True):
+        check_usable(index, entry, spec.context, spec.vocab)
+    counts = {f"{side}_tokens": sum(index.tokens(side) for index in indexes) for side in SIDES}
+    windows = [windows_of(index.tokens("train"), spec.context) for index in indexes]
+    shares = [Share(count, one.weight, one.epochs) for count, one in zip(windows, mixture, strict=True)]
+    last = -(-Order(shares, section.seed).samples // max(1, section.batch_tokens // spec.context))
+    if 0 < last < section.steps:
+        raise UsageError(
+            f"train.steps={section.steps} are more than the {last} steps after which every dataset has reached its "
+            "limit of epochs: lower train.steps, or raise --max-epochs"
+        )
+    inputs: dict[str, str] = {}
+    for number, entry in enumerate(entries, 1):
+        inputs |= {name if number == 1 else f"{name}_{number}": getattr(entry, name) for name in ("dataset", "tokens")}
+    inputs["tokenizer"] = _reference(tokenizer)
     settings = PRETRAIN.settings(section)
-    inputs = {"dataset": _reference(dataset), "tokenizer": _reference(tokenizer)}
-    name = f"{section.name}-base"
+    if len(entries) > 1 or entries[0].epochs:
+        settings["mixture"] = [{"weight": entry.weight, "epochs": entry.epochs} for entry in entries]
     # The sizes stand in the settings; another architecture stands in the key by what it is, not by where it lies.
     key = PRETRAIN(inputs=inputs, config=settings, **({"model": spec.to_dict()} if section.model else {}))
-    if (found := _reused(store, key)) is not None:
-        return found
-    settle(store, PRETRAIN.stage, key, inputs, settings, code_change)
+    return _Run(
+        "pretrain", f"{section.name}-base", key, inputs, settings, tokenizer, None, spec, special,
+        section.learning_rate, counts=counts, most_steps=last,
+        options=options_of(entries, encoder.sha256, section.packing),
+    )  # fmt: skip
 
-    def arrays() -> tuple[Arrays, dict[str, Any]]:
-        progress.stage("tokenise")
-        bos, eos, _ = special_ids(coder)
-        streams = token_streams(store, dataset, coder, section, bos, eos)
-        return streams, {f"{side}_tokens": len(stream) for side, stream in streams.items()}
 
-    budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
-    run = _Run("pretrain", name, key, inputs, settings, tokenizer, None, spec, special_ids(coder),
-               section.learning_rate, 0, budget, started, slowest_step_s)  # fmt: skip
-    return _carry_out(run, section, store, arrays, progress, workers)
+def _on_cluster(shards: list[Shard], encoder: Encoder, progress: Progress) -> Iterator[tuple[int, Entries]]:
+    from data_jobs.make_tokens import on_cluster  # imports ray; a small dataset needs it only to train
+
+    return on_cluster(shards, encoder, progress)
 
 
 def finetune(
@@ -145,13 +205,13 @@ def finetune(
                        section.seed)  # fmt: skip
     settings = FINETUNE.settings(section)
     inputs = {"base": _reference(base), "examples": _reference(examples)}
-    inputs |= {name: value for name, value in base.inputs.items() if name in ("dataset", "tokenizer")}
+    inputs |= {name: value for name, value in base.inputs.items() if name.startswith(("dataset", "tokenizer"))}
     key = FINETUNE(inputs=inputs, config=settings)
     if (found := _reused(store, key)) is not None:
         return found
     settle(store, FINETUNE.stage, key, inputs, settings, code_change)
 
-    def arrays() -> tuple[Arrays, dict[str, Any]]:
+    with _running(workers, section, store) as group:  # they start while the data is prepared
         progress.stage("tokenise")
         flat: Arrays = {}
         counts: dict[str, Any] = {}
@@ -161,19 +221,20 @@ def finetune(
             counts |= {f"{side}_examples": len(encoded["lengths"]), f"{side}_too_long": dropped}
         if not counts["train_examples"] or not counts["held_out_examples"]:
             raise BadInputError(f"no example of {_reference(examples)} fits a context of {spec.context} tokens")
-        return flat, counts
-
-    budget = section.minutes * 60 * (1 - section.pretrain_share) if seconds is None else seconds
-    rate = section.learning_rate * FINETUNE_RATE
-    run = _Run("finetune", section.name, key, inputs, settings, base, base, spec, special_ids(coder), rate,
-               FINETUNE_PASSES, budget, started)  # fmt: skip
-    return _carry_out(run, section, store, arrays, progress, workers)
+        budget = section.minutes * 60 * (1 - section.pretrain_share) if seconds is None else seconds
+        run = _Run(
+            "finetune", section.name, key, inputs, settings, base, base, spec, special_ids(coder),
+            section.learning_rate * FINETUNE_RATE,
+            passes=FINETUNE_PASSES, budget_s=budget, started_at=started, arrays=flat, counts=counts,
+        )  # fmt: skip
+        return _carry_out(run, section, store, progress, group)
 
 
 @dataclass(frozen=True)
 class _Run:
     """One stage to be carried out. ``tokenizer`` is the artefact its tokenizer files come from; ``base`` the checkpoint
-    its weights come from, None for random ones; ``special`` the ids of begin, end and padding."""
+    its weights come from, None for random ones; ``special`` the ids of begin, end and padding. ``arrays`` is data that
+    travels in a file, ``options`` the rest of what the objective is told; ``counts`` is what preparing it counted."""
 
     stage: Stage
     name: str
@@ -185,38 +246,49 @@ class _Run:
     spec: ModelSpec
     special: tuple[int, int, int]
     rate: float
-    passes: int
-    budget_s: float
-    started_at: float
+    passes: int = 0
+    most_steps: int = 0
+    budget_s: float = 0.0
+    started_at: float = 0.0
     slowest_step_s: float = 0.0
+    arrays: Arrays = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def _running(
+    workers: TrainingWorkers | None, section: TrainSection, store: Store
+) -> Iterator[TrainingWorkers]:  # fmt: skip
+    """The workers given, started if they start on demand, or a group for the length of the block."""
+    if workers is not None:
+        _ = workers.size
+        yield workers
+        return
+    from train_jobs import fit  # imports ray
+
+    with fit.Workers(section, store) as own:
+        yield own
 
 
 def _carry_out(
-    run: _Run, section: TrainSection, store: Store, arrays: Callable[[], tuple[Arrays, dict[str, Any]]],
-    progress: Progress, workers: TrainingWorkers | None,
+    run: _Run, section: TrainSection, store: Store, progress: Progress, workers: TrainingWorkers
 ) -> Manifest:  # fmt: skip
-    if workers is None:
-        from train_jobs import fit  # imports ray
-
-        with fit.Workers(section, store) as own:  # they start while the data is prepared
-            return _carry_out(run, section, store, arrays, progress, own)
-    from safetensors.numpy import save
-
     folder = store.staging(run.key)
-    size = workers.size  # a group on demand starts here, while the data is prepared
-    found, counts = arrays()
-    body = save(found)
-    data = posixpath.join(folder, "data.safetensors")
-    store.write(data, body)
+    data, body = "", b""
+    if run.arrays:
+        from safetensors.numpy import save
+
+        data, body = posixpath.join(folder, "data.safetensors"), save(run.arrays)
+        store.write(data, body)
     plan = RunPlan(
         stage=run.stage, objective=OBJECTIVE[run.stage], run_id=f"{run.stage}-{run.key}", store=store.uri,
-        folder=folder, data=data,
-        data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_files={}, model=run.spec,
-        pad=run.special[2], batch_tokens=section.batch_tokens, optimizer=section.optimizer,
-        learning_rate=run.rate, seed=section.seed,
-        steps=section.steps, passes=run.passes, budget_s=run.budget_s, started_at=run.started_at,
-        checkpoint_s=section.checkpoint_s, precision=section.precision,
-        slowest_step_s=run.slowest_step_s, **RunPlan.loop_settings(section),
+        folder=folder, data=data, data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_files={},
+        model=run.spec, pad=run.special[2], batch_tokens=section.batch_tokens, optimizer=section.optimizer,
+        learning_rate=run.rate, seed=section.seed, steps=section.steps, passes=run.passes, budget_s=run.budget_s,
+        started_at=run.started_at, checkpoint_s=section.checkpoint_s, precision=section.precision,
+        slowest_step_s=run.slowest_step_s, options=run.options, most_steps=run.most_steps,
+        **RunPlan.loop_settings(section),
     )  # fmt: skip
     if run.base is not None:
         plan = plan.starting_from(store, run.base)
@@ -224,8 +296,8 @@ def _carry_out(
     workers.carry_out(plan, progress)
     progress.stage("publish")
     earlier = artefact.read_rows(store, run.base) if run.base is not None else []
-    made = Provenance(run.name, run.key, run.tokenizer, run.inputs, run.settings, counts, earlier)
-    manifest = artefact.publish(store, plan, made, size)
+    made = Provenance(run.name, run.key, run.tokenizer, run.inputs, run.settings, run.counts, earlier)
+    manifest = artefact.publish(store, plan, made, workers.size)
     log_event("train", "checkpoint_published", name=run.name, version=manifest.version, counts=manifest.counts)
     return _latest(store, manifest)
 

@@ -31,10 +31,10 @@ from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, QUESTIONS, SIZ
 from cluster.core.storage import Store
 from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
+from data_jobs.corpus.splits import is_held_out
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
 from data_jobs.tasks import worker_cpus
-from train_jobs.data.splits import is_held_out
 from train_jobs.examples.asked_again import AskedAgain
 from train_jobs.examples.foreign_questions import foreign_questions
 from train_jobs.examples.rows import Row, RowMaker, families, saying_the_same, thinned

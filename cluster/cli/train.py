@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+
 from cluster.cli.jobs import job_verb
-from cluster.cli.output import console, print_table
-from cluster.cli.verbs import Commands, add_group
+from cluster.cli.output import console, print_json, print_table
+from cluster.cli.verbs import Commands, add_group, add_verb
+from cluster.core.errors import BadInputError, IntegrityError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -17,6 +20,43 @@ def register(commands: Commands) -> None:
     group = add_group(commands, "train", "Train a model of your own.")
     for job in JOBS:
         job_verb(group, "train_jobs", job, print_made)
+    order = add_verb(
+        group, "order", show_order, "Check which windows of which corpora a checkpoint was pretrained on.",
+        "The order is computed again from the certificate (order.json) that pretraining leaves in its checkpoint: its\n"
+        "hash must be the same, and every window must have been taken once an epoch. Exit code 3 where it is not so.",
+    )  # fmt: skip
+    order.add_argument("checkpoint", help="NAME or NAME@VERSION, as `small-base`")
+
+
+def show_order(args: argparse.Namespace) -> int:
+    """Print a checkpoint's certificate and what is wrong with it, if anything.
+
+    Raises:
+        BadInputError: there is no such checkpoint, or it has no certificate.
+        IntegrityError: the certificate does not hold.
+    """
+    from train_jobs.commands import find
+    from train_jobs.data.certificate import FILE, check
+
+    store = Store(Home.from_env().store_uri)
+    made = find(store, "checkpoints", args.checkpoint, "plinth train pretrain")
+    name = f"checkpoint {made.name}@{made.version}"
+    if FILE not in {file.path for file in made.files}:
+        raise BadInputError(f"{name} has no {FILE}: only what `plinth train pretrain` makes of token shards has one")
+    certificate = store.read_json(f"{store.artefact(made)}/{FILE}")
+    if wrong := check(certificate):
+        raise IntegrityError(f"{name}: {'; '.join(wrong)}", checkpoint=made.version)
+    if args.json:
+        print_json(certificate)
+        return 0
+    console.print(
+        f"[bold]{name}[/bold]: {certificate['samples']:,} windows of {certificate['context_tokens']} tokens in "
+        f"{certificate['steps']:,} steps, each once an epoch (order {certificate['order_sha256'][:12]})"
+    )
+    columns = ("dataset", "weight", "windows", "samples", "epochs")
+    rows = [tuple(_shown(corpus[column]) for column in columns) for corpus in certificate["corpora"]]
+    print_table("", columns, rows, numeric=columns[1:])
+    return 0
 
 
 def print_made(made: Manifest) -> None:

@@ -230,7 +230,7 @@ def _prepare(
     stages = _Seconds()
     began = time.perf_counter()
     dataset = prepare(config, store, stages)
-    tokens = tokenise(store, dataset, encoder, stages)
+    tokens = tokenise(store, dataset, encoder, config.train.held_out, stages)
     seconds = time.perf_counter() - began
     busy, tasks = _time_in_tasks()
     return {

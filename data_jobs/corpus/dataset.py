@@ -10,7 +10,7 @@ from cluster.core.home import Home
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
 from data_jobs.corpus.contracts import DOCUMENTS
-from data_jobs.corpus.parquet import read_table
+from data_jobs.corpus.parquet import read_row_group, read_table
 from data_jobs.governance.tombstones import read_tombstones
 
 
@@ -40,6 +40,20 @@ def remembered(store: Store, path: str) -> list[Document]:
     forgotten = read_tombstones(store)
     documents = (Document.from_dict(row) for row in read_table(store.read(path)).to_pylist())
     return [d for d in documents if not forgotten.covers(d.id, d.source_name, d.source)]
+
+
+def remembered_batches(store: Store, path: str) -> Iterator[list[Document]]:
+    """The same row group by row group: a large file is never whole in memory as Python objects."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    forgotten = read_tombstones(store)
+    with pq.ParquetFile(io.BytesIO(store.read(path)), page_checksum_verification=True, pre_buffer=False) as file:
+        for group in range(file.num_row_groups):
+            rows = read_row_group(file, group, Path(path)).to_pylist()
+            documents = [Document.from_dict(row) for row in rows]
+            yield [d for d in documents if not forgotten.covers(d.id, d.source_name, d.source)]
 
 
 def _rows(folder: Path, dataset: Manifest) -> Iterator[Document]:

@@ -43,6 +43,6 @@ def test_special_tokens() -> None:
     encoder = make_encoder("test", files["tokenizer.json"], files["tokenizer_config.json"])
     tokens, starts = encode([text], encoder, encoder.load())
     ids = tokens[: int(starts[1])].tolist()
-    assert ids[-1] == encoder.end
-    assert not set(ids[:-1]) & set(range(len(SPECIAL_TOKENS)))
-    assert Tokenizer.from_str(files["tokenizer.json"].decode()).decode(ids[:-1]) == text
+    assert (ids[0], ids[-1]) == (encoder.begin, encoder.end)
+    assert not set(ids[1:-1]) & set(range(len(SPECIAL_TOKENS)))
+    assert Tokenizer.from_str(files["tokenizer.json"].decode()).decode(ids[1:-1]) == text

@@ -15,7 +15,7 @@ from cluster.core.config import PlinthConfig, configured
 from cluster.core.records import Document, Manifest
 from cluster.core.storage import Store
 from data_jobs.corpus.blocks import DOCUMENT_SCHEMA, parquet_bytes
-from train_jobs.data.splits import is_held_out
+from data_jobs.corpus.splits import is_held_out
 from train_jobs.examples.rows import KINDS
 
 pytestmark = pytest.mark.live

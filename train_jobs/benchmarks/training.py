@@ -21,7 +21,7 @@ from cluster.core.config import available_cpus
 from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
-from train_jobs.data.batches import Windows
+from train_jobs.data.packing import Windows
 from train_jobs.models.shape import Shape
 from train_jobs.models.spec import LlamaSpec
 from train_jobs.trainer.plan import RunPlan

@@ -1,4 +1,4 @@
-"""Training data: documents and examples as token arrays, and which of them make up which step.
+"""Training data: a dataset's documents, and batches of examples for fine-tuning (``packing.py`` has pretraining's).
 
 Everything is a pure function of the data, a seed and a step number. So a run that resumes at step n sees exactly what
 it would have seen, and any number of workers cuts the same global batches into shares.
@@ -19,28 +19,28 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
-from train_jobs.data.splits import is_held_out
+from data_jobs.corpus.splits import is_held_out
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Ids = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
-HELD_OUT_TOKENS = 8_192  # of the held-out stream: enough for a loss to two digits, a fraction of a second to compute
-HELD_OUT_EXAMPLES = 128
 
 
 @dataclass(frozen=True)
 class Batch:
     """One worker's share of a step: ``ids`` [B, T] padded to the right, ``where`` [n] flat positions (into B*T) whose
     next token counts, ``targets`` [n]. Of the whole step, all workers together: ``total`` positions that count and
-    ``tokens`` read, padding not included."""
+    ``tokens`` read, padding not included. ``segments`` [B, T] numbers the documents packed in each row, None where
+    every row is one document."""
 
     ids: Ids
     where: Ids
     targets: Ids
     total: int
     tokens: int
+    segments: Ids | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,13 @@ class Read:
     held_out: bool
 
 
-def check_documents(section: TrainSection, dataset: Manifest) -> None:
-    """Refuse a corpus that is too small to train on."""
-    kept = int(dataset.counts.get("kept", 0))
+def check_documents(section: TrainSection, *datasets: Manifest) -> None:
+    """Refuse a corpus, or several together, that is too small to train on."""
+    kept = sum(int(dataset.counts.get("kept", 0)) for dataset in datasets)
     if kept < section.min_documents:
+        names = ", ".join(f"{dataset.name}@{dataset.version}" for dataset in datasets)
         raise BadInputError(
-            f"{dataset.name}@{dataset.version} has {kept} documents, too few to train on (train.min_documents="
+            f"{names} has {kept} documents, too few to train on (train.min_documents="
             f"{section.min_documents}); the quote tier answers without a model",
             documents=kept, needed=section.min_documents,
         )  # fmt: skip
@@ -76,78 +77,6 @@ def read_documents(store: Store, dataset: Manifest, share: float) -> Iterator[Re
                 document = Document.from_dict(row)
                 if not forgotten.covers(document.id, document.source_name, document.source):
                     yield Read(document, is_held_out(document.id, share))
-
-
-def document_text(document: Document) -> str:
-    """A document as the model reads it in pretraining: its name, its title where that adds to it, its text."""
-    head = document.id if document.title in ("", document.id) else f"{document.id}\n{document.title}"
-    return f"{head}\n{document.text}"
-
-
-# -- pretraining: one stream of tokens, cut into windows ---------------------------------------------------------------
-def token_streams(
-    store: Store, dataset: Manifest, tokenizer: Tokenizer, section: TrainSection, bos: int, eos: int
-) -> Arrays:
-    """``train`` and ``held_out``: int32 streams ``<bos> document <eos> <bos> ...``; documents in a seeded order.
-
-    Text that looks like a special token is encoded as text.
-
-    Raises:
-        BadInputError: the training side holds less than one window, or the held-out side nothing.
-    """
-    tokenizer.encode_special_tokens = True
-    sides: dict[bool, list[str]] = {False: [], True: []}
-    for read in read_documents(store, dataset, section.held_out):
-        sides[read.held_out].append(document_text(read.document))
-    streams = {}
-    for name, texts in (("train", sides[False]), ("held_out", sides[True])):
-        order = np.random.default_rng([section.seed, len(texts)]).permutation(len(texts))
-        encoded = [e.ids for e in tokenizer.encode_batch([texts[i] for i in order], add_special_tokens=False)]
-        streams[name] = np.fromiter((t for ids in encoded for t in (bos, *ids, eos)), dtype=np.int32)
-    if len(streams["train"]) <= section.context_tokens or not len(streams["held_out"]):
-        raise BadInputError(
-            f"{dataset.name}@{dataset.version} is too small to train on: {len(streams['train'])} tokens to train on, "
-            f"{len(streams['held_out'])} held out, and one window takes train.context_tokens={section.context_tokens}"
-        )
-    streams["held_out"] = streams["held_out"][:HELD_OUT_TOKENS]
-    return streams
-
-
-class Windows:
-    """Batches of a token stream: windows of ``context`` tokens, each predicting the next token everywhere.
-
-    Every epoch takes each window once in an order of its own, and cuts the stream at another offset.
-    """
-
-    def __init__(self, stream: npt.NDArray[np.int32], context: int, batch_tokens: int, seed: int) -> None:
-        self.context = min(context, max(1, len(stream) - 1))
-        self.stream, self.seed = stream, seed
-        self.rows = max(1, batch_tokens // self.context)
-        # One window less than fit, so that every offset leaves as many.
-        self.windows = max(1, (len(stream) - 1) // self.context - 1)
-        self.steps_per_epoch = max(1, self.windows // self.rows)
-
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The share of ``rank`` in the step (0-based): rows rank, rank + world, ..."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        rng = np.random.default_rng([self.seed, epoch])
-        slack = len(self.stream) - 1 - self.windows * self.context
-        offset = int(rng.integers(0, max(1, min(self.context, slack + 1))))
-        chosen = rng.permutation(self.windows)[within * self.rows : (within + 1) * self.rows]
-        return self._batch(offset + chosen * self.context, rank, world)
-
-    def in_order(self, rank: int = 0, world: int = 1) -> list[Batch]:
-        """The whole stream once, for evaluation: a list of equal length on every rank."""
-        starts = np.arange(max(1, (len(self.stream) - 1) // self.context)) * self.context
-        return [self._batch(starts[i : i + self.rows], rank, world) for i in range(0, len(starts), self.rows)]
-
-    def _batch(self, starts: Ids, rank: int, world: int) -> Batch:
-        mine = starts[rank::world]
-        taken = mine[:, None] + np.arange(self.context + 1)[None, :]
-        both = self.stream[taken].astype(np.int64)
-        ids, targets = both[:, :-1], both[:, 1:].reshape(-1)
-        total = len(starts) * self.context
-        return Batch(ids, np.arange(len(targets)), targets, total, tokens=total)
 
 
 # -- fine-tuning: examples of a prompt and a completion ----------------------------------------------------------------

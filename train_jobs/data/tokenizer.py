@@ -21,8 +21,9 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, SIZE, STEPS
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
+from data_jobs.corpus.tokens import document_text
 from train_jobs.answering.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
-from train_jobs.data.batches import check_documents, document_text, read_documents
+from train_jobs.data.batches import check_documents, read_documents
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

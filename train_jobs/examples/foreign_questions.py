@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_jobs.corpus.splits import is_held_out
 from data_jobs.retrieval.wording import text_stems
-from train_jobs.data.splits import is_held_out
 
 LIST = Path(__file__).with_name("foreign_questions.txt")
 HELD_OUT_FIELDS = 0.35

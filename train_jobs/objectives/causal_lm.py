@@ -11,7 +11,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cluster.core.errors import IntegrityError
-from train_jobs.data.batches import Arrays, Batch, Examples, Windows
+from data_jobs.corpus.token_index import SIDES
+from train_jobs.data.batches import Arrays, Batch, Examples
+from train_jobs.data.corpora import open_windows
+from train_jobs.data.packing import Windows
 
 if TYPE_CHECKING:
     from cluster.core.storage import Store
@@ -19,16 +22,18 @@ if TYPE_CHECKING:
     from train_jobs.objectives.protocol import Batches, Objective
     from train_jobs.trainer.plan import RunPlan
 
-SIDES = ("train", "held_out")
-
 
 class NextToken:
     """Every token of a stream is predicted from those before it."""
 
     def load_data(self, plan: RunPlan, store: Store, ranks: Ranks) -> tuple[Batches, list[Batch]]:
         """As ``Objective``."""
-        arrays = read_arrays(plan, store)
-        train, held_out = (Windows(arrays[side], plan.model.context, plan.batch_tokens, plan.seed) for side in SIDES)
+        if plan.data:  # a benchmark's tokens, which are no documents
+            arrays = read_arrays(plan, store)
+            settings = (plan.model.context, plan.batch_tokens, plan.seed)
+            train, held_out = (Windows(arrays[side], *settings) for side in SIDES)
+        else:
+            train, held_out = open_windows(plan, store)
         return train, held_out.in_order(ranks.rank, ranks.size)
 
     def build(self, plan: RunPlan, device: str = "cpu") -> nn.Module:
@@ -37,10 +42,12 @@ class NextToken:
 
     def share_of_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """The mean cross-entropy (nats) of the step's tokens, as ``Objective`` shares it."""
-        ids, where, targets = as_tensors(batch, device_of(network))
+        device = device_of(network)
+        ids, where, targets = as_tensors(batch, device)
         # Where every position counts, picking positions would only copy them.
         everywhere = len(where) == ids.numel()
-        loss: Tensor = network(ids, None if everywhere else where, targets=targets)
+        segments = segments_of(batch, device)
+        loss: Tensor = network(ids, None if everywhere else where, segments=segments, targets=targets)
         return loss / batch.total
 
     def evaluate(self, network: nn.Module, batches: Sequence[Batch]) -> dict[str, tuple[float, float]]:
@@ -98,6 +105,11 @@ def as_tensors(batch: Batch, device: torch.device | str = "cpu") -> tuple[Tensor
     return ids, where, targets
 
 
+def segments_of(batch: Batch, device: torch.device | str = "cpu") -> Tensor | None:
+    """The numbers of a batch's documents in their rows, [B, T], where they are told apart."""
+    return None if batch.segments is None else torch.from_numpy(batch.segments).to(device, non_blocking=True)
+
+
 @torch.no_grad()
 def sums_over(network: nn.Module, batches: Sequence[Batch]) -> Tensor:
     """Sums over this worker's batches, float64 [4]: loss (nats), tokens, rows answered exactly, rows.
@@ -110,7 +122,7 @@ def sums_over(network: nn.Module, batches: Sequence[Batch]) -> Tensor:
         if not len(batch.where):
             continue
         ids, where, targets = as_tensors(batch, device)
-        logits = network(ids, where)
+        logits = network(ids, where, segments=segments_of(batch, device))
         rows = torch.div(where, ids.shape[1], rounding_mode="floor")
         wrong = torch.zeros(len(ids), device=device).index_add_(0, rows, (logits.argmax(dim=-1) != targets).float())
         counted = torch.zeros(len(ids), device=device).index_add_(0, rows, torch.ones(len(rows), device=device))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import PlinthError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from train_jobs.data import certificate
 from train_jobs.data.tokenizer import FILES as TOKENIZER_FILES
 from train_jobs.data.tokenizer import special_ids
 from train_jobs.models import lora
@@ -123,6 +124,7 @@ def files_of(
         "generation_config.json": _json(generation),
         **dict(weight_files(plan.model.to_hugging_face(load(last.model)))),
         **tokenizer,
+        **certificate.files_of(plan, store, last.state.step),
         METRICS: "".join(json.dumps(row) + "\n" for row in rows).encode(),
         TRAINING: _json(summary),
     }

@@ -129,6 +129,7 @@ class Trainer:
             self._prepare(network, found)
         self.micro = math.ceil(plan.batch_tokens / (ranks.size * plan.micro_tokens)) if plan.micro_tokens else 1
         most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
+        most = min(most or plan.most_steps, plan.most_steps) if plan.most_steps else most
         self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s), most)
         self.pilot = Pilot(plan, self.budget, self.state.step)
         self.started = time.monotonic() - self.state.elapsed_s

@@ -28,7 +28,7 @@ class RunPlan:
         objective: what is minimised, by its name in ``objectives.protocol``; options: its own settings, plain JSON.
         run_id: its name in ``training/``.
         store: URI of the store; folder: the run's staging folder in it.
-        data: path of the token arrays (safetensors); data_sha256: their hash.
+        data: path of arrays (safetensors), empty where ``options`` name token shards; data_sha256: their hash.
         initial: folder of the weights to start from, empty for random ones; initial_files: their files, with sha256.
         model: what is trained.
         pad: id of the padding token.
@@ -37,6 +37,7 @@ class RunPlan:
         learning_rate: its peak.
         steps: number of steps; 0 means by the clock.
         passes: by the clock, most passes over the data (0: no limit); ``loop.FEWEST_STEPS`` are taken in any case.
+        most_steps: no more steps than this, whatever the budget (0: no limit): the data are used up then.
         budget_s: seconds of the whole stage, from started_at (seconds since the epoch); of its stepping those count in
             which the workers had processors (``schedule.counted_seconds``).
         checkpoint_s: seconds between checkpoints.
@@ -74,6 +75,7 @@ class RunPlan:
     precision: Literal["auto", "fp32", "bf16"]
     slowest_step_s: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+    most_steps: int = 0
     strategy: Literal["ddp", "fsdp2", "deepspeed"] = "ddp"
     zero_stage: int = 2
     offload: bool = False

@@ -23,7 +23,8 @@ def print_tokens(made: Manifest) -> None:
     counts = made.counts
     console.print(
         f"[bold]{made.name}@{made.version}[/bold] (tokens) of {made.inputs['dataset']}: {counts['tokens']:,} tokens of "
-        f"{counts['documents']:,} documents in {counts['shards']} shards ({counts['dtype']})"
+        f"{counts['documents']:,} documents in {counts['shards']} shards ({counts['dtype']}); "
+        f"{counts['held_out_tokens']:,} of the tokens are held out"
     )
 
 

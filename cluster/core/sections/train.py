@@ -58,6 +58,10 @@ class TrainSection(Section):
     """Optimizer steps of each stage instead of a wall-clock budget (0: by the clock): reproducible runs."""
     batch_tokens: int = Field(2048, ge=256)
     """Tokens of one optimizer step, all workers together."""
+    # How pretraining reads documents (train_jobs/data).
+    packing: Literal["documents", "stream"] = "documents"
+    """Whether documents that share a row of pretraining are kept from seeing each other."""
+    # -
     optimizer: Literal["adamw", "muon"] = "adamw"
     """What turns gradients into steps (train_jobs/trainer/optimizer.py)."""
     learning_rate: float = Field(3e-3, gt=0)
@@ -118,8 +122,8 @@ class TrainSection(Section):
 # `name`, `vocab_size`, `context_tokens`, `seed`, `examples` and `held_out` decide each for itself.
 SIZE = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.mlp")
 STEPS = (
-    "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision", "train.steps",
-    "train.weight_decay", "train.dropout", "train.schedule", "train.evaluate_steps", "train.patience",
+    "train.packing", "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision",
+    "train.steps", "train.weight_decay", "train.dropout", "train.schedule", "train.evaluate_steps", "train.patience",
 )  # fmt: skip
 # The architecture is in the key of pretraining by what it is, not by where it lies.
 ARCHITECTURE = ("train.model",)

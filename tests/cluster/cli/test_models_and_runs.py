@@ -180,3 +180,23 @@ def test_reading_needs_no_heavy_library(two_models: tuple[str, str], two_runs: N
 def test_status_tells_champion_and_candidate(two_models: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     one, two = two_models
     assert said(capsys, "status")["registry"] == {"small": {"champion": one, "candidate": two}}
+
+
+def test_the_order_of_a_checkpoint_is_checked_by_its_certificate(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.train_jobs.data.test_certificate import certificate
+
+    def published(name: str, body: dict[str, Any]) -> None:
+        staging = store.staging(name)
+        store.write(f"{staging}/order.json", json.dumps(body).encode())
+        store.publish("checkpoints", name, staging, run_key=name)
+
+    whole = {**certificate(), "context_tokens": 64}
+    whole["corpora"] = [{**row, "dataset": "notes@1", "epochs": 1.0} for row in whole["corpora"]]
+    published("good", whole)
+    published("bad", {**whole, "seed": 9})
+    assert main(["train", "order", "good"]) == 0
+    assert "200 windows" in capsys.readouterr().out
+    assert main(["train", "order", "bad"]) == 3
+    assert "hash" in capsys.readouterr().err

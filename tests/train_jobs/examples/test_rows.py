@@ -149,7 +149,7 @@ def test_a_circle_of_parts_ends() -> None:
 
 # -- the plan ----------------------------------------------------------------------------------------------------------
 def test_the_plan_keeps_the_splits_apart_and_is_reproducible() -> None:
-    from train_jobs.data.splits import is_held_out
+    from data_jobs.corpus.splits import is_held_out
     from train_jobs.make_examples import plan
 
     text = "Recursively copy a directory tree and return the destination directory."

@@ -108,3 +108,38 @@ def test_what_cannot_be_trained_is_refused_by_name(change: dict[str, object], na
 def test_sizes_that_do_not_divide_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=r"train\.hidden"):
         Shape.of(TrainSection(**change), 512)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("shape", SHAPES, ids=["grouped", "full", "one-head"])
+def test_documents_packed_in_a_row_say_what_they_say_alone(shape: Shape) -> None:
+    import torch
+
+    from train_jobs.models.llama import Llama
+
+    model = Llama(shape, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    rows = [[5, 1, 9, 16], [16, 15], [31]]  # lengths of the documents of each row
+    ids = torch.randint(0, shape.vocab, (len(rows), 31), generator=generator)
+    segments = torch.stack([torch.repeat_interleave(torch.arange(len(row)), torch.tensor(row)) for row in rows])
+    packed = model(ids, segments=segments)
+    alone = [model(part[None])[0] for row, of in zip(ids, rows, strict=True) for part in row.split(of)]
+    torch.testing.assert_close(packed.reshape(-1, shape.vocab), torch.cat(alone), atol=1e-5, rtol=1e-5)
+    assert (packed - model(ids)).abs().max() > 1e-2  # without segments the documents do see each other
+
+
+@pytest.mark.process
+def test_packed_documents_get_the_gradients_that_they_get_alone() -> None:
+    import torch
+
+    from train_jobs.models.llama import Llama
+
+    shape = SHAPES[0]
+    packed, alone = Llama(shape, seed=1), Llama(shape, seed=1)
+    ids, targets = (torch.randint(0, shape.vocab, (1, 20), generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+    segments = torch.tensor([[0] * 7 + [1] * 13])
+    packed(ids, segments=segments, targets=targets[0]).backward()
+    for part in (slice(0, 7), slice(7, 20)):
+        alone(ids[:, part], targets=targets[0, part]).backward()
+    for one, other in zip(packed.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from train_jobs.data.splits import is_held_out
+from data_jobs.corpus.splits import is_held_out
 
 IDS = [f"module.function_{n}" for n in range(5000)]
 
