@@ -43,8 +43,10 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden, shape.kv_heads * size, bias=False)
         self.o_proj = nn.Linear(shape.heads * size, shape.hidden, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """``x`` [B, T, hidden]; ``cos`` and ``sin`` [T, head_dim / 2] are those of its positions (``rope_tables``)."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``x`` [B, T, hidden]; ``cos`` and ``sin`` [T, head_dim / 2] (or [B, 1, T, head_dim / 2]) are those of its
+        positions (``rope_tables``). ``mask`` [B, 1, T, T] says which keys a query sees, all before it without one.
+        """
         batch, length, _ = x.shape
         size, groups = self.shape.head_dim, self.shape.heads // self.shape.kv_heads
         q = rotate(self.q_proj(x).view(batch, length, -1, size).transpose(1, 2), cos, sin)
@@ -52,7 +54,7 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(batch, length, -1, size).transpose(1, 2)
         if groups > 1:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+        y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), mask, is_causal=mask is None)
         return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -78,9 +80,9 @@ class Block(nn.Module):
         self.input_layernorm, self.self_attn = RMSNorm(shape), Attention(shape)
         self.post_attention_layernorm, self.mlp = RMSNorm(shape), MLP(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Attention, then the feed-forward layer, each added to ``x`` [B, T, hidden]; tables as for ``Attention``."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attention, then the feed-forward layer, each added to ``x`` [B, T, hidden]; the rest as for ``Attention``."""
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -100,7 +102,7 @@ class Llama(nn.Module):
     ``forward(ids [B, T], where)`` returns float32 logits: ``[B, T, vocab]``, or ``[n, vocab]`` when ``where`` (flat
     positions into B*T, [n]) says at which positions they are wanted; with ``targets`` [n] the sum of their
     cross-entropies (nats). Padding goes to the right, where causal attention keeps it from every real token, so no mask
-    is needed.
+    is needed. ``segments`` [B, T] numbers the documents packed in a row: none sees another, each begins at position 0.
     """
 
     def __init__(self, shape: Shape, seed: int = 0) -> None:
@@ -112,15 +114,20 @@ class Llama(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, ids: Tensor, where: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, where: Tensor | None = None, segments: Tensor | None = None, targets: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
         """Float32 logits of ``ids`` [B, T], or with ``targets`` their summed cross-entropy, at all positions or only at
         ``where``, as the class says; T is at most the context.
         """
         length = ids.shape[1]
-        cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
+        cos, sin, mask = self.cos[:length], self.sin[:length], None  # type: ignore[index]
+        if segments is not None:
+            places = places_in(segments)[:, None]
+            cos, sin, mask = cos[places], sin[places], may_see(segments)
         x = self.model.embed_tokens(ids)
         for block in self.model.layers:
-            x = block(x, cos, sin)
+            x = block(x, cos, sin, mask)
         if where is not None:
             x = x.reshape(-1, x.shape[-1])[where]
         logits = F.linear(self.model.norm(x), self.model.embed_tokens.weight).float()
@@ -140,6 +147,20 @@ class Llama(nn.Module):
                 weight.normal_(0.0, std, generator=generator)
 
 
+def places_in(segments: Tensor) -> Tensor:
+    """How many tokens of the same document stand before each token, [B, T]: the position where each begins at 0."""
+    place = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return place - torch.where(begins, place, 0).cummax(dim=1).values
+
+
+def may_see(segments: Tensor) -> Tensor:
+    """Which tokens each token attends to, [B, 1, T, T] bool: those of its document up to itself."""
+    same = segments[:, None, :, None] == segments[:, None, None, :]
+    return same.tril()
+
+
 def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
     """cos and sin of every position's angles, [context, head_dim / 2] each."""
     steps = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
@@ -148,7 +169,7 @@ def rope_tables(shape: Shape) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of [B, heads, T, head_dim] with tables of [T, head_dim / 2].
+    """Rotary position embedding of [B, heads, T, head_dim] with tables of [T, head_dim / 2], or [B, 1, T, ..].
 
     The halves are taken by chunk, whose gradient is one cat; slices would fill a zero tensor each.
     """

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from actors.registry.runs import RunLog
 from cluster.core.errors import EnvironmentFaultError, PlinthError, TrainingError
@@ -29,6 +29,7 @@ from train_jobs.trainer.checkpoint import TrainState
 from train_jobs.trainer.optimizer import make_optimizer
 from train_jobs.trainer.outcome import STOP, Ended, RunOutcome
 from train_jobs.trainer.plan import RunPlan
+from train_jobs.trainer.privacy import private_steps
 from train_jobs.trainer.precision import choose_precision, computing_in
 from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
 
@@ -106,6 +107,7 @@ class Trainer:
             self.model = self.objective.build(plan)
             if plan.initial:
                 load_initial(plan, store, self.model)
+            self.private, self.batches = private_steps(plan, self.objective, self.batches, ranks)
             self.optimizer = make_optimizer(plan.optimizer, self.model, plan.learning_rate)
         with watchdog.during("resume"):
             self.state = self._resume()
@@ -205,9 +207,7 @@ class Trainer:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         batch = self.batches.batch(self.state.step, self.ranks.rank, self.ranks.size)
-        with computing_in(self.state.precision):
-            share = self.objective.share_of_loss(self.network, batch)
-        (share * self.ranks.size).backward()  # DistributedDataParallel divides by the number of workers
+        share = self._backward(batch)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         loss = float(self.ranks.add(share.detach()))
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
@@ -219,6 +219,15 @@ class Trainer:
         self.losses.append(loss)
         if self.log is not None and self.elapsed_s - self.logged_at >= max(LOG_S, self.budget.seconds / 500):
             self._log_step(rate)
+
+    def _backward(self, batch: Any) -> Tensor:
+        """Gradients of the step's loss, the same on all workers; gives this worker's share of the loss."""
+        if self.private is not None:
+            return self.private.backward(self.model, batch, self.state.step)
+        with computing_in(self.state.precision):
+            share = self.objective.share_of_loss(self.network, batch)
+        (share * self.ranks.size).backward()  # DistributedDataParallel divides by the number of workers
+        return share
 
     def _diverged(self) -> None:
         saved = last_checkpoint(self.store, self.plan.folder)
