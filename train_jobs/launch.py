@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError, IncompatibleError
+from cluster.core.errors import BadInputError, IncompatibleError, UsageError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, SIZE, STEPS, TrainSection
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.governance.policies import check_use
@@ -60,7 +60,7 @@ class TrainingWorkers(Protocol):
 FINETUNE_RATE, FINETUNE_PASSES = 0.25, 4
 OBJECTIVE: dict[Stage, str] = {"pretrain": "next_token", "finetune": "completion"}
 # The tokenizer and the examples are inputs.
-_OUTSIDE = (*sections_but("train"), *PACE, *ARCHITECTURE, "train.vocab_size", "train.examples")
+_OUTSIDE = (*sections_but("train"), *PACE, *PRIVACY, *ARCHITECTURE, "train.vocab_size", "train.examples")
 _MODEL = (*SIZE, "train.context_tokens", "train.held_out")
 PRETRAIN = RunKey(
     "pretrain", (__name__,), inside=("train.name", "train.seed", *STEPS, *_MODEL), outside=(*_OUTSIDE, *LORA)
@@ -90,6 +90,7 @@ def pretrain(
         KeyboardInterrupt: interrupted; a checkpoint was written, the same call goes on from there.
     """
     started, section = time.time(), config.train
+    _refuse_privacy(section)
     check_use(dataset, "pretraining", config.data)
     check_documents(section, dataset)
     coder = load_tokenizer(store, tokenizer)
@@ -130,6 +131,7 @@ def finetune(
         TrainingError: as for ``pretrain``.
     """
     started, section = time.time(), config.train
+    _refuse_privacy(section)
     if reference := examples.inputs.get("dataset"):
         name, _, version = reference.partition("@")
         check_use(store.manifest("datasets", name, version), "fine-tuning", config.data)
@@ -224,6 +226,11 @@ def _carry_out(
     manifest = artefact.publish(store, plan, made, size)
     log_event("train", "checkpoint_published", name=run.name, version=manifest.version, counts=manifest.counts)
     return _latest(store, manifest)
+
+
+def _refuse_privacy(section: TrainSection) -> None:
+    if section.dp_epsilon:
+        raise UsageError("train.dp_epsilon: this stage cannot be private; `plinth train chat` and `classifier` can")
 
 
 def _reused(store: Store, key: str) -> Manifest | None:

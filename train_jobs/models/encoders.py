@@ -90,3 +90,57 @@ class EncoderSpec:
     def to_dict(self) -> dict[str, Any]:
         """As ``ModelSpec``."""
         return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class TowersSpec:
+    """An image tower, and a projection of text vectors into the same space.
+
+    Attributes:
+        pixels: width and height of an image; text: length of a text vector; width: of the first layer of the image
+            tower; dim: of the common space.
+    """
+
+    pixels: int
+    text: int
+    width: int = 32
+    dim: int = 128
+    kind: ClassVar[str] = "towers"
+    vocab: ClassVar[int] = 0
+    context: ClassVar[int] = 0
+
+    @property
+    def parameters(self) -> int:
+        """As ``ModelSpec``."""
+        return sum(weight.numel() for weight in self.build(device="meta").parameters())
+
+    def build(self, seed: int = 0, device: str = "cpu") -> nn.Module:
+        """As ``ModelSpec``."""
+        import torch
+
+        from train_jobs.models.towers import Towers
+
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            torch.manual_seed(seed)
+            return Towers(self)
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """As ``ModelSpec``: it is too small to be cut."""
+        return [network.image]  # type: ignore[list-item]
+
+    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """transformers has no such model: the names stay."""
+        return state
+
+    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The reverse."""
+        return state
+
+    def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
+        """As ``ModelSpec``: the sizes."""
+        del bos, eos, pad
+        return asdict(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``ModelSpec``."""
+        return {"kind": self.kind, **asdict(self)}

@@ -53,7 +53,9 @@ class Packed:
         alone: give each text a row of its own (a row is then what ``Poisson`` draws).
     """
 
-    def __init__(self, arrays: Arrays, context: int, batch_tokens: int, seed: int, pad: int, alone: bool = False) -> None:
+    def __init__(
+        self, arrays: Arrays, context: int, batch_tokens: int, seed: int, pad: int, alone: bool = False
+    ) -> None:
         self.texts, self.learn, self.pad, self.seed = Texts(arrays["ids"], arrays["starts"]), arrays["learn"], pad, seed
         lengths = self.texts.lengths(np.arange(len(self.texts)))
         self.rows = [[text] for text in range(len(lengths))] if alone else pack(lengths, context, seed)
@@ -153,7 +155,7 @@ def summed_loss(network: nn.Module, batch: PackedBatch) -> Tensor:
 def open_packed(plan: RunPlan, store: Store) -> tuple[Packed, Packed]:
     """Both sides of a plan's data, packed; each text alone where the run is private."""
     arrays = read_arrays(plan, store)
-    alone = bool(plan.options.get("privacy"))
+    alone = bool(plan.options.get("privacy") or plan.options.get("alone"))
     train, held_out = (
         Packed(part(arrays, side), plan.model.context, plan.batch_tokens, plan.seed, plan.pad, alone)
         for side in ("train", "held_out")

@@ -1,7 +1,6 @@
 """Contrastive learning (InfoNCE, van den Oord et al. 2018): each anchor is to find its own target among all of a step.
 
 ``text_pairs``: queries find the texts that answer them; the other queries' texts and hard negatives are the wrong ones.
-``image_text``: images and captions find each other, both ways (CLIP, Radford et al. 2021).
 
 A step's loss couples all of its rows, so workers exchange their vectors: each computes the whole step's loss from its
 own vectors, which carry gradients, and the others', which do not. The gradients of all workers add up to those of one.

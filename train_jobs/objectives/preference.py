@@ -41,6 +41,7 @@ class PreferenceBatch:
     targets: Tensor
     lines: Tensor
     reference: Tensor
+    beta: float
     total: int
     tokens: int
 
@@ -51,10 +52,11 @@ class PreferencePairs:
     Args:
         arrays: of ``chosen`` and ``rejected``: ``ids`` and ``starts`` of prompt and answer, ``prompts`` how many tokens
             of them are the prompt's.
-        size: pairs of a step.
+        size: pairs of a step; beta: how closely a policy keeps to the reference.
     """
 
-    def __init__(self, arrays: Arrays, size: int, seed: int, pad: int) -> None:
+    def __init__(self, arrays: Arrays, size: int, seed: int, pad: int, beta: float) -> None:
+        self.beta = beta
         self.sides = [part(arrays, name) for name in ("chosen", "rejected")]
         self.texts = [Texts(side["ids"], side["starts"]) for side in self.sides]
         self.pad, self.epochs = pad, Epochs(len(self.texts[0]), size, seed)
@@ -75,7 +77,9 @@ class PreferencePairs:
         mine = rows[rank::world]
         padded = [texts.padded(mine, self.pad)[0] for texts in self.texts]
         width = max(ids.shape[1] for ids in padded)
-        ids = np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=self.pad) for one in padded])
+        ids = np.concatenate(
+            [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=self.pad) for one in padded]
+        )
         where: list[Ids] = []
         lines: list[Ids] = []
         for number, (texts, side) in enumerate(zip(self.texts, self.sides, strict=True)):
@@ -90,7 +94,8 @@ class PreferencePairs:
         tokens = sum(int(texts.lengths(rows).sum()) for texts in self.texts)
         return PreferenceBatch(
             torch.from_numpy(ids), torch.from_numpy(flat), torch.from_numpy(targets),
-            torch.from_numpy(np.concatenate([*lines, empty])), self.reference[:, mine].reshape(-1), len(rows), tokens,
+            torch.from_numpy(np.concatenate([*lines, empty])), self.reference[:, mine].reshape(-1), self.beta,
+            len(rows), tokens,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -108,19 +113,19 @@ class PreferencePairs:
 
 
 class Preference:
-    """``preference``; options: ``pairs`` of a step, ``beta``, how closely it keeps to the reference."""
+    """``preference``; options: ``pairs`` of a step, ``beta``."""
 
     def load_data(self, plan: RunPlan, store: Store, ranks: Ranks) -> tuple[Batches, Sequence[PreferenceBatch]]:
         """As ``Objective``."""
         arrays = read_arrays(plan, store)
         train, held_out = (
-            PreferencePairs(part(arrays, side), int(plan.options["pairs"]), plan.seed, plan.pad)
+            PreferencePairs(part(arrays, side), int(plan.options["pairs"]), plan.seed, plan.pad,
+                            float(plan.options["beta"]))
             for side in ("train", "held_out")
-        )
+        )  # fmt: skip
         reference = frozen_network(plan.model, store, plan.initial, plan.initial_sha256)
         for side in (train, held_out):
             side.measure_reference(reference, ranks)
-        self.beta = float(plan.options["beta"])
         return train, held_out.in_order(ranks.rank, ranks.size)
 
     def build(self, plan: RunPlan, device: str = "cpu") -> nn.Module:
@@ -129,7 +134,7 @@ class Preference:
 
     def share_of_loss(self, network: nn.Module, batch: PreferenceBatch) -> Tensor:
         """As ``Objective``: the mean over pairs."""
-        return dpo(log_probabilities(network, batch), batch.reference, self.beta)[0].sum() / max(1, batch.total)
+        return dpo(log_probabilities(network, batch), batch.reference, batch.beta)[0].sum() / max(1, batch.total)
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, batches: Sequence[PreferenceBatch]) -> dict[str, tuple[float, float]]:
@@ -138,7 +143,7 @@ class Preference:
         sums, count = [0.0, 0.0, 0.0], 0.0
         for batch in batches:
             if pairs := len(batch.reference) // 2:
-                loss, margin = dpo(log_probabilities(network, batch), batch.reference, self.beta)
+                loss, margin = dpo(log_probabilities(network, batch), batch.reference, batch.beta)
                 found = (loss.sum(), (margin > 0).sum(), margin.sum())
                 sums = [a + float(b) for a, b in zip(sums, found, strict=True)]
                 count += pairs

@@ -68,6 +68,7 @@ def train_classifier(
             encoder.pad, encoder.weights(spec), rate,
             steps_of(section, -(-len(found.train) // min(rows, len(found.train))), epochs),
             lambda finished: publication(finished, encoder, part(arrays, "held_out"), names, longest), {"rows": rows},
+            rows=len(found.train), rows_per_step=min(rows, len(found.train)),
         ),
         section, store, progress, workers,
     )  # fmt: skip

@@ -96,7 +96,10 @@ def arrays_of(rows: Rows, encoder: EncoderFolder, longest: int) -> tuple[Arrays,
         asked = [number(prompts["query"] + row["query"]) for row in found]
         right = [number(prompts["document"] + row["positive"]) for row in found]
         wrong = flat([[number(prompts["document"] + text) for text in row["negatives"]] for row in found])
-        arrays |= {f"{side}.query": np.array(asked, dtype=np.int64), f"{side}.positive": np.array(right, dtype=np.int64)}
+        arrays |= {
+            f"{side}.query": np.array(asked, dtype=np.int64),
+            f"{side}.positive": np.array(right, dtype=np.int64),
+        }
         arrays |= {f"{side}.negatives.{name}": array for name, array in wrong.items()}
     texts, cut = encoded(list(numbers), encoder.files.tokenizer, longest)
     return arrays | {f"texts.{name}": array for name, array in texts.items()}, cut

@@ -6,6 +6,7 @@ recipe's business.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import posixpath
@@ -14,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.errors import PlinthError
+from cluster.core.errors import PlinthError, UsageError
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import sections_but
-from cluster.core.sections.train import PACE, SIZE, STEPS, TrainSection
+from cluster.core.sections.train import PACE, PRIVACY, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.data.batches import Arrays
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from train_jobs.launch import TrainingWorkers
     from train_jobs.trainer.checkpoint import TrainState
 
+OPTION = "privacy"  # as ``trainer.privacy``, which imports torch
 # The run keys of recipes: how steps are made and which rows are kept out are inside, the rate is the recipe's own.
-KEY_INSIDE = ("train.seed", "train.held_out", *(name for name in STEPS if name != "train.learning_rate"))
+KEY_INSIDE = ("train.seed", "train.held_out", *PRIVACY, *(name for name in STEPS if name != "train.learning_rate"))
 KEY_OUTSIDE = (
     *sections_but("train"), *SIZE, *PACE, "train.learning_rate", "train.name", "train.vocab_size",
     "train.context_tokens", "train.examples",
@@ -73,7 +75,8 @@ class Training:
         initial: the weights it starts from by the network's names, None for random ones.
         rate: peak of the learning rate; steps: how many.
         publish: makes the artefact's files.
-        tokenizer: the artefact whose tokenizer it has, None for one from elsewhere.
+        base: the published model whose weights it starts from, instead of ``initial``.
+        rows, rows_per_step: where a row can be trained on privately, how many there are.
     """
 
     objective: str
@@ -91,7 +94,9 @@ class Training:
     steps: int
     publish: Publish
     options: dict[str, Any] = field(default_factory=dict)
-    tokenizer: Manifest | None = None
+    base: Manifest | None = None
+    rows: int = 0
+    rows_per_step: float = 0.0
 
 
 def reused(store: Store, key: str) -> Manifest | None:
@@ -118,6 +123,7 @@ def carry_out(
 
         with fit.Workers(section, store) as own:
             return carry_out(training, section, store, progress, own)
+    training = private(training, section, store, progress, workers) if section.dp_epsilon else training
     finished = run(training, section, store, progress, workers)
     progress.stage("publish")
     files, counts = training.publish(finished)
@@ -155,10 +161,18 @@ def run(
     last = checkpoint.latest(store, plan.folder)
     if last is None or not last.state.finished:
         raise PlinthError(f"the last checkpoint of {plan.run_id} was damaged: run the same command again")
+    if OPTION in training.options:  # losses on the rows that are protected are not published
+        last.state.rows[:] = [{**row, "train_loss": None} for row in last.state.rows]
     rows = "".join(json.dumps(row) + "\n" for row in last.state.rows)
     made = Provenance(
-        training.name, training.key, training.tokenizer, training.inputs, training.settings, training.counts, []
-    )  # type: ignore[arg-type]
+        training.name,
+        training.key,
+        training.base,
+        training.inputs,
+        training.settings,
+        training.counts,
+        [],  # type: ignore[arg-type]
+    )
     summary = {**summarise(plan, made, last.state, workers.size), "objective": training.objective}
     books = {METRICS: rows.encode(), TRAINING: json.dumps(summary, indent=1).encode()}
     return Finished(plan, load(last.model), last.state, books)
@@ -178,7 +192,7 @@ def plan_of(training: Training, section: TrainSection, store: Store) -> RunPlan:
         weights = save_tensors(training.initial, metadata={"format": "pt"})
         initial, sha256 = posixpath.join(folder, "initial.safetensors"), hashlib.sha256(weights).hexdigest()
         store.write(initial, weights)
-    return RunPlan(
+    plan = RunPlan(
         stage=training.objective, objective=training.objective, run_id=f"{training.objective}-{training.key}",
         store=store.uri, folder=folder, data=data, data_sha256=hashlib.sha256(body).hexdigest(), initial=initial,
         initial_sha256=sha256, model=training.model, pad=training.pad, batch_tokens=section.batch_tokens,
@@ -186,6 +200,35 @@ def plan_of(training: Training, section: TrainSection, store: Store) -> RunPlan:
         budget_s=0.0, started_at=time.time(), checkpoint_s=section.checkpoint_s, precision=section.precision,
         options=training.options,
     )  # fmt: skip
+    return plan.starting_from(store, training.base) if training.base is not None else plan
+
+
+def private(
+    training: Training, section: TrainSection, store: Store, progress: Progress, workers: TrainingWorkers
+) -> Training:
+    """The same training with differential privacy, after one without, whose held-out loss tells what privacy costs.
+
+    What is counted: epsilon, delta, noise, clip, and ``held_out_loss_without``, to two digits, of a model that is
+    thrown away. That one figure depends on the rows and is not protected.
+
+    Raises:
+        UsageError: the recipe cannot, or no noise keeps what is wanted.
+    """
+    from train_jobs.trainer.privacy import Privacy
+
+    if not training.rows:
+        raise UsageError(f"train.dp_epsilon: {training.objective} cannot be trained privately; set it to 0")
+    privacy = Privacy.for_run(
+        section.dp_epsilon, section.dp_delta, section.dp_clip, training.rows, training.rows_per_step, training.steps
+    )
+    told = {name: round(getattr(privacy, name), 6) for name in ("epsilon", "noise", "clip")} | {"delta": privacy.delta}
+    log_event("train", "privacy", **told, steps=training.steps, rows=training.rows)
+    progress.stage("train without privacy")
+    open_one = dataclasses.replace(training, key=f"{training.key}-open", options={**training.options, "alone": True})
+    without = run(open_one, section, store, progress, workers)
+    store.fs.rm(without.plan.folder, recursive=True)
+    counts = {**training.counts, **told, "held_out_loss_without": round(without.figure("held_out_loss") or 0.0, 2)}
+    return dataclasses.replace(training, counts=counts, options={**training.options, OPTION: privacy.to_dict()})
 
 
 def steps_of(section: TrainSection, steps_per_epoch: int, epochs: float) -> int:

@@ -29,8 +29,8 @@ from train_jobs.trainer.checkpoint import TrainState
 from train_jobs.trainer.optimizer import make_optimizer
 from train_jobs.trainer.outcome import STOP, Ended, RunOutcome
 from train_jobs.trainer.plan import RunPlan
-from train_jobs.trainer.privacy import private_steps
 from train_jobs.trainer.precision import choose_precision, computing_in
+from train_jobs.trainer.privacy import private_steps
 from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
 
 NICENESS = 10  # Training waits for the replicas of the service, which answer people.
