@@ -124,7 +124,7 @@ class Bert(nn.Module):
         """The last layer's states [B, T, hidden]."""
         x = self.embeddings(ids)
         attend = None if mask is None else mask[:, None, None, :]
-        for layer in self.encoder["layer"]:  # type: ignore[union-attr]
+        for layer in self.encoder["layer"].children():
             x = layer(x, attend)
         return x
 

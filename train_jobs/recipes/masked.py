@@ -12,6 +12,7 @@ from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey
 from cluster.core.storage import Store
+from train_jobs.data.batches import Arrays
 from train_jobs.data.texts import encoded
 from train_jobs.models.encoders import EncoderSpec
 from train_jobs.recipes.encoder_folder import KIND, EncoderFolder, find_encoder
@@ -52,7 +53,8 @@ def train_masked(
         return done
     progress.stage("tokenise")
     spec = EncoderSpec(encoder.files.config, head="tokens")
-    arrays, cut = {}, 0
+    arrays: Arrays = {}
+    cut = 0
     for side, texts in (("train", found.train), ("held_out", found.held_out)):
         made, more = encoded([row["text"] for row in texts], tokenizer, min(LONGEST, spec.context))
         arrays |= {f"{side}.{part}": array for part, array in made.items()}

@@ -96,7 +96,7 @@ class Training:
     options: dict[str, Any] = field(default_factory=dict)
     base: Manifest | None = None
     rows: int = 0
-    rows_per_step: float = 0.0
+    rows_per_step: int = 0
 
 
 def reused(store: Store, key: str) -> Manifest | None:
@@ -164,15 +164,10 @@ def run(
     if OPTION in training.options:  # losses on the rows that are protected are not published
         last.state.rows[:] = [{**row, "train_loss": None} for row in last.state.rows]
     rows = "".join(json.dumps(row) + "\n" for row in last.state.rows)
-    made = Provenance(
-        training.name,
-        training.key,
-        training.base,
-        training.inputs,
-        training.settings,
-        training.counts,
-        [],  # type: ignore[arg-type]
-    )
+    made = Provenance(  # whose tokenizer no summary looks at
+        training.name, training.key, training.base,  # type: ignore[arg-type]
+        training.inputs, training.settings, training.counts, [],
+    )  # fmt: skip
     summary = {**summarise(plan, made, last.state, workers.size), "objective": training.objective}
     books = {METRICS: rows.encode(), TRAINING: json.dumps(summary, indent=1).encode()}
     return Finished(plan, load(last.model), last.state, books)

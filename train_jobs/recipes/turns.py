@@ -90,11 +90,12 @@ class Turns:
         """
         from jinja2.exceptions import TemplateError
 
+        names: dict[str, Any] = dict(self._tokens)
+        turns = [dict(message) for message in messages]
         try:
             rendered: Any = self._render_template(
-                conversations=[[dict(message) for message in messages]], chat_template=self.template,
-                add_generation_prompt=asked, **self._tokens,
-            )  # fmt: skip
+                conversations=[turns], chat_template=self.template, add_generation_prompt=asked, **names
+            )
         except TemplateError as error:
             raise BadRowError(f"the model's chat template refuses it: {str(error)[:100]}") from None
         return str(rendered[0][0])

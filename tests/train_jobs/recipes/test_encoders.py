@@ -37,14 +37,13 @@ def config(steps: int, **changes: object) -> PlinthConfig:
 
 
 def labelled(path: Path, pairs: bool) -> str:
-    """Whether the animal is described as bad; in pairs, whether both texts are of one kind. Some labels are wrong."""
+    """Whether the animal is described as bad; of pairs only the second text says. Some labels are wrong."""
     rng, rows = random.Random(3), []
     for number in range(160):
-        first, second = (rng.choice((GOOD, BAD)) for _ in range(2))
-        text, other = (f"the {rng.choice(OTHER)} is {rng.choice(kind)}" for kind in (first, second))
-        truth = first is second if pairs else first is BAD
+        kind = rng.choice((GOOD, BAD))
+        text, truth = f"the {rng.choice(OTHER)} is {rng.choice(kind)}", kind is BAD
         row = {"text": text, "label": truth != (number % 20 == 0), "split": "test" if number % 4 == 0 else "train"}
-        rows.append({**row, "text_pair": other} if pairs else row)
+        rows.append({**row, "text": f"the {rng.choice(OTHER)}", "text_pair": text} if pairs else row)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
@@ -56,11 +55,9 @@ def test_a_classifier_learns_is_calibrated_and_serves_what_it_learnt(store: Stor
 
     data = labelled(tmp_path / "rows.jsonl", pairs)
     base = make_encoder(tmp_path / "tiny", words_of([*GOOD, *BAD, *OTHER, "the is"]))
-    made = train_classifier(
-        config(90 if pairs else 40), store, data, base, "mood", Silent(), rate=5e-3, workers=InProcess()
-    )
+    made = train_classifier(config(40), store, data, base, "mood", Silent(), rate=5e-3, workers=InProcess())
     counts = made.counts
-    # One label in ten of the held-out side is wrong on purpose (every twentieth row, all of them there are).
+    # One label in five of the held-out side is wrong on purpose.
     assert counts["held_out_accuracy_at_start"] < 0.7 < 0.78 < counts["held_out_accuracy"] <= 0.82
     assert counts["positive"] == "true"
     assert counts["auc"] > 0.75
@@ -69,7 +66,7 @@ def test_a_classifier_learns_is_calibrated_and_serves_what_it_learnt(store: Stor
     classifier = TextClassifier(folder)
     assert classifier.labels == ["false", "true"]
     texts = ["the dog is cruel", "the hen is warm"]
-    found = classifier.probabilities(texts, ["the cat is harsh"] * 2 if pairs else ())
+    found = classifier.probabilities(["the dog"] * 2, texts) if pairs else classifier.probabilities(texts)
     assert found.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert found[0, 1] > 0.5 > found[1, 1]
     known = json.loads((folder / "report.json").read_text())

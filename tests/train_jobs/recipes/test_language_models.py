@@ -65,7 +65,7 @@ def test_chat_learns_what_the_assistant_says_and_publishes_its_template(store: S
     assert counts["refused_rows"] == 4
     assert [text.split(": ", 1)[1][:40] for text in counts["refused"]] == [
         "the assistant says nothing", "messages[0] has the role 'robot', and mu",
-        "a user message holds the control token <", "it has 88 tokens, and the model reads 64"[:40],
+        "a user message holds the control token <", "it has 325 tokens, and the model reads 64"[:40],
     ]  # fmt: skip
     assert counts["held_out_loss_at_start"] > 5
     assert counts["held_out_loss"] < 0.5
@@ -167,7 +167,6 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     import torch
 
     from train_jobs.objectives.distillation import distilled
-    from train_jobs.recipes.chat import train_chat
     from train_jobs.recipes.distill import distill, sampled
 
     dataset = make_dataset(store)
@@ -180,7 +179,6 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     assert counts["held_out_loss"] < counts["held_out_loss_without"] - 0.05
     assert counts["held_out_loss_without"] < counts["held_out_loss_at_start"] - 1
     assert counts["written_tokens"] > 4 * 10
-    del train_chat
     generator = torch.Generator().manual_seed(0)
     student, taught = (torch.randn(3, 5, generator=generator) for _ in range(2))
     targets = torch.tensor([0, 3, 2])
