@@ -33,7 +33,8 @@ MAX_CHARS = 64_000_000  # BPE statistics do not get better with more; memory doe
 KEY = RunKey(
     "tokenizer", (__name__,),
     inside=("train.name", "train.vocab_size", "train.held_out", "train.context_tokens"),
-    outside=(*sections_but("train"), *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE, *PRIVACY, "train.seed", "train.examples"),
+    outside=(*sections_but("train"), *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE, *PRIVACY,
+             "train.seed", "train.examples"),
 )  # fmt: skip
 
 

@@ -70,6 +70,10 @@ class EncoderSpec:
         with torch.device(device):
             return Bert(self, seed)
 
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """As ``ModelSpec``: it computes nothing from its config alone."""
+        network.to_empty(device=device)
+
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``."""
         return list(network.encoder.layer)  # type: ignore[union-attr, arg-type]
@@ -123,6 +127,10 @@ class TowersSpec:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             torch.manual_seed(seed)
             return Towers(self)
+
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """As ``ModelSpec``: it computes nothing from its config alone."""
+        network.to_empty(device=device)
 
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``: it is too small to be cut."""

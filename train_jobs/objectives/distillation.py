@@ -59,7 +59,8 @@ class Taught:
 
 
 class Distillation(Chat):
-    """``distillation``; options: ``teacher`` (spec), ``teacher_weights`` and their hash, ``weight``, ``temperature``.
+    """``distillation``; options: ``teacher`` (its spec), ``teacher_weights`` (their folder), ``teacher_files`` (with
+    sha256), ``weight`` and ``temperature``.
     What is reported is the loss on the tokens themselves, as without a teacher."""
 
     def load_data(self, plan: RunPlan, store: Store, ranks: Ranks) -> tuple[Batches, Sequence[PackedBatch]]:
@@ -67,7 +68,7 @@ class Distillation(Chat):
         train, held_out = open_packed(plan, store)
         options = plan.options
         spec = spec_from(options["teacher"])
-        teacher = frozen_network(spec, store, options["teacher_weights"], options["teacher_sha256"])
+        teacher = frozen_network(spec, store, options["teacher_weights"], options["teacher_files"])
         taught = Taught(train, teacher, float(options["weight"]), float(options["temperature"]))
         return taught, held_out.in_order(ranks.rank, ranks.size)
 

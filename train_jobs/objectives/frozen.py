@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from cluster.core.errors import IntegrityError
+from train_jobs.models.weights import read_weights
 from train_jobs.trainer.checkpoint import load_weights
 
 if TYPE_CHECKING:
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from train_jobs.models.spec import ModelSpec
 
 
-def frozen_network(spec: ModelSpec, store: Store, path: str, sha256: str) -> nn.Module:
+def frozen_network(spec: ModelSpec, store: Store, folder: str, files: Mapping[str, str]) -> nn.Module:
     """The network of a spec with published weights, which take no gradients.
+
+    Args:
+        folder, files: where they are, and their files with sha256.
 
     Raises:
         IntegrityError: the weights do not match their hash, or the spec.
     """
-    from safetensors.torch import load
-
-    body = store.read(path)
-    if hashlib.sha256(body).hexdigest() != sha256:
-        raise IntegrityError(f"{path} does not match its hash: damaged or changed", path=path)
+    state = {name: tensor for part in read_weights(store, folder, files) for name, tensor in part.items()}
     network = spec.build()
-    load_weights(network, spec.from_hugging_face(load(body)))
+    load_weights(network, spec.from_hugging_face(state))
     return network.eval().requires_grad_(False)

@@ -123,7 +123,7 @@ class Preference:
                             float(plan.options["beta"]))
             for side in ("train", "held_out")
         )  # fmt: skip
-        reference = frozen_network(plan.model, store, plan.initial, plan.initial_sha256)
+        reference = frozen_network(plan.model, store, plan.initial, plan.initial_files)
         for side in (train, held_out):
             side.measure_reference(reference, ranks)
         return train, held_out.in_order(ranks.rank, ranks.size)

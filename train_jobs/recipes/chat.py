@@ -75,7 +75,7 @@ def train_chat(
             "chat", KIND, name, key, inputs, settings,
             {**rows.counts, "train_tokens": len(sides["train"]["ids"]), "learnt_tokens": learnt,
              "packed_rows": len(batches)},
-            model.model, arrays, model.pad, None, rate, steps_of(section, batches.steps_per_epoch, epochs),
+            model.learning(section), arrays, model.pad, None, rate, steps_of(section, batches.steps_per_epoch, epochs),
             lambda finished: (files_of(finished, store, model, {TOKENIZER_CONFIG: as_json(settings_file)}), {}),
             base=base, rows=len(rows.train), rows_per_step=batches.size,
         ),

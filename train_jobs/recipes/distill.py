@@ -22,6 +22,7 @@ from train_jobs.data.batches import Arrays, check_documents, document_text, read
 from train_jobs.data.texts import flat
 from train_jobs.models.shape import Shape
 from train_jobs.models.spec import LlamaSpec
+from train_jobs.models.weights import weight_hashes
 from train_jobs.objectives.chat import Packed
 from train_jobs.publishing.artefact import KIND
 from train_jobs.recipes.language_model import LanguageModel, as_json, files_of, open_model
@@ -83,11 +84,9 @@ def distill(
     sides = documents_of(store, dataset, taught_by, section.held_out, context)
     batches = Packed(arrays_of(sides["train"]), model.context, section.batch_tokens, section.seed, taught_by.pad)
     steps = steps_of(section, batches.steps_per_epoch, epochs)
-    (entry,) = (file for file in teacher.files if file.path == "model.safetensors")
-    weights = posixpath.join(store.artefact(teacher), entry.path)
     options = {
-        "teacher": taught_by.model.to_dict(), "teacher_weights": weights, "teacher_sha256": entry.sha256,
-        "weight": weight, "temperature": temperature,
+        "teacher": taught_by.model.to_dict(), "teacher_weights": store.artefact(teacher),
+        "teacher_files": weight_hashes(teacher), "weight": weight, "temperature": temperature,
     }  # fmt: skip
     counts: dict[str, Any] = {f"{side}_tokens": sum(map(len, rows)) for side, rows in sides.items()}
     training = Training(
@@ -101,7 +100,7 @@ def distill(
     counts["held_out_loss_without"] = round(without.figure("held_out_loss") or 0.0, 4)
     if written:
         progress.stage("the teacher writes")
-        made = texts_by(taught_by, store, weights, entry.sha256, written, context, section.seed)
+        made = texts_by(taught_by, store, written, context, section.seed)
         counts["written_tokens"] = sum(map(len, made))
         training = dataclasses.replace(training, arrays=_both({**sides, "train": sides["train"] + made}))
     return carry_out(training, section, store, progress, workers)
@@ -140,13 +139,11 @@ def _both(sides: dict[str, list[list[int]]]) -> Arrays:
     return {f"{side}.{part}": array for side, rows in sides.items() for part, array in arrays_of(rows).items()}
 
 
-def texts_by(
-    model: LanguageModel, store: Store, weights: str, sha256: str, count: int, context: int, seed: int
-) -> list[list[int]]:
+def texts_by(model: LanguageModel, store: Store, count: int, context: int, seed: int) -> list[list[int]]:
     """Texts that a model writes from its begin token on, sampled as likely as it finds them (Kim and Rush 2016)."""
     from train_jobs.objectives.frozen import frozen_network
 
-    network = frozen_network(model.model, store, weights, sha256)
+    network = frozen_network(model.model, store, store.artefact(model.manifest), weight_hashes(model.manifest))
     first = model.tokenizer.token_to_id(BOS)
     first = model.eos if first is None else first
     found: list[list[int]] = []

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import BadInputError
 from cluster.core.records import Manifest
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
-from train_jobs.models.shape import Shape
-from train_jobs.models.spec import LlamaSpec, ModelSpec
+from train_jobs.models.lora import adapted
+from train_jobs.models.spec import ModelSpec, spec_of_config
+from train_jobs.models.weights import weight_files
 from train_jobs.publishing.artefact import METRICS, TRAINING
 
 if TYPE_CHECKING:
@@ -42,6 +44,13 @@ class LanguageModel:
         """NAME@VERSION."""
         return f"{self.manifest.name}@{self.manifest.version}"
 
+    def learning(self, section: TrainSection) -> ModelSpec:
+        """What is trained: all of its weights, or adapters on them (``train.lora_rank``)."""
+        if not section.lora_rank:
+            return self.model
+        lora = (section.lora_rank, section.lora_alpha, section.lora_dropout, section.lora_targets)
+        return adapted(self.model, self.manifest, *lora, section.seed)
+
     def settings(self, store: Store) -> dict[str, Any]:
         """Its tokenizer_config.json."""
         path = posixpath.join(store.artefact(self.manifest), TOKENIZER_CONFIG)
@@ -68,26 +77,22 @@ def open_model(store: Store, manifest: Manifest) -> LanguageModel:
     eos = config.get("eos_token_id")
     eos = int((eos[0] if isinstance(eos, list) else eos) or 0)
     pad = config.get("pad_token_id")
-    return LanguageModel(
-        manifest, LlamaSpec(Shape.from_hugging_face(config)), tokenizer, eos if pad is None else int(pad), eos
-    )
+    return LanguageModel(manifest, spec_of_config(config), tokenizer, eos if pad is None else int(pad), eos)
 
 
 def files_of(
     finished: Finished, store: Store, base: LanguageModel, changed: dict[str, bytes] | None = None
 ) -> dict[str, bytes]:
     """A folder like the base's with the new weights; ``changed`` are files that differ from the base's."""
-    from safetensors.torch import save
-
     folder = store.artefact(base.manifest)
     kept = [
         entry.path
         for entry in base.manifest.files
         if entry.path not in OWN and ".safetensors" not in entry.path and "/" not in entry.path
     ]
-    weights = save(finished.plan.model.to_hugging_face(finished.weights), metadata={"format": "pt"})
+    weights = dict(weight_files(finished.plan.model.to_hugging_face(finished.weights)))
     return {
-        **{name: store.read(posixpath.join(folder, name)) for name in kept}, "model.safetensors": weights,
+        **{name: store.read(posixpath.join(folder, name)) for name in kept}, **weights,
         **(changed or {}),
     }  # fmt: skip
 

@@ -82,8 +82,9 @@ def train_preference(
     settings_file = {**model.settings(store), "chat_template": turns.template}
     return carry_out(
         Training(
-            "preference", KIND, name, key, inputs, settings, rows.counts, model.model, arrays, model.pad, None, rate,
-            steps, lambda finished: (files_of(finished, store, model, {TOKENIZER_CONFIG: as_json(settings_file)}), {}),
+            "preference", KIND, name, key, inputs, settings, rows.counts, model.learning(section), arrays, model.pad,
+            None, rate, steps,
+            lambda finished: (files_of(finished, store, model, {TOKENIZER_CONFIG: as_json(settings_file)}), {}),
             {"pairs": pairs, "beta": beta}, base=base,
         ),
         section, store, progress, workers,

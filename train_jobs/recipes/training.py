@@ -19,7 +19,7 @@ from cluster.core.errors import PlinthError, UsageError
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import sections_but
-from cluster.core.sections.train import PACE, PRIVACY, SIZE, STEPS, TrainSection
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.data.batches import Arrays
@@ -35,9 +35,15 @@ if TYPE_CHECKING:
 
 OPTION = "privacy"  # as ``trainer.privacy``, which imports torch
 # The run keys of recipes: how steps are made and which rows are kept out are inside, the rate is the recipe's own.
-KEY_INSIDE = ("train.seed", "train.held_out", *PRIVACY, *(name for name in STEPS if name != "train.learning_rate"))
+KEY_INSIDE = (
+    "train.seed",
+    "train.held_out",
+    *PRIVACY,
+    *LORA,
+    *(name for name in STEPS if name != "train.learning_rate"),
+)
 KEY_OUTSIDE = (
-    *sections_but("train"), *SIZE, *PACE, "train.learning_rate", "train.name", "train.vocab_size",
+    *sections_but("train"), *SIZE, *ARCHITECTURE, *PACE, "train.learning_rate", "train.name", "train.vocab_size",
     "train.context_tokens", "train.examples",
 )  # fmt: skip
 
@@ -182,15 +188,15 @@ def plan_of(training: Training, section: TrainSection, store: Store) -> RunPlan:
     body = save(training.arrays)
     data = posixpath.join(folder, "data.safetensors")
     store.write(data, body)
-    initial = sha256 = ""
+    initial, files = "", {}
     if training.initial is not None:
         weights = save_tensors(training.initial, metadata={"format": "pt"})
-        initial, sha256 = posixpath.join(folder, "initial.safetensors"), hashlib.sha256(weights).hexdigest()
-        store.write(initial, weights)
+        initial, files = posixpath.join(folder, "initial"), {"model.safetensors": hashlib.sha256(weights).hexdigest()}
+        store.write(posixpath.join(initial, "model.safetensors"), weights)
     plan = RunPlan(
         stage=training.objective, objective=training.objective, run_id=f"{training.objective}-{training.key}",
         store=store.uri, folder=folder, data=data, data_sha256=hashlib.sha256(body).hexdigest(), initial=initial,
-        initial_sha256=sha256, model=training.model, pad=training.pad, batch_tokens=section.batch_tokens,
+        initial_files=files, model=training.model, pad=training.pad, batch_tokens=section.batch_tokens,
         optimizer=section.optimizer, learning_rate=training.rate, seed=section.seed, steps=training.steps, passes=0,
         budget_s=0.0, started_at=time.time(), checkpoint_s=section.checkpoint_s, precision=section.precision,
         options=training.options,
