@@ -37,7 +37,7 @@ KEY = RunKey(
     "distill", (__name__,), inside=(*KEY_INSIDE, *SIZE, "train.context_tokens"),
     outside=tuple(name for name in KEY_OUTSIDE if name not in (*SIZE, "train.context_tokens")),
 )  # fmt: skip
-RATE, EPOCHS, WEIGHT, TEMPERATURE = 3e-3, 1.0, 0.7, 2.0
+RATE, EPOCHS, WEIGHT, TEMPERATURE = 3e-3, 1.0, 0.7, 1.0
 HELD_OUT_TOKENS = 16_384
 WRITTEN_AT_ONCE = 32
 

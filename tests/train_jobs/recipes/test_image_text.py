@@ -53,8 +53,8 @@ def test_images_find_their_captions(home, tmp_path: Path, monkeypatch: pytest.Mo
     folder.mkdir()
     data = drawings(folder)
     base = make_encoder(tmp_path / "tiny", {*COLOURS, *PLACES, ","})
-    config = PlinthConfig(train=SECTION.model_copy(update={"steps": 60}))
-    made = train_image_text(config, store, data, base, "shapes", Silent(), rate=3e-3, pairs=20, workers=InProcess())
+    config = PlinthConfig(train=SECTION.model_copy(update={"steps": 100}))
+    made = train_image_text(config, store, data, base, "shapes", Silent(), rate=1e-3, pairs=20, workers=InProcess())
     counts = made.counts
     assert counts["refused_rows"] == 3
     assert counts["held_out_images"] == 20

@@ -60,7 +60,7 @@ def test_chat_learns_what_the_assistant_says_and_publishes_its_template(store: S
     from train_jobs.recipes.chat import train_chat
 
     base, data = make_checkpoint(store), conversations(tmp_path / "chat.jsonl")
-    made = train_chat(config(60), store, data, base, "talk", Silent(), rate=1e-2, workers=InProcess())
+    made = train_chat(config(100), store, data, base, "talk", Silent(), rate=1e-2, workers=InProcess())
     counts = made.counts
     assert counts["refused_rows"] == 4
     assert [text.split(": ", 1)[1][:40] for text in counts["refused"]] == [
@@ -68,7 +68,7 @@ def test_chat_learns_what_the_assistant_says_and_publishes_its_template(store: S
         "a user message holds the control token <", "it has 325 tokens, and the model reads 64"[:40],
     ]  # fmt: skip
     assert counts["held_out_loss_at_start"] > 5
-    assert counts["held_out_loss"] < 0.5
+    assert counts["held_out_loss"] < 0.6
     assert counts["learnt_tokens"] < counts["train_tokens"] / 2
     assert counts["packed_rows"] < counts["train_rows"]  # several conversations share a row
     tokenizer = AutoTokenizer.from_pretrained(store.artefact(made))
@@ -172,9 +172,9 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     dataset = make_dataset(store)
     teacher = make_checkpoint(store, "teacher", hidden=64, mlp=128)
     # The teacher is one that has read the corpus: a student with itself as teacher is how it is made.
-    teacher = distill(config(120, hidden=64, mlp=128), store, teacher, dataset, "teacher", Silent(), weight=1e-6,
+    teacher = distill(config(80, hidden=64, mlp=128), store, teacher, dataset, "teacher", Silent(), weight=1e-6,
                       rate=1e-2, workers=InProcess())  # fmt: skip
-    made = distill(config(25), store, teacher, dataset, "student", Silent(), rate=1e-2, written=4, workers=InProcess())
+    made = distill(config(50), store, teacher, dataset, "student", Silent(), rate=1e-2, written=4, workers=InProcess())
     counts = made.counts
     assert counts["held_out_loss"] < counts["held_out_loss_without"] - 0.05
     assert counts["held_out_loss_without"] < counts["held_out_loss_at_start"] - 1
