@@ -9,12 +9,13 @@ from typing import Any
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
-from cluster.core.errors import BadInputError, UsageError
+from cluster.core.errors import UsageError
 from cluster.core.home import Home
 from cluster.core.job_verbs import JobVerb
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from train_jobs.arguments import find
 
 ROWS = "Bad rows are counted and named; a file with too few good ones is refused. A row's `split` (train, test)\n"\
        "decides its side, else its content does."  # fmt: skip
@@ -103,7 +104,7 @@ def run_chat(args: argparse.Namespace, progress: Progress) -> Manifest:
     from train_jobs.recipes.chat import train_chat
 
     config, store, chosen = ready(args, "epochs", "rate")
-    base = find_base(config, store, args.base)
+    base = find(store, "checkpoints", args.base or f"{config.train.name}-base", "plinth train pretrain")
     with connected(Home.from_env()):
         return train_chat(config, store, args.data, base, args.name or f"{base.name}-chat", progress, **chosen)
 
@@ -121,14 +122,16 @@ def run_preference(args: argparse.Namespace, progress: Progress) -> Manifest:
     from train_jobs.recipes.preference import train_preference
 
     config, store, chosen = ready(args, "epochs", "rate", "pairs", "beta")
-    base = find_base(config, store, args.base)
+    base = find(store, "checkpoints", args.base or f"{config.train.name}-base", "plinth train pretrain")
     with connected(Home.from_env()):
         return train_preference(config, store, args.data, base, args.name or f"{base.name}-dpo", progress, **chosen)
 
 
 def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
     """As ``run_distill`` reads them."""
-    parser.add_argument("--teacher", default="", help="checkpoint, NAME or NAME@VERSION")
+    parser.add_argument(
+        "--teacher", default="", help="checkpoint, NAME or NAME@VERSION (default: the latest pretrained)"
+    )
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
     parser.add_argument("--name", default="", help="name of the student (default: that of the teacher, -student)")
     parser.add_argument("--epochs", type=float, help="passes over the dataset (train.steps, where set, counts instead)")
@@ -146,21 +149,10 @@ def run_distill(args: argparse.Namespace, progress: Progress) -> Manifest:
     config, store, chosen = ready(args, "epochs", "rate", "weight", "temperature", "written")
     if chosen.get("weight", 1.0) > 1:
         raise UsageError(f"--weight {args.weight}: give at most 1")
-    teacher, dataset = find_base(config, store, args.teacher), find_dataset(store, args.dataset)
+    teacher = find(store, "checkpoints", args.teacher or f"{config.train.name}-base", "plinth train pretrain")
+    dataset = find_dataset(store, args.dataset)
     with connected(Home.from_env()):
         return distill(config, store, teacher, dataset, args.name or f"{teacher.name}-student", progress, **chosen)
-
-
-def find_base(config: PlinthConfig, store: Store, reference: str) -> Manifest:
-    """A published checkpoint by NAME or NAME@VERSION; without either the latest pretrained of ``train.name``.
-
-    Raises:
-        BadInputError: there is none.
-    """
-    name, _, version = (reference or f"{config.train.name}-base").partition("@")
-    if not version and name not in store.names("checkpoints"):
-        raise BadInputError(f"there is no checkpoint {name} yet: `plinth train pretrain` makes one")
-    return store.manifest("checkpoints", name, version or "latest")
 
 
 def ready(args: argparse.Namespace, *numbers: str) -> tuple[PlinthConfig, Store, dict[str, Any]]:
