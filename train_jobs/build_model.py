@@ -24,7 +24,7 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, QUESTIONS, SIZE, STEPS, VERDICT, TrainSection
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, QUESTIONS, SIZE, STEPS, VERDICT, TrainSection
 from cluster.core.storage import Store
 from train_jobs.trainer.forecast import Forecast, forecast, slowest_step
 from train_jobs.trainer.unfinished import CodeChange
@@ -38,7 +38,7 @@ MODEL_KEY = RunKey(
     "model", ("train_jobs.evaluation.held_out", "train_jobs.evaluation.generate", "train_jobs.publishing.publish"),
     inside=("train.name", "train.context_tokens", "answer.*", *QUESTIONS),
     outside=(
-        *sections_but("train", "gate", "answer"), *VERDICT, *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE,
+        *sections_but("train", "gate", "answer"), *VERDICT, *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE, *PRIVACY,
         "train.vocab_size", "train.seed",
         "train.examples", "train.held_out",
     ),

@@ -14,6 +14,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.arguments import configure, find, seconds_of
 from train_jobs.planning import commands as planning
+from train_jobs.recipes.commands import RECIPES
 from train_jobs.trainer.unfinished import CodeChange
 
 
@@ -247,4 +248,5 @@ JOBS = (
             add_model_arguments, run_model, f"{RESUMED}\n{JUDGED}", refused_if_not_passed),
     JobVerb("plan", "Predict loss, time, cost and replicas of a larger run from a short sweep of sizes.",
             planning.add_plan_arguments, planning.run_plan, planning.DETAILS),
+    *RECIPES,
 )  # fmt: skip

@@ -21,7 +21,7 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, SIZE, STEPS, TrainSection
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.corpus.token_index import SIDES, read_index
@@ -68,7 +68,7 @@ class TrainingWorkers(Protocol):
 FINETUNE_RATE, FINETUNE_PASSES = 0.25, 4
 OBJECTIVE: dict[Stage, str] = {"pretrain": "next_token", "finetune": "completion"}
 # The tokenizer and the examples are inputs.
-_OUTSIDE = (*sections_but("train"), *PACE, *ARCHITECTURE, "train.vocab_size", "train.examples")
+_OUTSIDE = (*sections_but("train"), *PACE, *PRIVACY, *ARCHITECTURE, "train.vocab_size", "train.examples")
 _MODEL = (*SIZE, "train.context_tokens", "train.held_out")
 PRETRAIN = RunKey(
     "pretrain", (__name__,), inside=("train.name", "train.seed", *STEPS, *_MODEL), outside=(*_OUTSIDE, *LORA)
@@ -102,6 +102,7 @@ def pretrain(
         KeyboardInterrupt: interrupted; a checkpoint was written, the same call goes on from there.
     """
     started, section = time.time(), config.train
+    _refuse_privacy(section)
     mixture = [Ingredient(datasets)] if isinstance(datasets, Manifest) else list(datasets)
     for one in mixture:
         check_use(one.dataset, "pretraining", config.data)
@@ -193,6 +194,7 @@ def finetune(
         TrainingError: as for ``pretrain``.
     """
     started, section = time.time(), config.train
+    _refuse_privacy(section)
     if reference := examples.inputs.get("dataset"):
         name, _, version = reference.partition("@")
         check_use(store.manifest("datasets", name, version), "fine-tuning", config.data)
@@ -300,6 +302,11 @@ def _carry_out(
     manifest = artefact.publish(store, plan, made, workers.size)
     log_event("train", "checkpoint_published", name=run.name, version=manifest.version, counts=manifest.counts)
     return _latest(store, manifest)
+
+
+def _refuse_privacy(section: TrainSection) -> None:
+    if section.dp_epsilon:
+        raise UsageError("train.dp_epsilon: this stage cannot be private; `plinth train chat` and `classifier` can")
 
 
 def _reused(store: Store, key: str) -> Manifest | None:

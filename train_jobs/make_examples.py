@@ -27,7 +27,7 @@ from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, QUESTIONS, SIZE, STEPS, VERDICT
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, QUESTIONS, SIZE, STEPS, VERDICT
 from cluster.core.storage import Store
 from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
@@ -62,7 +62,7 @@ KEY = RunKey(
     ),
     outside=(
         *sections_but("train", "gate", "answer", "retrieval"), *VERDICT, *SIZE, *ARCHITECTURE, *LORA, *STEPS,
-        *PACE, "train.vocab_size",
+        *PACE, *PRIVACY, "train.vocab_size",
     ),
 )  # fmt: skip
 

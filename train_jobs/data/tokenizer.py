@@ -18,7 +18,7 @@ from cluster.core.errors import BadInputError, IncompatibleError, IntegrityError
 from cluster.core.progress import Progress
 from cluster.core.records import Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
-from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, SIZE, STEPS
+from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, SIZE, STEPS
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.corpus.tokens import document_text
@@ -35,7 +35,8 @@ MAX_CHARS = 64_000_000  # BPE statistics do not get better with more; memory doe
 KEY = RunKey(
     "tokenizer", (__name__,),
     inside=("train.name", "train.vocab_size", "train.held_out", "train.context_tokens"),
-    outside=(*sections_but("train"), *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE, "train.seed", "train.examples"),
+    outside=(*sections_but("train"), *SIZE, *ARCHITECTURE, *LORA, *STEPS, *PACE, *PRIVACY,
+             "train.seed", "train.examples"),
 )  # fmt: skip
 
 

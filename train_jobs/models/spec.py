@@ -7,6 +7,7 @@ business. A spec travels to the workers as JSON, so that this module imports no 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -18,6 +19,10 @@ from train_jobs.publishing.model_folder import refuse_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+# Networks that are no language models, by the kind of their spec.
+ENCODERS = {"encoder": "EncoderSpec", "towers": "TowersSpec"}
+ENCODERS_MODULE = "train_jobs.models.encoders"
 
 
 class ModelSpec(Protocol):
@@ -143,6 +148,9 @@ def spec_from(row: dict[str, Any]) -> ModelSpec:
         IncompatibleError: a kind this version does not know.
     """
     rest = {name: value for name, value in row.items() if name != "kind"}
+    if row.get("kind") in ENCODERS:
+        found: ModelSpec = getattr(importlib.import_module(ENCODERS_MODULE), ENCODERS[row["kind"]])(**rest)
+        return found
     if row.get("kind") == LlamaSpec.kind:
         return LlamaSpec(Shape(**rest))
     if row.get("kind") == HuggingFaceSpec.kind:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 MODULES = {
     "next_token": "train_jobs.objectives.causal_lm",
     "completion": "train_jobs.objectives.causal_lm",
+    "text_pairs": "train_jobs.objectives.contrastive",
+    "image_text": "train_jobs.objectives.image_text",
+    "labels": "train_jobs.objectives.classification",
+    "masked": "train_jobs.objectives.masked",
+    "chat": "train_jobs.objectives.chat",
+    "preference": "train_jobs.objectives.preference",
+    "distillation": "train_jobs.objectives.distillation",
 }
 
 

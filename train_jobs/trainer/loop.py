@@ -34,6 +34,7 @@ from train_jobs.trainer.orders import EARLY, FINISHED, TERMINATED, TOO_SLOW, Ord
 from train_jobs.trainer.outcome import Ended, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
+from train_jobs.trainer.privacy import private_steps
 from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
 from train_jobs.trainer.wishes import Wishes
 
@@ -108,7 +109,7 @@ class Trainer:
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.read: list[float] = []  # losses that were read and not logged yet
-        self.data_wait_s, self.norm = 0.0, 0.0
+        self.data_wait_s, self.norm, self.tokens_of_step = 0.0, 0.0, 0
 
     def begin(self) -> None:
         """Read the data, build the network, share it, and go back to the newest checkpoint that is whole.
@@ -122,6 +123,7 @@ class Trainer:
         self.part = "model"
         with watchdog.during("build model"):
             network = self._build()
+            self.private, self.batches = private_steps(plan, self.objective, self.batches, ranks)
         with watchdog.during("resume"):
             found = self._newest()
             self.state = found.state if found else self._first_state(network)
@@ -239,24 +241,38 @@ class Trainer:
         plan, ranks, step = self.plan, self.ranks, self.state.step
         if plan.dropout:  # which outputs are dropped follows from step and rank, also after a resume
             torch.manual_seed(hash((plan.seed, step, ranks.rank)))
-        loss: Tensor | None = None
+        loss = self._backward(step)
+        self.part = "optimizer's step"
+        self.norms.append(self.strategy.step(learning_rate(progress, 1.0, plan.schedule)))
+        self.part = "forward and backward pass"
+        self.losses.append(loss)
+        self.state.step += 1
+        self.state.tokens += self.tokens_of_step
+
+    def _backward(self, step: int) -> Tensor:
+        """Gradients of the step's loss on all ranks; gives this rank's share of the loss."""
+        if self.private is not None:
+            batch = self._batch(step, 0)
+            return self.private.backward(self.strategy.model, batch, step)
+        loss = torch.zeros((), device=self.device)
         for part in range(self.micro):
-            asked = time.perf_counter()
-            # Passes of one rank are shares like those of ranks: together they make the same step.
-            batch = self.batches.batch(step, ranks.rank + part * ranks.size, ranks.size * self.micro)
-            self.data_wait_s += time.perf_counter() - asked
+            batch = self._batch(step, part)
             self.strategy.exchange(part == self.micro - 1)
             with computing_in(self.state.precision, self.device.type):
                 share = self.objective.share_of_loss(self.strategy.network, batch)
             self.strategy.backward(share)
-            loss = share.detach() if loss is None else loss + share.detach()
-        self.part = "optimizer's step"
-        self.norms.append(self.strategy.step(learning_rate(progress, 1.0, plan.schedule)))
-        self.part = "forward and backward pass"
-        if loss is not None:
-            self.losses.append(loss)
-        self.state.step += 1
-        self.state.tokens += batch.tokens
+            loss = loss + share.detach()
+        return loss
+
+    def _batch(self, step: int, part: int) -> Any:
+        """This rank's share of a step's pass; passes of one rank are shares like those of ranks: together they make
+        the same step."""
+        asked = time.perf_counter()
+        ranks, passes = self.ranks, 1 if self.private is not None else self.micro
+        batch = self.batches.batch(step, ranks.rank + part * ranks.size, ranks.size * passes)
+        self.data_wait_s += time.perf_counter() - asked
+        self.tokens_of_step = batch.tokens
+        return batch
 
     # -- books ---------------------------------------------------------------------------------------------------------
     def _log_step(self, progress: float) -> None:

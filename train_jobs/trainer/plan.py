@@ -12,7 +12,7 @@ from cluster.core.storage import Store
 from train_jobs.models.spec import ModelSpec, spec_from
 from train_jobs.models.weights import weight_hashes
 
-Stage = Literal["pretrain", "finetune"]
+Stage = str  # "pretrain", "finetune", or the objective of a recipe
 LOOP = (
     "strategy", "zero_stage", "offload", "recompute", "compile", "micro_tokens", "weight_decay", "dropout", "schedule",
     "evaluate_steps", "patience",

@@ -72,6 +72,14 @@ class TrainSection(Section):
     """Seed of weights and data order."""
     checkpoint_s: float = Field(10.0, gt=0)
     """Seconds between checkpoints: what a kill costs at most."""
+    # Differential privacy (train_jobs/trainer/privacy.py), of the recipes that learn from rows.
+    dp_epsilon: float = Field(0.0, ge=0)
+    """Train with differential privacy that spends at most this epsilon; 0 trains without."""
+    dp_delta: float = Field(0.0, ge=0, lt=1)
+    """Its delta; 0 takes a tenth of one in as many as there are rows."""
+    dp_clip: float = Field(1.0, gt=0)
+    """The longest gradient that one row may have; the noise is in units of it."""
+    # -
     examples: int = Field(3000, ge=50)
     """Synthetic examples made for fine-tuning."""
     held_out: float = Field(0.1, gt=0, lt=0.5)
@@ -128,6 +136,8 @@ STEPS = (
 # The architecture is in the key of pretraining by what it is, not by where it lies.
 ARCHITECTURE = ("train.model",)
 LORA = ("train.lora_rank", "train.lora_alpha", "train.lora_dropout", "train.lora_targets")
+# Recipes only: the other stages refuse them.
+PRIVACY = ("train.dp_epsilon", "train.dp_delta", "train.dp_clip")
 # How long, on how many workers and how carefully a run is made: two that differ in nothing else are the same run.
 PACE = (
     "train.min_documents", "train.min_steps", "train.minutes", "train.pretrain_share", "train.workers",

@@ -1,0 +1,154 @@
+"""Networks that write no text, as values: BERT encoders with a head, and a pair of towers. Imports no torch.
+
+They go through the same plans and the same loop as causal language models; of a ``ModelSpec`` they fulfil what those
+ask for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from cluster.core.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Head = Literal["vector", "labels", "tokens"]
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A BERT encoder and what it gives.
+
+    Attributes:
+        settings: its config.json.
+        head: ``vector``: one of length 1 for a text; ``labels``: a score for each label; ``tokens``: a score for each
+            token of the vocabulary.
+        labels: how many labels there are.
+        dropout: while it is trained.
+        tokens: the longest row; 0 for what the positions allow.
+    """
+
+    settings: dict[str, Any]
+    head: Head = "vector"
+    labels: int = 0
+    dropout: float = 0.0
+    tokens: int = 0
+    kind: ClassVar[str] = "encoder"
+
+    def __post_init__(self) -> None:
+        from data_jobs.retrieval.bert import supported
+
+        if not supported(self.settings):
+            raise UnsupportedError(
+                f"only BERT encoders with absolute positions and gelu can be trained, not "
+                f"{self.settings.get('model_type')!r}"
+            )
+
+    @property
+    def vocab(self) -> int:
+        """As ``ModelSpec``."""
+        return int(self.settings["vocab_size"])
+
+    @property
+    def context(self) -> int:
+        """As ``ModelSpec``."""
+        return self.tokens or int(self.settings["max_position_embeddings"])
+
+    @property
+    def parameters(self) -> int:
+        """As ``ModelSpec``."""
+        return sum(weight.numel() for weight in self.build(device="meta").parameters())
+
+    def build(self, seed: int = 0, device: str = "cpu") -> nn.Module:
+        """As ``ModelSpec``."""
+        import torch
+
+        from train_jobs.models.bert import Bert
+
+        with torch.device(device):
+            return Bert(self, seed)
+
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """As ``ModelSpec``: it computes nothing from its config alone."""
+        network.to_empty(device=device)
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """As ``ModelSpec``."""
+        return list(network.encoder.layer)  # type: ignore[union-attr, arg-type]
+
+    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The names are transformers' already."""
+        return state
+
+    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The names are transformers' already."""
+        return state
+
+    def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
+        """As ``ModelSpec``; an encoder's tokens are in its own settings."""
+        del bos, eos, pad
+        return self.settings
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``ModelSpec``."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class TowersSpec:
+    """An image tower, and a projection of text vectors into the same space.
+
+    Attributes:
+        pixels: width and height of an image; text: length of a text vector; width: of the first layer of the image
+            tower; dim: of the common space.
+    """
+
+    pixels: int
+    text: int
+    width: int = 32
+    dim: int = 128
+    kind: ClassVar[str] = "towers"
+    vocab: ClassVar[int] = 0
+    context: ClassVar[int] = 0
+
+    @property
+    def parameters(self) -> int:
+        """As ``ModelSpec``."""
+        return sum(weight.numel() for weight in self.build(device="meta").parameters())
+
+    def build(self, seed: int = 0, device: str = "cpu") -> nn.Module:
+        """As ``ModelSpec``."""
+        import torch
+
+        from train_jobs.models.towers import Towers
+
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            torch.manual_seed(seed)
+            return Towers(self)
+
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """As ``ModelSpec``: it computes nothing from its config alone."""
+        network.to_empty(device=device)
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """As ``ModelSpec``: it is too small to be cut."""
+        return [network.image]  # type: ignore[list-item]
+
+    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """transformers has no such model: the names stay."""
+        return state
+
+    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The reverse."""
+        return state
+
+    def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
+        """As ``ModelSpec``: the sizes."""
+        del bos, eos, pad
+        return asdict(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``ModelSpec``."""
+        return {"kind": self.kind, **asdict(self)}

@@ -1,0 +1,89 @@
+"""A model that has learnt to chat from conversations: the assistant's tokens only, packed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster.core.config import PlinthConfig
+from cluster.core.progress import Progress
+from cluster.core.records import Manifest
+from cluster.core.run_keys import RunKey
+from cluster.core.storage import Store
+from train_jobs.data.batches import Arrays
+from train_jobs.data.texts import flat
+from train_jobs.objectives.chat import Packed
+from train_jobs.publishing.artefact import KIND
+from train_jobs.recipes.language_model import TOKENIZER_CONFIG, as_json, files_of, open_model
+from train_jobs.recipes.rows import BadRowError, Row, read_rows
+from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Training, carry_out, reused, steps_of
+from train_jobs.recipes.turns import Turns, messages_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from train_jobs.launch import TrainingWorkers
+
+KEY = RunKey("chat", (__name__,), inside=KEY_INSIDE, outside=KEY_OUTSIDE)
+RATE, EPOCHS = 1e-4, 2.0
+
+
+def train_chat(
+    config: PlinthConfig, store: Store, data: str, base: Manifest, name: str, progress: Progress,
+    epochs: float = EPOCHS, rate: float = RATE, workers: TrainingWorkers | None = None,
+) -> Manifest:  # fmt: skip
+    """Fine-tune a checkpoint on {messages} rows and publish ``checkpoints/<name>`` with its chat template.
+
+    Conversations that are longer than the model's context are refused by row. With ``train.dp_epsilon`` each
+    conversation is protected.
+
+    Raises:
+        BadInputError: too few good rows, or a model without chat template.
+        PlinthError: what ``open_model`` and ``carry_out`` raise.
+    """
+    section = config.train
+    model = open_model(store, base)
+    turns = Turns(store, model)
+
+    def parse(row: Mapping[str, Any]) -> Row:
+        messages = messages_of(row.get("messages"))
+        if all(message["role"] != "assistant" for message in messages):
+            raise BadRowError("the assistant says nothing")
+        ids, learn = turns.encode(messages)
+        if len(ids) > model.model.context:
+            raise BadRowError(f"it has {len(ids)} tokens, and the model reads {model.model.context}")
+        key = next((m["content"] for m in messages if m["role"] == "user"), messages[0]["content"])
+        return {"key": key, "ids": ids, "learn": learn}
+
+    progress.stage("tokenise")
+    rows = read_rows(data, parse, section.held_out)
+    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate}
+    inputs = {"data": f"jsonl@{rows.sha256[:12]}", "base": model.reference}
+    key = KEY(inputs=inputs, config=settings, name=name)
+    if (found := reused(store, key)) is not None:
+        return found
+    sides = {"train": arrays_of(rows.train), "held_out": arrays_of(rows.held_out)}
+    arrays = {f"{side}.{part}": array for side, found in sides.items() for part, array in found.items()}
+    alone = section.dp_epsilon > 0
+    batches = Packed(sides["train"], model.model.context, section.batch_tokens, section.seed, model.pad, alone)
+    learnt = int(sides["train"]["learn"].sum())
+    settings_file = {**model.settings(store), "chat_template": turns.template}
+    return carry_out(
+        Training(
+            "chat", KIND, name, key, inputs, settings,
+            {**rows.counts, "train_tokens": len(sides["train"]["ids"]), "learnt_tokens": learnt,
+             "packed_rows": len(batches)},
+            model.learning(section), arrays, model.pad, None, rate, steps_of(section, batches.steps_per_epoch, epochs),
+            lambda finished: (files_of(finished, store, model, {TOKENIZER_CONFIG: as_json(settings_file)}), {}),
+            base=base, rows=len(rows.train), rows_per_step=batches.size,
+        ),
+        section, store, progress, workers,
+    )  # fmt: skip
+
+
+def arrays_of(rows: list[Row]) -> Arrays:
+    """The arrays of ``Packed``."""
+    learn = np.fromiter((one for row in rows for one in row["learn"]), dtype=np.int8)
+    return {**flat([row["ids"] for row in rows]), "learn": learn}

@@ -1,0 +1,191 @@
+"""The verbs of the recipes: ``plinth train embedder --data FILE`` and so on, joined to the table of training jobs."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from cluster.connect import connected
+from cluster.core.config import PlinthConfig
+from cluster.core.entry import config_from
+from cluster.core.errors import UsageError
+from cluster.core.home import Home
+from cluster.core.job_verbs import JobVerb
+from cluster.core.progress import Progress
+from cluster.core.records import Manifest
+from cluster.core.storage import Store
+from train_jobs.arguments import find
+
+ROWS = "Bad rows are counted and named; a file with too few good ones is refused. A row's `split` (train, test)\n"\
+       "decides its side, else its content does."  # fmt: skip
+
+
+def add_data(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--data``, ``--name``, ``--epochs`` and ``--rate``, which most recipes take."""
+    parser.add_argument("--data", default="", metavar="FILE", help=what)
+    parser.add_argument("--name", default="", help="name of what is published (default: that of the recipe)")
+    parser.add_argument("--epochs", type=float, help="passes over the rows (train.steps, where set, counts instead)")
+    parser.add_argument("--rate", type=float, help="peak of the learning rate")
+
+
+def add_embedder_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_embedder`` reads them."""
+    add_data(parser, "JSONL of {query, positive, negatives?}")
+    parser.add_argument("--base", default="minilm", help="minilm, a published embedder, a folder or a hub's id")
+    parser.add_argument("--pairs", type=int, help="pairs of a step, each other's wrong answers")
+
+
+def run_embedder(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Fine-tune the embedder on the running cluster."""
+    from train_jobs.recipes.embedder import train_embedder
+
+    config, store, chosen = ready(args, "epochs", "rate", "pairs")
+    with connected(Home.from_env()):
+        return train_embedder(config, store, args.data, args.base, args.name or "embedder", progress, **chosen)
+
+
+def add_classifier_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_classifier`` reads them."""
+    add_data(parser, "JSONL of {text, text_pair?, label}")
+    parser.add_argument("--base", default="minilm", help="minilm, a published embedder, a folder or a hub's id")
+    parser.add_argument("--rows", type=int, help="rows of a step")
+
+
+def run_classifier(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Train a classifier on the running cluster."""
+    from train_jobs.recipes.classifier import train_classifier
+
+    config, store, chosen = ready(args, "epochs", "rate", "rows")
+    with connected(Home.from_env()):
+        return train_classifier(config, store, args.data, args.base, args.name or "classifier", progress, **chosen)
+
+
+def add_masked_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_masked`` reads them."""
+    add_data(parser, "JSONL of {text}")
+    parser.add_argument("--base", default="minilm", help="minilm, a published embedder, a folder or a hub's id")
+    parser.add_argument("--rows", type=int, help="rows of a step")
+
+
+def run_masked(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Train an encoder on masked tokens, on the running cluster."""
+    from train_jobs.recipes.masked import train_masked
+
+    config, store, chosen = ready(args, "epochs", "rate", "rows")
+    with connected(Home.from_env()):
+        return train_masked(config, store, args.data, args.base, args.name or "encoder", progress, **chosen)
+
+
+def add_image_text_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_image_text`` reads them."""
+    add_data(parser, "JSONL of {file, caption, tags?}; files below its folder")
+    parser.add_argument("--base", default="minilm", help="the embedder of the captions")
+    parser.add_argument("--pairs", type=int, help="pairs of a step, each other's wrong ones")
+
+
+def run_image_text(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Train towers for images and captions on the running cluster."""
+    from train_jobs.recipes.image_text import train_image_text
+
+    config, store, chosen = ready(args, "epochs", "rate", "pairs")
+    with connected(Home.from_env()):
+        return train_image_text(config, store, args.data, args.base, args.name or "image-text", progress, **chosen)
+
+
+def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_chat`` reads them."""
+    add_data(parser, "JSONL of {messages}, in OpenAI's form")
+    parser.add_argument("--base", default="", help="checkpoint, NAME or NAME@VERSION (default: the latest pretrained)")
+
+
+def run_chat(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Fine-tune a checkpoint on conversations, on the running cluster."""
+    from train_jobs.recipes.chat import train_chat
+
+    config, store, chosen = ready(args, "epochs", "rate")
+    base = find(store, "checkpoints", args.base or f"{config.train.name}-base", "plinth train pretrain")
+    with connected(Home.from_env()):
+        return train_chat(config, store, args.data, base, args.name or f"{base.name}-chat", progress, **chosen)
+
+
+def add_preference_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_preference`` reads them."""
+    add_data(parser, "JSONL of {prompt, chosen, rejected}")
+    parser.add_argument("--base", default="", help="checkpoint, NAME or NAME@VERSION (default: the latest pretrained)")
+    parser.add_argument("--pairs", type=int, help="pairs of a step")
+    parser.add_argument("--beta", type=float, help="how closely the model keeps to its base")
+
+
+def run_preference(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Tune a checkpoint towards preferred answers, on the running cluster."""
+    from train_jobs.recipes.preference import train_preference
+
+    config, store, chosen = ready(args, "epochs", "rate", "pairs", "beta")
+    base = find(store, "checkpoints", args.base or f"{config.train.name}-base", "plinth train pretrain")
+    with connected(Home.from_env()):
+        return train_preference(config, store, args.data, base, args.name or f"{base.name}-dpo", progress, **chosen)
+
+
+def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_distill`` reads them."""
+    parser.add_argument(
+        "--teacher", default="", help="checkpoint, NAME or NAME@VERSION (default: the latest pretrained)"
+    )
+    parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    parser.add_argument("--name", default="", help="name of the student (default: that of the teacher, -student)")
+    parser.add_argument("--epochs", type=float, help="passes over the dataset (train.steps, where set, counts instead)")
+    parser.add_argument("--rate", type=float, help="peak of the learning rate")
+    parser.add_argument("--weight", type=float, help="how much of the loss is the teacher's, above 0 and up to 1")
+    parser.add_argument("--temperature", type=float, help="under which teacher and student are compared")
+    parser.add_argument("--written", type=int, help="texts that the teacher writes, to be read beside the dataset")
+
+
+def run_distill(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Train a student, on the running cluster."""
+    from data_jobs.commands import find_dataset
+    from train_jobs.recipes.distill import distill
+
+    config, store, chosen = ready(args, "epochs", "rate", "weight", "temperature", "written")
+    if chosen.get("weight", 1.0) > 1:
+        raise UsageError(f"--weight {args.weight}: give at most 1")
+    teacher = find(store, "checkpoints", args.teacher or f"{config.train.name}-base", "plinth train pretrain")
+    dataset = find_dataset(store, args.dataset)
+    with connected(Home.from_env()):
+        return distill(config, store, teacher, dataset, args.name or f"{teacher.name}-student", progress, **chosen)
+
+
+def ready(args: argparse.Namespace, *numbers: str) -> tuple[PlinthConfig, Store, dict[str, Any]]:
+    """The configuration, the store, and those of the arguments that were given as ``numbers``.
+
+    Raises:
+        UsageError: a ``--data`` that is needed is missing, or a number is not above 0.
+    """
+    if not getattr(args, "data", "none"):
+        raise UsageError("--data is missing: name a JSONL file")
+    home = Home.from_env()
+    chosen = {name: getattr(args, name) for name in numbers if getattr(args, name) is not None}
+    for name, value in chosen.items():
+        if not 0 < value < math.inf:
+            raise UsageError(f"--{name} {value}: give a number above 0")
+    return config_from(args, home), Store(home.store_uri), chosen
+
+
+PRIVATE = "With train.dp_epsilon each row is protected (DP-SGD); a run without tells what that costs."
+RECIPES = (
+    JobVerb("chat", "Fine-tune a model on conversations: what the assistant said, packed.", add_chat_arguments,
+            run_chat, f"{ROWS}\n{PRIVATE}"),
+    JobVerb("preference", "Tune a model towards preferred answers (DPO).", add_preference_arguments, run_preference,
+            ROWS),
+    JobVerb("distill", "Train a small model on a dataset and on what a large one thinks of it.",
+            add_distill_arguments, run_distill, "The student has the sizes of the train section."),
+    JobVerb("embedder", "Fine-tune the embedder on pairs of queries and the texts that answer them.",
+            add_embedder_arguments, run_embedder,
+            f"{ROWS}\nTo search with it, set index.embedder to its folder in the store and build an index."),
+    JobVerb("classifier", "Train a classifier of texts, or of pairs of texts, with calibrated probabilities.",
+            add_classifier_arguments, run_classifier, f"{ROWS}\n{PRIVATE}"),
+    JobVerb("masked", "Train an encoder on the masked tokens of texts; embedders and classifiers go on from it.",
+            add_masked_arguments, run_masked, ROWS),
+    JobVerb("image-text", "Train small towers for images and captions (CLIP).", add_image_text_arguments,
+            run_image_text, ROWS),
+)  # fmt: skip
