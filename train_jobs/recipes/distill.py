@@ -90,7 +90,7 @@ def distill(
     }  # fmt: skip
     counts: dict[str, Any] = {f"{side}_tokens": sum(map(len, rows)) for side, rows in sides.items()}
     training = Training(
-        "distillation", KIND, name, key, inputs, settings, counts, model, _both(sides), taught_by.pad, None, rate,
+        "distillation", KIND, name, key, inputs, settings, counts, model, both_sides(sides), taught_by.pad, None, rate,
         steps, lambda finished: (student_files(finished, store, taught_by), {}), options,
     )  # fmt: skip
     progress.stage("train without teacher")
@@ -102,7 +102,7 @@ def distill(
         progress.stage("the teacher writes")
         made = texts_by(taught_by, store, written, context, section.seed)
         counts["written_tokens"] = sum(map(len, made))
-        training = dataclasses.replace(training, arrays=_both({**sides, "train": sides["train"] + made}))
+        training = dataclasses.replace(training, arrays=both_sides({**sides, "train": sides["train"] + made}))
     return carry_out(training, section, store, progress, workers)
 
 
@@ -135,7 +135,8 @@ def arrays_of(rows: Sequence[Sequence[int]]) -> Arrays:
     return {**made, "learn": np.ones(len(made["ids"]), dtype=np.int8)}
 
 
-def _both(sides: dict[str, list[list[int]]]) -> Arrays:
+def both_sides(sides: dict[str, list[list[int]]]) -> Arrays:
+    """The arrays of ``open_packed``."""
     return {f"{side}.{part}": array for side, rows in sides.items() for part, array in arrays_of(rows).items()}
 
 

@@ -167,13 +167,21 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     import torch
 
     from train_jobs.objectives.distillation import distilled
-    from train_jobs.recipes.distill import distill, sampled
+    from train_jobs.recipes.distill import both_sides, distill, documents_of, sampled
+    from train_jobs.recipes.language_model import files_of, open_model
+    from train_jobs.recipes.training import Training, carry_out
 
     dataset = make_dataset(store)
-    teacher = make_checkpoint(store, "teacher", hidden=64, mlp=128)
-    # The teacher is one that has read the corpus: a student with itself as teacher is how it is made.
-    teacher = distill(config(80, hidden=64, mlp=128), store, teacher, dataset, "teacher", Silent(), weight=1e-6,
-                      rate=1e-2, workers=InProcess())  # fmt: skip
+    section = config(80, hidden=64, mlp=128).train
+    untaught = open_model(store, make_checkpoint(store, "untaught", hidden=64, mlp=128))
+    read = both_sides(documents_of(store, dataset, untaught, section.held_out, section.context_tokens))
+    teacher = carry_out(
+        Training(
+            "chat", "checkpoints", "teacher", "teacher", {}, {}, {}, untaught.model, read, 0, None, 1e-2, 80,
+            lambda finished: (files_of(finished, store, untaught), {}),
+        ),
+        section, store, Silent(), InProcess(),
+    )  # fmt: skip
     made = distill(config(50), store, teacher, dataset, "student", Silent(), rate=1e-2, written=4, workers=InProcess())
     counts = made.counts
     assert counts["held_out_loss"] < counts["held_out_loss_without"] - 0.05
