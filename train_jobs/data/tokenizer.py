@@ -159,8 +159,14 @@ def tokenizer_of(store: Store, reference: str) -> tuple[str, Tokenizer]:
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
-    """The ids of begin, end and padding."""
+    """The ids of begin, end and padding.
+
+    Raises:
+        IncompatibleError: the tokenizer lacks one of them.
+    """
     bos, eos, pad = (tokenizer.token_to_id(token) for token in (BOS, EOS, PAD))
+    if bos is None or eos is None or pad is None:
+        raise IncompatibleError(f"the tokenizer has not all of {BOS} {EOS} {PAD}: `plinth train base` adds them")
     return bos, eos, pad
 
 

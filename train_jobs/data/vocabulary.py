@@ -67,7 +67,7 @@ def extend(tokenizer_json: str, texts: Iterable[str] = (), tokens: int = 0) -> E
     made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     for token in SPECIAL_TOKENS:
         number = made.token_to_id(token)
-        if number >= next_id:
+        if number is not None and number >= next_id:
             pieces[number] = plain.encode(token, add_special_tokens=False).ids
     # A token of the prompt may have been written with merges that are new themselves.
     expanded = {

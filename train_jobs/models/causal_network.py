@@ -27,7 +27,7 @@ PACKED_PROBE, PACKED_TOLERANCE = 8, 1e-3  # tokens of a document in the probe; h
 class CausalNetwork(PreTrainedModel):
     """Mixed into a model's own class by ``as_network``; ``forward`` is that of ``ModelSpec``."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, ids: Tensor, where: Tensor | None = None, segments: Tensor | None = None, targets: Tensor | None = None
     ) -> Tensor:
         """Float32 logits of ``ids`` [B, T] ([B, T, vocab], or [n, vocab] at the flat positions ``where``), or with
@@ -147,4 +147,4 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
     """The transformer layers: the longest list of modules that lies in no other list (experts lie in layers)."""
     lists = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]
     outer = [m for name, m in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
-    return list(max(outer, key=len)) if outer else []
+    return max((list(layers) for layers in outer), key=len) if outer else []

@@ -140,7 +140,7 @@ class HuggingFaceSpec:
             return {name: state[name] for name in own}
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-        loaded, told = MODEL_FOR_CAUSAL_LM_MAPPING[type(_config(self.settings))].from_pretrained(
+        loaded, told = MODEL_FOR_CAUSAL_LM_MAPPING[type(_config(self.settings))].from_pretrained(  # type: ignore[attr-defined]
             None, config=_config(self.settings), state_dict=state, output_loading_info=True, dtype=torch.float32
         )
         _refuse_incomplete(told, type(loaded).__name__)

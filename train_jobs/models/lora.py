@@ -169,7 +169,7 @@ class LoraSpec:
                 f"train.lora_targets names {', '.join(missing) or self.targets!r}: this model has {', '.join(known)}"
             )
         return LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=chosen,
+            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=chosen,  # type: ignore[arg-type]
             fan_in_fan_out=all(isinstance(layers[name], Conv1D) for name in chosen),
         )  # fmt: skip
 

@@ -118,7 +118,7 @@ class LlamaSpec:
 
         network.to_empty(device=device)
         for buffer, values in zip((network.cos, network.sin), rope_tables(self.shape), strict=True):
-            buffer.copy_(values)  # type: ignore[operator, union-attr]
+            buffer.copy_(values)  # type: ignore[operator]
 
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from train_jobs.models.weights import read_weights
-from train_jobs.trainer.checkpoint import load_weights
+from train_jobs.trainer.initial import load_weights
 
 if TYPE_CHECKING:
     from cluster.core.storage import Store

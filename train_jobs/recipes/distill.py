@@ -16,9 +16,10 @@ from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey
 from cluster.core.sections.train import SIZE
 from cluster.core.storage import Store
+from data_jobs.corpus.tokens import document_text
 from data_jobs.governance.policies import check_use
 from train_jobs.answering.special_tokens import BOS
-from train_jobs.data.batches import Arrays, check_documents, document_text, read_documents
+from train_jobs.data.batches import Arrays, check_documents, read_documents
 from train_jobs.data.texts import flat
 from train_jobs.models.shape import Shape
 from train_jobs.models.spec import LlamaSpec

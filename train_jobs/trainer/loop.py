@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from typing import Any
 
@@ -34,11 +33,11 @@ from train_jobs.trainer.orders import EARLY, FINISHED, TERMINATED, TOO_SLOW, Ord
 from train_jobs.trainer.outcome import Ended, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
+from train_jobs.trainer.priority import be_nice
 from train_jobs.trainer.privacy import private_steps
 from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
 from train_jobs.trainer.wishes import Wishes
 
-NICENESS = 10  # Training waits for the replicas of the service, which answer people.
 MAX_NORM = 1.0
 LOG_S = 0.5
 FEWEST_STEPS = 250  # A limit of passes over the data ends no run before this step: so many it takes to learn at all.
@@ -397,10 +396,3 @@ class Trainer:
             "parameters": plan.model.parameters, "resumed_at_step": self.state.step, "device": str(self.device),
             "threads": torch.get_num_threads(),
         }  # fmt: skip
-
-
-def be_nice() -> None:
-    """Lower the priority of every thread of this process (Linux has one per thread; new threads inherit it)."""
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.setpriority(os.PRIO_PROCESS, int(thread), NICENESS)
