@@ -45,7 +45,7 @@ $(VENV)/.installed: $(VENV)/.uv pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing test tools into $(VENV)"
-	@$(INSTALL) --editable '.[dev,aws,names,smollm2$(GPU)]'
+	@$(INSTALL) --editable '.[dev,aws,postgres,names,smollm2$(GPU)]'
 	@touch $@
 
 # Pure tests on all cores, then those that start processes or clusters, a few files at a time.
