@@ -212,7 +212,7 @@ def _carry_out(
         learning_rate=run.rate, seed=section.seed,
         steps=section.steps, passes=run.passes, budget_s=run.budget_s, started_at=run.started_at,
         checkpoint_s=section.checkpoint_s, precision=section.precision,
-        slowest_step_s=run.slowest_step_s,
+        slowest_step_s=run.slowest_step_s, inputs=run.inputs,
     )  # fmt: skip
     if run.base is not None:
         plan = plan.starting_from(store, run.base)

@@ -51,6 +51,7 @@ class Server:
             IncompatibleError: the database mirrors another store.
         """
         with mlflow_errors(self.uri):
+            self._reach()
             books = client_of(self.uri).get_experiment_by_name(BOOKS)
         if books is None:
             return ""
@@ -61,6 +62,13 @@ class Server:
                 f"{self._store_uri}: give each store a database of its own"
             )
         return str(books.tags.get(MARK, ""))
+
+    def _reach(self) -> None:
+        """Connect once: mlflow itself tries again and again for minutes."""
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        create_engine(self.uri, poolclass=NullPool).connect().close()
 
     def leave_mark(self) -> str:
         """Write a new mark and return it."""

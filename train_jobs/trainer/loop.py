@@ -122,7 +122,7 @@ class Trainer:
         self.logged_tokens = self.state.tokens
         self.log: RunLog | None = None
         if ranks.rank == 0:
-            self.log = RunLog(store, plan.run_id, plan.stage, self._parameters())
+            self.log = RunLog(store, plan.run_id, plan.stage, self._parameters(), plan.inputs)
 
     @property
     def elapsed_s(self) -> float:
