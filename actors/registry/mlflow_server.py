@@ -76,8 +76,9 @@ class Server:
         with mlflow_errors(self.uri):
             client = client_of(self.uri)
             books = client.get_experiment_by_name(BOOKS)
-            number = client.create_experiment(BOOKS, tags={STORE: self._store_uri}) if books is None else None
-            client.set_experiment_tag(number or books.experiment_id, MARK, mark)
+            tags = {STORE: self._store_uri}
+            number = client.create_experiment(BOOKS, tags=tags) if books is None else books.experiment_id
+            client.set_experiment_tag(number, MARK, mark)
         return mark
 
     def clear(self) -> None:

@@ -7,6 +7,7 @@ them alike; a model is the same everywhere, and so are tokens, threads and prior
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import statistics
@@ -34,7 +35,7 @@ from train_jobs.planning.sizes import Sizes
 
 WARM_UP_STEPS = 3
 WORDS_A_DOCUMENT, LETTERS = 400, "etaoinshrdlucmfwypvbgkqjxz"
-WAIT_S = 240.0
+WAIT_S = 900.0
 PARTS = ("speed", "start", "kill", "memory")
 
 
@@ -142,7 +143,7 @@ class Bench:
         for number in range(rounds):
             for size, name in ((1, "ray_1_worker"), (2, "ray_2_workers")):
                 with self.group(size) as group:
-                    take(name, lambda group=group, seed=10 * number + size: self.rate(self.pretrain(group, seed=seed)))
+                    take(name, functools.partial(self._round, group, 10 * number + size))
             take("bare_loop", lambda: rivals.side_by_side(rivals.bare_loop, job, threads, 1))
             take("two_bare_loops_of_1_thread", lambda: rivals.side_by_side(rivals.bare_loop, job, 1, 2))
             take("hugging_face_trainer", lambda: rivals.side_by_side(rivals.hugging_face_trainer, job, threads, 1))
@@ -158,6 +159,9 @@ class Bench:
             "not_run": absent, "all": {name: [round(v) for v in values] for name, values in rates.items()},
         }  # fmt: skip
 
+    def _round(self, group: Any, seed: int) -> float:
+        return self.rate(self.pretrain(group, seed=seed))
+
     def start(self) -> dict[str, Any]:
         """Seconds from the call on a running cluster to the first step, by part."""
         marks = Marks()
@@ -171,7 +175,7 @@ class Bench:
 
     def kill(self) -> dict[str, Any]:
         """Seconds from a kill -9 of the first worker, in the middle of a run, to the next step that is logged."""
-        changes = {"seed": 502, "checkpoint_s": 1.0, "steps": 4 * self.section.steps}
+        changes: dict[str, Any] = {"seed": 502, "checkpoint_s": 1.0, "steps": 4 * self.section.steps}
         pattern = self.store.path("staging", "*", "checkpoints", "*", "manifest.json")
         with self.group(0) as group:
             watched = _Watched(self.store, lambda: self.pretrain(group, **changes))

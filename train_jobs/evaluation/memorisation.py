@@ -1,8 +1,8 @@
 """Whether a model repeats what it was trained on: exposure of planted canaries, and verbatim continuations.
 
 Canaries (Carlini et al. 2019, "The Secret Sharer"): phrases with a random secret are planted in the corpus; a model
-that learnt one by heart finds its secret more probable than others that could have stood there. Exposure is the logarithm
-(base 2) of how many candidates there are less that of the secret's rank among them, here among ``CANDIDATES`` random
+that learnt one by heart finds its secret more probable than others that could have stood there. Exposure is the
+logarithm (base 2) of how many candidates there are less that of the secret's rank among them, here among ``CANDIDATES`` random
 ones: from 0 (the least probable) to log2(CANDIDATES + 1), about 1 where nothing was learnt.
 
 Verbatim rate (Carlini et al. 2021, 2023): the share of documents whose beginning makes the model write the next
