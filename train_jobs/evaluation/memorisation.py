@@ -2,8 +2,8 @@
 
 Canaries (Carlini et al. 2019, "The Secret Sharer"): phrases with a random secret are planted in the corpus; a model
 that learnt one by heart finds its secret more probable than others that could have stood there. Exposure is the
-logarithm (base 2) of how many candidates there are less that of the secret's rank among them, here among ``CANDIDATES`` random
-ones: from 0 (the least probable) to log2(CANDIDATES + 1), about 1 where nothing was learnt.
+logarithm (base 2) of how many candidates there are less that of the secret's rank among them, here among
+``CANDIDATES`` random ones: from 0 (the least probable) to log2(CANDIDATES + 1), about 1 where nothing was learnt.
 
 Verbatim rate (Carlini et al. 2021, 2023): the share of documents whose beginning makes the model write the next
 ``LENGTH`` tokens exactly as they stand there; of training documents against held-out ones, whose rate is what common

@@ -99,7 +99,6 @@ def test_the_verb_finds_what_a_network_learnt_by_heart(
         store, [d for d, t in zip(made, texts, strict=True) if t in learnt or is_held_out(d.id, 0.1)]
     )
     folder = store.staging("by-heart")
-    Path(folder).mkdir(parents=True)
     save_file({n: w.detach().contiguous() for n, w in model.named_parameters()}, f"{folder}/model.safetensors",
               metadata={"format": "pt"})  # fmt: skip
     Path(f"{folder}/config.json").write_text(json.dumps(spec.config(1, 2, 0)))
