@@ -45,7 +45,7 @@ $(VENV)/.installed: $(VENV)/.uv pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing test tools into $(VENV)"
-	@DS_BUILD_OPS=0 $(INSTALL) --editable '.[dev,aws,deepspeed,names,smollm2$(GPU)]'
+	@DS_BUILD_OPS=0 $(INSTALL) --editable '.[dev,aws,deepspeed,names,postgres,smollm2$(GPU)]'
 	@touch $@
 
 # Pure tests on all cores, then those that start processes or clusters, a few files at a time.

@@ -51,6 +51,28 @@ def connected(home: Home) -> Iterator[None]:
             ray.shutdown()
 
 
+def node_resources(home: Home) -> list[dict[str, float]]:
+    """Ray's resources of every node of the running cluster, used or not; empty where none runs. Joins no queue of jobs.
+
+    Raises:
+        EnvironmentFaultError: the cluster cannot be reached or refuses the token.
+    """
+    if "RAY_JOB_ID" not in os.environ and running(home) is None:
+        return []
+    address = _address(home)
+    import ray
+
+    with ray_aside(home):
+        try:
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            raise EnvironmentFaultError(f"cannot connect to Ray at {address}: {error}") from error
+        try:
+            return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        finally:
+            ray.shutdown()
+
+
 class _Aside:
     """A stream that hands on what this program prints, and puts what Ray's own threads print into a log."""
 

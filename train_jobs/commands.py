@@ -14,6 +14,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.arguments import configure, find, seconds_of
 from train_jobs.planning import commands as planning
+from train_jobs.planning.outset import look_ahead
 from train_jobs.recipes.commands import RECIPES
 from train_jobs.trainer.unfinished import CodeChange
 
@@ -237,15 +238,15 @@ JOBS = (
     JobVerb("base", "Take a pretrained model as the base, with its tokenizer and the tokens of the prompt.",
             add_base_arguments, run_base, BASE),
     JobVerb("pretrain", "Pretrain a model on a dataset, with Ray Train.", add_pretrain_arguments,
-            run_pretrain, RESUMED),
+            run_pretrain, RESUMED, dry_run=look_ahead),
     JobVerb("examples", "Make the examples of a corpus: for fine-tuning, and the gate's questions.",
             add_examples_arguments, run_examples),
     JobVerb("finetune", "Fine-tune a pretrained model for grounded answering.", add_finetune_arguments, run_finetune,
-            RESUMED),
+            RESUMED, dry_run=look_ahead),
     JobVerb("gate", "Judge a published model again, and promote or refuse it.", add_gate_arguments, run_gate, JUDGED,
             refused_if_not_passed),
     JobVerb("model", "The whole life of a model: tokenizer, pretraining, examples, fine-tuning, evaluation, gate.",
-            add_model_arguments, run_model, f"{RESUMED}\n{JUDGED}", refused_if_not_passed),
+            add_model_arguments, run_model, f"{RESUMED}\n{JUDGED}", refused_if_not_passed, look_ahead),
     JobVerb("plan", "Predict loss, time, cost and replicas of a larger run from a short sweep of sizes.",
             planning.add_plan_arguments, planning.run_plan, planning.DETAILS),
     *RECIPES,

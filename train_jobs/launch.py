@@ -289,7 +289,7 @@ def _carry_out(
         model=run.spec, pad=run.special[2], batch_tokens=section.batch_tokens, optimizer=section.optimizer,
         learning_rate=run.rate, seed=section.seed, steps=section.steps, passes=run.passes, budget_s=run.budget_s,
         started_at=run.started_at, checkpoint_s=section.checkpoint_s, precision=section.precision,
-        slowest_step_s=run.slowest_step_s, options=run.options, most_steps=run.most_steps,
+        slowest_step_s=run.slowest_step_s, options=run.options, most_steps=run.most_steps, inputs=run.inputs,
         **RunPlan.loop_settings(section),
     )  # fmt: skip
     if run.base is not None:

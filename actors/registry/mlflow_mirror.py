@@ -1,4 +1,7 @@
-"""A mirror of runs and models in mlflow's SQLite schema, for other tools to read. The store is the truth.
+"""A mirror of runs and models in mlflow's SQL schema, for other tools to read. The store is the truth.
+
+It is a SQLite file below PLINTH_HOME, or the database of ``cluster.tracking_uri`` (PostgreSQL), which people on other
+machines can read too.
 
 ``plinth`` itself never reads the mirror. It is written by the registry actor alone (``actors/registry/server.py``),
 after the fact: ``sync`` looks at the store and brings the database up to it. A database that was lost, damaged or
@@ -10,19 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import secrets
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actors.registry.mlflow_server import OURS, Server, client_of, mlflow_errors
 from actors.registry.models import Registered, Registry
 from actors.registry.runs import FOLDER, Run, list_runs, read_metrics
-from cluster.core.errors import PlinthError
 from cluster.core.records import stable_hash
 from cluster.core.storage import Store
 
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 MAX_TAG, MAX_PARAM, BATCH = 4_000, 6_000, 900
-# Read by mlflow when it is imported. No pool: a database that is replaced must be opened again.
-SWITCHES = {
-    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_CONFIGURE_LOGGING": "false",
-    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool", "GIT_PYTHON_REFRESH": "quiet",
-}  # fmt: skip
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}  # everything else was ended: KILLED
 
 
@@ -51,12 +47,18 @@ class Mirrored:
 
 
 class Mirror:
-    """Keeps ``home/mlflow.db`` (0600) equal to the store. One instance at a time may write."""
+    """Keeps a database equal to the store. One instance at a time may write.
 
-    def __init__(self, store: Store, home: Path) -> None:
+    Args:
+        uri: of a database server; empty for the file ``home/mlflow.db`` (0600).
+    """
+
+    def __init__(self, store: Store, home: Path, uri: str = "") -> None:
         self._store, self._registry, self._home = store, Registry(store), home
         self.path = home / DATABASE
-        self._notes = home / f"{DATABASE}.json"
+        self._server = Server(uri, store.uri) if uri else None
+        name = f"mlflow-{stable_hash(uri)[:8]}" if uri else DATABASE
+        self._notes = home / f"{name}.json"
         self._seen = ""
 
     def sync(self) -> str:
@@ -66,9 +68,10 @@ class Mirror:
             OSError: the home folder cannot be written.
             PlinthError: mlflow or SQLite could not.
         """
-        noted, stamp = self._noted(), self._stamp()
-        if not stamp and noted is None and not self.path.exists():
+        stamp = self._stamp()
+        if not stamp and not self._notes.exists() and not self.path.exists():
             return "nothing"  # an empty store needs no database, and mlflow need not be imported
+        noted = self._noted()
         if noted is not None and stamp == self._seen and all(run["state"] != "running" for run in noted.runs.values()):
             return "nothing"
         wanted = self._wanted()
@@ -77,7 +80,7 @@ class Mirror:
             self._rebuild(wanted)
             done = "rebuilt"
         elif not _equal(noted, wanted):
-            self._write(self.path, noted, wanted)
+            self._write(self._server.uri if self._server else _sqlite(self.path), noted, wanted)
             self._note(noted)
             done = "added"
         self._seen = stamp
@@ -100,46 +103,51 @@ class Mirror:
         """The notes, if they are about the database as it is."""
         try:
             noted = Mirrored(**json.loads(self._notes.read_text()))
-            return noted if noted.sha256 == _sha256(self.path) else None
+            return noted if noted.sha256 == self._mark() else None
         except (OSError, ValueError, TypeError):
             return None
 
+    def _mark(self) -> str:
+        """What tells that the database is as this mirror left it: the file's hash, or what it wrote into a server."""
+        return self._server.mark() if self._server else _sha256(self.path)
+
     def _note(self, noted: Mirrored) -> None:
-        noted.sha256 = _sha256(self.path)
+        noted.sha256 = self._server.leave_mark() if self._server else _sha256(self.path)
         temporary = self._notes.with_name(f".{self._notes.name}.{secrets.token_hex(4)}")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
             json.dump(vars(noted), handle)
         os.replace(temporary, self._notes)
 
     def _rebuild(self, wanted: Wanted) -> None:
-        """Build a new database beside the old one and put it in its place."""
+        """Build a new database beside the old one and put it in its place; a server's is emptied of ours and filled."""
+        if self._server:
+            noted = Mirrored()
+            self._notes.unlink(missing_ok=True)
+            self._server.clear()
+            self._write(self._server.uri, noted, wanted)
+            self._note(noted)
+            return
         for stale in self._home.glob(f"{DATABASE}.*.building*"):
             stale.unlink(missing_ok=True)
         building = self._home / f"{DATABASE}.{secrets.token_hex(4)}.building"
         noted = Mirrored()
         try:
             os.close(os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            self._write(building, noted, wanted)
+            self._write(_sqlite(building), noted, wanted)
             self._notes.unlink(missing_ok=True)
             os.replace(building, self.path)
         finally:
             building.unlink(missing_ok=True)
         self._note(noted)
 
-    def _write(self, database: Path, noted: Mirrored, wanted: Wanted) -> None:
-        """Add to ``database``, which holds ``noted``, what is missing; ``noted`` is updated."""
-        prepare_mlflow()
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            client = _client(database)
+    def _write(self, uri: str, noted: Mirrored, wanted: Wanted) -> None:
+        """Add to the database, which holds ``noted``, what is missing; ``noted`` is updated."""
+        with mlflow_errors(uri):
+            client = client_of(uri)
             for run, rows in wanted.runs.values():
                 self._write_run(client, noted.runs, run, rows)
             for name, versions in wanted.models.items():
                 self._write_model(client, noted, name, versions)
-        except (MlflowException, SQLAlchemyError) as error:
-            raise PlinthError(f"the mlflow mirror {database} could not be written: {error}") from error
 
     def _write_run(
         self, client: MlflowClient, known: dict[str, dict[str, Any]], run: Run, rows: list[dict[str, Any]]
@@ -152,7 +160,8 @@ class Mirror:
         if noted is None:
             made = client.create_run(self._experiment(client, run.kind), _ms(run.started_at), run_name=run.id)
             noted = known[run.id] = {"mlflow": made.info.run_id, "rows": 0}
-            params = [Param(key, value[:MAX_PARAM]) for key, value in _flat(run.params)]
+            settings = {**run.params, "inputs": run.inputs, "versions": run.versions, "hardware": run.hardware}
+            params = [Param(key, value[:MAX_PARAM]) for key, value in _flat(settings)]
             for start in range(0, len(params), 90):
                 client.log_batch(noted["mlflow"], params=params[start : start + 90])
         metrics = [
@@ -180,7 +189,7 @@ class Mirror:
 
     def _write_model(self, client: MlflowClient, noted: Mirrored, name: str, versions: list[Registered]) -> None:
         if not any(key.startswith(f"{name}@") for key in noted.versions):
-            client.create_registered_model(name, description="Mirror of the Plinth registry; the store is the truth.")
+            client.create_registered_model(name, description=OURS)
         aliases: dict[str, str] = {}
         for version in versions:
             key = f"{name}@{version.version}"
@@ -252,19 +261,8 @@ def _equal(noted: Mirrored, wanted: Wanted) -> bool:
     )
 
 
-def prepare_mlflow() -> None:
-    """Before mlflow is imported: no telemetry, no network, nothing on the terminal."""
-    os.environ.update(SWITCHES)
-    warnings.filterwarnings("ignore", module="mlflow|alembic|sqlalchemy")
-    for name in ("mlflow", "alembic", "sqlalchemy"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _client(database: Path) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{database}"
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+def _sqlite(path: Path) -> str:
+    return f"sqlite:///{path}"
 
 
 def _uri(store: Store, path: str) -> str:

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from actors.registry.machine import hardware_here, package_versions
 from cluster.core.code import code_commit
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.storage import Store, check_name, storage_errors, utc_now
@@ -35,7 +36,11 @@ REMOTE_LOOK_S = 2.0  # ... and asking whether a marker exists is a request
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. ``state`` is ``interrupted`` when its process is gone without having said how it ended."""
+    """One training run. ``state`` is ``interrupted`` when its process is gone without having said how it ended.
+
+    ``inputs`` are the artefacts it was made from, by role, each ``NAME@VERSION`` (a version is a hash of content).
+    ``versions`` are those of Python and of the packages that decide a result, ``hardware`` what it ran on.
+    """
 
     id: str
     kind: str
@@ -49,6 +54,9 @@ class Run:
     pid: int = 0
     process_start: str = ""
     commit: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``run.json`` holds, field by field."""
@@ -68,13 +76,16 @@ class RunLog:
         run_id: a usable name; the same for a resumed run.
         kind: ``pretrain``, ``finetune``, ...
         params: what ``runs show`` and ``runs compare`` list; plain JSON values.
+        inputs: the artefacts it is made from, by role.
 
     Raises:
         UsageError: ``run_id`` is no usable name.
         EnvironmentFaultError: the store cannot be written (disk full).
     """
 
-    def __init__(self, store: Store, run_id: str, kind: str, params: dict[str, Any]) -> None:
+    def __init__(
+        self, store: Store, run_id: str, kind: str, params: dict[str, Any], inputs: dict[str, str] | None = None
+    ) -> None:
         self.store, self.id = store, check_name(run_id)
         earlier = _stored(store, run_id)
         if earlier is not None and earlier.state == "cancelled":
@@ -83,7 +94,7 @@ class RunLog:
             id=run_id, kind=kind, state="running", params=params,
             started_at=earlier.started_at if earlier else utc_now(), attempts=earlier.attempts + 1 if earlier else 1,
             host=socket.gethostname(), pid=os.getpid(), process_start=_process_start(os.getpid()),
-            commit=code_commit(),
+            commit=code_commit(), inputs=inputs or {}, versions=package_versions(), hardware=hardware_here(),
         )  # fmt: skip
         self._metrics = _path(store, run_id, "metrics.jsonl")
         self._lines: list[str] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.registry.mlflow_mirror import Mirror
+from actors.registry.mlflow_server import tracking_uri
 from actors.registry.models import Registry
 from cluster.core.errors import PlinthError
 from cluster.core.storage import Store
@@ -38,7 +39,7 @@ class RegistryServer:
     def __init__(self, store_uri: str, home: str, loaded_at: float = 0.0, period_s: float = PERIOD_S) -> None:
         os.environ["PLINTH_HOME"] = home  # its log is written there, wherever the worker was started from
         self._store = Store(store_uri)
-        self._mirror = Mirror(self._store, Path(home))
+        self._mirror = Mirror(self._store, Path(home), tracking_uri(Path(home)))
         self._period_s, self._loaded_at = period_s, loaded_at
         self._writing, self._draining = threading.Lock(), False
         self._wake, self._stop = threading.Event(), threading.Event()

@@ -10,14 +10,21 @@ from typing import Any
 
 from cluster.cli.output import Stages, console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
+from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 from cluster.core.job_verbs import JobVerb, summary
 from cluster.core.records import Manifest
 from cluster.job_book import Book, Booked, ago, entered
 
 
-def job_verb(group: Commands, module: str, job: JobVerb, show: Callable[[Manifest], None], verb: str = "") -> None:
-    """Declare ``plinth GROUP VERB`` for the job ``python -m MODULE JOB``; ``verb`` where it is not the job's name."""
+def job_verb(
+    group: Commands, module: str, job: JobVerb, show: Callable[[Manifest], None], verb: str = "",
+    ahead: Callable[[dict[str, Any]], None] = print_json,
+) -> None:  # fmt: skip
+    """Declare ``plinth GROUP VERB`` for the job ``python -m MODULE JOB``; ``verb`` where it is not the job's name.
+
+    ``show`` prints what was made, ``ahead`` what its dry run says.
+    """
     name = verb or job.name
 
     def work(args: argparse.Namespace) -> int:
@@ -27,6 +34,13 @@ def job_verb(group: Commands, module: str, job: JobVerb, show: Callable[[Manifes
             given = sys.argv[1:]
             arguments = [job.name, *(a for a in given[given.index(name) + 1 :] if a != "--submit")]
             return submit(Home.from_env(), module, arguments)
+        if job.dry_run is not None and args.dry_run:
+            found = job.dry_run(args)
+            if args.json:
+                print_json(found)
+            else:
+                ahead(found)
+            return int(ExitCode.DONE)
         with entered(module, job.name, args, sys.argv[1:], tell_waiting(args)) as entry:
             stages = Stages(show=not args.json, follower=entry)
             with stages.run(name):
@@ -39,7 +53,7 @@ def job_verb(group: Commands, module: str, job: JobVerb, show: Callable[[Manifes
         return job.code(manifest)
 
     parser = add_verb(group, name, work, job.summary, job.details)
-    job.add_arguments(parser)
+    job.declare(parser)
     parser.add_argument("--submit", action="store_true", help="run as a Ray job inside the cluster, follow its output")
 
 

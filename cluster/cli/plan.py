@@ -33,6 +33,27 @@ def print_plan(made: Manifest, store: Store) -> None:
     console.print(f"curve: {folder}/plan.png", soft_wrap=True)
 
 
+def print_dry_run(found: dict[str, Any]) -> None:
+    """What a stage would take: workers, memory of each by part, speed, time."""
+    from train_jobs.planning.dry_run import gib
+
+    reserved = f", {found['worker_cpus']:g} CPUs each" if found["worker_cpus"] else ""
+    print_facts([
+        ("stage", f"{found['stage']}; nothing was started"),
+        ("model", f"{found['parameters']:,} parameters, {found['precision']}"),
+        ("workers", f"{found['workers']} ({found['strategy']}, {found['device']}{reserved}) on {found['nodes_are']}"),
+    ])  # fmt: skip
+    parts = [(name, gib(size)) for name, size in found["memory_per_rank"].items()]
+    room = gib(found["memory_available"]) if found["memory_available"] else "not known"
+    rows = [*parts, ("together", gib(found["memory_total"])), ("there is", room)]
+    print_table("Memory of each worker", ("part", "size"), rows, numeric=("size",))
+    print_facts([
+        ("tokens/s", f"{found['tokens_per_s']:,}, MFU {found['mfu']:.2f} ({found['speed']})"),
+        ("step", f"{found['batch_tokens']:,} tokens, {found['seconds_per_step']:.3f} s"),
+        ("stage takes", f"{found['steps']:,} steps, {found['tokens']:,} tokens, {_duration(found['seconds'])}"),
+    ])  # fmt: skip
+
+
 def _facts(target: dict[str, Any]) -> list[tuple[str, str]]:
     found = [("predicted loss", _loss(target["loss"])),
              ("beyond the sweep", f"{target['beyond_sweep']:,g} times the FLOPs of its largest run")]  # fmt: skip

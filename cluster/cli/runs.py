@@ -38,10 +38,12 @@ def register(commands: Commands) -> None:
     parser.add_argument("run", help="its id, or the beginning of it")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="where to write the PNG (default: below PLINTH_HOME)")
     parser = add_verb(
-        group, "compare", compare, "Compare runs: the parameters that differ, and their last losses.",
-        "Parameters that are equal in all runs are left out.",
+        group, "compare", compare, "Compare runs: what differs first, then metrics, and their loss curves as one PNG.",
+        "Parameters, inputs, package versions and hardware that are equal in all runs are left out. Metrics stand\n"
+        "with their distance from the first run's.",
     )  # fmt: skip
     parser.add_argument("runs", nargs="+", metavar="RUN", help="ids, or beginnings of them")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="where to write the PNG (default: below PLINTH_HOME)")
     parser = add_verb(
         group, "cancel", cancel, "Ask a run to stop at its next step, with a checkpoint.",
         "The same command that started it goes on from there.",
@@ -88,9 +90,9 @@ def show(args: argparse.Namespace) -> int:
         console.print(run.error, markup=False)
     facts: list[tuple[str, Any]] = [
         ("started", run.started_at), ("took", _duration(_seconds(run, _last(rows)))), ("attempts", run.attempts),
-        ("host", run.host), ("commit", run.commit),
+        ("host", run.host),
     ]  # fmt: skip
-    print_facts([*facts, *_flat(run.params)])
+    print_facts([*facts, *((name, value) for name, value in _told(run) if value not in ("", None))])
     columns = _columns(rows)
     cells = [tuple(_cell(key, row.get(key)) for key in columns) for row in _sampled(rows)]
     print_table("Loss", [c.replace("_", " ") for c in columns], cells, numeric=[c.replace("_", " ") for c in columns])
@@ -100,35 +102,65 @@ def show(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Print the runs side by side: state, duration, the parameters that differ, last metrics; exit code 0.
+    """Print the runs side by side: what they were told that differs, then last metrics with their distance from the
+    first run's; draw their losses into one PNG (with ``--json`` only where ``--plot`` asks for it); exit code 0.
 
     Raises:
         BadInputError: there is no such run, or several begin like this.
     """
     store = _store()
     runs = [read_run(store, run) for run in args.runs]
-    lasts = [_last(read_metrics(store, run.id)) for run in runs]
-    params = [dict(_flat(run.params)) for run in runs]
-    names = [n for n in dict.fromkeys(key for found in params for key in found)
-             if len({str(found.get(n)) for found in params}) > 1]  # fmt: skip
+    metrics = [read_metrics(store, run.id) for run in runs]
+    lasts = [_last(rows) for rows in metrics]
+    told = [dict(_told(run)) for run in runs]
+    names = [n for n in dict.fromkeys(key for found in told for key in found)
+             if len({str(found.get(n)) for found in told}) > 1]  # fmt: skip
+    drawn = args.plot or (not args.json and any(_has_losses(rows) for rows in metrics))
+    plot = _plot_together(runs, metrics, args.plot) if drawn else None
     if args.json:
         print_json(
             [
                 {"id": run.id, "kind": run.kind, "state": run.state, "seconds": _seconds(run, last), "last": last,
-                 "params": {n: found.get(n) for n in names}}
-                for run, last, found in zip(runs, lasts, params, strict=True)
+                 "params": {n: found.get(n) for n in names}, "deltas": _deltas(last, lasts[0]),
+                 "plot": str(plot) if plot else None}
+                for run, last, found in zip(runs, lasts, told, strict=True)
             ]
         )  # fmt: skip
         return ExitCode.DONE
     rows: list[Sequence[Any]] = [
+        *((n, *(escape(str(found.get(n, "-"))) for found in told)) for n in names),
         ("kind", *(run.kind for run in runs)),
         ("state", *(f"[{STYLE[run.state]}]{run.state}[/]" for run in runs)),
         ("took", *(_duration(_seconds(run, last)) for run, last in zip(runs, lasts, strict=True))),
-        *((n, *(escape(str(found.get(n, ""))) for found in params)) for n in names),
-        *((key.replace("_", " "), *(_cell(key, last.get(key)) for last in lasts)) for key in _columns(lasts)),
+        *((key.replace("_", " "), *_beside(key, lasts)) for key in _columns(lasts)),
     ]
     print_table("", ("", *(run.id for run in runs)), rows, numeric=[run.id for run in runs])
+    if plot:
+        console.print(f"loss curves: {plot}", soft_wrap=True)
     return ExitCode.DONE
+
+
+def _told(run: Run) -> list[tuple[str, Any]]:
+    """Everything that may make a run differ from another: settings, inputs, commit, packages, machine."""
+    rest = {"inputs": run.inputs, "commit": run.commit, "versions": run.versions, "hardware": run.hardware}
+    return _flat({**run.params, **rest})
+
+
+def _deltas(last: dict[str, Any], first: dict[str, Any]) -> dict[str, float]:
+    """How far the numbers of a run are from the first run's."""
+    return {key: last[key] - first[key] for key in _columns([last]) if isinstance(first.get(key), int | float)}
+
+
+def _beside(key: str, lasts: list[dict[str, Any]]) -> list[str]:
+    """One metric of all runs, after the first each with its distance from it."""
+    cells = []
+    for place, last in enumerate(lasts):
+        delta = _deltas(last, lasts[0]).get(key)
+        mark = "+" if delta is not None and delta >= 0 else ""
+        cells.append(
+            _cell(key, last.get(key)) + (f" ({mark}{_cell(key, delta)})" if place and delta is not None else "")
+        )
+    return cells
 
 
 def cancel(args: argparse.Namespace) -> int:
@@ -153,10 +185,22 @@ def _store() -> Store:
 def _plot(run: Run, rows: list[dict[str, Any]], wanted: Path | None) -> Path:
     from train_jobs.publishing.plots import loss_curve
 
-    path = (wanted or Home.from_env().folder("plots") / f"{run.id}.png").expanduser().absolute()
+    drawn = loss_curve([{"stage": run.kind, **row} for row in rows], f"{run.id} ({run.state})")
+    return _written(drawn, wanted, f"{run.id}.png")
+
+
+def _plot_together(runs: list[Run], metrics: list[list[dict[str, Any]]], wanted: Path | None) -> Path:
+    from train_jobs.publishing.plots import loss_curves
+
+    named = {f"{run.id} ({run.state})": rows for run, rows in zip(runs, metrics, strict=True)}
+    return _written(loss_curves(named), wanted, f"compare-{'-'.join(run.id[-8:] for run in runs[:4])}.png")
+
+
+def _written(png: bytes, wanted: Path | None, name: str) -> Path:
+    path = (wanted or Home.from_env().folder("plots") / name).expanduser().absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(loss_curve([{"stage": run.kind, **row} for row in rows], f"{run.id} ({run.state})"))
+        path.write_bytes(png)
     except OSError as error:
         raise EnvironmentFaultError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
     return path

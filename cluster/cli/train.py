@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, print_json, print_table
@@ -19,7 +20,7 @@ def register(commands: Commands) -> None:
 
     group = add_group(commands, "train", "Train a model of your own.")
     for job in JOBS:
-        job_verb(group, "train_jobs", job, print_made)
+        job_verb(group, "train_jobs", job, print_made, ahead=print_ahead)
     order = add_verb(
         group, "order", show_order, "Check which windows of which corpora a checkpoint was pretrained on.",
         "The order is computed again from the certificate (order.json) that pretraining leaves in its checkpoint: its\n"
@@ -74,6 +75,13 @@ def print_made(made: Manifest) -> None:
         return print_plan(made, Store(Home.from_env().store_uri))
     rows = [(name.replace("_", " "), _shown(value)) for name, value in made.counts.items()]
     print_table("", ("", "value"), rows, numeric=("value",))
+
+
+def print_ahead(found: dict[str, Any]) -> None:
+    """What a dry run found."""
+    from cluster.cli.plan import print_dry_run
+
+    print_dry_run(found)
 
 
 def _shown(value: object) -> str:

@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
     "edge": Verb("edge", "A model as a folder that answers alone: no cluster, no network."),
     "runs": Verb("runs", "Training runs: list, look at, compare, cancel."),
     "eval": Verb("evaluation.group", "Measure the quality of answers."),
+    "audit": Verb("audit", "What a model gives away of its training data."),
     "bench": Verb("bench.group", "Measure the running service, and training."),
     "gc": Verb("gc", "Remove versions that nothing needs any more."),
     "completion": Verb("shell", "Print a script that completes verbs and options in bash or zsh."),

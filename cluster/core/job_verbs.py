@@ -42,6 +42,7 @@ class JobVerb:
         add_arguments: declares its own arguments.
         run: does the work and returns the manifest of what was made.
         code: the exit code, from that manifest.
+        dry_run: what it would take, as plain values, without starting anything; None where nobody asks.
     """
 
     name: str
@@ -50,6 +51,13 @@ class JobVerb:
     run: Callable[[argparse.Namespace, Progress], Manifest]
     details: str = ""
     code: Callable[[Manifest], ExitCode] = always_done
+    dry_run: Callable[[argparse.Namespace], dict[str, Any]] | None = None
+
+    def declare(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the job's own arguments, and ``--dry-run`` where it has one."""
+        self.add_arguments(parser)
+        if self.dry_run is not None:
+            parser.add_argument("--dry-run", action="store_true", help="say what it would take, and start nothing")
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
@@ -74,13 +82,16 @@ def main_of(folder: str, about: str, jobs: Sequence[JobVerb], entered: Entered =
     verbs = parser.add_subparsers(dest="verb", required=True)
     for job in jobs:
         verb = verbs.add_parser(job.name, help=job.summary, description=job.summary)
-        job.add_arguments(verb)
+        job.declare(verb)
         add_common(verb)
         verb.set_defaults(job=job)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def work() -> int:
+        if getattr(args, "dry_run", False) and args.job.dry_run is not None:
+            print_json(args.job.dry_run(args))
+            return int(ExitCode.DONE)
         with entered(folder, args.job.name, args, sys.argv[2:]) as progress:
             made = args.job.run(args, progress)
         print_json(summary(made))

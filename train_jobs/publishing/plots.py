@@ -37,6 +37,43 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
     return out.getvalue()
 
 
+def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """A PNG of several runs in one panel: held-out loss as a line, training loss thin behind it.
+
+    Args:
+        runs: rows as for ``loss_curve``, by the run's label. The axis is tokens seen where all runs have them, so that
+            runs of other batch sizes can be compared, else steps.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    axis = "tokens" if all(row.get("tokens") is not None for rows in runs.values() for row in rows) else "step"
+    figure = Figure(figsize=(9, 5.5), dpi=125)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for place, (label, rows) in enumerate(runs.items()):
+        for key, width, alpha in (("train_loss", 0.8, 0.45), ("held_out_loss", 1.8, 1.0)):
+            found = _thinned(
+                [(int(row[axis]), float(row[key])) for row in rows if isinstance(row.get(key), int | float)]
+            )
+            if found:
+                places, losses = zip(*found, strict=True)
+                named = f"{label}: {losses[-1]:.3f}" if key == "held_out_loss" else None
+                axes.plot(places, losses, color=f"C{place}", linewidth=width, alpha=alpha, label=named)
+        if not any(isinstance(row.get("held_out_loss"), int | float) for row in rows):
+            axes.plot([], [], color=f"C{place}", label=f"{label}: no held-out loss")
+    axes.set_xlabel("tokens seen" if axis == "tokens" else "optimizer step")
+    axes.set_ylabel("loss (nats per token): held out thick, training thin")
+    axes.grid(visible=True, alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    out = BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
 def _panel(axes: Any, stage: str, points: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import MaxNLocator
 

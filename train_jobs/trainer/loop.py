@@ -138,7 +138,7 @@ class Trainer:
         self.pilot.saved_at = self.logged_at = self.state.elapsed_s
         self.logged_tokens = self.state.tokens
         if ranks.rank == 0:
-            self.log = RunLog(self.store, plan.run_id, plan.stage, self._parameters())
+            self.log = RunLog(self.store, plan.run_id, plan.stage, self._parameters(), plan.inputs)
             self.wishes = Wishes(self.log, self.store, plan.folder)
 
     def close(self) -> None:

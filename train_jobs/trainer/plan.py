@@ -42,6 +42,7 @@ class RunPlan:
             which the workers had processors (``schedule.counted_seconds``).
         checkpoint_s: seconds between checkpoints.
         precision: arithmetic; auto measures whether bf16 is faster here.
+        inputs: the artefacts it is made from, by role, for its books.
         slowest_step_s: the run gives up in its first seconds where a step takes longer than this (counted seconds; 0:
             however long it takes).
         strategy: how the workers hold the network together (``distributed.strategy``); zero_stage, offload: of
@@ -75,6 +76,7 @@ class RunPlan:
     precision: Literal["auto", "fp32", "bf16"]
     slowest_step_s: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
     most_steps: int = 0
     strategy: Literal["ddp", "fsdp2", "deepspeed"] = "ddp"
     zero_stage: int = 2

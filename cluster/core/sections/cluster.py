@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.core.sections.base import Section
 
@@ -28,9 +29,25 @@ class ClusterSection(Section):
     """Size of Ray's shared-memory object store in MiB."""
     single_node: bool = True
     """One machine on loopback, as `plinth up` starts it; false on the nodes of `ray-cluster.yaml`."""
+    tracking_uri: str = ""
+    """Database of mlflow's mirror of runs and models, `postgresql://user@host/name` (empty: a SQLite file below
+    PLINTH_HOME). No password here: `~/.pgpass` or PGPASSWORD of the head has it."""
     allow_other_ray: bool = False
     """Start although another Ray cluster runs on this machine (its ports must differ)."""
     min_memory_mb: int = Field(3000, ge=0)
     """`plinth up` refuses to start with less available memory than this (MiB)."""
     min_disk_mb: int = Field(2000, ge=0)
     """`plinth up` and data jobs refuse to start with less free disk than this (MiB)."""
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _without_password(cls, uri: str) -> str:
+        """A configuration is written into manifests and reports, where no password may stand."""
+        if not uri:
+            return uri
+        parts = urlsplit(uri)
+        if parts.scheme.partition("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
+            raise ValueError("write postgresql://user@host/name, with the name of the database")
+        if parts.password is not None or "password=" in parts.query:
+            raise ValueError("no password in it: put that into ~/.pgpass, or PGPASSWORD of the head")
+        return uri

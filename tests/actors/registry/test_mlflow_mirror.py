@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from actors.registry.mlflow_mirror import Mirror, prepare_mlflow
+from actors.registry.mlflow_mirror import Mirror
+from actors.registry.mlflow_server import prepare_mlflow
 from actors.registry.models import Registry
 from actors.registry.runs import RunLog
 from actors.registry.server import DrainingError, RegistryServer

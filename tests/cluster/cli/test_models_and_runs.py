@@ -114,7 +114,7 @@ def test_an_empty_store_says_what_to_do(
 @pytest.fixture
 def two_runs(store: Store) -> None:
     for name, hidden in (("pretrain-a1", 160), ("pretrain-b2", 320)):
-        log = RunLog(store, name, "pretrain", {"hidden": hidden, "layers": 4})
+        log = RunLog(store, name, "pretrain", {"hidden": hidden, "layers": 4}, {"dataset": f"notes@{hidden}"})
         for step in range(1, 61):
             log.log(step, tokens=step * 8192, train_loss=5.0 - step / hidden)
             if step % 10 == 0:
@@ -131,7 +131,16 @@ def test_runs_list_show_compare_cancel(
         ("pretrain-a1", "running", 60), ("pretrain-b2", "failed", 60),
     ]  # fmt: skip
     compared = said(capsys, "runs", "compare", "pretrain-a", "pretrain-b")
-    assert [c["params"] for c in compared] == [{"hidden": 160}, {"hidden": 320}]
+    assert [c["params"] for c in compared] == [
+        {"hidden": hidden, "inputs.dataset": f"notes@{hidden}"} for hidden in (160, 320)
+    ], "packages, commit and machine are the same"
+    assert compared[1]["deltas"]["train_loss"] == pytest.approx(60 / 160 - 60 / 320)
+    assert compared[0]["deltas"]["train_loss"] == 0.0
+    together = tmp_path / "together.png"
+    beside = shown(capsys, monkeypatch, "runs", "compare", "pretrain-a", "pretrain-b", "--plot", str(together))
+    assert beside.index("inputs.dataset") < beside.index("train loss"), "what differs comes first"
+    assert f"{5 - 60 / 320:.4f} (+0.1875)" in beside
+    assert together.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert compared[0]["last"]["train_loss"] == pytest.approx(5 - 60 / 160)
 
     plot = tmp_path / "curve.png"
@@ -140,6 +149,8 @@ def test_runs_list_show_compare_cancel(
     assert str(plot) in text
     assert "a loss [that] is not a number" in text
     assert "held out loss" in text
+    assert "versions.torch" in text
+    assert "hardware.cpu" in text
     assert f"{5.25 - 60 / 320:.4f}" in text
     default = said(capsys, "runs", "show", "pretrain-b2")
     assert Path(default["plot"]).is_relative_to(home)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from actors.registry.runs import list_runs
 from cluster.cli.main import main
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, UsageError
@@ -60,6 +61,10 @@ def test_a_sweep_is_fitted_checked_and_not_trained_again(home: Path, tmp_path: P
     assert len(first.ran) == 2 * 3 + 1
     report = store.read_json(f"{store.artefact(made)}/plan.json")
     assert report["law"]["form"] == "E + A/N^a + B/D^a"
+    (first_run,) = [run for run in list_runs(store) if run.id == first.ran[0]]
+    assert first_run.inputs == {"dataset": f"manual@{dataset.version}", "tokenizer": f"tiny@{tokenizer.version}"}
+    assert first_run.versions["torch"]
+    assert first_run.hardware["cpus"] >= 1
     losses = {(run["width"], run["steps"]): run["loss"] for run in report["runs"]}
     assert losses[32, 24] < losses[32, 6] < math.log(512) + 0.1
     assert report["target"]["cost"] == pytest.approx(report["target"]["seconds"], rel=0.01)
