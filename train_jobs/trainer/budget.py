@@ -1,20 +1,24 @@
-"""How much a run may use up: steps, tokens, epochs, seconds, FLOPs or money; whichever ends first. Pure.
+"""How much a run may use up: steps, tokens, epochs, FLOPs, seconds or money; whichever ends first. Pure.
 
-The finished share drives the learning rate. It is that of the limits which any machine reaches at the same step, where
-there are any; the clock drives it only where the clock (or money, which is time) is all there is, so that a run by
-steps or tokens gives the same weights on a fast and on a slow machine. A clock that ends such a run early ends it in
-the middle of its schedule, with a checkpoint to go on from.
+Steps, tokens, epochs and FLOPs come to a number of steps that any machine reaches at the same step; where one of them
+is given, it alone drives the learning rate, so that the run gives the same weights on a fast and on a slow machine. A
+clock that ends such a run early ends it in the middle of its schedule, with a checkpoint to go on from. Only where the
+clock is the budget does it drive the learning rate, too.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cluster.core.errors import UsageError
+from train_jobs.trainer.schedule import train_seconds
 
-Limit = Literal["steps", "tokens", "epochs", "seconds", "flops", "money"]
-BY_CLOCK: tuple[Limit, ...] = ("seconds", "money")
+if TYPE_CHECKING:
+    from train_jobs.trainer.plan import RunPlan
+
+Limit = Literal["steps", "seconds", "money"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,6 @@ class Spent:
     (``schedule.counted_seconds``); ``clock_s`` are those by the clock, which cost money."""
 
     steps: int = 0
-    tokens: int = 0
     seconds: float = 0.0
     clock_s: float = 0.0
 
@@ -33,20 +36,22 @@ class Budget:
     """The limits of a run; 0 is none, and one must be given.
 
     Attributes:
-        steps, tokens: of the whole run.
-        epochs: passes over the data. seconds: of stepping.
-        flops: floating-point operations. money: in the currency of ``price_per_hour``.
-        steps_per_epoch, flops_per_token, price_per_hour (of all workers together): what turns what was spent into
-            these; needed for them.
+        steps, tokens, epochs: of the whole run, epochs being passes over the data; flops: floating-point operations.
+        seconds: of stepping. money: in the currency of ``price_per_hour``.
+        clock_leads: the seconds are the budget, and steps only end the run earlier.
+        tokens_per_step, steps_per_epoch, flops_per_token, price_per_hour (of all workers together): what turns what
+            was spent into these; needed for them.
         fewest_steps: the limit of epochs ends no run before this step.
     """
 
     steps: int = 0
     tokens: int = 0
     epochs: float = 0.0
-    seconds: float = 0.0
     flops: float = 0.0
+    seconds: float = 0.0
     money: float = 0.0
+    clock_leads: bool = False
+    tokens_per_step: int = 0
     steps_per_epoch: int = 0
     flops_per_token: float = 0.0
     price_per_hour: float = 0.0
@@ -64,40 +69,48 @@ class Budget:
                     f"a budget's {field.name} must be 0 (no limit) or more, not {getattr(self, field.name)}"
                 )
         for limit, unit, what in (
+            ("tokens", "tokens_per_step", "the tokens of a step are not known"),
             ("epochs", "steps_per_epoch", "the steps of an epoch are not known"),
             ("flops", "flops_per_token", "the FLOPs of a token are not known for this model"),
-            ("money", "price_per_hour", "no price per hour is given"),
+            ("money", "price_per_hour", "train.price_per_hour is not given"),
         ):
             if getattr(self, limit) and not getattr(self, unit):
                 raise UsageError(f"a budget of {limit} cannot be kept: {what}")
-        if not self.limits():
+        if not self._totals():
             raise UsageError("a run needs a budget: steps, tokens, epochs, seconds, FLOPs or money")
 
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits that are set."""
-        names: tuple[Limit, ...] = ("steps", "tokens", "epochs", "seconds", "flops", "money")
-        return tuple(name for name in names if getattr(self, name))
+    @property
+    def last_step(self) -> int:
+        """The number of steps that steps, tokens, epochs and FLOPs come to; 0 where none of them is a limit."""
+        found = [self.steps] if self.steps else []
+        if self.tokens:
+            found.append(math.ceil(self.tokens / self.tokens_per_step))
+        if self.epochs:
+            found.append(max(self.fewest_steps, math.ceil(self.epochs * self.steps_per_epoch)))
+        if self.flops:
+            found.append(math.ceil(self.flops / (self.flops_per_token * max(1, self.tokens_per_step))))
+        return min(found, default=0)
+
+    def _totals(self) -> dict[Limit, float]:
+        money_s = self.money / self.price_per_hour * 3600 if self.money and self.price_per_hour else 0.0
+        totals: dict[Limit, float] = {"steps": self.last_step, "seconds": self.seconds, "money": money_s}
+        return {name: total for name, total in totals.items() if total}
 
     def shares(self, spent: Spent) -> dict[Limit, float]:
         """How much of each limit is used up; 1 and more is over."""
-        used: dict[Limit, float] = {
-            "steps": spent.steps,
-            "tokens": spent.tokens,
-            "epochs": spent.steps / self.steps_per_epoch if self.steps_per_epoch else 0.0,
-            "seconds": spent.seconds,
-            "flops": spent.tokens * self.flops_per_token,
-            "money": spent.clock_s / 3600 * self.price_per_hour,
-        }
-        shares = {name: used[name] / getattr(self, name) for name in self.limits()}
-        if "epochs" in shares and self.fewest_steps > self.epochs * self.steps_per_epoch:
-            shares["epochs"] = spent.steps / self.fewest_steps
-        return shares
+        used = {"steps": spent.steps, "seconds": spent.seconds, "money": spent.clock_s}
+        return {name: used[name] / total for name, total in self._totals().items()}
+
+    @property
+    def same_everywhere(self) -> bool:
+        """Whether the finished share follows from the step alone."""
+        return bool(self.last_step) and not self.clock_leads
 
     def progress(self, spent: Spent) -> float:
         """Finished share, 0 to 1, as the learning rate follows it."""
-        shares = self.shares(spent)
-        same_everywhere = [share for name, share in shares.items() if name not in BY_CLOCK]
-        return min(1.0, max(same_everywhere or shares.values()))
+        if self.same_everywhere:
+            return min(1.0, spent.steps / self.last_step)
+        return self.done(spent)
 
     def done(self, spent: Spent) -> float:
         """Finished share, 0 to 1, of whichever limit is nearest: how far the run is."""
@@ -109,7 +122,43 @@ class Budget:
         worst = max(shares, key=lambda name: shares[name])
         return worst if shares[worst] >= 1.0 else None
 
+    def steps_left(self, spent: Spent) -> int | None:
+        """Steps until the end at the speed so far, at least 1; None before the first step, without a limit of steps."""
+        left = [self.last_step - spent.steps] if self.last_step else []
+        for name, share in self.shares(spent).items():
+            if name != "steps" and share > 0 and spent.steps:
+                left.append(int((1 - share) / share * spent.steps))
+        return max(1, min(left)) if left else None
+
     def remaining_s(self, spent: Spent) -> float | None:
         """Seconds by the clock until the end at the speed so far; None before the first step."""
         done = self.done(spent)
         return spent.clock_s * (1 - done) / done if done > 0 and spent.clock_s > 0 else None
+
+
+def budget_of(plan: RunPlan, steps_per_epoch: int, startup_s: float, fewest_steps: int) -> Budget:
+    """The budget of a plan: its steps, tokens, epochs and FLOPs, and only where it has none of them its seconds, which
+    its passes over the data may end earlier.
+
+    Args:
+        steps_per_epoch: of its data. startup_s: what the run took before its first step.
+        fewest_steps: passes over small data end no run by the clock before this step.
+    """
+    if not (plan.steps or plan.tokens or plan.epochs or plan.flops):
+        return Budget(
+            seconds=train_seconds(plan.budget_s, startup_s), epochs=plan.passes, steps=plan.most_steps,
+            fewest_steps=fewest_steps, steps_per_epoch=steps_per_epoch, clock_leads=True,
+            money=plan.money, price_per_hour=plan.price_per_hour,
+        )  # fmt: skip
+    flops = 0.0
+    if plan.flops:
+        from train_jobs.planning.flops import flops_per_token
+        from train_jobs.planning.sizes import sizes_of
+
+        flops = flops_per_token(sizes_of(plan.model), plan.model.context)
+    steps = min((steps for steps in (plan.steps, plan.most_steps) if steps), default=0)
+    return Budget(
+        steps=steps, tokens=plan.tokens, epochs=plan.epochs, flops=plan.flops, money=plan.money,
+        tokens_per_step=plan.batch_tokens, steps_per_epoch=steps_per_epoch, flops_per_token=flops,
+        price_per_hour=plan.price_per_hour,
+    )  # fmt: skip

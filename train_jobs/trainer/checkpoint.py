@@ -177,6 +177,12 @@ def step_of(path: str) -> int:
     return int(posixpath.basename(path.rstrip("/")))
 
 
+def newest_step(store: Store, folder: str) -> int | None:
+    """The step of the newest checkpoint below a run's folder (not verified), None where there is none."""
+    found = paths(store, folder)
+    return step_of(found[-1]) if found else None
+
+
 def paths(store: Store, folder: str) -> list[str]:
     """Folders of finished checkpoints, oldest first (not verified)."""
     found = store.fs.glob(posixpath.join(folder, "checkpoints", "*", MANIFEST))

@@ -21,13 +21,16 @@ from cluster.core.errors import EnvironmentFaultError, PlinthError, TrainingErro
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.distributed.ranks import Ranks
-from train_jobs.distributed.strategy import Settings, Strategy, make_strategy
+from train_jobs.distributed.strategies import make_strategy
+from train_jobs.distributed.strategy import Settings, Strategy
 from train_jobs.objectives.protocol import load_objective
 from train_jobs.trainer import checkpoint, termination, watchdog
+from train_jobs.trainer.budget import Spent, budget_of
 from train_jobs.trainer.checkpoint import Checkpoint, TrainState
 from train_jobs.trainer.checkpoint_writer import Writer
 from train_jobs.trainer.initial import has_tied_weights, load_initial, set_dropout
 from train_jobs.trainer.memory import as_failure
+from train_jobs.trainer.meters import Meters, meters_of
 from train_jobs.trainer.optimizer import make_optimizers
 from train_jobs.trainer.orders import EARLY, FINISHED, TERMINATED, TOO_SLOW, Orders, Pilot
 from train_jobs.trainer.outcome import Ended, RunOutcome
@@ -35,7 +38,7 @@ from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
 from train_jobs.trainer.priority import be_nice
 from train_jobs.trainer.privacy import private_steps
-from train_jobs.trainer.schedule import Budget, counted_seconds, learning_rate, train_seconds
+from train_jobs.trainer.schedule import counted_seconds, learning_rate
 from train_jobs.trainer.wishes import Wishes
 
 MAX_NORM = 1.0
@@ -67,7 +70,7 @@ def run(plan: RunPlan, ranks: Ranks) -> None:
             raise  # a peer died, or somebody ended this one: Ray Train starts the group again
         trainer.close()
         with contextlib.suppress(EnvironmentFaultError):  # a full disk has no room for the outcome either
-            saved = last_checkpoint(store, plan.folder)
+            saved = checkpoint.newest_step(store, plan.folder)
             step = trainer.state.step
             RunOutcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
         if trainer.log is not None:
@@ -83,18 +86,12 @@ class DivergedError(TrainingError):
     """The loss or the gradient is not a number."""
 
 
-def last_checkpoint(store: Store, folder: str) -> int | None:
-    """The step of the newest checkpoint below a run's folder (not verified), None where there is none."""
-    found = checkpoint.paths(store, folder)
-    return checkpoint.step_of(found[-1]) if found else None
-
-
 class Trainer:
     """One worker's state. ``begin`` makes it ready, ``train`` runs it to its end, ``close`` ends its threads.
 
     Attributes:
         part: what it is busy with, for the message of a worker without memory.
-        data_wait_s: seconds spent on making batches.
+        meters: of rank 0, for the run's books.
         losses, norms: of the steps since the last look: this rank's shares, the gradients' norms; on the device.
     """
 
@@ -108,7 +105,8 @@ class Trainer:
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.read: list[float] = []  # losses that were read and not logged yet
-        self.data_wait_s, self.norm, self.tokens_of_step = 0.0, 0.0, 0
+        self.meters = Meters()
+        self.tokens_of_step = 0
 
     def begin(self) -> None:
         """Read the data, build the network, share it, and go back to the newest checkpoint that is whole.
@@ -129,9 +127,7 @@ class Trainer:
             self.strategy: Strategy = make_strategy(plan.strategy, ranks, self._settings())
             self._prepare(network, found)
         self.micro = math.ceil(plan.batch_tokens / (ranks.size * plan.micro_tokens)) if plan.micro_tokens else 1
-        most = max(FEWEST_STEPS, plan.passes * self.batches.steps_per_epoch) if plan.passes else 0
-        most = min(most or plan.most_steps, plan.most_steps) if plan.most_steps else most
-        self.budget = Budget(plan.steps, train_seconds(plan.budget_s, self.state.startup_s), most)
+        self.budget = budget_of(plan, self.batches.steps_per_epoch, self.state.startup_s, FEWEST_STEPS)
         self.pilot = Pilot(plan, self.budget, self.state.step)
         self.started = time.monotonic() - self.state.elapsed_s
         self.began, self.began_cpu, self.counted_before = time.monotonic(), time.process_time(), self.state.counted_s
@@ -140,6 +136,7 @@ class Trainer:
         if ranks.rank == 0:
             self.log = RunLog(self.store, plan.run_id, plan.stage, self._parameters(), plan.inputs)
             self.wishes = Wishes(self.log, self.store, plan.folder)
+            self.meters = meters_of(plan, ranks)
 
     def close(self) -> None:
         """End the threads; what was begun is written."""
@@ -157,6 +154,11 @@ class Trainer:
         """Of those the seconds that count against the budget."""
         wall, cpu = time.monotonic() - self.began, time.process_time() - self.began_cpu
         return self.counted_before + counted_seconds(wall, cpu, self.ranks.threads)
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has used up of its budget."""
+        return Spent(self.state.step, self.counted_s, self.elapsed_s)
 
     def train(self) -> None:
         """Take steps until rank 0 says stop; then write the last checkpoint, evaluate and say how it ended.
@@ -199,7 +201,7 @@ class Trainer:
         self._require_numbers(losses, norms)
         self.losses, self.norms = [], []
         self.read += losses
-        self.norm = norms[-1] if norms else self.norm
+        self.meters.read(norms)
         if values[Orders.LENGTH]:
             orders = Orders(save=True, stop=TERMINATED)
         if self.log is not None and self.read and (orders.stop or self.elapsed_s - self.logged_at >= self._log_s):
@@ -224,7 +226,7 @@ class Trainer:
 
     def _diverged(self, step: int) -> None:
         self.writer.wait()
-        saved = last_checkpoint(self.store, self.plan.folder)
+        saved = checkpoint.newest_step(self.store, self.plan.folder)
         last = (
             f"the last good checkpoint is that of step {saved}" if saved is not None else "there is no checkpoint yet"
         )
@@ -247,6 +249,7 @@ class Trainer:
         self.losses.append(loss)
         self.state.step += 1
         self.state.tokens += self.tokens_of_step
+        self.meters.step(self.tokens_of_step)
 
     def _backward(self, step: int) -> Tensor:
         """Gradients of the step's loss on all ranks; gives this rank's share of the loss."""
@@ -266,10 +269,9 @@ class Trainer:
     def _batch(self, step: int, part: int) -> Any:
         """This rank's share of a step's pass; passes of one rank are shares like those of ranks: together they make
         the same step."""
-        asked = time.perf_counter()
         ranks, passes = self.ranks, 1 if self.private is not None else self.micro
-        batch = self.batches.batch(step, ranks.rank + part * ranks.size, ranks.size * passes)
-        self.data_wait_s += time.perf_counter() - asked
+        with self.meters.waiting():
+            batch = self.batches.batch(step, ranks.rank + part * ranks.size, ranks.size * passes)
         self.tokens_of_step = batch.tokens
         return batch
 
@@ -278,10 +280,9 @@ class Trainer:
         elapsed, tokens = self.elapsed_s, self.state.tokens
         speed = (tokens - self.logged_tokens) / max(1e-9, elapsed - self.logged_at)
         rate = learning_rate(progress, self.plan.learning_rate, self.plan.schedule)
-        self._row(
-            train_loss=sum(self.read) / len(self.read), tokens_per_s=round(speed), learning_rate=rate,
-            gradient_norm=self.norm,
-        )  # fmt: skip
+        loss = sum(self.read) / len(self.read)
+        measured = self.meters.row(loss, self.budget.remaining_s(self.spent))
+        self._row(train_loss=loss, tokens_per_s=round(speed), learning_rate=rate, **measured)
         self.logged_at, self.logged_tokens, self.read = elapsed, tokens, []
 
     def _row(self, **values: float | None) -> None:
@@ -289,7 +290,7 @@ class Trainer:
         if self.log is None:
             return
         base = {"step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.elapsed_s, 2)}
-        done = round(min(1.0, self.budget.progress(self.state.step, self.counted_s)), 4)
+        done = round(self.budget.done(self.spent), 4)
         if not self.state.rows or self.state.rows[-1]["step"] != self.state.step:
             self.state.rows.append({**base, "stage": self.plan.stage, "train_loss": None, "held_out_loss": None})
         self.state.rows[-1].update(values)

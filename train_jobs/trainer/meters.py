@@ -9,12 +9,18 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from train_jobs.planning.flops import mfu
+
+if TYPE_CHECKING:
+    from train_jobs.distributed.ranks import Ranks
+    from train_jobs.trainer.plan import RunPlan
+
+CAUSAL = ("next_token", "completion", "chat", "preference", "distillation")
 
 
 @dataclass
@@ -46,12 +52,13 @@ class Meters:
         finally:
             self._waited += time.perf_counter() - started
 
-    def step(self, tokens: int, norm: float | None = None) -> None:
-        """A step of ``tokens`` (all ranks together) is done; ``norm`` is its gradient's before clipping, where it is
-        read to the host anyway."""
+    def step(self, tokens: int) -> None:
+        """A step of ``tokens`` (all ranks together) is done."""
         self._tokens += tokens
-        if norm is not None:
-            self._norms.append(norm)
+
+    def read(self, norms: Sequence[float]) -> None:
+        """The gradients' norms of some steps, before clipping, have come to the host."""
+        self._norms += norms
 
     def row(self, loss: float | None = None, remaining_s: float | None = None) -> dict[str, float]:
         """What was measured since the last call, by the names of metrics.jsonl; starts a new line.
@@ -101,20 +108,21 @@ def memory_now(device: str = "cpu") -> dict[str, float]:
     return found
 
 
-def meters_for(model: Any, context: int, bytes_per_token: float, device: str, ranks: int, threads: int) -> Meters:
+def meters_of(plan: RunPlan, ranks: Ranks) -> Meters:
     """The meters of a run.
 
     The peak is that of the accelerator's data sheet; of a device in no table, and of a CPU, that of a matrix product
-    measured now (a fifth of a second, once a process).
-
-    Args:
-        model: a ``ModelSpec``. context: tokens in a row.
-        bytes_per_token: as ``Meters``. ranks: of the run. threads: that each computes with.
+    measured now (a fifth of a second, once a process). Objectives that predict no next token have no MFU.
     """
     from train_jobs.planning.flops import flops_per_token
     from train_jobs.planning.sizes import sizes_of
 
-    return Meters(flops_per_token(sizes_of(model), context), ranks * peak_of(device, threads), bytes_per_token, device)
+    device = str(ranks.device)
+    if plan.objective not in CAUSAL:
+        return Meters(device=device)
+    flops = flops_per_token(sizes_of(plan.model), plan.model.context)
+    bytes_per_token = float(plan.options.get("bytes_per_token", 0.0))
+    return Meters(flops, ranks.size * peak_of(device, ranks.threads), bytes_per_token, device)
 
 
 _PEAKS: dict[tuple[str, int], float] = {}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import ClassVar
 
+from train_jobs.trainer.budget import Budget, Spent
 from train_jobs.trainer.checkpoint import TrainState, best_step
 from train_jobs.trainer.plan import RunPlan
-from train_jobs.trainer.schedule import Budget
 
 LOOK_S = 0.5  # seconds between looks: how late an order is obeyed
 # A run that must not be too slow is measured over so many seconds and steps after its first one, which warms up.
@@ -71,8 +71,9 @@ class Pilot:
             elapsed: seconds of stepping by the clock; counted: those that count against the budget.
             cancelled, interrupted: what people want.
         """
-        step, progress = state.step, self.budget.progress(state.step, counted)
-        stop = self._stop(state, counted, cancelled, interrupted)
+        spent = Spent(state.step, counted, elapsed)
+        step, progress = state.step, self.budget.progress(spent)
+        stop = self._stop(state, spent, cancelled, interrupted)
         due = self._evaluation_due(state)
         regular = elapsed - self.saved_at >= self.plan.checkpoint_s
         save = stop not in (0, EARLY) or ((regular or due) and step > 0)
@@ -81,15 +82,17 @@ class Pilot:
         late = step == self.saved_step == self.first or (step == 0 and not state.rows)
         wanted = due or late or (not self.plan.evaluate_steps and save and step != self.saved_step)
         evaluate = stop in (0, FINISHED) and not measured and (wanted or stop == FINISHED)
-        steps = 0 if stop else self._stretch(step, elapsed, counted)
+        steps = 0 if stop else self._stretch(step, spent)
         pace = self._pace(step, progress)
         self._last = (step, elapsed, progress)
+        if self.budget.same_everywhere:  # the rate of a step must not depend, in its last digit, on when looks were
+            return Orders(0.0, 0.0, 1 / self.budget.last_step, save, evaluate, stop, steps)
         return Orders(step, progress, pace, save, evaluate, stop, steps)
 
-    def _stop(self, state: TrainState, counted: float, cancelled: bool, interrupted: bool) -> int:
-        if self.budget.over(state.step, counted):
+    def _stop(self, state: TrainState, spent: Spent, cancelled: bool, interrupted: bool) -> int:
+        if self.budget.over(spent):
             return FINISHED
-        if self._too_slow(state.step, counted):
+        if self._too_slow(state.step, spent.seconds):
             return TOO_SLOW
         if cancelled:
             return CANCELLED
@@ -108,7 +111,7 @@ class Pilot:
 
     def _too_slow(self, step: int, counted: float) -> bool:
         """Whether the first steps say that this machine takes longer than the plan allows; looked at once a run."""
-        if not self.plan.slowest_step_s or self.plan.steps or step <= self.first:
+        if not self.plan.slowest_step_s or self.budget.same_everywhere or step <= self.first:
             return False
         if self._probe is None:
             self._probe = (step, counted)
@@ -119,26 +122,21 @@ class Pilot:
         self.step_s = seconds / steps
         return self.step_s > self.plan.slowest_step_s
 
-    def _stretch(self, step: int, elapsed: float, counted: float) -> int:
+    def _stretch(self, step: int, spent: Spent) -> int:
         """Steps until the next look: about half a second of them, no more than are left to anything that is due."""
         if self._last is None or step <= self._last[0]:
             return 1
-        each = max(1e-6, (elapsed - self._last[1]) / (step - self._last[0]))
+        each = max(1e-6, (spent.clock_s - self._last[1]) / (step - self._last[0]))
         self._steps = max(1, min(2 * self._steps, int(min(LOOK_S, self.plan.checkpoint_s) / each)))
         limits = [self._steps]
         if self.plan.evaluate_steps:
             limits.append(self.plan.evaluate_steps - step % self.plan.evaluate_steps)
-        if self.plan.steps:
-            limits.append(self.plan.steps - step)
-        else:
-            limits.append(int((self.budget.seconds - counted) / each))
-            limits += [self.budget.most - step] if self.budget.most else []
+        if (left := self.budget.steps_left(spent)) is not None:
+            limits.append(left)
         return max(1, min(limits))
 
     def _pace(self, step: int, progress: float) -> float:
-        """What a step adds to the progress: known where steps are the budget, else as since the last look."""
-        if self.plan.steps:
-            return 1 / self.plan.steps
+        """What a step adds to the progress, as since the last look."""
         if self._last is None or step <= self._last[0]:
             return 0.0
         return (progress - self._last[2]) / (step - self._last[0])

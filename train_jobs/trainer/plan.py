@@ -15,7 +15,7 @@ from train_jobs.models.weights import weight_hashes
 Stage = str  # "pretrain", "finetune", or the objective of a recipe
 LOOP = (
     "strategy", "zero_stage", "offload", "recompute", "compile", "micro_tokens", "weight_decay", "dropout", "schedule",
-    "evaluate_steps", "patience",
+    "evaluate_steps", "patience", "tokens", "epochs", "flops", "money", "price_per_hour",
 )  # fmt: skip
 
 
@@ -50,6 +50,8 @@ class RunPlan:
         micro_tokens: most tokens that one worker computes at once, its share of a step in several passes (0: in one).
         weight_decay: of matrices; dropout: of each block's outputs; schedule: form of the learning rate.
         evaluate_steps: steps between evaluations (0: one at each checkpoint).
+        tokens, epochs, flops: as ``steps`` (``budget.Budget``), whichever ends first; money: ends the run, too, at
+            ``price_per_hour``.
         patience: evaluations without a better held-out loss after which the run ends at its best checkpoint (0: never).
     """
 
@@ -89,6 +91,11 @@ class RunPlan:
     schedule: Literal["cosine", "wsd"] = "cosine"
     evaluate_steps: int = 0
     patience: int = 0
+    tokens: int = 0
+    epochs: float = 0.0
+    flops: float = 0.0
+    money: float = 0.0
+    price_per_hour: float = 0.0
 
     @staticmethod
     def loop_settings(section: TrainSection) -> dict[str, Any]:

@@ -7,7 +7,6 @@ A run ends after a number of steps or after a number of seconds. Seconds are tho
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 WARMUP = 0.05
 COOLDOWN = 0.2  # of a WSD run: its last part, in which the rate falls
@@ -55,23 +54,3 @@ def counted_seconds(wall_s: float, cpu_s: float, threads: int) -> float:
 def train_seconds(budget_s: float, startup_s: float) -> float:
     """Seconds of stepping in a stage's wall-clock budget, once start-up took its share and the end is provided for."""
     return max(MIN_SHARE * budget_s, budget_s - startup_s - FINISH_S)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long a run trains: ``steps`` steps, or ``seconds`` of stepping when ``steps`` is 0, but then not more than
-    ``most`` steps (0: no limit)."""
-
-    steps: int
-    seconds: float
-    most: int = 0
-
-    def progress(self, step: int, elapsed_s: float) -> float:
-        """Finished share before the step (0-based) is done."""
-        if self.steps:
-            return step / self.steps
-        return max(elapsed_s / self.seconds, step / self.most if self.most else 0.0)
-
-    def over(self, step: int, elapsed_s: float) -> bool:
-        """Whether no further step is to be taken; arguments as of ``progress``."""
-        return self.progress(step, elapsed_s) >= 1.0

@@ -122,6 +122,16 @@ class TrainSection(Section):
     """Learning rate after its warm-up: a cosine to the end, or constant and down in the last fifth (wsd)."""
     evaluate_steps: int = Field(0, ge=0)
     """Steps between evaluations on held-out text (0: one at each checkpoint)."""
+    tokens: int = Field(0, ge=0)
+    """Tokens that each stage reads, instead of a wall-clock budget (0: no such limit)."""
+    epochs: float = Field(0.0, ge=0)
+    """Passes over its data that each stage makes, instead of a wall-clock budget (0: no such limit)."""
+    flops: float = Field(0.0, ge=0)
+    """Floating-point operations of each stage, instead of a wall-clock budget (0: no such limit)."""
+    money: float = Field(0.0, ge=0)
+    """What each stage may cost at `price_per_hour`: then it stops with a checkpoint (0: no such limit)."""
+    price_per_hour: float = Field(0.0, ge=0)
+    """Price of an hour of all workers together, in the currency of `money`."""
     patience: int = Field(0, ge=0)
     """End at the best checkpoint after so many evaluations without a better held-out loss (0: never)."""
 
@@ -132,6 +142,7 @@ SIZE = ("train.hidden", "train.layers", "train.heads", "train.kv_heads", "train.
 STEPS = (
     "train.packing", "train.batch_tokens", "train.optimizer", "train.learning_rate", "train.precision",
     "train.steps", "train.weight_decay", "train.dropout", "train.schedule", "train.evaluate_steps", "train.patience",
+    "train.tokens", "train.epochs", "train.flops",
 )  # fmt: skip
 # The architecture is in the key of pretraining by what it is, not by where it lies.
 ARCHITECTURE = ("train.model",)
@@ -143,6 +154,7 @@ PACE = (
     "train.min_documents", "train.min_steps", "train.minutes", "train.pretrain_share", "train.workers",
     "train.worker_cpus", "train.checkpoint_s",
     "train.gpus", "train.node_group", "train.workers_min", "train.resize_s", "train.hang_factor", "train.hang_s",
+    "train.money", "train.price_per_hour",
     "train.strategy", "train.zero_stage", "train.offload", "train.recompute", "train.compile", "train.micro_tokens",
 )  # fmt: skip
 

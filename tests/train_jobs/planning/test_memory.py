@@ -13,7 +13,7 @@ from train_jobs.models.llama import Llama, parameter_count
 from train_jobs.models.shape import Shape
 from train_jobs.planning.memory import SHARDINGS, Layout, activations, advice, logits, memory
 from train_jobs.planning.sizes import Sizes
-from train_jobs.trainer.optimizer import make_optimizer
+from train_jobs.trainer.optimizer import make_optimizers
 
 SHAPE = Shape(vocab=500, hidden=64, layers=3, heads=4, kv_heads=2, mlp=176, context=128)
 LLAMA_7B = Sizes(32_000, 4096, 32, 32, 32, 128, 11_008, 4096, tied=False)
@@ -28,7 +28,7 @@ def bytes_of(tensors) -> int:
 def stepped() -> tuple[Llama, torch.optim.Optimizer, dict[str, int]]:
     """A model after one step, and the bytes that autograd kept: weights, logits' part, all else."""
     model = Llama(SHAPE)
-    optimizer = make_optimizer("adamw", model, 1e-3)
+    (optimizer,) = make_optimizers("adamw", model, (), 1e-3)
     weights = {w.untyped_storage().data_ptr() for w in model.parameters()}
     weights |= {b.untyped_storage().data_ptr() for b in model.buffers()}
     kept: dict[int, torch.Tensor] = {}

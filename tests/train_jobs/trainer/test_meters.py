@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cluster.core.storage import Store
+from tests.train_jobs.trainer.plans import make_plan
+from train_jobs.distributed.ranks import Ranks
 from train_jobs.models.shape import Shape
 from train_jobs.models.spec import LlamaSpec
 from train_jobs.planning.flops import flops_per_token
 from train_jobs.planning.sizes import Sizes
 from train_jobs.trainer import meters as module
-from train_jobs.trainer.meters import Meters, bits_per_byte, memory_now, meters_for
+from train_jobs.trainer.meters import Meters, bits_per_byte, memory_now, meters_of
 
 
 def test_a_row_is_about_the_steps_since_the_last_one() -> None:
     meters = Meters(flops_per_token=1e6, peak=1e12, bytes_per_token=4.0)
-    meters.step(1000, 2.0)
-    meters.step(1000, 6.0)
+    meters.step(1000)
+    meters.step(1000)
+    meters.read([2.0, 6.0])
     row = meters.row(loss=math.log(2) * 8, remaining_s=12.34)
     assert (row["gradient_norm"], row["gradient_norm_max"]) == (4.0, 6.0)
     assert row["bits_per_byte"] == pytest.approx(2.0)
@@ -56,9 +61,10 @@ def test_memory_is_that_of_the_process() -> None:
     del held
 
 
-def test_a_run_s_meters_know_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_s_meters_know_its_model(home, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PEAKS", {("cpu", 1): 5e9})
     shape = Shape(vocab=300, hidden=64, layers=2, heads=4, kv_heads=2, mlp=160, context=64)
-    meters = meters_for(LlamaSpec(shape), 64, 3.5, "cpu", ranks=2, threads=1)
-    assert meters.peak == 1e10
+    plan = replace(make_plan(Store(str(tmp_path / "store"))), model=LlamaSpec(shape), options={"bytes_per_token": 3.5})
+    meters = meters_of(plan, Ranks(0, 2, 1))
+    assert (meters.peak, meters.bytes_per_token) == (1e10, 3.5)
     assert meters.flops_per_token == flops_per_token(Sizes.of(shape), 64)
