@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from cluster.core.errors import IncompatibleError
 from train_jobs.distributed.ranks import Ranks
 
 Optimizers = list[torch.optim.Optimizer]
@@ -139,29 +138,6 @@ class Strategy:
 
     def _shard(self, tensor: Tensor) -> Shard:
         return Shard(tensor.detach().view(-1), 0, tuple(tensor.shape), replicated=True)
-
-
-def make_strategy(name: str, ranks: Ranks, settings: Settings) -> Strategy:
-    """The strategy of that name for this rank.
-
-    Raises:
-        IncompatibleError: there is none, or it is not installed.
-    """
-    if name == "deepspeed":
-        from train_jobs.distributed.deepspeed import DeepSpeed
-
-        return DeepSpeed(ranks, settings)
-    if name not in ("ddp", "fsdp2"):
-        raise IncompatibleError(f"a strategy {name!r} is not known to this version: ddp, fsdp2, deepspeed are")
-    if ranks.size == 1:
-        return Strategy(ranks, settings)
-    if name == "fsdp2":
-        from train_jobs.distributed.fsdp import Fsdp
-
-        return Fsdp(ranks, settings)
-    from train_jobs.distributed.ddp import Ddp
-
-    return Ddp(ranks, settings)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

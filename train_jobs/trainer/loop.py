@@ -21,7 +21,8 @@ from cluster.core.errors import EnvironmentFaultError, PlinthError, TrainingErro
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from train_jobs.distributed.ranks import Ranks
-from train_jobs.distributed.strategy import Settings, Strategy, make_strategy
+from train_jobs.distributed.strategies import make_strategy
+from train_jobs.distributed.strategy import Settings, Strategy
 from train_jobs.objectives.protocol import load_objective
 from train_jobs.trainer import checkpoint, termination, watchdog
 from train_jobs.trainer.checkpoint import Checkpoint, TrainState
