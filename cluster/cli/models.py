@@ -177,6 +177,8 @@ def add(args: argparse.Namespace) -> int:
     home = Home.from_env()
     config, store, stages = config_from(args, home), Store(home.store_uri), Stages(show=not args.json)
     with stages.run(f"add {Path(args.source).name or args.source}"):
+        if args.tier:
+            check_tier_name(args.tier, names_taken(config.serve.tiers))  # before anything is fetched
         with model_of(store, args.source) as (folder, origin):
             manifest = add_model(
                 config, store, folder.path, tier, stages, licence=args.license, knowledge_cutoff=args.knowledge_cutoff,

@@ -17,7 +17,8 @@ class Ddp(Strategy):
         self, network: nn.Module, blocks: Sequence[nn.Module], factory: Callable[[nn.Module], Optimizers]
     ) -> None:
         super()._share(network, blocks, factory)
-        self.shared = DistributedDataParallel(network, gradient_as_bucket_view=True, broadcast_buffers=False)
+        # Buffers are the same everywhere, as they follow from the seed: sent once, not at every step.
+        self.shared = DistributedDataParallel(network, gradient_as_bucket_view=True, forward_sync_buffers=False)
         self.network = self.shared
 
     def exchange(self, now: bool) -> None:

@@ -109,7 +109,7 @@ class DeepSpeed(Strategy):
             for what, value in self.zero.optimizer.state.get(fragment.flat, {}).items():
                 if value.shape == fragment.flat.shape:
                     found[f"{fragment.name}/{what}"] = fragment.of(value)
-                elif fragment.start == 0:  # a count of steps: one rank's is enough
+                else:  # a count of steps, which every rank has that has a part of the weight
                     found[f"{fragment.name}/{what}"] = Shard(value.view(-1), 0, tuple(value.shape))
         return found
 

@@ -1,4 +1,4 @@
-"""The strategies by the names that ``train.strategy`` gives them; only the one that is chosen is imported."""
+"""Which strategy a plan's name means; a worker imports only the one of its run."""
 
 from __future__ import annotations
 
@@ -28,22 +28,3 @@ def make_strategy(name: str, ranks: Ranks, settings: Settings) -> Strategy:
     from train_jobs.distributed.ddp import Ddp
 
     return Ddp(ranks, settings)
-
-
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group's learning rate to ``factor`` times its peak."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may be spread over ranks, as a plain one."""
-    found: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return found.detach()
-
-
-def _room(weight: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor for a piece of state: spread like its weight where it has its shape."""
-    if tuple(weight.shape) == shape:
-        return torch.zeros_like(weight, dtype=dtype, requires_grad=False)
-    return torch.zeros(shape, dtype=dtype, device=weight.device)

@@ -138,3 +138,22 @@ class Strategy:
 
     def _shard(self, tensor: Tensor) -> Shard:
         return Shard(tensor.detach().view(-1), 0, tuple(tensor.shape), replicated=True)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set each group's learning rate to ``factor`` times its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be spread over ranks, as a plain one."""
+    found: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return found.detach()
+
+
+def _room(weight: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor for a piece of state: spread like its weight where it has its shape."""
+    if tuple(weight.shape) == shape:
+        return torch.zeros_like(weight, dtype=dtype, requires_grad=False)
+    return torch.zeros(shape, dtype=dtype, device=weight.device)

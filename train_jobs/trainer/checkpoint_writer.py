@@ -103,7 +103,9 @@ class Writer:
         for one in reports:
             manifest["files"] |= one["files"]
             for key, row in one["tensors"].items():
-                manifest["tensors"].setdefault(key, {**row, "parts": []})["parts"] += row["parts"]
+                parts = manifest["tensors"].setdefault(key, {**row, "parts": []})["parts"]
+                # Several ranks may hold the same number, such as a count of steps: the first one's counts.
+                parts += [part for part in row["parts"] if part[1:] not in [known[1:] for known in parts]]
         put_manifest(self.store, path, manifest)
         for rank in range(1, self.ranks.size):
             self.store.fs.rm(_report(path, rank))

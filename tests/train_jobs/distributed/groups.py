@@ -33,7 +33,7 @@ def start(folder: Path, orders: list[Order], size: int) -> list[subprocess.Popen
     ]  # fmt: skip
 
 
-def wait(workers: list[subprocess.Popen[str]], timeout: float = 280) -> list[str]:
+def wait(workers: list[subprocess.Popen[str]], timeout: float = 800) -> list[str]:
     """What the workers printed, once they have ended."""
     try:
         return [worker.communicate(timeout=timeout)[0] for worker in workers]

@@ -19,7 +19,7 @@ from tests.train_jobs.distributed.groups import Order, copied, train
 from tests.train_jobs.trainer.plans import make_plan
 from train_jobs.trainer.plan import RunPlan
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(900)]
 STEPS = 20
 KINDS: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp"},
