@@ -167,6 +167,8 @@ def add(args: argparse.Namespace) -> int:
         UsageError: the tier or the date given is not usable.
         EnvironmentFaultError: no space, or the running service does not take the model.
     """
+    from actors.registry.metadata import check_tier_name
+    from cluster.core.sections.tiers import names_taken
     from train_jobs.publishing import smollm2
     from train_jobs.publishing.add_model import add_model
     from train_jobs.publishing.sources import model_of
@@ -177,8 +179,7 @@ def add(args: argparse.Namespace) -> int:
     home = Home.from_env()
     config, store, stages = config_from(args, home), Store(home.store_uri), Stages(show=not args.json)
     with stages.run(f"add {Path(args.source).name or args.source}"):
-        if args.tier:
-            check_tier_name(args.tier, names_taken(config.serve.tiers))  # before anything is fetched
+        check_tier_name(tier, names_taken(config.serve.tiers))  # before anything is fetched
         with model_of(store, args.source) as (folder, origin):
             manifest = add_model(
                 config, store, folder.path, tier, stages, licence=args.license, knowledge_cutoff=args.knowledge_cutoff,
