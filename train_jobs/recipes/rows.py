@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.core.errors import BadInputError
 from cluster.core.telemetry import log_event
-from train_jobs.data.splits import is_held_out
+from data_jobs.corpus.splits import is_held_out
 
 Row = dict[str, Any]
 # A row as it is used, out of a JSON object.

@@ -12,9 +12,9 @@ from cluster.cli.main import main
 from cluster.core.errors import BadInputError
 from cluster.core.home import Home
 from cluster.core.storage import Store
+from data_jobs.corpus.splits import is_held_out
+from data_jobs.corpus.tokens import document_text
 from tests.train_jobs.corpora import documents, make_dataset
-from train_jobs.data.batches import document_text
-from train_jobs.data.splits import is_held_out
 from train_jobs.evaluation.memorisation import (
     CANDIDATES,
     LENGTH,
