@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -76,7 +77,9 @@ def test_the_verb_finds_what_a_network_learnt_by_heart(
 
     assert main(["audit", "canaries", str(tmp_path / "planted"), "--count", "4", "--json"]) == 0
     canaries = json.loads((tmp_path / "planted/canaries.json").read_text())
-    made = [d for d in documents(200) if len(d.text) > 80]
+    short = documents(160)
+    texts_of_four = [" ".join(d.text for d in short[start : start + 4]) for start in range(0, 160, 4)]
+    made = [dataclasses.replace(d, text=text) for d, text in zip(short, texts_of_four, strict=False)]
     coder = fit(iter(made), 512)
     texts = [document_text(d) for d in made]
     learnt = [t for d, t in zip(made, texts, strict=True) if not is_held_out(d.id, 0.1)][:8]
