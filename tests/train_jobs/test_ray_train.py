@@ -22,10 +22,12 @@ import pytest
 
 from cluster.core.storage import Store
 from tests.conftest import needs
+from tests.live.private_cluster import NAMESPACES
 from tests.train_jobs.driver import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORK = ("unshare", "--net", "--mount", *(() if os.getuid() == 0 else ("--map-root-user",)))
+# A network, mounts and processes of one's own: what the driver started ends with it, however it ends.
+APART = (*NAMESPACES, *(() if os.getuid() == 0 else ("--map-root-user",)))
 OFTEN = ("--checkpoint-s", "0.05")
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -305,11 +307,11 @@ def test_a_second_run_finds_the_first(two_workers: Made, drive: Any) -> None:
 @pytest.mark.timeout(1800)
 def test_a_group_shrinks_with_a_node_that_dies_and_grows_with_one_that_comes(drive: Any, tmp_path: Path) -> None:
     """Two raylets of one CPU, one to two workers of one CPU: the steps go on where the last checkpoint was."""
-    allowed = shutil.which("unshare") and subprocess.run([*NETWORK, "true"], check=False).returncode == 0
-    needs(bool(allowed), "the right to make network and mount namespaces (unshare)")
+    allowed = shutil.which("unshare") and subprocess.run([*APART, "true"], check=False).returncode == 0
+    needs(bool(allowed), "the right to make network, process and mount namespaces (unshare)")
     settings = {"workers_min": 1, "resize_s": 2, "steps": 600, "batch_tokens": 8192, "checkpoint_s": 1}
     chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-    driver = drive(tmp_path, "pretrain", "--worker-cpus", "1", "--nodes", "2", *chosen, within=NETWORK)
+    driver = drive(tmp_path, "pretrain", "--worker-cpus", "1", "--nodes", "2", *chosen, within=APART)
 
     def ready(after: float) -> list[dict[str, Any]]:
         return [event for event in driver.events("worker_ready") if _seconds(event) > after]

@@ -182,9 +182,6 @@ class Trainer:
                 return
             for _ in range(orders.steps):
                 self._step(orders.progress_at(self.state.step))
-                watchdog.beat()
-            if self.log is not None and self.state.step == self.pilot.first + 1:
-                self.log.note(startup_seconds=watchdog.startup_seconds())
 
     # -- looks ---------------------------------------------------------------------------------------------------------
     def _look(self) -> Orders:
@@ -198,6 +195,10 @@ class Trainer:
         values = self.ranks.add(packed).tolist()
         norms = torch.stack(self.norms).tolist() if self.norms else []
         orders, losses = Orders.of(values), values[Orders.LENGTH + 1 :]
+        if losses:  # they have arrived: the steps are done, on a GPU too
+            watchdog.beat()
+            if self.log is not None and self.state.step == self.pilot.first + 1:
+                self.log.note(startup_seconds=watchdog.startup_seconds())
         self._require_numbers(losses, norms)
         self.losses, self.norms = [], []
         self.read += losses
