@@ -148,6 +148,7 @@ def _pretraining(
     for index, entry in zip(indexes, entries, strict=True):
         check_usable(index, entry, spec.context, spec.vocab)
     counts = {f"{side}_tokens": sum(index.tokens(side) for index in indexes) for side in SIDES}
+    each = sum(index.text_bytes("train") for index in indexes) / max(1, counts["train_tokens"])
     windows = [windows_of(index.tokens("train"), spec.context) for index in indexes]
     shares = [Share(count, one.weight, one.epochs) for count, one in zip(windows, mixture, strict=True)]
     last = -(-Order(shares, section.seed).samples // max(1, section.batch_tokens // spec.context))
@@ -168,7 +169,7 @@ def _pretraining(
     return _Run(
         "pretrain", f"{section.name}-base", key, inputs, settings, tokenizer, None, spec, special,
         section.learning_rate, counts=counts, most_steps=last,
-        options=options_of(entries, encoder.sha256, section.packing),
+        options=options_of(entries, encoder.sha256, section.packing) | {"bytes_per_token": each},
     )  # fmt: skip
 
 

@@ -55,10 +55,12 @@ class TokenFile:
 
 @dataclass(frozen=True)
 class ShardSide:
-    """One side of a shard; without documents it has no files."""
+    """One side of a shard; without documents it has no files. ``text_bytes`` is the size of the text (UTF-8) that its
+    tokens stand for."""
 
     documents: int = 0
     tokens: int = 0
+    text_bytes: int = 0
     ids: TokenFile | None = None
     starts: TokenFile | None = None
 
@@ -66,7 +68,7 @@ class ShardSide:
     def from_dict(cls, row: dict[str, Any]) -> ShardSide:
         """The side out of plain JSON."""
         files = {name: TokenFile(**row[name]) if row[name] else None for name in ("ids", "starts")}
-        return cls(row["documents"], row["tokens"], **files)
+        return cls(row["documents"], row["tokens"], row["text_bytes"], **files)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ class TokenIndex:
     def tokens(self, side: Side) -> int:
         """How many tokens one side has."""
         return sum(shard.tokens for shard in getattr(self, side))
+
+    def text_bytes(self, side: Side) -> int:
+        """How many bytes of text (UTF-8) one side's tokens stand for."""
+        return sum(shard.text_bytes for shard in getattr(self, side))
 
     def documents(self, side: Side) -> int:
         """How many documents one side has."""

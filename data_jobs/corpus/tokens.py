@@ -219,21 +219,24 @@ def write_shard(shard: Shard, encoder: Encoder) -> Entries:
     """Tokenise the documents of one shard but what was forgotten, and write its files."""
     store, tokenizer = Store(shard.store), encoder.load()
     parts: dict[Side, list[npt.NDArray[Any]]] = {side: [] for side in SIDES}
+    sizes: dict[Side, int] = dict.fromkeys(SIDES, 0)
     for path in shard.paths:
         for documents in remembered_batches(store, path):
             with_text = [document for document in documents if document.text]
-            ids, starts = encode([document_text(document) for document in with_text], encoder, tokenizer)
-            for document, start, end in zip(with_text, starts, starts[1:], strict=False):
+            texts = [document_text(document) for document in with_text]
+            ids, starts = encode(texts, encoder, tokenizer)
+            for document, text, start, end in zip(with_text, texts, starts, starts[1:], strict=False):
                 side: Side = "held_out" if is_held_out(document.id, shard.share) else "train"
                 parts[side].append(ids[start:end])
-    entries: Entries = {side: _write_side(store, shard, side, parts.pop(side), encoder) for side in SIDES}
+                sizes[side] += len(text.encode())
+    entries: Entries = {side: _write_side(store, shard, side, parts.pop(side), encoder, sizes[side]) for side in SIDES}
     body = json.dumps({side: asdict(entry) for side, entry in entries.items()}).encode()
     store.write(shard.done_path, body)
     return entries
 
 
 def _write_side(
-    store: Store, shard: Shard, side: Side, parts: list[npt.NDArray[Any]], encoder: Encoder
+    store: Store, shard: Shard, side: Side, parts: list[npt.NDArray[Any]], encoder: Encoder, text_bytes: int
 ) -> ShardSide:  # fmt: skip
     if not parts:
         return ShardSide()
@@ -243,7 +246,7 @@ def _write_side(
         path, body = f"{side}-{name}-{shard.number:05d}.npy", npy_bytes(array)
         store.write(posixpath.join(shard.output, path), body)
         files[name] = TokenFile.of(path, body, array.nbytes)
-    return ShardSide(len(parts), len(ids), files["ids"], files["starts"])
+    return ShardSide(len(parts), len(ids), text_bytes, files["ids"], files["starts"])
 
 
 def finished(shard: Shard) -> Entries | None:

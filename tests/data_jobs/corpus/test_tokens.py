@@ -91,11 +91,15 @@ def test_each_side_holds_its_documents_with_name_and_title(tmp_path: Path) -> No
         (shard,) = index.shards(side)  # two small files make one shard
         ids, starts = (np.load(folder / file.path, allow_pickle=False) for file in (shard.ids, shard.starts))
         assert (len(starts) - 1, len(ids)) == (shard.documents, shard.tokens)
+        size = 0
         for start, end in itertools.pairwise(starts):
-            name, title, text = TOKENIZER.decode(ids[start + 1 : end - 1].tolist()).split("\n")
+            whole = TOKENIZER.decode(ids[start + 1 : end - 1].tolist())
+            size += len(whole.encode())
+            name, title, text = whole.split("\n")
             assert is_held_out(name, 0.3) == (side == "held_out")
             assert (title, text in texts) == ("On pumps", True)
             seen += 1
+        assert shard.text_bytes == size
     assert seen == manifest.counts["documents"] == 40
     assert 0 < manifest.counts["held_out_tokens"] < manifest.counts["train_tokens"]
 

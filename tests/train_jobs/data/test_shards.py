@@ -37,7 +37,7 @@ def write_index(store: Store, folder: str, lengths=LENGTHS) -> TokenIndex:
             path, body = f"train-{name}-{number:05d}.npy", npy_bytes(array)
             store.write(f"{folder}/{path}", body)
             files[name] = TokenFile.of(path, body, array.nbytes)
-        sides.append(ShardSide(len(documents), count, files["ids"], files["starts"]))
+        sides.append(ShardSide(len(documents), count, 4 * count, files["ids"], files["starts"]))
         first += count
     return TokenIndex("uint16", 60_000, 1, 2, "", "c@1", 0.1, (*sides, ShardSide()), ())
 
