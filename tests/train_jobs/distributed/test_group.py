@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -148,6 +149,7 @@ def test_impossible_groups_are_refused_and_a_wait_says_for_what(tmp_path: Path) 
         [sys.executable, "-c", PLACES, folder, str(tmp_path / "store")], env=environ, capture_output=True, text=True,
         timeout=240, check=False,
     )  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stderr
     *refused, stages = done.stdout.splitlines()
     no_node = "and no node there is or may be has that (the most one has"
