@@ -44,10 +44,9 @@ def drawings(folder: Path) -> str:
     return str(path)
 
 
-def test_images_find_their_captions(home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_find_their_captions(home, tmp_path: Path) -> None:
     from train_jobs.recipes.image_text import train_image_text
 
-    monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
     store = Store(str(tmp_path / "store"))
     folder = tmp_path / "images"
     folder.mkdir()

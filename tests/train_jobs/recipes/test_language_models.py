@@ -26,12 +26,6 @@ def store(home, tmp_path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-@pytest.fixture(autouse=True)
-def as_urgent_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop lowers its own priority for good; the test process keeps its."""
-    monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
-
-
 def config(steps: int, **changes: object) -> PlinthConfig:
     return PlinthConfig(train=SECTION.model_copy(update={"steps": steps, **changes}))
 

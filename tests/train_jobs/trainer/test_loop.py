@@ -24,12 +24,6 @@ def store(home, tmp_path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-@pytest.fixture(autouse=True)
-def as_urgent_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop lowers its own priority for good; the test process keeps its."""
-    monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
-
-
 def run(plan: RunPlan) -> RunOutcome:
     from train_jobs.trainer.loop import run as run_loop
 
@@ -234,8 +228,7 @@ def test_a_full_disk_stops_it_and_leaves_the_checkpoint_before(store: Store, mon
     assert "No space left" in error.message
     assert last(plan).state.step == outcome.checkpoint == 3
     assert 3 < outcome.step < 30
-    monkeypatch.undo()
-    monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
+    monkeypatch.setattr(Store, "write", real)
     assert run(plan).step == 30  # once there is space again
 
 

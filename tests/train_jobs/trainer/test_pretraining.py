@@ -45,7 +45,6 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, tuple[int, ...]]]:
     """(step, tokens) of every row that a step was really made of; the first run is killed after some steps."""
     from train_jobs.trainer.loop import Trainer
 
-    monkeypatch.setattr("train_jobs.trainer.loop.be_nice", lambda: None)
     monkeypatch.setattr("train_jobs.trainer.loop.choose_precision", lambda *_: 0)
     rows: list[tuple[int, tuple[int, ...]]] = []
     real = Trainer._step
