@@ -26,7 +26,7 @@ class Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(int(settings["max_position_embeddings"]), size)
         self.token_type_embeddings = nn.Embedding(int(settings.get("type_vocab_size", 2)), size)
         self.LayerNorm = nn.LayerNorm(size, eps=float(settings.get("layer_norm_eps", 1e-12)))
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(self, ids: Tensor) -> Tensor:
         """As the class says. All tokens are of the first segment, as where the encoder is served."""
@@ -40,7 +40,7 @@ class SelfAttention(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         size = int(spec.settings["hidden_size"])
-        self.heads, self.rate = int(spec.settings["num_attention_heads"]), spec.dropout
+        self.heads, self.attention_dropout = int(spec.settings["num_attention_heads"]), 0.0
         self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
 
     def forward(self, x: Tensor, attend: Tensor | None) -> Tensor:
@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
         q, k, v = (
             part(x).view(*x.shape[:2], self.heads, -1).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        rate = self.rate if self.training else 0.0
+        rate = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, dropout_p=rate)
         return mixed.transpose(1, 2).flatten(2)
 
@@ -61,7 +61,7 @@ class Joined(nn.Module):
         size = int(spec.settings["hidden_size"])
         self.dense = nn.Linear(inputs, size)
         self.LayerNorm = nn.LayerNorm(size, eps=float(spec.settings.get("layer_norm_eps", 1e-12)))
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """``x`` [B, T, inputs] and ``residual`` [B, T, hidden] to [B, T, hidden]."""
@@ -114,7 +114,7 @@ class Bert(nn.Module):
         layers = (Layer(spec) for _ in range(int(spec.settings["num_hidden_layers"])))
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
         if spec.head == "labels":
-            self.dropout = nn.Dropout(spec.dropout)
+            self.dropout = nn.Dropout(0.0)
             self.classifier = nn.Linear(int(spec.settings["hidden_size"]), spec.labels)
         elif spec.head == "tokens":
             self.predictions = Predictions(spec)

@@ -26,14 +26,12 @@ class EncoderSpec:
         head: ``vector``: one of length 1 for a text; ``labels``: a score for each label; ``tokens``: a score for each
             token of the vocabulary.
         labels: how many labels there are.
-        dropout: while it is trained.
         tokens: the longest row; 0 for what the positions allow.
     """
 
     settings: dict[str, Any]
     head: Head = "vector"
     labels: int = 0
-    dropout: float = 0.0
     tokens: int = 0
     kind: ClassVar[str] = "encoder"
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cluster.core.errors import UnsupportedError
 from train_jobs.data.batches import Arrays, Ids
 from train_jobs.data.texts import Epochs, Texts, part
 from train_jobs.distributed.ranks import Ranks
@@ -136,6 +137,7 @@ class TextPairs:
 
     def load_data(self, plan: RunPlan, store: Store, ranks: Ranks) -> tuple[Batches, Sequence[HeldOutPairs]]:
         """As ``Objective``."""
+        refuse_passes(plan)
         arrays = read_arrays(plan, store)
         texts = Texts(arrays["texts.ids"], arrays["texts.starts"])
         size = int(plan.options["pairs"])
@@ -194,6 +196,16 @@ def info_nce(queries: Tensor, candidates: Tensor, targets: Tensor, temperature: 
         temperature: what cosines are divided by.
     """
     return F.cross_entropy(queries @ candidates.T / temperature, targets)
+
+
+def refuse_passes(plan: RunPlan) -> None:
+    """Refuse a step in several passes: each would know a part of the wrong answers only.
+
+    Raises:
+        UnsupportedError: the plan wants it.
+    """
+    if plan.micro_tokens:
+        raise UnsupportedError(f"train.micro_tokens: {plan.objective} compares all of a step at once; set it to 0")
 
 
 def gathered(mine: Tensor, places: Tensor, count: int, ranks: Ranks) -> Tensor:

@@ -17,7 +17,7 @@ from train_jobs.data.texts import Epochs, part
 from train_jobs.distributed.ranks import Ranks
 from train_jobs.models.towers import MOST_SCALE
 from train_jobs.objectives.causal_lm import device_of, read_arrays
-from train_jobs.objectives.contrastive import as_share, gathered
+from train_jobs.objectives.contrastive import as_share, gathered, refuse_passes
 
 if TYPE_CHECKING:
     from cluster.core.storage import Store
@@ -80,6 +80,7 @@ class ImageText:
 
     def load_data(self, plan: RunPlan, store: Store, ranks: Ranks) -> tuple[Batches, Sequence[CaptionedBatch]]:
         """As ``Objective``."""
+        refuse_passes(plan)
         arrays = read_arrays(plan, store)
         train, held_out = (
             Captioned(part(arrays, side), int(plan.options["pairs"]), plan.seed, ranks)

@@ -101,15 +101,15 @@ class PreferencePairs:
     @torch.no_grad()
     def measure_reference(self, network: nn.Module, ranks: Ranks) -> None:
         """Compute the reference's log-probabilities; each worker does its share."""
-        found = torch.zeros_like(self.reference)
+        found = torch.zeros_like(self.reference, device=ranks.device)
         rows = np.arange(len(self.texts[0]))
         for start in range(0, len(rows), AT_ONCE * ranks.size):
             group = rows[start : start + AT_ONCE * ranks.size]
             mine = group[ranks.rank :: ranks.size]
             if len(mine):
                 batch = self.of_rows(group, ranks.rank, ranks.size)
-                found[:, mine] = log_probabilities(network, batch).reshape(2, -1).cpu()
-        self.reference = ranks.add(found)
+                found[:, mine] = log_probabilities(network, batch).reshape(2, -1)
+        self.reference = ranks.add(found).cpu()
 
 
 class Preference:
@@ -123,7 +123,7 @@ class Preference:
                             float(plan.options["beta"]))
             for side in ("train", "held_out")
         )  # fmt: skip
-        reference = frozen_network(plan.model, store, plan.initial, plan.initial_files)
+        reference = frozen_network(plan.model, store, plan.initial, plan.initial_files).to(ranks.device)
         for side in (train, held_out):
             side.measure_reference(reference, ranks)
         return train, held_out.in_order(ranks.rank, ranks.size)

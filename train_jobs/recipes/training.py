@@ -199,7 +199,7 @@ def plan_of(training: Training, section: TrainSection, store: Store) -> RunPlan:
         initial_files=files, model=training.model, pad=training.pad, batch_tokens=section.batch_tokens,
         optimizer=section.optimizer, learning_rate=training.rate, seed=section.seed, steps=training.steps, passes=0,
         budget_s=0.0, started_at=time.time(), checkpoint_s=section.checkpoint_s, precision=section.precision,
-        options=training.options, **RunPlan.loop_settings(section),
+        options=training.options, inputs=training.inputs, **RunPlan.loop_settings(section),
     )  # fmt: skip
     return plan.starting_from(store, training.base) if training.base is not None else plan
 

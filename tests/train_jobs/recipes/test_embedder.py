@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError
+from cluster.core.errors import BadInputError, UnsupportedError
 from cluster.core.progress import Silent
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store
@@ -59,6 +59,9 @@ def test_it_learns_what_answers_what_and_is_served_as_it_was_trained(store: Stor
     served = load_embedder(IndexSection(embedder=store.artefact(made), precision="fp32"))
     vectors = served.encode(["what follows apple", "it is the winter", "it is the apple"])
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    passes = PlinthConfig(train=SECTION.model_copy(update={"steps": 1, "micro_tokens": 256}))
+    with pytest.raises(UnsupportedError, match="compares all of a step at once"):
+        train_embedder(passes, store, data, base, "no", Silent(), workers=InProcess())
     again = train_embedder(CONFIG, store, data, base, "codes", Silent(), rate=5e-3, pairs=16, workers=None)
     assert again.version == made.version  # no workers: an identical run is not made twice
     on_top = train_embedder(
