@@ -140,6 +140,8 @@ print(seen.stages)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_impossible_groups_are_refused_and_a_wait_says_for_what(tmp_path: Path) -> None:
     folder = tempfile.mkdtemp(prefix="ptg", dir="/tmp")  # Ray's socket paths must be short
     environ = {"PLINTH_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin",

@@ -62,6 +62,8 @@ def test_planted_documents_hold_each_phrase_as_often_as_it_says_and_are_not_alik
 
 
 @pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_verb_finds_what_a_network_learnt_by_heart(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,8 @@ class InProcess:
 
 
 @pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_sweep_is_fitted_checked_and_not_trained_again(home: Path, tmp_path: Path) -> None:
     del home
     store, config = Store(str(tmp_path / "store")), PlinthConfig(train=SECTION)
@@ -62,7 +64,8 @@ def test_a_sweep_is_fitted_checked_and_not_trained_again(home: Path, tmp_path: P
     report = store.read_json(f"{store.artefact(made)}/plan.json")
     assert report["law"]["form"] == "E + A/N^a + B/D^a"
     (first_run,) = [run for run in list_runs(store) if run.id == first.ran[0]]
-    assert first_run.inputs == {"dataset": f"manual@{dataset.version}", "tokenizer": f"tiny@{tokenizer.version}"}
+    assert first_run.inputs["dataset"] == f"manual@{dataset.version}"
+    assert first_run.inputs["tokenizer"] == f"tiny@{tokenizer.version}"
     assert first_run.versions["torch"]
     assert first_run.hardware["cpus"] >= 1
     losses = {(run["width"], run["steps"]): run["loss"] for run in report["runs"]}

@@ -55,6 +55,8 @@ def tuned(store: Store, base: Manifest, examples: Manifest, **train: Any) -> Man
 
 
 @pytest.mark.parametrize("name", MAKE)
+@pytest.mark.slow
+@pytest.mark.ci
 def test_fine_tuning_a_model_of_others_gives_a_folder_that_transformers_loads(
     name: str, store: Store, tmp_path: Path
 ) -> None:
@@ -79,6 +81,8 @@ def test_fine_tuning_a_model_of_others_gives_a_folder_that_transformers_loads(
     assert model.get_input_embeddings().weight.shape[0] >= len(loaded)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_adapters_are_published_beside_the_merged_model(store: Store, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

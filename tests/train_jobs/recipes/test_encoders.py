@@ -102,6 +102,8 @@ def test_temperature_error_and_thresholds_against_known_truth() -> None:
     assert calibration_error(by_hand, np.array([0, 1, 1])) == pytest.approx((2 * abs(0.9 - 0.5) + abs(0.6 - 1)) / 3)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_masked_tokens_are_learnt_and_the_result_is_a_base(store: Store, tmp_path: Path) -> None:
     import torch
     from transformers import BertForMaskedLM

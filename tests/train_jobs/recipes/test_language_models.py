@@ -157,6 +157,8 @@ def test_preferences_are_learnt_and_the_loss_is_dpo(store: Store, tmp_path: Path
             assert float(loss[row]) == pytest.approx(math.log(1 + math.exp(-0.3 * (wins - losses))), abs=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     import torch
 
@@ -200,6 +202,8 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     assert sampled(Counting(), 1, 8, 1, 4, 0) == [[1, 2, 3, 4]]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_private_chat_tells_what_it_spends_and_what_it_costs(store: Store, tmp_path: Path) -> None:
     from train_jobs.recipes.chat import train_chat
     from train_jobs.recipes.preference import train_preference

@@ -192,7 +192,7 @@ def test_a_loss_that_is_not_a_number_stops_it_and_names_step_and_checkpoint(stor
     outcome = run(dataclasses.replace(plan, learning_rate=float("inf")))
     assert (outcome.state, outcome.checkpoint) == ("failed", 3)  # after step 4 no weight is a number: never saved
     error = outcome.as_error(plan.run_id)
-    assert "not a number at step 4 of pretrain (batch 1 of pass 4)" in error.message
+    assert "not a number at step 4 of pretrain (batch 2 of pass 2)" in error.message
     assert "checkpoint is that of step 3" in error.message
     assert error.extras["checkpoint"] == 3
     assert last(plan).state.step == 3
