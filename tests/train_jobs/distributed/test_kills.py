@@ -35,9 +35,9 @@ def test_sigterm_saves_sigkill_costs_an_interval_and_the_weights_are_those_of_an
     from train_jobs.trainer.checkpoint import latest
 
     store = Store(str(tmp_path / "store"))
-    straight = make_plan(store, "straight", steps=400, strategy="fsdp2")
+    straight = make_plan(store, "straight", steps=150, strategy="fsdp2")
     train(tmp_path / "undisturbed", [(straight, 0)], 2)
-    plan = make_plan(store, "disturbed", steps=400, strategy="fsdp2", checkpoint_s=1e6)
+    plan = make_plan(store, "disturbed", steps=150, strategy="fsdp2", checkpoint_s=1e6)
 
     first = start(tmp_path / "first", [(plan, 0)], 2)
     log = Path(store.path("training", plan.run_id, "metrics.jsonl"))
@@ -46,14 +46,14 @@ def test_sigterm_saves_sigkill_costs_an_interval_and_the_weights_are_those_of_an
     said = wait(first)
     assert all("TerminatedError" in text for text in said), said
     (saved,) = checkpoints(plan)
-    assert 0 < saved < 400
+    assert 0 < saved < 150
 
-    often = make_plan(store, "disturbed", steps=400, strategy="fsdp2", checkpoint_s=0.05)
+    often = make_plan(store, "disturbed", steps=150, strategy="fsdp2", checkpoint_s=0.05)
     second = start(tmp_path / "second", [(often, 0)], 2)
     wait_until(lambda: checkpoints(plan)[-1] > saved)
     os.kill(second[1].pid, signal.SIGKILL)
     wait(second)
-    assert checkpoints(plan)[-1] < 400
+    assert checkpoints(plan)[-1] < 150
 
     train(tmp_path / "third", [(plan, 0)], 2)
     ours, theirs = latest(store, plan.folder), latest(store, straight.folder)
