@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actors.registry.runs import read_metrics
 from cluster.core.storage import Store
 from tests.conftest import needs
 from tests.live.private_cluster import NAMESPACES
@@ -248,6 +249,21 @@ def test_a_killed_worker_costs_the_steps_since_its_checkpoint(two_workers: Made,
     assert [event["step"] > 0 for event in driver.events("resumed")] == [True, True]
     (failed,) = driver.events("workers_failed")
     assert failed["causes"]["1"] == "its process was killed or crashed, nothing says by what"
+    assert (made.folder("pretrain") / "model.safetensors").read_bytes() == (
+        two_workers.folder("pretrain") / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_terminated_worker_saves_before_it_goes(two_workers: Made, drive: Any, tmp_path: Path) -> None:
+    """SIGTERM, as a node gets it that is taken away: without it this run would write no checkpoint before its end."""
+    driver = drive(tmp_path, "pretrain", "--checkpoint-s", "1000")
+    (run,) = driver.wait_for("the run", lambda: driver.store.fs.glob(driver.store.path("training", "*")))
+    driver.wait_for("a step", lambda: read_metrics(driver.store, Path(run).name)[1:])
+    os.kill(driver.workers()[1], signal.SIGTERM)
+    made = Made(driver.store, driver.result(), "")
+    resumed = [event["step"] for event in driver.events("resumed")]
+    assert len(resumed) == 2
+    assert 0 < resumed[0] == resumed[1] < STEPS
     assert (made.folder("pretrain") / "model.safetensors").read_bytes() == (
         two_workers.folder("pretrain") / "model.safetensors"
     ).read_bytes()

@@ -29,6 +29,7 @@ from cluster.core.errors import PlinthError, TrainingError
 from cluster.core.storage import MANIFEST, Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import cause_of
+from train_jobs.trainer import termination
 from train_jobs.trainer.outcome import HUNG, MAX_FAILURES, ORDERS, RUNNING, Failures, cause_of_death, short_of_memory
 
 LOOPBACK_DEVICE = "lo"
@@ -239,6 +240,7 @@ def _join(config: GroupConfig, where: str, rank: int, size: int, start: _Start) 
         "controller": controller - start.began, "place and start processes": born - controller,
         "import ray.train": start.workers - born,
     })  # fmt: skip
+    termination.watch()  # this is the worker's main thread; the loop runs in another
     if config.backend != "gloo":
         for name, value in NCCL.items():
             os.environ.setdefault(name, value)
