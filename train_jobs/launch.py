@@ -108,7 +108,7 @@ def pretrain(
         check_use(one.dataset, "pretraining", config.data)
     check_documents(section, *(one.dataset for one in mixture))
     coder = load_tokenizer(store, tokenizer)
-    spec = _architecture(section, coder.get_vocab_size())
+    spec = architecture(section, coder.get_vocab_size())
     folder = store.artefact(tokenizer)
     files = (store.read(posixpath.join(folder, name)) for name in TOKENIZER_FILES)
     begin, end, _ = special = special_ids(coder)
@@ -327,7 +327,7 @@ def _reference(manifest: Manifest) -> str:
     return f"{manifest.name}@{manifest.version}"
 
 
-def _architecture(section: TrainSection, vocab: int) -> ModelSpec:
+def architecture(section: TrainSection, vocab: int) -> ModelSpec:
     """What is pretrained: the own Llama in the sizes of the configuration, or the architecture that it names."""
     if not section.model:
         return LlamaSpec(Shape.of(section, vocab))

@@ -84,8 +84,8 @@ def canaries(args: argparse.Namespace) -> int:
     """
     from train_jobs.evaluation.memorisation import make_canaries, planted_documents
 
-    if args.count < 1:
-        raise UsageError("--count must be 1 or more")
+    if args.count < 1 or args.seed < 0:
+        raise UsageError("--count must be 1 or more, --seed 0 or more")
     made = make_canaries(args.count, seed=args.seed)
     documents = planted_documents(made, args.seed)
     folder = args.folder.expanduser()

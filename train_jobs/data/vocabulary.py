@@ -63,6 +63,13 @@ def extend(tokenizer_json: str, texts: Iterable[str] = (), tokens: int = 0) -> E
     if tokens:
         _add_merges(described["model"], old, texts, tokens, next_id, pieces)
     made = Tokenizer.from_str(json.dumps(described))
+    known = made.get_vocab(with_added_tokens=True)
+    if any(known.get(name) != number for name, number in old.get_vocab(with_added_tokens=True).items()):
+        # Added tokens that are not in the model's own vocabulary are numbered behind it when it is read.
+        raise UnsupportedError(
+            "this tokenizer keeps its added tokens outside its vocabulary: more merges would renumber them; leave "
+            "--dataset and --tokens out"
+        )
     plain = Tokenizer.from_str(json.dumps(described))
     made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     for token in SPECIAL_TOKENS:

@@ -51,7 +51,7 @@ class Canary:
 
 def make_canaries(count: int, repeats: Sequence[int] = (1, 4, 16), seed: int = 0) -> list[Canary]:
     """Different canaries, as many as ``count``, planted by turns as often as ``repeats`` says."""
-    rng = np.random.default_rng([seed, count])
+    rng = np.random.default_rng([seed, 0, count])
     found = []
     for number in range(count):
         thing = THINGS[number % len(THINGS)]
@@ -78,7 +78,8 @@ def exposures(canaries: Sequence[Canary], score: Score, seed: int = 0, candidate
     rng = np.random.default_rng([seed, 2])
     found = []
     for canary in canaries:
-        others = [f"{canary.prefix} {_secret(rng)}" for _ in range(candidates)]
+        drawn = (f"{canary.prefix} {_secret(rng)}" for _ in range(candidates))
+        others = [phrase for phrase in drawn if phrase != canary.phrase]
         mine, *theirs = score([canary.phrase, *others])
         rank = 1 + sum(one < mine for one in theirs) + 0.5 * sum(one == mine for one in theirs)
         found.append(math.log2(candidates + 1) - math.log2(rank))

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cluster.core.errors import BadInputError, IntegrityError, UnsupportedError
+from cluster.core.errors import BadInputError, IntegrityError, UnsupportedError, UsageError
 from cluster.core.progress import Progress
 
 FACTS = "edge.json"
@@ -127,6 +127,8 @@ class EdgeModel:
         import openvino
         from openvino_genai import GenerationConfig
 
+        if new_tokens < 1:
+            raise UsageError(f"--tokens {new_tokens}: an answer has one token at least")
         room = min(self.context, 4096) - len(prompt)
         if not prompt or room < 1:
             raise BadInputError(f"the question takes {len(prompt)} tokens, and the model reads {self.context}")
@@ -178,7 +180,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if not facts.get("files"):
         raise BadInputError(f"{folder} is no exported model: `plinth edge export MODEL --output {folder}` makes one")
     found = _hashes(folder)
-    if wrong := sorted(name for name, digest in facts["files"].items() if found.get(name) != digest):
+    # A file that was added counts too: a template or a generation_config.json beside the model changes its answers.
+    if wrong := sorted(name for name in found.keys() | facts["files"] if found.get(name) != facts["files"].get(name)):
         raise IntegrityError(
             f"{folder}: {wrong[0]} is not the file that was exported: damaged or changed", file=wrong[0]
         )

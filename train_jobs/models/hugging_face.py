@@ -181,9 +181,11 @@ def source_folder(source: str, cache: Path) -> ModelFolder:
 
 
 def _fetched(name: str, to: Path, weights: bool = True) -> Path:
+    from httpx2 import TransportError  # what huggingface_hub speaks HTTP with
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -199,7 +201,9 @@ def _fetched(name: str, to: Path, weights: bool = True) -> Path:
         snapshot_download(name, local_dir=to, allow_patterns=wanted)
     except RepositoryNotFoundError:
         raise BadInputError(f"the hub knows no public model {name}, and there is no such folder") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except HFValidationError:
+        raise BadInputError(f"there is no folder {name}, and it is no hub's id (OWNER/NAME)") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, TransportError, OSError) as error:
         raise EnvironmentFaultError(
             f"{name} is no local folder and the model hub cannot be asked ({type(error).__name__}): name a folder"
         ) from error

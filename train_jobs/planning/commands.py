@@ -68,6 +68,8 @@ def run_plan(args: argparse.Namespace, progress: Progress) -> Manifest:
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
     question = Question(**{name: getattr(args, name) for name in Question.__dataclass_fields__})
+    if config.train.model:
+        raise UsageError("train.model: a sweep trains the own Llama in several sizes; leave it out, or give --points")
     if args.points is not None:
         if args.check:
             raise UsageError("--check trains a larger model of the sweep: it does not go with --points")

@@ -5,6 +5,7 @@ Pure: the settings, the model's sizes, the nodes and the speed come in; ``comman
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -98,7 +99,11 @@ def dry_run(
     each = flops_per_token(sizes, context, predicted)
     tokens_per_s = speed.peak * workers * speed.reached / each
     step_s = section.batch_tokens / tokens_per_s if tokens_per_s else 0.0
-    steps = section.steps or (int(budget_s / step_s) if step_s else 0)
+    limits = [section.steps, math.ceil(section.tokens / section.batch_tokens)]
+    limits.append(math.ceil(section.flops / (each * section.batch_tokens)))
+    steps = min((limit for limit in limits if limit), default=int(budget_s / step_s) if step_s else 0)
+    if section.money and section.price_per_hour and step_s:
+        steps = min(steps, int(section.money / section.price_per_hour * 3600 / step_s))
     return {
         "parameters": sizes.parameters, "workers": workers, "strategy": layout.sharding, "device": layout.device,
         "precision": layout.precision, "worker_cpus": section.worker_cpus, "context_tokens": context,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,8 +163,10 @@ def read_points(rows: Sequence[Any]) -> list[Point]:
     points = []
     for number, row in enumerate(rows, 1):
         try:
-            seconds = float(row.get("seconds") or 0.0)
-            points.append(Point(int(row["parameters"]), int(row["tokens"]), float(row["loss"]), seconds))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            seconds, loss = float(row.get("seconds") or 0.0), float(row["loss"])
+            if not (math.isfinite(loss) and math.isfinite(seconds) and seconds >= 0):
+                raise ValueError("not a finite number")
+            points.append(Point(int(row["parameters"]), int(row["tokens"]), loss, seconds))
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise BadInputError(f"point {number} needs parameters, tokens and loss as numbers: {error!r}") from None
     return points

@@ -12,10 +12,10 @@ from cluster.core.config import PlinthConfig, available_cpus
 from cluster.core.home import Home
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
-from train_jobs.models.shape import Shape
+from train_jobs.launch import architecture
 from train_jobs.planning.dry_run import ASSUMED_MFU, Node, Speed, dry_run, on_gpus, refuse, workers_of
 from train_jobs.planning.flops import listed_peak, measured_peak
-from train_jobs.planning.sizes import Sizes
+from train_jobs.planning.sizes import Sizes, sizes_of
 
 
 def look_ahead(args: argparse.Namespace) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def sizes_for(section: TrainSection, store: Store, args: argparse.Namespace) -> 
     vocab = section.vocab_size
     if getattr(args, "tokenizer", ""):
         vocab = int(find(store, "tokenizers", args.tokenizer, "plinth train tokenizer").counts["tokens"])
-    return Sizes.of(Shape.of(section, vocab))
+    return sizes_of(architecture(section, vocab))
 
 
 def nodes_now(config: PlinthConfig, home: Home) -> tuple[list[Node], str]:

@@ -28,7 +28,10 @@ def model_of(store: Store, source: str) -> Iterator[tuple[ModelFolder, dict[str,
         PlinthError: there is no such model, or it may not be used (``model_folder.inspect``).
     """
     home, (name, _, version) = Home.from_env(), source.partition("@")
-    if not Path(source).expanduser().exists() and name in store.names(KIND):
+    packaged = (
+        source == smollm2.NAME and not Path(source).exists()
+    )  # the word means the package, whatever is registered
+    if not packaged and not Path(source).expanduser().exists() and name in store.names(KIND):
         manifest = Registry(store).version(name, version).manifest
         with tempfile.TemporaryDirectory(prefix="plinth-model-") as private, storage_errors(private):
             fetched = store.fetch(manifest, home.root / "cache")
@@ -37,7 +40,7 @@ def model_of(store: Store, source: str) -> Iterator[tuple[ModelFolder, dict[str,
                 if file.name in (*ALLOWED, INDEX) or file.suffix == ".safetensors":
                     _link(file, Path(private) / file.name)
             yield inspect(Path(private)), {"model": f"{name}@{manifest.version}"}
-    elif source == smollm2.NAME and not Path(source).exists():
+    elif packaged:
         with tempfile.TemporaryDirectory(prefix="plinth-model-") as private, storage_errors(private):
             smollm2.write_folder(Path(private))
             yield inspect(Path(private)), smollm2.ORIGIN

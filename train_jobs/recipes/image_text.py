@@ -29,6 +29,7 @@ KEY = RunKey("image_text", (__name__,), inside=KEY_INSIDE, outside=KEY_OUTSIDE)
 RATE, PAIRS, EPOCHS = 1e-3, 128, 30.0
 PIXELS = 32
 MOST_PIXELS = 50_000_000  # of a file
+MOST_BYTES = 32 << 20
 
 
 def train_image_text(
@@ -83,16 +84,18 @@ def parse(row: Mapping[str, Any], folder: Path) -> Row:
     from PIL import Image
 
     name, caption = text_of(row, "file"), text_of(row, "caption")
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise BadRowError(f"file {name!r} leaves the folder")
     try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise BadRowError(f"file {name!r} leaves the folder")
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise BadRowError(f"{name} is no file of at most {MOST_BYTES >> 20} MiB")
         body = path.read_bytes()
         with Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise BadRowError(f"{name} has {image.width} x {image.height} pixels")
             seen = image.convert("RGBA").resize((PIXELS, PIXELS), Image.Resampling.BOX)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, BadRowError):
             raise
         raise BadRowError(f"{name} is no readable image ({type(error).__name__})") from None

@@ -215,7 +215,7 @@ def private(
     Raises:
         UsageError: the recipe cannot, or no noise keeps what is wanted.
     """
-    from train_jobs.trainer.privacy import Privacy
+    from train_jobs.trainer.privacy import COMPARED, Privacy
 
     if not training.rows:
         raise UsageError(f"train.dp_epsilon: {training.objective} cannot be trained privately; set it to 0")
@@ -225,7 +225,9 @@ def private(
     told = {name: round(getattr(privacy, name), 6) for name in ("epsilon", "noise", "clip")} | {"delta": privacy.delta}
     log_event("train", "privacy", **told, steps=training.steps, rows=training.rows)
     progress.stage("train without privacy")
-    open_one = dataclasses.replace(training, key=f"{training.key}-open", options={**training.options, "alone": True})
+    open_one = dataclasses.replace(
+        training, key=f"{training.key}-open", options={**training.options, "alone": True, COMPARED: True}
+    )
     without = run(open_one, section, store, progress, workers)
     store.fs.rm(without.plan.folder, recursive=True)
     counts = {**training.counts, **told, "held_out_loss_without": round(without.figure("held_out_loss") or 0.0, 2)}

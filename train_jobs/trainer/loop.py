@@ -37,7 +37,7 @@ from train_jobs.trainer.outcome import Ended, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 from train_jobs.trainer.precision import choose_precision, computing_in
 from train_jobs.trainer.priority import be_nice
-from train_jobs.trainer.privacy import private_steps
+from train_jobs.trainer.privacy import books_closed, private_steps
 from train_jobs.trainer.schedule import counted_seconds, learning_rate
 from train_jobs.trainer.wishes import Wishes
 
@@ -202,16 +202,14 @@ class Trainer:
         self._require_numbers(losses, norms)
         self.losses, self.norms = [], []
         self.read += losses
-        self.meters.read(norms)
+        if not books_closed(self.plan):
+            self.meters.read(norms)
         if values[Orders.LENGTH]:
             orders = Orders(save=True, stop=TERMINATED)
-        if self.log is not None and self.read and (orders.stop or self.elapsed_s - self.logged_at >= self._log_s):
+        due = self.elapsed_s - self.logged_at >= max(LOG_S, self.budget.seconds / 500)
+        if self.log is not None and self.read and (orders.stop or due):
             self._log_step(orders.progress_at(self.state.step))
         return orders
-
-    @property
-    def _log_s(self) -> float:
-        return max(LOG_S, self.budget.seconds / 500)
 
     def _decide(self) -> Orders:
         """What rank 0 wants of all ranks until the next look."""
@@ -281,7 +279,7 @@ class Trainer:
         elapsed, tokens = self.elapsed_s, self.state.tokens
         speed = (tokens - self.logged_tokens) / max(1e-9, elapsed - self.logged_at)
         rate = learning_rate(progress, self.plan.learning_rate, self.plan.schedule)
-        loss = sum(self.read) / len(self.read)
+        loss = None if books_closed(self.plan) else sum(self.read) / len(self.read)
         measured = self.meters.row(loss, self.budget.remaining_s(self.spent))
         self._row(train_loss=loss, tokens_per_s=round(speed), learning_rate=rate, **measured)
         self.logged_at, self.logged_tokens, self.read = elapsed, tokens, []

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from train_jobs.trainer.plan import RunPlan
 
 OPTION = "privacy"  # among a plan's options
+COMPARED = "compared_with_private"  # the same: nothing protects this run, and its books are closed
 MOST_BYTES = 256 << 20  # of per-sample gradients held at once
 
 
@@ -164,6 +165,12 @@ class PrivateSteps:
             drawn = torch.empty(weight.shape).normal_(0.0, self.privacy.noise * self.privacy.clip, generator=noise)
             weight.grad = ((gradient + drawn.to(gradient.device)) / self.expected).to(weight.dtype)
         return loss / self.expected
+
+
+def books_closed(plan: RunPlan) -> bool:
+    """Whether losses and gradients of the training rows stay out of the run's books: it is private, or it is the run
+    without privacy that a private one is compared with."""
+    return bool(plan.options.get(OPTION) or plan.options.get(COMPARED))
 
 
 def private_steps(plan: RunPlan, objective: Any, batches: Any, ranks: Ranks) -> tuple[PrivateSteps | None, Any]:
