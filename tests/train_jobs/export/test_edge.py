@@ -67,6 +67,16 @@ def test_a_changed_file_is_refused(file: str, exported: Path, tmp_path: Path) ->
         read_facts(tmp_path / "copy")
 
 
+def test_a_file_that_was_added_is_refused(exported: Path, tmp_path: Path) -> None:
+    """A template or end tokens beside the model would change its answers."""
+    import shutil
+
+    shutil.copytree(exported, tmp_path / "copy")
+    (tmp_path / "copy" / "other.jinja").write_text("{{ messages }}")
+    with pytest.raises(IntegrityError, match=r"other\.jinja"):
+        read_facts(tmp_path / "copy")
+
+
 def test_what_is_no_exported_model(
     exported: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

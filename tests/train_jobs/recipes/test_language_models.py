@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.registry.runs import list_runs, read_metrics
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import UsageError
 from cluster.core.progress import Silent
@@ -218,6 +219,11 @@ def test_private_chat_tells_what_it_spends_and_what_it_costs(store: Store, tmp_p
     assert counts["held_out_loss_without"] < counts["held_out_loss"] < counts["held_out_loss_at_start"]
     rows = [json.loads(line) for line in Path(store.artefact(made), "metrics.jsonl").read_text().splitlines()]
     assert all(row["train_loss"] is None for row in rows)
+    runs = [run for run in list_runs(store) if run.id.startswith("chat-")]
+    assert len(runs) == 2, "the private one and the one it is compared with"
+    for row in (row for run in runs for row in read_metrics(store, run.id)):
+        assert row.get("train_loss") is None
+        assert not {"gradient_norm", "bits_per_byte"} & row.keys()
     assert epsilon_of(counts["noise"], 0.2, 30, 0.1 / 90) > 0
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(
