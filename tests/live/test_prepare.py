@@ -114,7 +114,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: list(store.glob("cache/clean/*/*/*.parquet")), what="a finished block")
+        eventually(lambda: list(store.glob("cache/clean/*/*/*.parquet")), timeout_s=240, what="a finished block")
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
@@ -198,7 +198,7 @@ def test_a_killed_worker_costs_a_block_and_changes_nothing(
         prepare_command(library, BLOCKS), env=cluster.environ(store), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
-        eventually(lambda: list(store.glob("cache/clean/*/*/*.parquet")), what="a finished block")
+        eventually(lambda: list(store.glob("cache/clean/*/*/*.parquet")), timeout_s=240, what="a finished block")
         instance = local_head.recorded(Home(cluster.home))
         assert instance is not None
 

@@ -248,7 +248,7 @@ def test_a_killed_worker_costs_the_steps_since_its_checkpoint(two_workers: Made,
     made = Made(driver.store, driver.result(), "")
     assert [event["step"] > 0 for event in driver.events("resumed")] == [True, True]
     (failed,) = driver.events("workers_failed")
-    assert failed["causes"]["1"] == "its process was killed or crashed, nothing says by what"
+    assert "its process was killed or crashed, nothing says by what" in failed["causes"].values()
     assert (made.folder("pretrain") / "model.safetensors").read_bytes() == (
         two_workers.folder("pretrain") / "model.safetensors"
     ).read_bytes()

@@ -14,7 +14,7 @@ from tests.train_jobs.distributed.groups import start, train, wait
 from tests.train_jobs.trainer.plans import make_plan
 from train_jobs.trainer.plan import RunPlan
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def checkpoints(plan: RunPlan) -> list[int]:
