@@ -162,7 +162,8 @@ def _saying_what_is_needed(seconds: float, section: TrainSection) -> Iterator[No
 def _check_steps(base: Manifest, seconds: float, section: TrainSection) -> None:
     """Refuse to go on where a base trained earlier says that the time is too short for fine-tuning."""
     step_s = base.counts.get("seconds_per_step")
-    if step_s and not section.steps and not (ahead := forecast(step_s, seconds, section)).enough:
+    by_clock = not (section.steps or section.tokens or section.epochs or section.flops)
+    if step_s and by_clock and not (ahead := forecast(step_s, seconds, section)).enough:
         raise _too_slow(ahead)
 
 

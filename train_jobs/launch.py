@@ -118,13 +118,13 @@ def pretrain(
         run = _pretraining(config, store, mixture, [made for made in found if made], tokenizer, encoder, spec, special)
         if (finished := _reused(store, run.key)) is not None:
             return finished
-        settle(store, PRETRAIN.stage, run.key, run.inputs, run.settings, code_change)
+        settle(store, PRETRAIN.stage, run.key, run.inputs, {**run.settings, "model": spec.to_dict()}, code_change)
     with _running(workers, section, store) as group:  # they start while the data is prepared
         tokens = [tokenise(store, one.dataset, encoder, section.held_out, progress, _on_cluster) for one in mixture]
         run = _pretraining(config, store, mixture, tokens, tokenizer, encoder, spec, special)
         if (finished := _reused(store, run.key)) is not None:
             return finished
-        settle(store, PRETRAIN.stage, run.key, run.inputs, run.settings, code_change)
+        settle(store, PRETRAIN.stage, run.key, run.inputs, {**run.settings, "model": spec.to_dict()}, code_change)
         budget = section.minutes * 60 * section.pretrain_share if seconds is None else seconds
         run = replace(run, budget_s=budget, started_at=started, slowest_step_s=slowest_step_s)
         return _carry_out(run, section, store, progress, group)

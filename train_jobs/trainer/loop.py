@@ -206,7 +206,7 @@ class Trainer:
             self.meters.read(norms)
         if values[Orders.LENGTH]:
             orders = Orders(save=True, stop=TERMINATED)
-        due = self.elapsed_s - self.logged_at >= max(LOG_S, self.budget.seconds / 500)
+        due = self.elapsed_s - self.logged_at >= max(LOG_S, self.budget.seconds / 500, self.elapsed_s / 500)
         if self.log is not None and self.read and (orders.stop or due):
             self._log_step(orders.progress_at(self.state.step))
         return orders
@@ -316,7 +316,7 @@ class Trainer:
         self.part = "checkpoint"
         self.state.elapsed_s, self.state.counted_s = self.elapsed_s, self.counted_s
         if self.pilot.saved_step != self.state.step:
-            sums = [shard.local.sum(dtype=torch.float64) for shard in self.strategy.weights().values()]
+            sums = [part.local.sum(dtype=torch.float64).to(self.device) for part in self.strategy.weights().values()]
             if not math.isfinite(float(self.ranks.add(torch.stack(sums).sum()))):
                 self._diverged(self.state.step)
             self.writer.save(self.strategy, self.state)

@@ -38,7 +38,7 @@ def choose_precision(
         return plan.precision == "bf16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if plan.steps or plan.model.parameters < SMALL or not has_bf16():
+    if plan.steps or plan.tokens or plan.epochs or plan.flops or plan.model.parameters < SMALL or not has_bf16():
         return False
     seconds = {
         precision: min(_time_step(model, batches, objective, precision) for _ in range(2))
