@@ -69,15 +69,17 @@ def run(plan: RunPlan, ranks: Ranks) -> None:
         if failure is None:
             raise  # a peer died, or somebody ended this one: Ray Train starts the group again
         trainer.close()
+        written = False
         with contextlib.suppress(EnvironmentFaultError):  # a full disk has no room for the outcome either
             saved = checkpoint.newest_step(store, plan.folder)
             step = trainer.state.step
             RunOutcome("failed", step, failure.message, saved, type(failure).__name__).write(store, plan.folder)
+            written = True
         if trainer.log is not None:
             with contextlib.suppress(EnvironmentFaultError):
                 trainer.log.finish("failed", failure.message)
-        if ranks.size > 1 and not isinstance(error, DivergedError):  # which all ranks see at the same step
-            raise failure from error  # the others wait for this one: the group has to end
+        if not written or (ranks.size > 1 and not isinstance(error, DivergedError)):
+            raise failure from error  # others, or without an outcome the driver, wait for this one
     finally:
         trainer.close()
 
