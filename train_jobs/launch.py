@@ -277,6 +277,14 @@ def _running(
 def _carry_out(
     run: _Run, section: TrainSection, store: Store, progress: Progress, workers: TrainingWorkers
 ) -> Manifest:  # fmt: skip
+    run_id = f"{run.stage}-{run.key}"
+    with store.locked("training", run_id):  # two of the same would remove each other's checkpoints
+        return _reused(store, run.key) or _trained(run, run_id, section, store, progress, workers)
+
+
+def _trained(
+    run: _Run, run_id: str, section: TrainSection, store: Store, progress: Progress, workers: TrainingWorkers
+) -> Manifest:  # fmt: skip
     folder = store.staging(run.key)
     data, body = "", b""
     if run.arrays:
@@ -285,7 +293,7 @@ def _carry_out(
         data, body = posixpath.join(folder, "data.safetensors"), save(run.arrays)
         store.write(data, body)
     plan = RunPlan(
-        stage=run.stage, objective=OBJECTIVE[run.stage], run_id=f"{run.stage}-{run.key}", store=store.uri,
+        stage=run.stage, objective=OBJECTIVE[run.stage], run_id=run_id, store=store.uri,
         folder=folder, data=data, data_sha256=hashlib.sha256(body).hexdigest(), initial="", initial_files={},
         model=run.spec, pad=run.special[2], batch_tokens=section.batch_tokens, optimizer=section.optimizer,
         learning_rate=run.rate, seed=section.seed, steps=section.steps, passes=run.passes, budget_s=run.budget_s,

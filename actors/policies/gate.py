@@ -88,21 +88,6 @@ def decide(report: Mapping[str, Any], section: GateSection) -> GateResult:
     return GateResult(False, checks, "refused: " + "; ".join(check.reason for check in failed))
 
 
-def at_most(numbers: Mapping[str, Any], limits: Mapping[str, float]) -> tuple[GateCheck, ...]:
-    """Checks of numbers that must not be too large: memorisation (``exposure_max``, ``verbatim_excess``), calibration
-    (``ece``), the gap between groups (``gap``). One that was not measured fails.
-
-    Args:
-        numbers: what was measured. limits: the most that each may be.
-    """
-    found = []
-    for name, most in limits.items():
-        value = numbers.get(name)
-        value = float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-        found.append(_check(name, value, most, value is not None and value <= most, f"{name} above its limit"))
-    return tuple(found)
-
-
 def _number(report: Mapping[str, Any], part: str, key: str) -> float | None:
     inner = report.get(part)
     value = inner.get(key) if isinstance(inner, Mapping) else None

@@ -55,6 +55,7 @@ class Windows:
         self.order = Order(shares, seed)
         self.steps_per_epoch = -(-self.order.epoch // self.rows)
         self.last_step = -(-self.order.samples // self.rows)
+        self.tokens_per_step = self.rows * self.context
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of ``rank`` in the step (0-based): rows rank, rank + world, ..."""

@@ -16,6 +16,7 @@ from cluster.core.errors import UsageError
 from train_jobs.trainer.schedule import train_seconds
 
 if TYPE_CHECKING:
+    from train_jobs.objectives.protocol import Batches
     from train_jobs.trainer.plan import RunPlan
 
 Limit = Literal["steps", "seconds", "money"]
@@ -136,18 +137,18 @@ class Budget:
         return spent.clock_s * (1 - done) / done if done > 0 and spent.clock_s > 0 else None
 
 
-def budget_of(plan: RunPlan, steps_per_epoch: int, startup_s: float, fewest_steps: int) -> Budget:
+def budget_of(plan: RunPlan, batches: Batches, startup_s: float, fewest_steps: int) -> Budget:
     """The budget of a plan: its steps, tokens, epochs and FLOPs, and only where it has none of them its seconds, which
     its passes over the data may end earlier.
 
     Args:
-        steps_per_epoch: of its data. startup_s: what the run took before its first step.
+        batches: its data. startup_s: what the run took before its first step.
         fewest_steps: passes over small data end no run by the clock before this step.
     """
     if not (plan.steps or plan.tokens or plan.epochs or plan.flops):
         return Budget(
             seconds=train_seconds(plan.budget_s, startup_s), epochs=plan.passes, steps=plan.most_steps,
-            fewest_steps=fewest_steps, steps_per_epoch=steps_per_epoch, clock_leads=True,
+            fewest_steps=fewest_steps, steps_per_epoch=batches.steps_per_epoch, clock_leads=True,
             money=plan.money, price_per_hour=plan.price_per_hour,
         )  # fmt: skip
     flops = 0.0
@@ -159,6 +160,6 @@ def budget_of(plan: RunPlan, steps_per_epoch: int, startup_s: float, fewest_step
     steps = min((steps for steps in (plan.steps, plan.most_steps) if steps), default=0)
     return Budget(
         steps=steps, tokens=plan.tokens, epochs=plan.epochs, flops=plan.flops, money=plan.money,
-        tokens_per_step=plan.batch_tokens, steps_per_epoch=steps_per_epoch, flops_per_token=flops,
-        price_per_hour=plan.price_per_hour,
+        tokens_per_step=getattr(batches, "tokens_per_step", plan.batch_tokens),  # whole windows may be fewer or more
+        steps_per_epoch=batches.steps_per_epoch, flops_per_token=flops, price_per_hour=plan.price_per_hour,
     )  # fmt: skip

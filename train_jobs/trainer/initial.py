@@ -50,7 +50,9 @@ def has_tied_weights(model: nn.Module) -> bool:
 def set_dropout(model: nn.Module, rate: float) -> None:
     """Drop that share of the outputs of each block in training: wherever the network's modules have a rate of their own
     (``dropout``, ``attention_dropout`` or torch's ``Dropout``)."""
-    for module in model.modules():
+    for path, module in model.named_modules():
+        if "lora_dropout" in path:  # adapters have a rate of their own, train.lora_dropout
+            continue
         if isinstance(module, nn.Dropout):
             module.p = rate
         for name in ("dropout", "attention_dropout"):

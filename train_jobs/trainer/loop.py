@@ -129,7 +129,7 @@ class Trainer:
             self.strategy: Strategy = make_strategy(plan.strategy, ranks, self._settings())
             self._prepare(network, found)
         self.micro = math.ceil(plan.batch_tokens / (ranks.size * plan.micro_tokens)) if plan.micro_tokens else 1
-        self.budget = budget_of(plan, self.batches.steps_per_epoch, self.state.startup_s, FEWEST_STEPS)
+        self.budget = budget_of(plan, self.batches, self.state.startup_s, FEWEST_STEPS)
         self.pilot = Pilot(plan, self.budget, self.state.step)
         self.started = time.monotonic() - self.state.elapsed_s
         self.began, self.began_cpu, self.counted_before = time.monotonic(), time.process_time(), self.state.counted_s
@@ -241,8 +241,7 @@ class Trainer:
     # -- one step ------------------------------------------------------------------------------------------------------
     def _step(self, progress: float) -> None:
         plan, ranks, step = self.plan, self.ranks, self.state.step
-        if plan.dropout:  # which outputs are dropped follows from step and rank, also after a resume
-            torch.manual_seed(hash((plan.seed, step, ranks.rank)))
+        torch.manual_seed(hash((plan.seed, step, ranks.rank)))  # what is dropped is so after a resume, too
         loss = self._backward(step)
         self.part = "optimizer's step"
         self.norms.append(self.strategy.step(learning_rate(progress, 1.0, plan.schedule)))

@@ -90,8 +90,9 @@ class Pilot:
         return Orders(step, progress, pace, save, evaluate, stop, steps)
 
     def _stop(self, state: TrainState, spent: Spent, cancelled: bool, interrupted: bool) -> int:
-        if self.budget.over(spent):
-            return FINISHED
+        limit = self.budget.over(spent)
+        if limit:  # money is in no key: what it ends early is not the run that was asked for
+            return INTERRUPTED if limit == "money" and self.budget.same_everywhere else FINISHED
         if self._too_slow(state.step, spent.seconds):
             return TOO_SLOW
         if cancelled:

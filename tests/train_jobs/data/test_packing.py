@@ -120,3 +120,10 @@ def test_a_mixture_with_limits_is_the_same_on_any_number_of_workers_down_to_its_
     counts = [share.windows for share in windows.order.shares]
     assert len(taken) == counts[0] + 2 * counts[1]
     assert len(windows.batch(windows.last_step - 1).ids) < windows.rows  # the last step has what is left
+
+
+@pytest.mark.parametrize(("context", "batch_tokens"), [(16, 64), (24, 64), (64, 32)])
+def test_a_step_reads_the_tokens_that_it_says(context: int, batch_tokens: int) -> None:
+    """Whole windows: less than asked for, or one where a window is longer than that."""
+    windows = Windows(STREAM, context, batch_tokens, seed=0)
+    assert windows.batch(0).tokens == windows.tokens_per_step

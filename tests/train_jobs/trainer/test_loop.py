@@ -388,3 +388,28 @@ def test_errors_come_back_as_what_they_were_and_unknown_ones_as_training_errors(
     for odd in ("", "KeyError", "ExitCode", "Enum", "DivergedError"):
         assert type(RunOutcome("failed", 1, "x", error=odd).as_error("r")).__name__ == "TrainingError"
     assert issubclass(type(RunOutcome("failed", 1, "x").as_error("r")), PlinthError)
+
+
+def test_money_stops_a_run_of_steps_with_a_checkpoint_and_finishes_nothing(store: Store) -> None:
+    plan = make_plan(store, steps=40, checkpoint_s=1e6, money=1e-9, price_per_hour=1.0)
+    outcome = run(plan)
+    assert outcome.state == "interrupted"
+    assert outcome.checkpoint == outcome.step < 40
+    assert not last(plan).state.finished
+    assert run(dataclasses.replace(plan, money=0.0)).step == 40
+
+
+def test_a_limit_of_tokens_ends_with_the_step_that_reaches_it(store: Store) -> None:
+    plan = make_plan(store, steps=0, tokens=5000)
+    run(plan)
+    assert 5000 <= last(plan).state.tokens < 5000 + plan.batch_tokens
+
+
+def test_adapters_keep_their_own_dropout() -> None:
+    from torch import nn
+
+    from train_jobs.trainer.initial import set_dropout
+
+    network = nn.ModuleDict({"mlp": nn.Dropout(0.5), "lora_dropout": nn.ModuleDict({"default": nn.Dropout(0.1)})})
+    set_dropout(network, 0.0)
+    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.0, 0.1]
