@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.registry.runs import Run, list_runs, read_metrics
+from actors.registry.runs import Run, cancel, list_runs, read_metrics
 from cluster.core.config import PlinthConfig, available_cpus
 from cluster.core.errors import TrainingError
 from cluster.core.progress import Progress, Silent
@@ -192,7 +192,9 @@ class Bench:
 
             after = watched.wait(stepped)
             took = next(_at(r) for r in read_metrics(self.store, after.id) if _at(r) > killed and r.get("train_loss"))
-            watched.result()
+            cancel(self.store, after.id, "bench")
+            with suppress(TrainingError):  # cancelled: all that is measured has happened
+                watched.result()
         return {"seconds": round(took - killed, 2), "attempts": after.attempts}
 
     def memory(self, factor: int = 10) -> dict[str, Any]:
