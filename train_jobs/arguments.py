@@ -11,6 +11,7 @@ from cluster.core.errors import BadInputError, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from train_jobs.trainer.unfinished import CodeChange
 
 
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
@@ -27,6 +28,22 @@ def seconds_of(args: argparse.Namespace) -> float | None:
     if args.minutes is not None and not 0 < args.minutes < math.inf:
         raise UsageError(f"--minutes {args.minutes}: give more than 0 minutes")
     return None if args.minutes is None else args.minutes * 60
+
+
+def add_code_change(parser: argparse.ArgumentParser) -> None:
+    """``--allow-code-change`` and ``--fresh``, as ``code_change_of`` reads them."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--allow-code-change", action="store_true", help="go on from a checkpoint that earlier code wrote"
+    )
+    either.add_argument("--fresh", action="store_true", help="remove what an unfinished run left and start over")
+
+
+def code_change_of(args: argparse.Namespace) -> CodeChange:
+    """What ``--allow-code-change`` and ``--fresh`` say; without them the user is asked."""
+    if args.fresh:
+        return "fresh"
+    return "resume" if args.allow_code_change else "ask"
 
 
 def find(store: Store, kind: str, reference: str, made_by: str) -> Manifest:

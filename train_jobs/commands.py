@@ -12,11 +12,10 @@ from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs.arguments import configure, find, seconds_of
+from train_jobs.arguments import add_code_change, code_change_of, configure, find, seconds_of
 from train_jobs.planning import commands as planning
 from train_jobs.planning.outset import look_ahead
 from train_jobs.recipes.commands import RECIPES
-from train_jobs.trainer.unfinished import CodeChange
 
 
 def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +72,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     _add_corpus(parser)
     _add_name(parser)
     parser.add_argument("--minutes", type=float, help="budget of both training stages (default: train.minutes)")
-    _add_code_change(parser)
+    add_code_change(parser)
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
@@ -87,22 +86,7 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="budget of this stage (default: its share of train.minutes)")
-    _add_code_change(parser)
-
-
-def _add_code_change(parser: argparse.ArgumentParser) -> None:
-    either = parser.add_mutually_exclusive_group()
-    either.add_argument(
-        "--allow-code-change", action="store_true", help="go on from a checkpoint that earlier code wrote"
-    )
-    either.add_argument("--fresh", action="store_true", help="remove what an unfinished run left and start over")
-
-
-def code_change_of(args: argparse.Namespace) -> CodeChange:
-    """What ``--allow-code-change`` and ``--fresh`` say; without them the user is asked."""
-    if args.fresh:
-        return "fresh"
-    return "resume" if args.allow_code_change else "ask"
+    add_code_change(parser)
 
 
 def run_tokenizer(args: argparse.Namespace, progress: Progress) -> Manifest:

@@ -13,13 +13,14 @@ from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey
 from cluster.core.storage import Store
 from train_jobs.data.batches import Arrays
-from train_jobs.data.texts import flat
+from train_jobs.data.texts import flat, part
 from train_jobs.objectives.chat import Packed
 from train_jobs.publishing.artefact import KIND
-from train_jobs.recipes.language_model import TOKENIZER_CONFIG, as_json, files_of, open_model
+from train_jobs.recipes.language_model import open_model
 from train_jobs.recipes.rows import BadRowError, Row, read_rows
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Training, carry_out, reused, steps_of
+from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Training, begin, carry_out, request, steps_of
 from train_jobs.recipes.turns import Turns, messages_of
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from typing import Any
@@ -32,7 +33,7 @@ RATE, EPOCHS = 1e-4, 2.0
 
 def train_chat(
     config: PlinthConfig, store: Store, data: str, base: Manifest, name: str, progress: Progress,
-    epochs: float = EPOCHS, rate: float = RATE, workers: TrainingWorkers | None = None,
+    epochs: float = EPOCHS, rate: float = RATE, workers: TrainingWorkers | None = None, code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Fine-tune a checkpoint on {messages} rows and publish ``checkpoints/<name>`` with its chat template.
 
@@ -59,24 +60,19 @@ def train_chat(
 
     progress.stage("tokenise")
     rows = read_rows(data, parse, section.held_out)
-    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate}
-    inputs = {"data": f"jsonl@{rows.sha256[:12]}", "base": model.reference}
-    key = KEY(inputs=inputs, config=settings, name=name)
-    if (found := reused(store, key)) is not None:
+    inputs = {"data": rows.reference, "base": model.reference}
+    asked = request(KEY, "chat", KIND, name, inputs, section, code_change, epochs=epochs, rate=rate)
+    if (found := begin(store, asked)) is not None:
         return found
-    sides = {"train": arrays_of(rows.train), "held_out": arrays_of(rows.held_out)}
-    arrays = {f"{side}.{part}": array for side, found in sides.items() for part, array in found.items()}
-    alone = section.dp_epsilon > 0
-    batches = Packed(sides["train"], model.model.context, section.batch_tokens, section.seed, model.pad, alone)
-    learnt = int(sides["train"]["learn"].sum())
-    settings_file = {**model.settings(store), "chat_template": turns.template}
+    arrays = rows.arrays(arrays_of)
+    train, alone = part(arrays, "train"), section.dp_epsilon > 0
+    batches = Packed(train, model.model.context, section.batch_tokens, section.seed, model.pad, alone)
+    counts = {"train_tokens": len(train["ids"]), "learnt_tokens": int(train["learn"].sum())}
     return carry_out(
         Training(
-            "chat", KIND, name, key, inputs, settings,
-            {**rows.counts, "train_tokens": len(sides["train"]["ids"]), "learnt_tokens": learnt,
-             "packed_rows": len(batches)},
-            model.learning(section), arrays, model.pad, None, rate, steps_of(section, batches.steps_per_epoch, epochs),
-            lambda finished: (files_of(finished, store, model, {TOKENIZER_CONFIG: as_json(settings_file)}), {}),
+            asked, {**rows.counts, **counts, "packed_rows": len(batches)}, model.learning(section), arrays, model.pad,
+            None, rate, steps_of(section, batches.steps_per_epoch, epochs),
+            lambda finished: (turns.files_of(finished), {}),
             base=base, rows=len(rows.train), rows_per_step=batches.size,
         ),
         section, store, progress, workers,

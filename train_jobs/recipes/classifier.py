@@ -25,7 +25,17 @@ from train_jobs.objectives.classification import LabelledTexts
 from train_jobs.recipes.calibration import report
 from train_jobs.recipes.encoder_folder import EncoderFolder, find_encoder
 from train_jobs.recipes.rows import BadRowError, Row, read_rows, text_of
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Finished, Training, carry_out, reused, steps_of
+from train_jobs.recipes.training import (
+    KEY_INSIDE,
+    KEY_OUTSIDE,
+    Finished,
+    Training,
+    begin,
+    carry_out,
+    request,
+    steps_over,
+)
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from train_jobs.launch import TrainingWorkers
@@ -40,6 +50,7 @@ MOST_LABELS = 1000
 def train_classifier(
     config: PlinthConfig, store: Store, data: str, base: str, name: str, progress: Progress, epochs: float = EPOCHS,
     rate: float = RATE, rows: int = ROWS, workers: TrainingWorkers | None = None,
+    code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Fine-tune an encoder with a new head on rows of {text, text_pair?, label} and publish ``classifiers/<name>``.
 
@@ -51,22 +62,18 @@ def train_classifier(
     found = read_rows(data, parse, section.held_out, least=4)
     names = labels_of(found.train, found.held_out, data)
     encoder = find_encoder(store, base)
-    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate, "rows": rows}
-    inputs = {"data": f"jsonl@{found.sha256[:12]}", "base": encoder.reference}
-    key = KEY(inputs=inputs, config=settings, name=name)
-    if (done := reused(store, key)) is not None:
+    inputs = {"data": found.reference, "base": encoder.reference}
+    asked = request(KEY, "labels", KIND, name, inputs, section, code_change, epochs=epochs, rate=rate, rows=rows)
+    if (done := begin(store, asked)) is not None:
         return done
     progress.stage("tokenise")
     spec = EncoderSpec(encoder.files.config, head="labels", labels=len(names))
     longest = min(LONGEST, spec.context, int(encoder.files.identity["max_tokens"]))
-    arrays: Arrays = {}
-    for side, texts in (("train", found.train), ("held_out", found.held_out)):
-        arrays |= {f"{side}.{name}": array for name, array in arrays_of(texts, names, encoder, longest).items()}
+    arrays = found.arrays(lambda texts: arrays_of(texts, names, encoder, longest))
     return carry_out(
         Training(
-            "labels", KIND, name, key, inputs, settings, {**found.counts, "labels": len(names)}, spec, arrays,
-            encoder.pad, encoder.weights(spec), rate,
-            steps_of(section, -(-len(found.train) // min(rows, len(found.train))), epochs),
+            asked, {**found.counts, "labels": len(names)}, spec, arrays, encoder.pad, encoder.weights(spec), rate,
+            steps_over(section, len(found.train), rows, epochs),
             lambda finished: publication(finished, encoder, part(arrays, "held_out"), names, longest), {"rows": rows},
             rows=len(found.train), rows_per_step=min(rows, len(found.train)),
         ),

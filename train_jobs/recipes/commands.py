@@ -15,18 +15,23 @@ from cluster.core.job_verbs import JobVerb
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
-from train_jobs.arguments import find
+from train_jobs.arguments import add_code_change, code_change_of, find
 
 ROWS = "Bad rows are counted and named; a file with too few good ones is refused. A row's `split` (train, test)\n"\
        "decides its side, else its content does."  # fmt: skip
 
 
 def add_data(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--data``, ``--name``, ``--epochs`` and ``--rate``, which most recipes take."""
+    """``--data`` and what every recipe takes."""
     parser.add_argument("--data", default="", metavar="FILE", help=what)
-    parser.add_argument("--name", default="", help="name of what is published (default: that of the recipe)")
-    parser.add_argument("--epochs", type=float, help="passes over the rows (train.steps, where set, counts instead)")
+    _add_run(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="", help="name of what is published (default: by its base, or the recipe)")
+    parser.add_argument("--epochs", type=float, help="passes over the data (train.steps, where set, counts instead)")
     parser.add_argument("--rate", type=float, help="peak of the learning rate")
+    add_code_change(parser)
 
 
 def add_embedder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,9 +138,7 @@ def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher", default="", help="checkpoint, NAME or NAME@VERSION (default: the latest pretrained)"
     )
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
-    parser.add_argument("--name", default="", help="name of the student (default: that of the teacher, -student)")
-    parser.add_argument("--epochs", type=float, help="passes over the dataset (train.steps, where set, counts instead)")
-    parser.add_argument("--rate", type=float, help="peak of the learning rate")
+    _add_run(parser)
     parser.add_argument("--weight", type=float, help="how much of the loss is the teacher's, above 0 and up to 1")
     parser.add_argument("--temperature", type=float, help="under which teacher and student are compared")
     parser.add_argument("--written", type=int, help="texts that the teacher writes, to be read beside the dataset")
@@ -156,7 +159,8 @@ def run_distill(args: argparse.Namespace, progress: Progress) -> Manifest:
 
 
 def ready(args: argparse.Namespace, *numbers: str) -> tuple[PlinthConfig, Store, dict[str, Any]]:
-    """The configuration, the store, and those of the arguments that were given as ``numbers``.
+    """The configuration, the store, and what a recipe's function is told: those of ``numbers`` that were
+    given, and what to do with a run that other code began.
 
     Raises:
         UsageError: a ``--data`` that is needed is missing, or a number is not above 0.
@@ -164,11 +168,11 @@ def ready(args: argparse.Namespace, *numbers: str) -> tuple[PlinthConfig, Store,
     if not getattr(args, "data", "none"):
         raise UsageError("--data is missing: name a JSONL file")
     home = Home.from_env()
-    chosen = {name: getattr(args, name) for name in numbers if getattr(args, name) is not None}
+    chosen: dict[str, Any] = {name: getattr(args, name) for name in numbers if getattr(args, name) is not None}
     for name, value in chosen.items():
         if not 0 < value < math.inf:
             raise UsageError(f"--{name} {value}: give a number above 0")
-    return config_from(args, home), Store(home.store_uri), chosen
+    return config_from(args, home), Store(home.store_uri), {**chosen, "code_change": code_change_of(args)}
 
 
 PRIVATE = "With train.dp_epsilon each row is protected (DP-SGD); a run without tells what that costs."

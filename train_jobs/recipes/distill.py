@@ -27,7 +27,18 @@ from train_jobs.models.weights import weight_hashes
 from train_jobs.objectives.chat import Packed
 from train_jobs.publishing.artefact import KIND
 from train_jobs.recipes.language_model import LanguageModel, as_json, files_of, open_model
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Finished, Training, carry_out, reused, run, steps_of
+from train_jobs.recipes.training import (
+    KEY_INSIDE,
+    KEY_OUTSIDE,
+    Finished,
+    Training,
+    begin,
+    carry_out,
+    request,
+    run,
+    steps_of,
+)
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +57,7 @@ WRITTEN_AT_ONCE = 32
 def distill(
     config: PlinthConfig, store: Store, teacher: Manifest, dataset: Manifest, name: str, progress: Progress,
     epochs: float = EPOCHS, rate: float = RATE, weight: float = WEIGHT, temperature: float = TEMPERATURE,
-    written: int = 0, workers: TrainingWorkers | None = None,
+    written: int = 0, workers: TrainingWorkers | None = None, code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Train a student of the configured size on a dataset and its teacher, and publish ``checkpoints/<name>``.
 
@@ -68,18 +79,17 @@ def distill(
     taught_by = open_model(store, teacher)
     model = LlamaSpec(Shape.of(section, taught_by.model.vocab))
     chosen = {"epochs": epochs, "rate": rate, "weight": weight, "temperature": temperature, "written": written}
-    settings = {**KEY.settings(section), **chosen}
     inputs = {"dataset": f"{dataset.name}@{dataset.version}", "teacher": taught_by.reference}
     inputs |= {part: value for part, value in teacher.inputs.items() if part == "tokenizer"}
-    key = KEY(inputs=inputs, config=settings, name=name)
-    if (found := reused(store, key)) is not None:
+    asked = request(KEY, "distillation", KIND, name, inputs, section, code_change, **chosen)
+    if (found := begin(store, asked)) is not None:
         return found
     if workers is None:
         from train_jobs import fit  # imports ray
 
         with fit.Workers(section, store) as own:
             return distill(config, store, teacher, dataset, name, progress, epochs, rate, weight, temperature, written,
-                           own)  # fmt: skip
+                           own, code_change)  # fmt: skip
     progress.stage("tokenise")
     context = min(section.context_tokens, taught_by.model.context)
     sides = documents_of(store, dataset, taught_by, section.held_out, context)
@@ -91,11 +101,11 @@ def distill(
     }  # fmt: skip
     counts: dict[str, Any] = {f"{side}_tokens": sum(map(len, rows)) for side, rows in sides.items()}
     training = Training(
-        "distillation", KIND, name, key, inputs, settings, counts, model, both_sides(sides), taught_by.pad, None, rate,
-        steps, lambda finished: (student_files(finished, store, taught_by), {}), options,
+        asked, counts, model, both_sides(sides), taught_by.pad, None, rate, steps,
+        lambda finished: (student_files(finished, store, taught_by), {}), options,
     )  # fmt: skip
     progress.stage("train without teacher")
-    plain = dataclasses.replace(training, objective="chat", key=f"{key}-plain")
+    plain = dataclasses.replace(training, request=asked.beside("plain", "chat"))
     without = run(plain, section, store, progress, workers)
     store.fs.rm(without.plan.folder, recursive=True)
     counts["held_out_loss_without"] = round(without.figure("held_out_loss") or 0.0, 4)

@@ -22,7 +22,17 @@ from train_jobs.data.texts import encoded, flat
 from train_jobs.models.encoders import EncoderSpec
 from train_jobs.recipes.encoder_folder import KIND, EncoderFolder, agreement, find_encoder
 from train_jobs.recipes.rows import Row, Rows, read_rows, text_of, texts_of
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Finished, Training, carry_out, reused, steps_of
+from train_jobs.recipes.training import (
+    KEY_INSIDE,
+    KEY_OUTSIDE,
+    Finished,
+    Training,
+    begin,
+    carry_out,
+    request,
+    steps_over,
+)
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from train_jobs.launch import TrainingWorkers
@@ -36,6 +46,7 @@ AGREES = 0.99  # mean cosine with the trained network's vectors
 def train_embedder(
     config: PlinthConfig, store: Store, data: str, base: str, name: str, progress: Progress, epochs: float = EPOCHS,
     rate: float = RATE, pairs: int = PAIRS, workers: TrainingWorkers | None = None,
+    code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Fine-tune an embedder on pairs and publish ``embedders/<name>``.
 
@@ -51,20 +62,18 @@ def train_embedder(
     section = config.train
     rows = read_rows(data, parse, section.held_out)
     encoder = find_encoder(store, base)
-    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate, "pairs": pairs}
-    inputs = {"data": f"jsonl@{rows.sha256[:12]}", "base": encoder.reference}
-    key = KEY(inputs=inputs, config=settings, name=name)
-    if (found := reused(store, key)) is not None:
+    inputs = {"data": rows.reference, "base": encoder.reference}
+    asked = request(KEY, "text_pairs", KIND, name, inputs, section, code_change, epochs=epochs, rate=rate, pairs=pairs)
+    if (found := begin(store, asked)) is not None:
         return found
     progress.stage("tokenise")
     spec = EncoderSpec(encoder.files.config, tokens=int(encoder.files.identity["max_tokens"]))
     arrays, cut = arrays_of(rows, encoder, spec.context)
-    steps = steps_of(section, -(-len(rows.train) // min(pairs, len(rows.train))), epochs)
+    steps = steps_over(section, len(rows.train), pairs, epochs)
     queries = [encoder.files.identity["prompts"]["query"] + row["query"] for row in rows.held_out[:COMPARED]]
     return carry_out(
         Training(
-            "text_pairs", KIND, name, key, inputs, settings, {**rows.counts, "texts_cut": cut}, spec, arrays,
-            encoder.pad, encoder.weights(spec), rate, steps,
+            asked, {**rows.counts, "texts_cut": cut}, spec, arrays, encoder.pad, encoder.weights(spec), rate, steps,
             lambda finished: publication(finished, encoder, queries), {"pairs": pairs},
         ),
         section, store, progress, workers,

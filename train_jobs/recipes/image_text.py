@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster.core.config import PlinthConfig
 from cluster.core.progress import Progress
-from cluster.core.records import Manifest
+from cluster.core.records import Manifest, stable_hash
 from cluster.core.run_keys import RunKey
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store
@@ -19,7 +19,17 @@ from train_jobs.data.batches import Arrays
 from train_jobs.models.encoders import TowersSpec
 from train_jobs.recipes.encoder_folder import find_encoder
 from train_jobs.recipes.rows import BadRowError, Row, read_rows, text_of, texts_of
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Finished, Training, carry_out, reused, steps_of
+from train_jobs.recipes.training import (
+    KEY_INSIDE,
+    KEY_OUTSIDE,
+    Finished,
+    Training,
+    begin,
+    carry_out,
+    request,
+    steps_over,
+)
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from train_jobs.launch import TrainingWorkers
@@ -35,6 +45,7 @@ MOST_BYTES = 32 << 20
 def train_image_text(
     config: PlinthConfig, store: Store, data: str, base: str, name: str, progress: Progress, epochs: float = EPOCHS,
     rate: float = RATE, pairs: int = PAIRS, workers: TrainingWorkers | None = None,
+    code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Train towers on captioned images and publish ``image_text/<name>``.
 
@@ -51,21 +62,17 @@ def train_image_text(
     progress.stage("read images")
     rows = read_rows(data, lambda row: parse(row, folder), section.held_out, least=10)
     encoder = find_encoder(store, base)
-    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate, "pairs": pairs}
-    inputs = {"data": f"jsonl@{rows.sha256[:12]}", "base": encoder.reference}
-    # The rows only name the images, which therefore are in the key by themselves.
-    key = KEY(inputs=inputs, config=settings, name=name, images=sorted(row["sha256"] for row in rows.train))
-    if (found := reused(store, key)) is not None:
+    # The rows only name the images, which therefore are an input by themselves.
+    images = stable_hash(sorted(row["sha256"] for row in (*rows.train, *rows.held_out)))
+    inputs = {"data": rows.reference, "images": f"images@{images[:12]}", "base": encoder.reference}
+    asked = request(KEY, "image_text", KIND, name, inputs, section, code_change, epochs=epochs, rate=rate, pairs=pairs)
+    if (found := begin(store, asked)) is not None:
         return found
-    arrays: Arrays = {}
-    for side, found_rows in (("train", rows.train), ("held_out", rows.held_out)):
-        made = arrays_of(found_rows, str(encoder.folder))
-        arrays |= {f"{side}.{part}": array for part, array in made.items()}
+    arrays = rows.arrays(lambda found: arrays_of(found, str(encoder.folder)))
     spec = TowersSpec(PIXELS, int(encoder.files.identity["dim"]))
     return carry_out(
         Training(
-            "image_text", KIND, name, key, inputs, settings, rows.counts, spec, arrays, 0, None, rate,
-            steps_of(section, -(-len(rows.train) // min(pairs, len(rows.train))), epochs),
+            asked, rows.counts, spec, arrays, 0, None, rate, steps_over(section, len(rows.train), pairs, epochs),
             lambda finished: (files_of(finished, encoder.reference), {"held_out_images": len(rows.held_out)}),
             {"pairs": pairs},
         ),

@@ -17,7 +17,17 @@ from train_jobs.data.texts import encoded
 from train_jobs.models.encoders import EncoderSpec
 from train_jobs.recipes.encoder_folder import KIND, EncoderFolder, find_encoder
 from train_jobs.recipes.rows import Row, read_rows, text_of
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Finished, Training, carry_out, reused, steps_of
+from train_jobs.recipes.training import (
+    KEY_INSIDE,
+    KEY_OUTSIDE,
+    Finished,
+    Training,
+    begin,
+    carry_out,
+    request,
+    steps_over,
+)
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +42,7 @@ LONGEST = 128  # tokens of a text: what is longer is cut
 def train_masked(
     config: PlinthConfig, store: Store, data: str, base: str, name: str, progress: Progress, epochs: float = EPOCHS,
     rate: float = RATE, rows: int = ROWS, workers: TrainingWorkers | None = None,
+    code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Train an encoder on the masked tokens of {text} rows and publish ``embedders/<name>``.
 
@@ -46,10 +57,9 @@ def train_masked(
     token = tokenizer.token_to_id("[MASK]")
     if token is None:
         raise BadInputError(f"the tokenizer of {encoder.reference} has no [MASK]")
-    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate, "rows": rows}
-    inputs = {"data": f"jsonl@{found.sha256[:12]}", "base": encoder.reference}
-    key = KEY(inputs=inputs, config=settings, name=name)
-    if (done := reused(store, key)) is not None:
+    inputs = {"data": found.reference, "base": encoder.reference}
+    asked = request(KEY, "masked", KIND, name, inputs, section, code_change, epochs=epochs, rate=rate, rows=rows)
+    if (done := begin(store, asked)) is not None:
         return done
     progress.stage("tokenise")
     spec = EncoderSpec(encoder.files.config, head="tokens")
@@ -62,8 +72,8 @@ def train_masked(
     special = [number for number, added in tokenizer.get_added_tokens_decoder().items() if added.special]
     return carry_out(
         Training(
-            "masked", KIND, name, key, inputs, settings, {**found.counts, "texts_cut": cut}, spec, arrays, encoder.pad,
-            encoder.weights(spec), rate, steps_of(section, -(-len(found.train) // min(rows, len(found.train))), epochs),
+            asked, {**found.counts, "texts_cut": cut}, spec, arrays, encoder.pad, encoder.weights(spec), rate,
+            steps_over(section, len(found.train), rows, epochs),
             lambda finished: (files_of(finished, encoder), {}),
             {"rows": rows, "mask": token, "special": special},
         ),

@@ -15,10 +15,11 @@ from cluster.core.storage import Store
 from train_jobs.data.batches import Arrays
 from train_jobs.data.texts import flat
 from train_jobs.publishing.artefact import KIND
-from train_jobs.recipes.language_model import TOKENIZER_CONFIG, as_json, files_of, open_model
+from train_jobs.recipes.language_model import open_model
 from train_jobs.recipes.rows import BadRowError, Row, read_rows, text_of
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Training, carry_out, reused, steps_of
+from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Training, begin, carry_out, request, steps_over
 from train_jobs.recipes.turns import Turns, messages_of
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from train_jobs.launch import TrainingWorkers
@@ -30,7 +31,7 @@ RATE, EPOCHS, PAIRS, BETA = 5e-6, 1.0, 8, 0.1
 def train_preference(
     config: PlinthConfig, store: Store, data: str, base: Manifest, name: str, progress: Progress,
     epochs: float = EPOCHS, rate: float = RATE, pairs: int = PAIRS, beta: float = BETA,
-    workers: TrainingWorkers | None = None,
+    workers: TrainingWorkers | None = None, code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Tune a checkpoint towards the chosen answers and publish ``checkpoints/<name>``.
 
@@ -68,23 +69,15 @@ def train_preference(
 
     progress.stage("tokenise")
     rows = read_rows(data, parse, section.held_out)
-    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate, "pairs": pairs, "beta": beta}
-    inputs = {"data": f"jsonl@{rows.sha256[:12]}", "base": model.reference}
-    key = KEY(inputs=inputs, config=settings, name=name)
-    if (found := reused(store, key)) is not None:
+    inputs = {"data": rows.reference, "base": model.reference}
+    chosen = {"epochs": epochs, "rate": rate, "pairs": pairs, "beta": beta}
+    asked = request(KEY, "preference", KIND, name, inputs, section, code_change, **chosen)
+    if (found := begin(store, asked)) is not None:
         return found
-    arrays = {
-        f"{side}.{part}": array
-        for side, found in (("train", rows.train), ("held_out", rows.held_out))
-        for part, array in arrays_of(found).items()
-    }
-    steps = steps_of(section, -(-len(rows.train) // min(pairs, len(rows.train))), epochs)
-    settings_file = {**model.settings(store), "chat_template": turns.template}
     return carry_out(
         Training(
-            "preference", KIND, name, key, inputs, settings, rows.counts, model.learning(section), arrays, model.pad,
-            None, rate, steps,
-            lambda finished: (files_of(finished, store, model, {TOKENIZER_CONFIG: as_json(settings_file)}), {}),
+            asked, rows.counts, model.learning(section), rows.arrays(arrays_of), model.pad, None, rate,
+            steps_over(section, len(rows.train), pairs, epochs), lambda finished: (turns.files_of(finished), {}),
             {"pairs": pairs, "beta": beta}, base=base,
         ),
         section, store, progress, workers,

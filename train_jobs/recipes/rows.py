@@ -12,6 +12,7 @@ from typing import Any
 from cluster.core.errors import BadInputError
 from cluster.core.telemetry import log_event
 from data_jobs.corpus.splits import is_held_out
+from train_jobs.data.batches import Arrays
 
 Row = dict[str, Any]
 # A row as it is used, out of a JSON object.
@@ -38,6 +39,16 @@ class Rows:
     held_out: list[Row]
     sha256: str
     refused: list[str] = field(default_factory=list)
+
+    @property
+    def reference(self) -> str:
+        """What it is called in the inputs of a run."""
+        return f"jsonl@{self.sha256[:12]}"
+
+    def arrays(self, of: Callable[[list[Row]], Arrays]) -> Arrays:
+        """Both sides as ``of`` makes them, by names that begin with ``train.`` and ``held_out.``."""
+        sides = (("train", self.train), ("held_out", self.held_out))
+        return {f"{side}.{part}": array for side, rows in sides for part, array in of(rows).items()}
 
     @property
     def counts(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import PlinthError, UsageError
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
-from cluster.core.run_keys import sections_but
+from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
@@ -26,6 +26,7 @@ from train_jobs.data.batches import Arrays
 from train_jobs.models.spec import ModelSpec
 from train_jobs.publishing.artefact import ALIAS, METRICS, TRAINING, Provenance, summarise
 from train_jobs.trainer.plan import RunPlan
+from train_jobs.trainer.unfinished import CodeChange, settle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,20 +70,15 @@ Publish = Callable[[Finished], tuple[dict[str, bytes], dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Training:
-    """A run to be carried out.
+class Request:
+    """What somebody wants trained, which is known before its data is prepared.
 
     Attributes:
-        objective: its name in ``objectives.protocol``; options: what it wants to know.
+        objective: its name in ``objectives.protocol``.
         kind, name: of the artefact; key: of the run.
-        inputs: versions of what goes in; settings: the configuration that decides the result; counts: what the
-            preparation counted.
-        model: what is trained; arrays: what it is trained on; pad: the id of padding.
-        initial: the weights it starts from by the network's names, None for random ones.
-        rate: peak of the learning rate; steps: how many.
-        publish: makes the artefact's files.
-        base: the published model whose weights it starts from, instead of ``initial``.
-        rows, rows_per_step: where a row can be trained on privately, how many there are.
+        inputs: versions of what goes in; settings: the configuration that decides the result.
+        code_change: what to do with a run that earlier code began (``unfinished.settle``).
+        part: which of a recipe's runs; empty: the one whose result is published.
     """
 
     objective: str
@@ -91,6 +87,39 @@ class Training:
     key: str
     inputs: dict[str, str]
     settings: dict[str, Any]
+    code_change: CodeChange = None
+    part: str = ""
+
+    def beside(self, part: str, objective: str = "") -> Request:
+        """Another run of the same recipe, whose result is compared and thrown away."""
+        return dataclasses.replace(self, key=f"{self.key}-{part}", part=part, objective=objective or self.objective)
+
+    def settle(self, store: Store) -> None:
+        """Decide about what earlier code began of this run.
+
+        Raises:
+            UsageError: there is some, and ``code_change`` says to ask.
+        """
+        known = {**self.settings, "name": self.name, "part": self.part}
+        settle(store, self.objective, self.key, self.inputs, known, self.code_change)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run to be carried out.
+
+    Attributes:
+        request: what was asked for; options: what the objective wants to know.
+        counts: what the preparation counted.
+        model: what is trained; arrays: what it is trained on; pad: the id of padding.
+        initial: the weights it starts from by the network's names, None for random ones.
+        rate: peak of the learning rate; steps: how many.
+        publish: makes the artefact's files.
+        base: the published model whose weights it starts from, instead of ``initial``.
+        rows, rows_per_step: where a row can be trained on privately, how many there are.
+    """
+
+    request: Request
     counts: dict[str, Any]
     model: ModelSpec
     arrays: Arrays
@@ -105,12 +134,32 @@ class Training:
     rows_per_step: int = 0
 
 
-def reused(store: Store, key: str) -> Manifest | None:
-    """What an identical finished run published, if it is still there."""
-    found = store.find_run(key)
+def request(
+    key: RunKey, objective: str, kind: str, name: str, inputs: dict[str, str], section: TrainSection,
+    code_change: CodeChange, **chosen: float,
+) -> Request:  # fmt: skip
+    """What a recipe was asked for; ``chosen`` are its own settings."""
+    settings = {**key.settings(section), **chosen}
+    hashed = key(inputs=inputs, config=settings, name=name)
+    return Request(objective, kind, name, hashed, inputs, settings, code_change)
+
+
+def begin(store: Store, asked: Request) -> Manifest | None:
+    """What an identical finished run published, if it is still there; else the run begins.
+
+    Raises:
+        UsageError: as ``Request.settle``.
+    """
+    if (found := _reused(store, asked)) is None:
+        asked.settle(store)
+    return found
+
+
+def _reused(store: Store, asked: Request) -> Manifest | None:
+    found = store.find_run(asked.key)
     if found is not None:
-        log_event("train", "run_reused", name=found.name, version=found.version, run_key=key)
-        store.move_alias(found.kind, found.name, ALIAS, found.version, why=f"run {key}")
+        log_event("train", "run_reused", name=found.name, version=found.version, run_key=asked.key)
+        store.move_alias(found.kind, found.name, ALIAS, found.version, why=f"run {asked.key}")
     return found
 
 
@@ -129,7 +178,16 @@ def carry_out(
 
         with fit.Workers(section, store) as own:
             return carry_out(training, section, store, progress, own)
+    asked = training.request
+    with store.locked("training", f"{asked.objective}-{asked.key}"):  # two would remove each other's checkpoints
+        return _reused(store, asked) or _trained(training, section, store, progress, workers)
+
+
+def _trained(
+    training: Training, section: TrainSection, store: Store, progress: Progress, workers: TrainingWorkers
+) -> Manifest:
     training = private(training, section, store, progress, workers) if section.dp_epsilon else training
+    asked = training.request
     finished = run(training, section, store, progress, workers)
     progress.stage("publish")
     files, counts = training.publish(finished)
@@ -139,13 +197,13 @@ def carry_out(
     for name, body in (files | finished.books).items():
         store.write(posixpath.join(folder, name), body)
     manifest = store.publish(
-        training.kind, training.name, folder, run_key=training.key, inputs=training.inputs, config=training.settings,
+        asked.kind, asked.name, folder, run_key=asked.key, inputs=asked.inputs, config=asked.settings,
         counts={**training.counts, **_measured(finished), **counts},
     )  # fmt: skip
     store.fs.rm(finished.plan.folder, recursive=True)
-    log_event("train", f"{training.objective}_published", name=training.name, version=manifest.version,
+    log_event("train", f"{asked.objective}_published", name=asked.name, version=manifest.version,
               counts=manifest.counts)  # fmt: skip
-    store.move_alias(training.kind, training.name, ALIAS, manifest.version, why=f"run {training.key}")
+    store.move_alias(asked.kind, asked.name, ALIAS, manifest.version, why=f"run {asked.key}")
     return manifest
 
 
@@ -156,13 +214,17 @@ def run(
 
     Raises:
         PlinthError: the run's last checkpoint is damaged or not its end; what ``carry_out`` raises.
+        UsageError: as ``Request.settle``.
     """
     from safetensors.torch import load
 
     from train_jobs.trainer import checkpoint
 
+    asked = training.request
+    if asked.part:  # ``begin`` has settled the others
+        asked.settle(store)
     plan = plan_of(training, section, store)
-    log_event("train", "run_started", run=plan.run_id, stage=plan.stage, inputs=training.inputs, steps=plan.steps)
+    log_event("train", "run_started", run=plan.run_id, stage=plan.stage, inputs=asked.inputs, steps=plan.steps)
     workers.carry_out(plan, progress)
     last = checkpoint.latest(store, plan.folder)
     if last is None or not last.state.finished:
@@ -171,10 +233,9 @@ def run(
         last.state.rows[:] = [{**row, "train_loss": None} for row in last.state.rows]
     rows = "".join(json.dumps(row) + "\n" for row in last.state.rows)
     made = Provenance(  # whose tokenizer no summary looks at
-        training.name, training.key, training.base,  # type: ignore[arg-type]
-        training.inputs, training.settings, training.counts, [],
+        asked.name, asked.key, training.base, asked.inputs, asked.settings, training.counts, [],  # type: ignore[arg-type]
     )  # fmt: skip
-    summary = {**summarise(plan, made, last.state, workers.size), "objective": training.objective}
+    summary = {**summarise(plan, made, last.state, workers.size), "objective": asked.objective}
     books = {METRICS: rows.encode(), TRAINING: json.dumps(summary, indent=1).encode()}
     return Finished(plan, load(last.model), last.state, books)
 
@@ -184,7 +245,8 @@ def plan_of(training: Training, section: TrainSection, store: Store) -> RunPlan:
     from safetensors.numpy import save
     from safetensors.torch import save as save_tensors
 
-    folder = store.staging(training.key)
+    asked = training.request
+    folder = store.staging(asked.key)
     body = save(training.arrays)
     data = posixpath.join(folder, "data.safetensors")
     store.write(data, body)
@@ -194,12 +256,12 @@ def plan_of(training: Training, section: TrainSection, store: Store) -> RunPlan:
         initial, files = posixpath.join(folder, "initial"), {"model.safetensors": hashlib.sha256(weights).hexdigest()}
         store.write(posixpath.join(initial, "model.safetensors"), weights)
     plan = RunPlan(
-        stage=training.objective, objective=training.objective, run_id=f"{training.objective}-{training.key}",
+        stage=asked.objective, objective=asked.objective, run_id=f"{asked.objective}-{asked.key}",
         store=store.uri, folder=folder, data=data, data_sha256=hashlib.sha256(body).hexdigest(), initial=initial,
         initial_files=files, model=training.model, pad=training.pad, batch_tokens=section.batch_tokens,
         optimizer=section.optimizer, learning_rate=training.rate, seed=section.seed, steps=training.steps, passes=0,
         budget_s=0.0, started_at=time.time(), checkpoint_s=section.checkpoint_s, precision=section.precision,
-        options=training.options, inputs=training.inputs, **RunPlan.loop_settings(section),
+        options=training.options, inputs=asked.inputs, **RunPlan.loop_settings(section),
     )  # fmt: skip
     return plan.starting_from(store, training.base) if training.base is not None else plan
 
@@ -218,7 +280,7 @@ def private(
     from train_jobs.trainer.privacy import COMPARED, Privacy
 
     if not training.rows:
-        raise UsageError(f"train.dp_epsilon: {training.objective} cannot be trained privately; set it to 0")
+        raise UsageError(f"train.dp_epsilon: {training.request.objective} cannot be trained privately; set it to 0")
     privacy = Privacy.for_run(
         section.dp_epsilon, section.dp_delta, section.dp_clip, training.rows, training.rows_per_step, training.steps
     )
@@ -226,8 +288,9 @@ def private(
     log_event("train", "privacy", **told, steps=training.steps, rows=training.rows)
     progress.stage("train without privacy")
     open_one = dataclasses.replace(
-        training, key=f"{training.key}-open", options={**training.options, "alone": True, COMPARED: True}
-    )
+        training, request=training.request.beside("open"),
+        options={**training.options, "alone": True, COMPARED: True},
+    )  # fmt: skip
     without = run(open_one, section, store, progress, workers)
     store.fs.rm(without.plan.folder, recursive=True)
     counts = {**training.counts, **told, "held_out_loss_without": round(without.figure("held_out_loss") or 0.0, 2)}
@@ -237,6 +300,11 @@ def private(
 def steps_of(section: TrainSection, steps_per_epoch: int, epochs: float) -> int:
     """How many steps a recipe takes: ``train.steps`` where that is set, else those of its epochs."""
     return section.steps or max(1, round(epochs * steps_per_epoch))
+
+
+def steps_over(section: TrainSection, rows: int, each: int, epochs: float) -> int:
+    """``steps_of`` for so many rows of which a step takes ``each``."""
+    return steps_of(section, -(-rows // min(each, rows)), epochs)
 
 
 def _measured(finished: Finished) -> dict[str, Any]:

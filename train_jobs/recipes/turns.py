@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import BadInputError
 from train_jobs.answering.special_tokens import ANSWER, BOS, EOS, PASSAGE, QUESTION
-from train_jobs.recipes.language_model import LanguageModel
+from train_jobs.recipes.language_model import TOKENIZER_CONFIG, LanguageModel, as_json, files_of
 from train_jobs.recipes.rows import BadRowError, checked_text
 
 if TYPE_CHECKING:
     from cluster.core.storage import Store
+    from train_jobs.recipes.training import Finished
 
 ROLES = ("system", "user", "assistant")
 # Of models with the project's own tokens, which have no template until they learn to chat.
@@ -35,6 +36,7 @@ class Turns:
     """
 
     def __init__(self, store: Store, base: LanguageModel) -> None:
+        self.store, self.base = store, base
         settings = base.settings(store)
         found = settings.get("chat_template")
         if found is None and base.tokenizer.token_to_id(ANSWER) is None:
@@ -81,6 +83,11 @@ class Turns:
             ids += found
             learn += [learnt] * len(found)
         return ids, learn
+
+    def files_of(self, finished: Finished) -> dict[str, bytes]:
+        """The folder of what came of the model, which says by which template it was taught."""
+        settings = {**self.base.settings(self.store), "chat_template": self.template}
+        return files_of(finished, self.store, self.base, {TOKENIZER_CONFIG: as_json(settings)})
 
     def written(self, messages: Sequence[Mapping[str, str]], asked: bool = False) -> str:
         """The text of a conversation; with ``asked`` up to where the assistant is to go on.

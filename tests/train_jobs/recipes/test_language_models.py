@@ -166,7 +166,7 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     from train_jobs.objectives.distillation import distilled
     from train_jobs.recipes.distill import both_sides, distill, documents_of, sampled
     from train_jobs.recipes.language_model import files_of, open_model
-    from train_jobs.recipes.training import Training, carry_out
+    from train_jobs.recipes.training import Request, Training, carry_out
 
     dataset = make_dataset(store)
     section = config(80, hidden=64, mlp=128).train
@@ -174,7 +174,7 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     read = both_sides(documents_of(store, dataset, untaught, section.held_out, section.context_tokens))
     teacher = carry_out(
         Training(
-            "chat", "checkpoints", "teacher", "teacher", {}, {}, {}, untaught.model, read, 0, None, 1e-2, 80,
+            Request("chat", "checkpoints", "teacher", "teacher", {}, {}), {}, untaught.model, read, 0, None, 1e-2, 80,
             lambda finished: (files_of(finished, store, untaught), {}),
         ),
         section, store, Silent(), InProcess(),
