@@ -110,4 +110,5 @@ def test_the_model_speaks(store: Store) -> None:
 
     model = store.manifest("models", "small", "candidate")
     (said,) = load_generator(store.fetch(model, Path()), threads=1)(["The pump"])
-    assert isinstance(said, str)
+    assert isinstance(said.text, str)
+    assert 0 < said.probability <= 1

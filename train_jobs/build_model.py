@@ -10,13 +10,14 @@ import json
 import os
 import posixpath
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.policies.gate import GateResult, decide
+from actors.registry.audits import numbers_of
 from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, TooSlowError
@@ -31,6 +32,7 @@ from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from actors.spawn import RegistryClient
+    from train_jobs.evaluation.generate import Generate, Said
     from train_jobs.fit import Workers
     from train_jobs.trainer.plan import RunPlan
 
@@ -258,8 +260,8 @@ def _evaluate(
     return evaluate(rows, _reporting(generate, progress), config.gate).to_dict()
 
 
-def _reporting(generate: Callable[[list[str]], list[str]], progress: Progress) -> Callable[[list[str]], list[str]]:
-    def reporting(prompts: list[str]) -> list[str]:
+def _reporting(generate: Generate, progress: Progress) -> Generate:
+    def reporting(prompts: list[str]) -> list[Said]:
         said = generate(prompts)
         progress.advance(len(prompts))
         return said
@@ -294,13 +296,15 @@ def judge(
     report: dict[str, Any],
     registry: RegistryClient | None = None,
 ) -> BuiltModel:
-    """Decide by the gate, write the decision down, and act: promote, or leave the model reachable by name only.
+    """Decide by the gate on an evaluation and the newest audit, write the decision down, and act: promote, or leave
+    the model reachable by name only.
 
     Args:
         index: ``NAME@VERSION`` of the index that the questions were searched in.
         report: ``HeldOutReport.to_dict()``.
         registry: the registry actor's client; without one the store's registry is written directly.
     """
+    report = {**report, "memorization": numbers_of(store, model)}
     gate = decide(report, config.gate)
     inputs = {"model": _name(model), "index": index}
     settings = GATE_KEY.settings(config.gate)

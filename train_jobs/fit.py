@@ -27,7 +27,7 @@ from typing import Any
 
 import ray
 
-from actors.registry.runs import FOLDER, read_metrics
+from actors.registry.runs import FOLDER, NewestPoint, read_metrics
 from cluster.core.config import available_cpus
 from cluster.core.errors import TooSlowError, TrainingError
 from cluster.core.progress import Progress
@@ -308,14 +308,14 @@ class _Watch:
     """Turns the run's log into progress."""
 
     def __init__(self, plan: RunPlan, store: Store, progress: Progress) -> None:
-        self.plan, self.store, self.progress = plan, store, progress
+        self.plan, self.progress = plan, progress
         self.done, self.began = 0, False
+        self.newest = NewestPoint(store, plan.run_id)
 
     def look(self) -> None:
-        rows = read_metrics(self.store, self.plan.run_id)
-        if not rows or datetime.fromisoformat(rows[-1]["at"]).timestamp() < self.plan.started_at:
+        row, total = self.newest.look(), self.plan.steps or 100
+        if row is None or datetime.fromisoformat(row["at"]).timestamp() < self.plan.started_at:
             return  # nothing yet, or only what an earlier attempt left
-        row, total = rows[-1], self.plan.steps or 100
         if not self.began:
             self.progress.stage(self.plan.stage, total, "steps" if self.plan.steps else "%")
             self.began = True

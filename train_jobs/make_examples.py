@@ -243,6 +243,10 @@ def _report(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def _of(job: Job, row: Row | None) -> Row | None:
+    return row and replace(row, source=job.document.source)
+
+
 # -- the work ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Work:
@@ -293,11 +297,11 @@ class ExampleWorker:
     def _about(self, job: Job, writer: Writer, left_out: float, picker: random.Random) -> Iterator[Row | None]:
         for asked in writer.questions(job.document, len(job.own) + job.made, job.own):
             retrieval = self.searcher.search(asked.question)
-            yield self.rows.answerable(asked, retrieval, job.split)
+            yield _of(job, self.rows.answerable(asked, retrieval, job.split))
             # A question in other words than its document's is often answered by another document too, so that nothing
             # could be called right where its own is gone; one made from a sentence's words is not.
             if asked.manner != "own" and picker.random() < left_out:
-                yield self._left_out(asked, job, saying_the_same(asked, retrieval))
+                yield _of(job, self._left_out(asked, job, saying_the_same(asked, retrieval)))
 
     def _left_out(self, asked: Asked, job: Job, same: set[str]) -> Row | None:
         retrieval = self.searcher.search(asked.question, without={*job.family, *same})

@@ -1,20 +1,20 @@
 """Whether a model may answer ``model: "auto"``: a pure decision with reasons on one held-out evaluation.
 
-The report is what ``train_jobs.evaluation.held_out`` writes. A number that is missing or not finite fails its check: a
-gate must not open because a measurement broke.
+The report is what ``train_jobs.evaluation.held_out`` writes, with the numbers of the newest memorization audit. A
+number that is missing or not finite fails its check: a gate must not open because a measurement broke.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.core.sections.train import GateSection
 
 MIN_SHARE_ASKED = 0.25  # of gate.questions and gate.unanswerable: fewer questions than this decide nothing
-CHECKS = ("questions", "unanswerable", "beats_baseline", "abstains", "answers")
+CHECKS = ("questions", "unanswerable", "beats_baseline", "abstains", "answers")  # of every model
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def decide(report: Mapping[str, Any], section: GateSection) -> GateResult:
     Checks (``CHECKS``): enough questions of both kinds were asked; the lower 95 % bound of the paired difference of
     score, model minus baseline, lies above ``min_difference``; the share of unanswerable questions on which the model
     abstained is at least ``min_abstained``; and it answers some of the answerable ones (one that always abstains is no
-    model).
+    model). Where the section sets them: ``max_verbatim``, ``max_ece``, ``max_slice_gap``.
 
     Args:
-        report: ``HeldOutReport.to_dict()``; what is missing fails.
+        report: ``HeldOutReport.to_dict()``, and ``memorization`` (``actors.registry.audits``); what is missing fails.
     """
     asked, foreign = _number(report, "answerable", "n"), _number(report, "unanswerable", "n")
     low = _number(report, "difference", "low")
@@ -79,6 +79,7 @@ def decide(report: Mapping[str, Any], section: GateSection) -> GateResult:
         ),
         _at_least("abstains", refused, section.min_abstained, "answers too often when the passages hold no answer"),
         _at_least("answers", answered, section.min_answered, "abstains too often when the passages hold the answer"),
+        *_limits(report, section),
     )  # fmt: skip
     failed = [check for check in checks if not check.passed]
     if not failed:
@@ -86,6 +87,25 @@ def decide(report: Mapping[str, Any], section: GateSection) -> GateResult:
             True, checks, "passed: better than the baseline on held-out documents, and knows when to abstain"
         )
     return GateResult(False, checks, "refused: " + "; ".join(check.reason for check in failed))
+
+
+def _limits(report: Mapping[str, Any], section: GateSection) -> Iterator[GateCheck]:
+    """What is asked only where it is configured."""
+    for name, most, part, key, why in (
+        ("verbatim", section.max_verbatim, "memorization", "verbatim_train",
+         "writes documents of its training word for word (`plinth audit memorization` measures it)"),
+        ("ece", section.max_ece, "calibration", "ece", "is not as certain as it is right"),
+        ("slice_gap", section.max_slice_gap, "slices", "gap", _worst(report)),
+    ):  # fmt: skip
+        if most is not None:
+            value = _number(report, part, key)
+            yield _check(name, value, most, value is not None and value <= most, why)
+
+
+def _worst(report: Mapping[str, Any]) -> str:
+    found = report.get("slices")
+    worst = found.get("worst") if isinstance(found, Mapping) else None
+    return f"is much worse on {worst or 'a slice of the questions'} than on all of them"
 
 
 def _number(report: Mapping[str, Any], part: str, key: str) -> float | None:

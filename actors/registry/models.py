@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors.registry import history
+from actors.registry import audits, history
 from actors.registry.history import Event, EventName
 from actors.registry.metadata import check_metadata
 from cluster.core.errors import BadInputError, PolicyRefusedError
@@ -246,7 +246,8 @@ class Registry:
         return history.champion_at(self.history(name), history.parse_time(time))
 
     def card(self, name: str, version: str = "") -> dict[str, Any]:
-        """The model card as published (card.json) plus ``state``: what is known now (aliases, gate, moves)."""
+        """The model card as published (card.json) plus ``state``: what is known now (aliases, gate, audit,
+        moves)."""
         found = self.version(name, version)
         path = posixpath.join(self.store.artefact(found.manifest), "card.json")
         card: dict[str, Any] = self.store.read_json(path) if self.store.exists(path) else {}
@@ -259,6 +260,7 @@ class Registry:
             "verdict": found.verdict,
             "gate": {**found.gate.gate, "at": found.gate.at} if found.gate else None,
             "tainted": list(found.tainted),
+            "memorization": audits.numbers_of(self.store, found.manifest),
             "moves": [{"event": e.event, "at": e.at, "actor": e.actor, "reason": e.reason} for e in moves],
         }
         return card

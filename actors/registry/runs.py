@@ -180,19 +180,57 @@ def read_metrics(store: Store, run_id: str) -> list[dict[str, Any]]:
     if not store.exists(path):
         return rows
     for line in store.read(path).decode(errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError):
-            continue  # the torn line of a kill
-        if rows and step < rows[-1]["step"]:  # resumed from a checkpoint before the last line
-            while rows and rows[-1]["step"] >= step:
+        row = _point(line)
+        if row is None:
+            continue
+        if rows and row["step"] < rows[-1]["step"]:  # resumed from a checkpoint before the last line
+            while rows and rows[-1]["step"] >= row["step"]:
                 rows.pop()
-        if rows and rows[-1]["step"] == step:
-            rows[-1].update(row, at=rows[-1].get("at", row.get("at", "")))  # one point has one time
+        if rows and rows[-1]["step"] == row["step"]:
+            rows[-1] = _joined(rows[-1], row)
         else:
             rows.append(row)
     return rows
+
+
+class NewestPoint:
+    """Follows what a run logs; reads only what came since the last look."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store, self._path = store, _path(store, check_name(run_id), "metrics.jsonl")
+        self._offset = 0  # where the last line begins that was read: it may have been half written
+        self._row: dict[str, Any] | None = None
+
+    def look(self) -> dict[str, Any] | None:
+        """The newest logged step, as ``read_metrics`` has it; None before the first one."""
+        if not self._store.exists(self._path):
+            return None
+        size = int(self._store.fs.size(self._path))
+        if size < self._offset:  # another file
+            self._offset = 0
+        if size == self._offset:
+            return self._row
+        body: bytes = self._store.fs.cat_file(self._path, start=self._offset)
+        for line in body.decode(errors="replace").splitlines():
+            if (row := _point(line)) is not None:
+                same = self._row is not None and self._row["step"] == row["step"]
+                self._row = _joined(self._row, row) if same and self._row else row
+        self._offset += body.rfind(b"\n") + 1
+        return self._row
+
+
+def _point(line: str) -> dict[str, Any] | None:
+    """A logged line; None for the torn line of a kill."""
+    try:
+        row = json.loads(line)
+        return {**row, "step": int(row["step"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _joined(row: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Two lines of one step; one point has one time."""
+    return {**row, **later, "at": row.get("at", later.get("at", ""))}
 
 
 def cancel(store: Store, run_id: str, actor: str = "") -> Run:

@@ -18,7 +18,8 @@ from cluster.core.storage import Store
 DETAILS = """\
 Verbatim rate: the share of documents whose first 32 tokens make the model write the next 16 exactly; of training
 documents, against held-out ones. Exposure, of canaries that were planted before training: about 1 bit where nothing
-was learnt by heart, at most 10. The report is an artefact (audits/MODEL) with numbers that a gate can use.
+was learnt by heart, at most 10. The report is an artefact (audits/MODEL); its numbers stand in the
+model's card, and `plinth train gate` holds them against gate.max_verbatim where that is set.
 
   plinth audit canaries ~/canaries                       documents to add to the corpus, before training
   plinth audit memorization small --canaries ~/canaries/canaries.json"""

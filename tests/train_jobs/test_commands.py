@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors.registry import audits
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import add_common
 from cluster.core.errors import BadInputError, ExitCode, TooSlowError
@@ -35,7 +36,7 @@ def store(home: Any, tmp_path: Path) -> Store:
 def publish(store: Store, kind: str, name: str, counts: dict[str, Any] | None = None, **inputs: str) -> Manifest:
     folder = store.staging(f"{kind}-{name}")
     store.write(f"{folder}/body.json", json.dumps([kind, name, inputs, counts]).encode())
-    return store.publish(kind, name, folder, run_key=f"{kind}-{name}", inputs=inputs, counts=counts or {})
+    return store.publish(kind, name, folder, run_key=f"{kind}-{name}-{counts}", inputs=inputs, counts=counts or {})
 
 
 def test_the_whole_life_and_each_of_its_stages_is_a_job() -> None:
@@ -75,6 +76,26 @@ def test_what_the_gate_decides_is_counted_in_its_report(store: Store, abstained:
     assert built.judged.counts["abstains"] == abstained
     assert built.judged.inputs == {"model": f"small@{model.version}", "index": "notes@1"}
     assert registry.acted == ["promote" if code == ExitCode.DONE else "refuse"]
+
+
+@pytest.mark.parametrize("audited", ["models", "checkpoints"])
+def test_the_gate_reads_what_an_audit_found(store: Store, audited: str) -> None:
+    """Also where the checkpoint was audited that the model was published from."""
+    config = laptop()
+    config = config.model_copy(update={"gate": config.gate.model_copy(update={"max_verbatim": 0.1})})
+    checkpoint = publish(store, "checkpoints", "heart")
+    model = publish(store, "models", "small", checkpoint=f"heart@{checkpoint.version}")
+
+    def judged() -> Any:
+        return build_model.judge(config, store, model, "notes@1", REPORT, Recorder()).gate  # type: ignore[arg-type]
+
+    assert not judged().passed
+    assert "plinth audit memorization" in judged().reason
+    owner = model if audited == "models" else checkpoint
+    for rate, passed in ((0.4, False), (0.05, True)):
+        counts = {"verbatim_train": rate}
+        audits.record(store, owner, publish(store, "audits", owner.name, counts))
+        assert judged().passed is passed
 
 
 class Recorder:

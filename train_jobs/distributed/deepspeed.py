@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -90,7 +90,7 @@ class DeepSpeed(Strategy):
         self.engine.step()
         return torch.as_tensor(self.engine.get_global_grad_norm(), device=self.device).detach()
 
-    def weights(self) -> dict[str, Shard]:
+    def weights(self, without: Collection[str] = ()) -> dict[str, Shard]:
         """As ``Strategy``: the float32 master weights."""
         found = {fragment.name: fragment.of(fragment.flat) for fragment in self._fragments()}
         for name, weight in self.model.named_parameters():
@@ -100,7 +100,7 @@ class DeepSpeed(Strategy):
                 found[name] = Shard(torch.empty(0), 0, tuple(weight.shape))
         kept = self.model.state_dict(keep_vars=True)
         found |= {name: self._shard(buffer) for name, buffer in self.model.named_buffers() if name in kept}
-        return found
+        return {name: shard for name, shard in found.items() if name not in without}
 
     def optimizer_state(self) -> dict[str, Shard]:
         """As ``Strategy``."""

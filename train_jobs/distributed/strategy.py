@@ -8,7 +8,7 @@ each rank holds some. So a checkpoint written by one strategy on some workers is
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -104,10 +104,14 @@ class Strategy:
         return norm
 
     # -- what checkpoints hold -----------------------------------------------------------------------------------------
-    def weights(self) -> dict[str, Shard]:
-        """This rank's part of every weight and every buffer that belongs to the model, by name."""
+    def frozen(self) -> frozenset[str]:
+        """Names of the weights that are not trained."""
+        return frozenset(name for name, weight in self.model.named_parameters() if not weight.requires_grad)
+
+    def weights(self, without: Collection[str] = ()) -> dict[str, Shard]:
+        """This rank's part of every weight, but some, and every buffer that belongs to the model, by name."""
         kept = self.model.state_dict(keep_vars=True)
-        names = {name for name, _ in self.model.named_parameters()}
+        names = {name for name, _ in self.model.named_parameters() if name not in without}
         names |= {name for name, _ in self.model.named_buffers() if name in kept}
         return {name: self._shard(tensor) for name, tensor in kept.items() if name in names}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,11 +21,14 @@ from cluster.core.records import Manifest
 from cluster.core.sections.train import GateSection
 from cluster.core.storage import Store
 from train_jobs.answering.prompt import read_points
+from train_jobs.evaluation.generate import Generate, Said
 from train_jobs.evaluation.metrics import Rate, token_f1
+from train_jobs.evaluation.slices import by_slice
+from train_jobs.recipes.calibration import expected_error, reliability
 
 Row = Mapping[str, Any]
-Generate = Callable[[list[str]], list[str]]
 BATCH = 16
+RIGHT = 0.5  # the score from which an answer counts as right, where it must be one or the other
 TIMED = 24  # prompts given one at a time, for the latency
 BAND_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 RESAMPLES = 4000
@@ -48,6 +51,10 @@ class HeldOutReport:
         bands: by support probability, ``{low, high, n, model, quote}``: mean score, where a right refusal scores 1 and
         an
             answer to what has none 0. The router weighs the tiers by these.
+        slices: the same scores by part of the questions (``slices.by_slice``).
+        calibration: how far the probability that the model gave what it said is from how often that was right (a score
+            of ``RIGHT`` or more), over the supported questions: ``n``, ``ece``, ``bins`` of a reliability diagram;
+            empty where probabilities are not known.
         ms: milliseconds of one answer of the model, one at a time: ``p50``, ``p95``, and ``model`` (the mean).
     """
 
@@ -57,6 +64,8 @@ class HeldOutReport:
     difference: dict[str, float | None]
     against_quote: dict[str, float | None]
     bands: tuple[dict[str, float], ...]
+    slices: dict[str, Any]
+    calibration: dict[str, Any]
     ms: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,7 +97,7 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
     """
     rows = list(rows)[: section.questions + section.unanswerable]
     completions, ms = _completions([row["prompt"] for row in rows], generate)
-    said = [_points(row, text) for text, row in zip(completions, rows, strict=True)]
+    said = [_points(row, one.text) for one, row in zip(completions, rows, strict=True)]
     model = [_said_score(row, points) for row, points in zip(rows, said, strict=True)]
     quote = [_score(row, row["quote"]["sentence"] if row["quote"]["grounded"] else None) for row in rows]
     asked = [place for place, row in enumerate(rows) if row["answerable"]]
@@ -120,6 +129,8 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
         difference=paired([model[place] - baseline[place] for place in asked], documents),
         against_quote=paired([model[place] - quote[place] for place in asked], documents),
         bands=_bands(rows, model, quote),
+        slices=by_slice(rows, model),
+        calibration=_calibration(rows, [one.probability for one in completions], model),
         ms=ms,
     )
 
@@ -138,9 +149,10 @@ def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, flo
     return {"mean": float(np.mean(differences)), "low": float(low), "high": float(high)}
 
 
-def _completions(prompts: list[str], generate: Generate) -> tuple[list[str], dict[str, float]]:
+def _completions(prompts: list[str], generate: Generate) -> tuple[list[Said], dict[str, float]]:
     """All completions; the first few prompts go alone, which is what a request costs."""
-    times, made = [], []
+    times: list[float] = []
+    made: list[Said] = []
     for prompt in prompts[:TIMED]:
         began = time.perf_counter()
         made += generate([prompt])
@@ -180,6 +192,19 @@ def _bands(rows: Sequence[Row], model: Sequence[float], quote: Sequence[float]) 
         means = {name: _mean([scores[p] for p in inside]) for name, scores in (("model", model), ("quote", quote))}
         bands.append({"low": low, "high": high, "n": len(inside), **means})
     return tuple(bands)
+
+
+def _calibration(rows: Sequence[Row], probabilities: Sequence[float | None], scores: Sequence[float]) -> dict[str, Any]:
+    """Where a tier must not answer what the model says does not count."""
+    known = [
+        (chance, score >= RIGHT)
+        for row, chance, score in zip(rows, probabilities, scores, strict=True)
+        if chance is not None and row["supported"]
+    ]
+    if not known:
+        return {}
+    bins = reliability(np.array([chance for chance, _ in known]), np.array([right for _, right in known]))
+    return {"n": len(known), "ece": expected_error(bins), "bins": bins}
 
 
 def _mean(values: Sequence[float]) -> float:

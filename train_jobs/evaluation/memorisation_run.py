@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from actors.registry import audits
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
 from cluster.core.storage import Store
+from train_jobs.evaluation.generate import load_causal
 from train_jobs.evaluation.memorisation import Canary, Continue, Score, audit
 
-KIND, REPORT = "audits", "memorization.json"
+REPORT = "memorization.json"
 BATCH = 16
 
 
@@ -59,9 +61,8 @@ def audit_model(
     key = stable_hash({"stage": "memorization", "report": report})
     folder = store.staging(f"audit-{key}")
     store.write(posixpath.join(folder, REPORT), json.dumps(report, indent=1).encode())
-    made = store.publish(KIND, model.name, folder, run_key=key, inputs=inputs, counts=numbers(report))
-    # A gate finds the newest audit of a version by an alias named after it.
-    store.move_alias(KIND, model.name, model.version, made.version, why="memorization audit")
+    made = store.publish(audits.KIND, model.name, folder, run_key=key, inputs=inputs, counts=numbers(report))
+    audits.record(store, model, made)  # where the card and the gate find it
     return made, report
 
 
@@ -82,23 +83,11 @@ def load(folder: Path) -> tuple[Any, Score, Continue]:
     """The tokenizer of a Hugging Face folder and the two functions that an audit asks of its model.
 
     Raises:
-        BadInputError: no causal model that transformers can load without running its code.
+        BadInputError: as ``load_causal``.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32
-        )
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"{folder} holds no model that can be loaded: {error}", path=str(folder)) from error
-    model.eval()
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    tokenizer, model, pad = load_causal(folder, len(os.sched_getaffinity(0)))
 
     def score(texts: list[str]) -> list[float]:
         found: list[float] = []

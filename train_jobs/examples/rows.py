@@ -41,6 +41,7 @@ class Row:
         document, gold_sentence: where the answer stands (of a ``left_out`` row: stood), empty for ``foreign``.
         baseline: the first sentence of the first passage, empty where nothing was found.
         quote: what the quote tier says: its text, the sentence it quotes first, whether it is grounded.
+        source: of the document, as its dataset names it; empty for ``foreign``.
         support, supported: probability that the passages answer, and whether it is enough for any tier to answer.
     """
 
@@ -57,6 +58,7 @@ class Row:
     quote: dict[str, Any]
     support: float
     supported: bool
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as one JSON object, field by field."""

@@ -90,14 +90,12 @@ def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Mani
 
 def _publish_adapter(store: Store, plan: RunPlan, made: Provenance, last: Checkpoint) -> dict[str, str]:
     """Publish what was trained beside the base as ``adapters/<name>``, where adapters were; the input it becomes."""
-    from safetensors.torch import load
-
     if not isinstance(plan.model, LoraSpec):
         return {}
     folder, key = posixpath.join(plan.folder, "adapter"), f"{made.key}-adapter"
     if store.exists(folder):
         store.fs.rm(folder, recursive=True)
-    for name, body in plan.model.adapter_files(load(last.model)).items():
+    for name, body in plan.model.adapter_files(last.tensors()).items():
         store.write(posixpath.join(folder, name), body)
     counts = {"rank": plan.model.rank, "alpha": plan.model.alpha}
     found = store.find_run(key) or store.publish(
@@ -111,8 +109,9 @@ def files_of(
     store: Store, plan: RunPlan, made: Provenance, last: Checkpoint, summary: dict[str, Any]
 ) -> dict[str, bytes]:
     """The files of the folder by name; ``summary`` becomes training.json."""
-    from safetensors.torch import load
     from tokenizers import Tokenizer
+
+    from train_jobs.trainer.initial import whole_weights
 
     source = store.artefact(made.tokenizer)
     tokenizer = {name: store.read(posixpath.join(source, name)) for name in TOKENIZER_FILES}
@@ -122,7 +121,7 @@ def files_of(
     return {
         "config.json": _json(plan.model.config(bos, eos, pad)),
         "generation_config.json": _json(generation),
-        **dict(weight_files(plan.model.to_hugging_face(load(last.model)))),
+        **dict(weight_files(plan.model.to_hugging_face(whole_weights(plan, store, last)))),
         **tokenizer,
         **certificate.files_of(plan, store, last.state.step),
         METRICS: "".join(json.dumps(row) + "\n" for row in rows).encode(),

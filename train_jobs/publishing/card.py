@@ -64,6 +64,7 @@ MEASURES = {
     "unanswerable.interval": "abstained where unanswerable, 95 % interval",
     "difference": "model minus baseline [95 % interval]",
     "against_quote": "model minus quote [95 % interval]",
+    "ece": "calibration error: its certainty against how often it is right",
     "ms.p50": "milliseconds an answer, median (transformers)",
     "ms.p95": "milliseconds an answer, 95th percentile (transformers)",
 }
@@ -178,6 +179,8 @@ def _state(state: Mapping[str, Any]) -> list[str]:
             for c in gate["checks"]
         ]
         lines.append(_table(("check", "measured", "wanted", "passed", "why"), rows))
+    if state.get("memorization"):
+        lines += ["What it repeats of its training data:", _table(("", ""), _flat(state["memorization"]))]
     if state.get("moves"):
         moves = [(m["at"], m["event"], m["actor"], m["reason"]) for m in state["moves"]]
         lines.append(_table(("when", "what", "by", "why"), moves))
@@ -203,12 +206,21 @@ def _evaluation(report: Mapping[str, Any]) -> list[str]:
     if not report:
         return ["None was made."]
     bands = [band for band in report.get("bands", ()) if isinstance(band, Mapping)]
-    numbers = [(MEASURES.get(name, name), value) for name, value in _flat(report) if name != "bands"]
-    found = [_table(("", ""), numbers)]
-    if bands:
-        columns = tuple(bands[0])
-        rows = [tuple(_number(band.get(column, "")) for column in columns) for band in bands]
-        found += ["Score by support of the passages:", _table(columns, rows)]
+    slices, calibration = report.get("slices") or {}, report.get("calibration") or {}
+    plain = {name: value for name, value in report.items() if name not in ("bands", "slices", "calibration")}
+    if "ece" in calibration:
+        plain["ece"] = calibration["ece"]
+    found = [_table(("", ""), [(MEASURES.get(name, name), value) for name, value in _flat(plain)])]
+    if slices.get("worst"):
+        found.append(f"Worst slice: **{_text(slices['worst'])}**, {_number(slices['gap'])} below all questions.")
+    for title, rows in (
+        ("Score by slice of the questions:", slices.get("table", ())),
+        ("Score by support of the passages:", bands),
+        ("Certainty against how often it was right:", calibration.get("bins", ())),
+    ):
+        if rows:
+            columns = tuple(rows[0])
+            found += [title, _table(columns, [tuple(_number(row.get(one, "")) for one in columns) for row in rows])]
     return found
 
 

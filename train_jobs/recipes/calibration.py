@@ -34,15 +34,27 @@ def fit_temperature(scores: Scores, labels: Labels) -> float:
 def calibration_error(found: Scores, labels: Labels, bins: int = BINS) -> float:
     """Expected calibration error: how far the confidence of the likeliest label is from how often it is right, over
     bins of equal width, weighted by rows."""
-    confidence, right = found.max(axis=1), found.argmax(axis=1) == labels
+    return expected_error(reliability(found.max(axis=1), found.argmax(axis=1) == labels, bins))
+
+
+def reliability(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = BINS
+) -> list[dict[str, float]]:
+    """A reliability diagram: of each bin of equal width that holds any, from ``low`` up, ``n``, the mean ``confidence``
+    and the share that is ``right``."""
     places = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(
-        sum(
-            abs(confidence[inside].mean() - right[inside].mean()) * inside.mean()
-            for inside in (places == place for place in range(bins))
-            if inside.any()
-        )
-    )
+    return [
+        {"low": place / bins, "n": int(inside.sum()), "confidence": float(confidence[inside].mean()),
+         "right": float(right[inside].mean())}
+        for place in range(bins)
+        if (inside := places == place).any()
+    ]  # fmt: skip
+
+
+def expected_error(diagram: list[dict[str, float]]) -> float:
+    """Expected calibration error of a reliability diagram."""
+    rows = sum(one["n"] for one in diagram)
+    return sum(abs(one["confidence"] - one["right"]) * one["n"] / rows for one in diagram)
 
 
 def threshold_at(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], rate: float = FALSE_ALARMS) -> float:

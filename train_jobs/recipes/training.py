@@ -216,9 +216,8 @@ def run(
         PlinthError: the run's last checkpoint is damaged or not its end; what ``carry_out`` raises.
         UsageError: as ``Request.settle``.
     """
-    from safetensors.torch import load
-
     from train_jobs.trainer import checkpoint
+    from train_jobs.trainer.initial import whole_weights
 
     asked = training.request
     if asked.part:  # ``begin`` has settled the others
@@ -237,7 +236,7 @@ def run(
     )  # fmt: skip
     summary = {**summarise(plan, made, last.state, workers.size), "objective": asked.objective}
     books = {METRICS: rows.encode(), TRAINING: json.dumps(summary, indent=1).encode()}
-    return Finished(plan, load(last.model), last.state, books)
+    return Finished(plan, whole_weights(plan, store, last), last.state, books)
 
 
 def plan_of(training: Training, section: TrainSection, store: Store) -> RunPlan:

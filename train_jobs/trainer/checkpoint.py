@@ -7,6 +7,9 @@ which file holds which range of which tensor, the hashes, and the run's state. L
 itself accepts a flipped bit in its body), takes the newest checkpoint that is whole, and cuts its ranges as the ranks
 of today need them: any number of workers, any strategy.
 
+Weights that are not trained (those under adapters) are in the base, not in the checkpoint: the manifest then says
+``base_sha256``, the fingerprint of the base's weights, and goes with no other base.
+
 ``torch.distributed.checkpoint`` is not used: its index is a pickle, and it knows no ranges as ZeRO's partitions are.
 """
 
@@ -28,6 +31,7 @@ from cluster.core.storage import MANIFEST, Store
 from cluster.core.telemetry import log_event
 from train_jobs.distributed.ranks import Ranks
 from train_jobs.distributed.strategy import Shard, Stored, Strategy
+from train_jobs.trainer.rows import keep_rows, read_rows
 
 KEEP = 2
 MODEL, OPTIMIZER = "model", "optimizer"
@@ -40,7 +44,7 @@ class TrainState:
     which ``counted_s`` count (``schedule.counted_seconds``).
 
     ``startup_s`` is what the first attempt took before its first step, ``precision`` what it computes in, ``rows`` the
-    lines of metrics.jsonl so far, ``finished`` whether the run reached its end.
+    lines of metrics.jsonl so far (kept beside the checkpoints, ``rows.py``), ``finished`` whether the run is at its end.
     """
 
     step: int = 0
@@ -63,7 +67,7 @@ class Checkpoint:
     state: TrainState
 
     def tensors(self, part: str = MODEL) -> dict[str, Tensor]:
-        """All weights by name, or with ``part=OPTIMIZER`` the optimizer's state as ``<weight>/<what>``."""
+        """The weights by name, or with ``part=OPTIMIZER`` the optimizer's state as ``<weight>/<what>``."""
         shards = {
             name: Shard(torch.empty(_numel(shape), dtype=dtype), 0, shape)
             for name, (shape, dtype) in self.stored(part).items()
@@ -72,8 +76,25 @@ class Checkpoint:
         return {name: shard.local.view(shard.shape) for name, shard in shards.items()}
 
     @property
+    def base(self) -> str:
+        """Fingerprint of the base that holds the weights that were not trained; empty where all are here."""
+        return str(self.manifest.get("base_sha256", ""))
+
+    def check_base(self, base: str) -> None:
+        """Refuse another base than that of the run.
+
+        Raises:
+            IntegrityError: it is another.
+        """
+        if self.base and self.base != base:
+            raise IntegrityError(
+                f"{self.path} was trained on a base with the weights {self.base[:16]}, and here is "
+                f"{f'one with {base[:16]}' if base else 'none'}", path=self.path,
+            )  # fmt: skip
+
+    @property
     def model(self) -> bytes:
-        """All weights as one safetensors file, float32."""
+        """All weights it holds as one safetensors file, float32."""
         from safetensors.torch import save
 
         return save({name: value.float() for name, value in self.tensors().items()}, metadata={"format": "pt"})
@@ -151,16 +172,24 @@ def load(store: Store, path: str, share: int = 0, of: int = 1) -> Checkpoint:
             wrong.append(name)
     if wrong:
         raise IntegrityError(f"the checkpoint {path} is damaged: {', '.join(wrong)} do not match", path=path)
-    return Checkpoint(store, path, manifest, TrainState(**manifest["state"]))
+    return Checkpoint(store, path, manifest, _state(store, path, manifest))
 
 
-def restore(checkpoint: Checkpoint, strategy: Strategy) -> TrainState:
-    """Put a checkpoint's weights and optimizer state into what a strategy holds.
+def _state(store: Store, path: str, manifest: Manifest) -> TrainState:
+    state = TrainState(**manifest["state"])
+    # Manifests held the lines themselves once.
+    state.rows = state.rows or read_rows(store, posixpath.dirname(posixpath.dirname(path)), state.step)
+    return state
+
+
+def restore(checkpoint: Checkpoint, strategy: Strategy, base: str = "") -> TrainState:
+    """Put a checkpoint's weights and optimizer state into what a strategy holds, on the base of this fingerprint.
 
     Raises:
-        IntegrityError: it is of another model.
+        IntegrityError: it is of another model, or another base.
     """
-    checkpoint.fill(MODEL, strategy.weights())
+    checkpoint.check_base(base)
+    checkpoint.fill(MODEL, strategy.weights(without=strategy.frozen() if checkpoint.base else ()))
     strategy.allocate(checkpoint.stored(OPTIMIZER))
     checkpoint.fill(OPTIMIZER, strategy.optimizer_state())
     strategy.loaded()
@@ -190,7 +219,8 @@ def paths(store: Store, folder: str) -> list[str]:
 
 
 def discard_after(store: Store, folder: str, step: int) -> None:
-    """Remove checkpoints beyond a step: damaged ones, and what a killed attempt left half written."""
+    """Remove checkpoints beyond a step, damaged ones and what a killed attempt left half written, and their lines."""
+    keep_rows(store, folder, step)
     root = posixpath.join(folder, "checkpoints")
     for path in store.fs.ls(root, detail=False) if store.exists(root) else []:
         if step_of(path) > step:
@@ -204,15 +234,13 @@ def finish_at(store: Store, folder: str, step: int) -> TrainState:
     manifest["state"]["finished"] = True
     put_manifest(store, path, manifest)
     discard_after(store, folder, step)
-    return TrainState(**manifest["state"])
+    return _state(store, path, manifest)
 
 
-def prune(store: Store, folder: str) -> None:
-    """Remove all but the newest ``KEEP`` checkpoints and the best one on held-out text, and what is older and half."""
-    found = paths(store, folder)
-    kept = {step_of(path) for path in found[-KEEP:]}
-    rows = read_manifest(store, found[-1])["state"]["rows"] if found else []
-    if (best := best_step(rows)) is not None:
+def prune(store: Store, folder: str, best: int | None = None) -> None:
+    """Remove all but the newest ``KEEP`` checkpoints and the ``best`` one (its step), and what is older and half."""
+    kept = {step_of(path) for path in paths(store, folder)[-KEEP:]}
+    if best is not None:
         kept.add(best)
     root = posixpath.join(folder, "checkpoints")
     for path in store.fs.ls(root, detail=False) if kept else []:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,21 +29,27 @@ from train_jobs.trainer.checkpoint import (
     OPTIMIZER,
     Manifest,
     TrainState,
+    best_step,
     path_of,
     prune,
     put_manifest,
     read_manifest,
 )
+from train_jobs.trainer.rows import write_rows
 
 FILE_BYTES = 512 << 20  # of one file: it is in memory once more while it is written
 REPORT_S = 600.0  # how long rank 0 waits for the others' reports
 
 
 class Writer:
-    """Writes the checkpoints of a run from one rank, one after the other, on a thread of its own."""
+    """Writes the checkpoints of a run from one rank, one after the other, on a thread of its own.
 
-    def __init__(self, store: Store, folder: str, ranks: Ranks) -> None:
-        self.store, self.folder, self.ranks = store, folder, ranks
+    Args:
+        base: fingerprint of the weights it began with, where somebody keeps them: what is not trained is left out.
+    """
+
+    def __init__(self, store: Store, folder: str, ranks: Ranks, base: str = "") -> None:
+        self.store, self.folder, self.ranks, self.base = store, folder, ranks, base
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: list[Future[None]] = []
         self._given_up = threading.Event()
@@ -55,19 +61,20 @@ class Writer:
             EnvironmentFaultError: an earlier one could not be written, the disk is full; those before are untouched.
         """
         self.wait()
-        parts = {MODEL: strategy.weights(), OPTIMIZER: strategy.optimizer_state()}
+        left_out = strategy.frozen() if self.base else frozenset()
+        parts = {MODEL: strategy.weights(without=left_out), OPTIMIZER: strategy.optimizer_state()}
         shards = {f"{part}/{name}": shard for part, found in parts.items() for name, shard in found.items()}
         mine = {
             key: (torch.empty(len(shard.local), dtype=shard.local.dtype).copy_(shard.local), shard)
             for key, shard in owned(shards, self.ranks.rank, self.ranks.size).items()
         }
         path = path_of(self.folder, state.step)
-        self._pending.append(self._thread.submit(self._write, path, mine, asdict(state)))
+        self._pending.append(self._thread.submit(self._write, path, mine, _copied(state), bool(left_out)))
 
     def amend(self, state: TrainState) -> None:
         """Replace the state in the manifest of its step, once that is written; rank 0's business."""
         if self.ranks.rank == 0:
-            self._pending.append(self._thread.submit(self._amend, path_of(self.folder, state.step), asdict(state)))
+            self._pending.append(self._thread.submit(self._amend, path_of(self.folder, state.step), _copied(state)))
 
     def check(self) -> None:
         """Raise what went wrong with a checkpoint that is written; does not wait."""
@@ -89,7 +96,7 @@ class Writer:
         self._given_up.set()
         self._thread.shutdown(wait=True)
 
-    def _write(self, path: str, mine: dict[str, tuple[Tensor, Shard]], state: dict[str, Any]) -> None:
+    def _write(self, path: str, mine: dict[str, tuple[Tensor, Shard]], state: TrainState, partly: bool) -> None:
         report: Manifest = {"files": {}, "tensors": {}}
         for name, keys in self._files(mine):
             self._write_file(path, name, {key: mine[key] for key in keys}, report)
@@ -99,18 +106,21 @@ class Writer:
             return
         for rank in range(1, self.ranks.size):
             reports.append(self._report_of(path, rank))
-        manifest: Manifest = {"files": {}, "tensors": {}, "state": state}
+        manifest: Manifest = {"files": {}, "tensors": {}, "state": _plain(state)}
+        if partly:
+            manifest["base_sha256"] = self.base
         for one in reports:
             manifest["files"] |= one["files"]
             for key, row in one["tensors"].items():
                 parts = manifest["tensors"].setdefault(key, {**row, "parts": []})["parts"]
                 # Several ranks may hold the same number, such as a count of steps: the first one's counts.
                 parts += [part for part in row["parts"] if part[1:] not in [known[1:] for known in parts]]
+        write_rows(self.store, self.folder, state.step, state.rows)
         put_manifest(self.store, path, manifest)
         for rank in range(1, self.ranks.size):
             self.store.fs.rm(_report(path, rank))
-        prune(self.store, self.folder)
-        log_event("train", "checkpoint_saved", step=state["step"], path=path)
+        prune(self.store, self.folder, best_step(state.rows))
+        log_event("train", "checkpoint_saved", step=state.step, path=path)
 
     def _files(self, mine: dict[str, tuple[Tensor, Shard]]) -> Iterator[tuple[str, list[str]]]:
         for part in (MODEL, OPTIMIZER):
@@ -146,8 +156,18 @@ class Writer:
         found: Manifest = self.store.read_json(where)
         return found
 
-    def _amend(self, path: str, state: dict[str, Any]) -> None:
-        put_manifest(self.store, path, {**read_manifest(self.store, path), "state": state})
+    def _amend(self, path: str, state: TrainState) -> None:
+        write_rows(self.store, self.folder, state.step, state.rows)
+        put_manifest(self.store, path, {**read_manifest(self.store, path), "state": _plain(state)})
+
+
+def _copied(state: TrainState) -> TrainState:
+    """As it is now: of the lines only the last one may still change."""
+    return replace(state, rows=[*state.rows[:-1], *(dict(row) for row in state.rows[-1:])])
+
+
+def _plain(state: TrainState) -> dict[str, Any]:
+    return {name: value for name, value in vars(state).items() if name != "rows"}
 
 
 def owned(shards: Mapping[str, Shard], rank: int, size: int) -> dict[str, Shard]:

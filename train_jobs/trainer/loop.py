@@ -24,11 +24,11 @@ from train_jobs.distributed.ranks import Ranks
 from train_jobs.distributed.strategies import make_strategy
 from train_jobs.distributed.strategy import Settings, Strategy
 from train_jobs.objectives.protocol import load_objective
-from train_jobs.trainer import checkpoint, termination, watchdog
+from train_jobs.trainer import checkpoint, compilation, termination, watchdog
 from train_jobs.trainer.budget import Spent, budget_of
 from train_jobs.trainer.checkpoint import Checkpoint, TrainState
 from train_jobs.trainer.checkpoint_writer import Writer
-from train_jobs.trainer.initial import has_tied_weights, load_initial, set_dropout
+from train_jobs.trainer.initial import base_of, first_network, set_dropout
 from train_jobs.trainer.memory import as_failure
 from train_jobs.trainer.meters import Meters, meters_of
 from train_jobs.trainer.optimizer import make_optimizers
@@ -103,7 +103,7 @@ class Trainer:
         self.state, self.part = TrainState(), "data"
         self.log: RunLog | None = None
         self.wishes: Wishes | None = None
-        self.writer = Writer(store, plan.folder, ranks)
+        self.writer = Writer(store, plan.folder, ranks, base_of(plan))
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.read: list[float] = []  # losses that were read and not logged yet
@@ -121,14 +121,15 @@ class Trainer:
             self.batches, self.held_out = self.objective.load_data(plan, self.store, ranks)
         self.part = "model"
         with watchdog.during("build model"):
-            network = self._build()
+            network = first_network(plan, self.objective, ranks, self.store)
             self.private, self.batches = private_steps(plan, self.objective, self.batches, ranks)
+        self.micro = math.ceil(plan.batch_tokens / (ranks.size * plan.micro_tokens)) if plan.micro_tokens else 1
+        self.shares = ranks.size * (1 if self.private is not None else self.micro)
         with watchdog.during("resume"):
             found = self._newest()
             self.state = found.state if found else self._first_state(network)
             self.strategy: Strategy = make_strategy(plan.strategy, ranks, self._settings())
             self._prepare(network, found)
-        self.micro = math.ceil(plan.batch_tokens / (ranks.size * plan.micro_tokens)) if plan.micro_tokens else 1
         self.budget = budget_of(plan, self.batches, self.state.startup_s, FEWEST_STEPS)
         self.pilot = Pilot(plan, self.budget, self.state.step)
         self.started = time.monotonic() - self.state.elapsed_s
@@ -155,7 +156,7 @@ class Trainer:
     def counted_s(self) -> float:
         """Of those the seconds that count against the budget."""
         wall, cpu = time.monotonic() - self.began, time.process_time() - self.began_cpu
-        return self.counted_before + counted_seconds(wall, cpu, self.ranks.threads)
+        return self.counted_before + counted_seconds(wall, cpu, self.ranks.threads, self.device.type)
 
     @property
     def spent(self) -> Spent:
@@ -269,9 +270,8 @@ class Trainer:
     def _batch(self, step: int, part: int) -> Any:
         """This rank's share of a step's pass; passes of one rank are shares like those of ranks: together they make
         the same step."""
-        ranks, passes = self.ranks, 1 if self.private is not None else self.micro
         with self.meters.waiting():
-            batch = self.batches.batch(step, ranks.rank + part * ranks.size, ranks.size * passes)
+            batch = self.batches.batch(step, self.ranks.rank + part * self.ranks.size, self.shares)
         self.tokens_of_step = batch.tokens
         return batch
 
@@ -347,16 +347,6 @@ class Trainer:
             self.log.finish("cancelled", "" if how == "cancelled" else "interrupted; the same command goes on")
 
     # -- the beginning -------------------------------------------------------------------------------------------------
-    def _build(self) -> nn.Module:
-        """The network with its first weights; on ranks that receive theirs, without any."""
-        empty = self.plan.strategy == "fsdp2" and self.ranks.rank > 0
-        network = self.objective.build(self.plan, "meta" if empty else "cpu")
-        if empty and has_tied_weights(network):
-            network = self.objective.build(self.plan)
-        if self.plan.initial and not empty:
-            load_initial(self.plan, self.store, network)
-        return network
-
     def _newest(self) -> Checkpoint | None:
         """The newest whole checkpoint, the same on every rank; what lies beyond it is removed."""
         folder = self.plan.folder
@@ -369,7 +359,7 @@ class Trainer:
     def _first_state(self, network: nn.Module) -> TrainState:
         chosen = False
         if self.ranks.rank == 0:
-            chosen = choose_precision(self.plan, network, self.batches, self.objective, self.device)
+            chosen = choose_precision(self.plan, network, self.batches, self.objective, self.device, self.shares)
         startup, code = self.ranks.from_first([max(0.0, time.time() - self.plan.started_at), float(chosen)])
         return TrainState(startup_s=startup, precision="bf16" if code else "fp32")
 
@@ -377,12 +367,14 @@ class Trainer:
         plan, layers = self.plan, getattr(self.objective, "blocks", self.plan.model.blocks)
         blocks = layers(network)
         set_dropout(network, plan.dropout)
+        if plan.compile:
+            compilation.tell_watchdog()
         self.strategy.prepare(
             network, blocks,
             lambda model: make_optimizers(plan.optimizer, model, blocks, plan.learning_rate, plan.weight_decay),
         )  # fmt: skip
         if found is not None:
-            checkpoint.restore(found, self.strategy)
+            checkpoint.restore(found, self.strategy, base_of(plan))
             log_event("train", "resumed", run=plan.run_id, step=self.state.step, rank=self.ranks.rank)
 
     def _settings(self) -> Settings:

@@ -30,10 +30,14 @@ def computing_in(precision: str, device: str = "cpu") -> AbstractContextManager[
 
 
 def choose_precision(
-    plan: RunPlan, model: nn.Module, batches: Batches, objective: Objective, device: torch.device
+    plan: RunPlan, model: nn.Module, batches: Batches, objective: Objective, device: torch.device, shares: int = 1
 ) -> bool:
-    """Whether to compute in bf16. ``auto`` on a CPU times a step of each, except where it cannot or should not pay:
-    without bf16 instructions, for small models, and in runs by steps, which must be the same everywhere."""
+    """Whether to compute in bf16. ``auto`` on a CPU times a pass of each, except where it cannot or should not pay:
+    without bf16 instructions, for small models, and in runs by steps, which must be the same everywhere.
+
+    Args:
+        shares: into how many passes, of all ranks, a step is cut; one of them is timed, as more has no room.
+    """
     if plan.precision != "auto":
         return plan.precision == "bf16"
     if device.type == "cuda":
@@ -41,7 +45,7 @@ def choose_precision(
     if plan.steps or plan.tokens or plan.epochs or plan.flops or plan.model.parameters < SMALL or not has_bf16():
         return False
     seconds = {
-        precision: min(_time_step(model, batches, objective, precision) for _ in range(2))
+        precision: min(_time_pass(model, batches, objective, precision, shares) for _ in range(2))
         for precision in ("fp32", "bf16")
     }
     return seconds["bf16"] < WORTH * seconds["fp32"]
@@ -56,8 +60,8 @@ def has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _time_step(model: nn.Module, batches: Batches, objective: Objective, precision: str) -> float:
-    batch = batches.batch(0)
+def _time_pass(model: nn.Module, batches: Batches, objective: Objective, precision: str, shares: int) -> float:
+    batch = batches.batch(0, 0, shares)
     started = time.perf_counter()
     with computing_in(precision):
         loss = objective.share_of_loss(model, batch)

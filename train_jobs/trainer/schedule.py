@@ -36,17 +36,21 @@ def learning_rate(
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def counted_seconds(wall_s: float, cpu_s: float, threads: int) -> float:
+def counted_seconds(wall_s: float, cpu_s: float, threads: int, device: str = "cpu") -> float:
     """How many seconds of a time budget are used up.
 
     On a machine of its own a worker computes nearly all the time and the clock counts. Where others use the processors
-    as well, only what the worker got of them counts, up to ``MAX_STRETCH`` times the budget by the clock.
+    as well, only what the worker got of them counts, up to ``MAX_STRETCH`` times the budget by the clock. A worker that
+    computes on another device hardly uses a processor, and has the device for itself: there the clock counts.
 
     Args:
         wall_s: seconds by the clock.
         cpu_s: processor seconds of the worker, all its threads together.
         threads: threads it computes with.
+        device: the kind of device that it computes on.
     """
+    if device != "cpu":
+        return wall_s
     had = cpu_s / (max(1, threads) * USUAL_LOAD)
     return min(wall_s, max(had, wall_s / MAX_STRETCH))
 

@@ -139,6 +139,12 @@ def startup_seconds() -> dict[str, float]:
     return {} if _watched is None else {part: round(seconds, 2) for part, seconds in _watched.seconds.items()}
 
 
+def bear(least_s: float) -> None:
+    """Call no wait of this worker's loop a hang that is shorter than ``least_s``, for the rest of its watch."""
+    if _watched is not None and _watched.factor:
+        _watched.least_s = max(_watched.least_s, least_s)
+
+
 def during(phase: str) -> contextlib.AbstractContextManager[None]:
     """A part of this worker's work that is no step and may take long: start-up, a compilation, evaluation, saving."""
     return _watched.during(phase) if _watched is not None else contextlib.nullcontext()

@@ -172,8 +172,17 @@ class GateSection(Section):
     """Least share of unanswerable questions on which the model abstains."""
     min_answered: float = Field(0.5, ge=0, le=1)
     """Least share of answerable questions that the model answers: a model that always abstains is none."""
+    max_verbatim: float | None = Field(None, ge=0, le=1)
+    """Most training documents that the model writes on word for word (`plinth audit memorization`); None: not asked."""
+    max_ece: float | None = Field(None, ge=0, le=1)
+    """How far, on average, its certainty may be from how often it is right; None: not asked."""
+    max_slice_gap: float | None = Field(None, ge=0, le=1)
+    """How far the worst slice of the questions may lie below all of them; None: not asked."""
 
 
 # Which questions the gate asks, and what it wants of the answers.
 QUESTIONS = ("gate.questions", "gate.unanswerable")
-VERDICT = ("gate.min_difference", "gate.min_abstained", "gate.min_answered")
+VERDICT = (
+    "gate.min_difference", "gate.min_abstained", "gate.min_answered", "gate.max_verbatim", "gate.max_ece",
+    "gate.max_slice_gap",
+)  # fmt: skip

@@ -56,6 +56,22 @@ def test_thresholds_come_from_the_configuration() -> None:
     assert decide(changed("unanswerable", abstained=0.5), GateSection(min_abstained=0.5)).passed
 
 
+@pytest.mark.parametrize(
+    ("limit", "part", "number", "value"),
+    [
+        ("max_verbatim", "memorization", "verbatim_train", 0.02), ("max_ece", "calibration", "ece", 0.05),
+        ("max_slice_gap", "slices", "gap", 0.1),
+    ],
+)  # fmt: skip
+def test_more_is_asked_where_it_is_configured(limit: str, part: str, number: str, value: float) -> None:
+    assert decide({**GOOD, part: {number: 1.0}}, GateSection()).passed, "nobody asked"
+    section = GateSection(**{limit: value})  # type: ignore[arg-type]
+    assert decide({**GOOD, part: {number: value}}, section).passed
+    worse = decide({**GOOD, part: {number: 2 * value}}, section)
+    assert [(c.value, c.threshold) for c in worse.checks if not c.passed] == [(2 * value, value)]
+    assert "not measured" in decide(GOOD, section).reason
+
+
 @pytest.mark.parametrize("report", [{}, {"difference": None}, changed("difference", low="0.3"), {"answerable": 3}])
 def test_a_broken_report_never_passes(report: dict[str, Any]) -> None:
     result = decide(report, GateSection())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.registry.runs import RunLog, cancel, list_runs, read_metrics, read_run
+from actors.registry.runs import NewestPoint, RunLog, cancel, list_runs, read_metrics, read_run
 from cluster.core.errors import BadInputError, UsageError
 from cluster.core.storage import Store
 
@@ -35,6 +35,31 @@ def test_a_run_is_seen_while_it_runs_and_after(store: Store) -> None:
     assert [row["step"] for row in rows] == [10, 20]
     assert (rows[0]["train_loss"], rows[0]["held_out_loss"], rows[1]["train_loss"]) == (3.5, 3.75, None)
     assert [r.id for r in list_runs(store)] == ["pretrain-1"]
+
+
+def test_who_follows_a_run_sees_what_came_since_and_reads_no_more(store: Store) -> None:
+    watch = NewestPoint(store, "a")
+    assert watch.look() is None
+    log = RunLog(store, "a", "pretrain", {})
+    for step in (*range(1, 400), 350, 351):  # it went back to a checkpoint
+        log.log(step, train_loss=step / 10)
+        if step % 50 == 0:
+            log.log(step, held_out_loss=1.0)
+            if not store.local:
+                log._flush()
+            newest = watch.look()
+            assert newest is not None
+            assert newest == [row for row in read_metrics(store, "a") if row["step"] == step][-1]
+            assert (newest["train_loss"], newest["held_out_loss"]) == (step / 10, 1.0)
+    path = store.path("training", "a", "metrics.jsonl")
+    assert watch._offset > 0.9 * store.fs.size(path)
+    if store.local:  # a line that is half written when it is looked at
+        with open(path, "ab") as file:
+            file.write(b'\n{"step": 352, "train')
+            file.flush()
+            assert (watch.look() or {})["step"] == 351
+            file.write(b'_loss": 2.0, "at": "now"}')
+        assert (watch.look() or {})["step"] == 352
 
 
 def test_cancel_is_seen_once_and_does_not_outlive_its_run(store: Store) -> None:

@@ -11,6 +11,7 @@ import pytest
 from actors.policies.gate import decide
 from cluster.core.sections.train import GateSection
 from train_jobs.answering.prompt import completion
+from train_jobs.evaluation.generate import Said
 from train_jobs.evaluation.held_out import evaluate, paired
 from train_jobs.evaluation.metrics import token_f1
 
@@ -61,7 +62,7 @@ def rows(answerable: int = 120, unanswerable: int = 60) -> list[dict[str, Any]]:
 
 
 def saying(table: dict[str, str]) -> Any:
-    return lambda prompts: [table[prompt] for prompt in prompts]
+    return lambda prompts: [Said(table[prompt]) for prompt in prompts]
 
 
 ROWS = rows()
@@ -95,7 +96,7 @@ def test_one_that_never_abstains_is_refused_for_it() -> None:
 
 
 def test_one_that_always_abstains_is_refused() -> None:
-    report = evaluate(ROWS, lambda prompts: [completion([])] * len(prompts), SECTION)
+    report = evaluate(ROWS, lambda prompts: [Said(completion([]))] * len(prompts), SECTION)
     assert report.answerable["model"] == 0.0
     assert report.answerable["abstained"] == 1.0
     failed = {check.name for check in decide(report.to_dict(), SECTION).checks if not check.passed}
@@ -118,7 +119,7 @@ def test_one_that_only_repeats_the_baseline_is_refused() -> None:
 
 
 def test_nonsense_counts_as_an_abstention_and_is_reported() -> None:
-    report = evaluate(ROWS, lambda prompts: ["the folder"] * len(prompts), SECTION)
+    report = evaluate(ROWS, lambda prompts: [Said("the folder")] * len(prompts), SECTION)
     assert report.answerable["unreadable"] == 1.0
     assert report.answerable["model"] == 0.0
 
@@ -152,9 +153,9 @@ def test_bands_hold_every_row_once_and_reward_right_refusals() -> None:
 def test_latency_is_measured_one_at_a_time() -> None:
     sizes: list[int] = []
 
-    def generate(prompts: list[str]) -> list[str]:
+    def generate(prompts: list[str]) -> list[Said]:
         sizes.append(len(prompts))
-        return [RIGHT[prompt] for prompt in prompts]
+        return [Said(RIGHT[prompt]) for prompt in prompts]
 
     report = evaluate(ROWS, generate, SECTION)
     assert sizes.count(1) >= 20
@@ -190,3 +191,33 @@ def test_f1_counts_words_as_often_as_both_have_them() -> None:
     assert token_f1("", "copy") == 0.0
     assert token_f1("move", "copy") == 0.0
     assert re.fullmatch(r"0\.\d+", str(token_f1("copy one file", "copy file")))
+
+
+def test_the_worst_slice_is_named_and_may_be_refused() -> None:
+    """A model that fails on one source of three, and on two questions of a fourth, which are too few to count."""
+    sources = {row["prompt"]: ("few" if number < 2 else f"source {number % 3}") for number, row in enumerate(ROWS)}
+    tagged = [{**row, "source": sources[row["prompt"]]} for row in ROWS]
+    wrong = {p for p, source in sources.items() if source in ("few", "source 1")}
+    table = {row["prompt"]: "nonsense" if row["prompt"] in wrong else row["completion"] for row in ROWS}
+    report = evaluate(tagged, saying(table), SECTION).to_dict()
+    scores = {(one["by"], one["slice"]): (one["n"], one["score"]) for one in report["slices"]["table"]}
+    assert scores["source", "few"] == (2, 0.0)
+    assert scores["source", "source 2"] == (60, pytest.approx(1.0))
+    assert {form for by, form in scores if by == "form"} == {"how", "left_out", "foreign"}
+    assert report["slices"]["worst"] == "source 'source 1'"
+    # It refuses where it says nonsense, which is right of the 20 unanswerable questions among the 59.
+    assert report["slices"]["gap"] == pytest.approx(139 / 180 - 20 / 59)
+    refused = decide(report, SECTION.model_copy(update={"max_slice_gap": 0.1}))
+    assert "worse on source 'source 1'" in refused.reason
+
+
+def test_certainty_is_held_against_how_often_it_is_right() -> None:
+    """Nine of ten right at a certainty of 0.9 is calibrated; all right at 0.55 is not; what is not supported is left
+    out."""
+    table = {r["prompt"]: "x" if n % 10 == 0 and r["answerable"] else r["completion"] for n, r in enumerate(ROWS[:120])}
+    good = evaluate(ROWS[:120], lambda prompts: [Said(table[p], 0.9) for p in prompts], SECTION).to_dict()
+    assert good["calibration"]["n"] == 120
+    assert good["calibration"]["ece"] == pytest.approx(0.0, abs=1e-9)
+    timid = evaluate(ROWS[:120], lambda prompts: [Said(RIGHT[p], 0.55) for p in prompts], SECTION).to_dict()
+    assert timid["calibration"]["ece"] == pytest.approx(0.45)
+    assert evaluate([{**row, "supported": False} for row in ROWS], saying(RIGHT), SECTION).calibration == {}

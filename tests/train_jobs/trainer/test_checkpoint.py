@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,63 @@ def test_the_state_of_a_written_checkpoint_can_be_replaced(store: Store) -> None
     assert found.state.rows == [{"step": 2, "held_out_loss": 1.0}]
 
 
+def test_each_line_is_kept_once_and_found_up_to_the_resumed_step(store: Store) -> None:
+    """Whatever is written twice, put together, torn or dropped on the way."""
+    from train_jobs.trainer import rows
+    from train_jobs.trainer.checkpoint import discard_after, latest
+
+    folder = store.staging("run")
+    lines = [{"step": step, "train_loss": 1.0 / step} for step in range(1, 400)]
+    for step in range(2, 300, 2):
+        rows.write_rows(store, folder, step, lines[:step])
+    (files := sorted(Path(folder, "rows").iterdir()))
+    assert len(files) <= rows.MOST_FILES + 1
+    assert sum(len(file.read_text().splitlines()) for file in files) == 298
+    rows.write_rows(store, folder, 298, [*lines[:297], {"step": 298, "held_out_loss": 2.0}])
+    assert rows.read_rows(store, folder, 298) == [*lines[:297], {"step": 298, "held_out_loss": 2.0}]
+    assert rows.read_rows(store, folder, 31) == lines[:31]
+    path = saved(store, 300, lines[:300])
+    assert "train_loss" not in (path / "manifest.json").read_text()
+    found = latest(store, folder)
+    assert found is not None
+    assert len(found.state.rows) == 300
+    with Path(folder, "rows", "00000300.jsonl").open("a") as file:
+        file.write('{"step": 30')
+    discard_after(store, folder, 299)
+    assert rows.read_rows(store, folder, 400) == [*lines[:297], {"step": 298, "held_out_loss": 2.0}, lines[298]]
+    discard_after(store, folder, -1)
+    assert rows.read_rows(store, folder, 400) == []
+
+
+def test_what_is_not_trained_is_left_in_the_base_and_goes_with_no_other(store: Store) -> None:
+    import torch
+
+    from train_jobs.distributed.ranks import Ranks
+    from train_jobs.trainer.checkpoint import TrainState, latest, restore
+    from train_jobs.trainer.checkpoint_writer import Writer
+
+    strategy, other = trained(3), trained(0, seed=5)
+    for one in (strategy, other):
+        for name, weight in one.model.named_parameters():
+            weight.requires_grad_("norm" in name)
+    writer = Writer(store, store.staging("run"), Ranks(), base="a" * 64)
+    writer.save(strategy, TrainState(step=3))
+    writer.wait()
+    writer.close()
+    found = latest(store, store.staging("run"))
+    assert found is not None
+    assert found.base == "a" * 64
+    assert found.tensors().keys() == {n for n, w in strategy.model.named_parameters() if w.requires_grad} != set()
+    with pytest.raises(IntegrityError, match=r"aaaaaaaa, and here is one with bbbb"):
+        restore(found, other, "b" * 64)
+    with pytest.raises(IntegrityError, match="here is none"):
+        restore(found, other)
+    before = {name: weight.detach().clone() for name, weight in other.model.named_parameters()}
+    restore(found, other, "a" * 64)
+    for (name, mine), theirs in zip(other.model.named_parameters(), strategy.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs if mine.requires_grad else before[name])
+
+
 def test_what_cannot_be_written_is_said_at_the_next_look(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from train_jobs.distributed.ranks import Ranks
     from train_jobs.trainer.checkpoint import TrainState, latest
@@ -215,7 +273,8 @@ def test_ranks_share_what_all_of_them_hold_and_ranges_are_cut_as_the_reader_need
                 "too": Shard(torch.full((4,), 8.0), 0, (2, 2), True),
             }
 
-        def weights(self) -> dict[str, Shard]:
+        def weights(self, without: Collection[str] = ()) -> dict[str, Shard]:
+            assert not without
             return self.shards
 
         def optimizer_state(self) -> dict[str, Shard]:

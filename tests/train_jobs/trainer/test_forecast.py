@@ -53,3 +53,8 @@ def test_seconds_without_a_processor_do_not_count() -> None:
 
 def test_but_not_without_end() -> None:
     assert counted_seconds(wall_s=30.0, cpu_s=0.0, threads=1) == 30.0 / MAX_STRETCH
+
+
+def test_where_another_device_computes_the_clock_counts() -> None:
+    """A worker on a GPU hardly uses a processor, however fast it is."""
+    assert counted_seconds(wall_s=30.0, cpu_s=1.0, threads=8, device="cuda") == 30.0

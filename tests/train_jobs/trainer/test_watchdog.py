@@ -126,6 +126,37 @@ def test_without_a_watchdog_beats_and_phases_are_nothing() -> None:
     assert watchdog.startup_seconds() == {}
 
 
+@pytest.mark.process
+def test_compiling_is_a_phase_also_again_for_another_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph's compiler takes 2,000 s of the test's clock each time, where a step may take 60."""
+    import torch
+
+    from train_jobs.trainer import compilation
+
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(watchdog, "_watched", clock.dog)
+
+    def compiler(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        del inputs
+        clock.passes(1500)
+        return graph.forward
+
+    compilation.tell_watchdog()
+    compilation.tell_watchdog()
+    assert clock.dog.least_s == compilation.LEAST_S
+    clock.steps(10, 2)
+    double = torch.compile(lambda x: 2 * x, backend=compiler, dynamic=False)
+    for size in (3, 3, 5):
+        clock.passes(2)
+        double(torch.ones(size))
+        clock.dog.beat()
+    assert clock.hangs == []
+    assert clock.dog.seconds["compile"] == 3000
+    assert clock.dog.phase == "step"
+    clock.passes(601)
+    assert [hang[0] for hang in clock.hangs] == ["step"], "and what does not compile may still hang"
+
+
 HANGS = """
 import sys, threading, time
 from pathlib import Path
