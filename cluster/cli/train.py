@@ -22,9 +22,10 @@ def register(commands: Commands) -> None:
     for job in JOBS:
         job_verb(group, "train_jobs", job, print_made, ahead=print_ahead)
     order = add_verb(
-        group, "order", show_order, "Check which windows of which corpora a checkpoint was pretrained on.",
-        "The order is computed again from the certificate (order.json) that pretraining leaves in its checkpoint: its\n"
-        "hash must be the same, and every window must have been taken once an epoch. Exit code 3 where it is not so.",
+        group, "order", show_order, "Check which windows or examples a checkpoint was trained on.",
+        "The order is computed again from the certificate (order.json) that pretraining and fine-tuning leave in their\n"
+        "checkpoints: its hash must be the same, and every window, or example, must have been taken once an epoch.\n"
+        "Exit code 3 where it is not so.",
     )  # fmt: skip
     order.add_argument("checkpoint", help="NAME or NAME@VERSION, as `small-base`")
 
@@ -43,15 +44,16 @@ def show_order(args: argparse.Namespace) -> int:
     made = find(store, "checkpoints", args.checkpoint, "plinth train pretrain")
     name = f"checkpoint {made.name}@{made.version}"
     if FILE not in {file.path for file in made.files}:
-        raise BadInputError(f"{name} has no {FILE}: only what `plinth train pretrain` makes of token shards has one")
+        raise BadInputError(f"{name} has no {FILE}: what `plinth train pretrain` and `finetune` make has one")
     certificate = store.read_json(f"{store.artefact(made)}/{FILE}")
     if wrong := check(certificate):
         raise IntegrityError(f"{name}: {'; '.join(wrong)}", checkpoint=made.version)
     if args.json:
         print_json(certificate)
         return 0
+    what = f"windows of {certificate['context_tokens']} tokens" if "context_tokens" in certificate else "examples"
     console.print(
-        f"[bold]{name}[/bold]: {certificate['samples']:,} windows of {certificate['context_tokens']} tokens in "
+        f"[bold]{name}[/bold]: {certificate['samples']:,} {what} in "
         f"{certificate['steps']:,} steps, each once an epoch (order {certificate['order_sha256'][:12]})"
     )
     columns = ("dataset", "weight", "windows", "samples", "epochs")

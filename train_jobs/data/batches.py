@@ -105,49 +105,60 @@ def encode_examples(rows: Sequence[dict[str, Any]], tokenizer: Tokenizer, contex
     return {"ids": flat, "lengths": lengths}, len(rows) - len(kept)
 
 
-class Examples:
-    """Batches of examples of similar length, padded; only completion tokens count.
+class ByLength:
+    """Which rows of ``sizes`` tokens each a step takes: an epoch sorts the shuffled rows by length (ties keep the
+    shuffle), cuts them into batches of at most ``batch_tokens`` padded tokens, and takes the batches in a seeded
+    order."""
 
-    An epoch sorts the shuffled examples by length (ties keep the shuffle), cuts them into batches of at most
-    ``batch_tokens`` padded tokens, and takes the batches in a seeded order.
-    """
-
-    def __init__(self, arrays: Arrays, batch_tokens: int, seed: int, pad: int) -> None:
-        self.flat, self.lengths = arrays["ids"], arrays["lengths"].astype(np.int64)
-        self.starts = np.concatenate([[0], np.cumsum(self.lengths.sum(axis=1))])
-        self.batch_tokens, self.seed, self.pad = batch_tokens, seed, pad
+    def __init__(self, sizes: npt.NDArray[np.int64], batch_tokens: int, seed: int) -> None:
+        self.sizes, self.batch_tokens, self.seed = sizes, batch_tokens, seed
         self._epoch: tuple[int, list[Ids]] = (-1, [])
-        self.steps_per_epoch = len(self._batches(0))
+        self.steps_per_epoch = len(self.epoch(0))
 
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The share of ``rank`` in the step (0-based): rows rank, rank + world, ..."""
+    def step(self, step: int) -> Ids:
+        """The rows of a step, from 0."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        return self._batch(self._batches(epoch)[within], rank, world)
+        return self.epoch(epoch)[within]
 
-    def in_order(self, rank: int = 0, world: int = 1) -> list[Batch]:
-        """Every example once, for evaluation: a list of equal length on every rank."""
-        return [self._batch(rows, rank, world) for rows in self._batches(0)]
-
-    def _batches(self, epoch: int) -> list[Ids]:
+    def epoch(self, epoch: int) -> list[Ids]:
+        """The rows of each step of an epoch; each row once."""
         if self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            order = rng.permutation(len(self.lengths))
-            order = order[np.argsort(self.lengths.sum(axis=1)[order], kind="stable")]
+            order = rng.permutation(len(self.sizes))
+            order = order[np.argsort(self.sizes[order], kind="stable")]
             batches = list(self._cut(order))
             # The number of steps of an epoch must not depend on the shuffle; lengths alone decide it.
             self._epoch = (epoch, [batches[i] for i in rng.permutation(len(batches))])
         return self._epoch[1]
 
     def _cut(self, order: Ids) -> Iterator[Ids]:
-        sizes, start = self.lengths.sum(axis=1), 0
+        start = 0
         for end in range(1, len(order) + 1):
             # Sorted upwards: the next one would be the longest row of the batch.
-            if end == len(order) or sizes[order[end]] * (end - start + 1) > self.batch_tokens:
+            if end == len(order) or self.sizes[order[end]] * (end - start + 1) > self.batch_tokens:
                 yield order[start:end]
                 start = end
+
+
+class Examples:
+    """Batches of examples of similar length (``ByLength``), padded; only completion tokens count."""
+
+    def __init__(self, arrays: Arrays, batch_tokens: int, seed: int, pad: int) -> None:
+        self.flat, self.lengths = arrays["ids"], arrays["lengths"].astype(np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths.sum(axis=1))])
+        self.order, self.pad = ByLength(self.lengths.sum(axis=1), batch_tokens, seed), pad
+        self.steps_per_epoch = self.order.steps_per_epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The share of ``rank`` in the step (0-based): rows rank, rank + world, ..."""
+        return self._batch(self.order.step(step), rank, world)
+
+    def in_order(self, rank: int = 0, world: int = 1) -> list[Batch]:
+        """Every example once, for evaluation: a list of equal length on every rank."""
+        return [self._batch(rows, rank, world) for rows in self.order.epoch(0)]
 
     def _batch(self, rows: Ids, rank: int, world: int) -> Batch:
         total = int(self.lengths[rows, 1].sum())

@@ -2,7 +2,7 @@
 
 The order follows from a few numbers (``order.py``); the certificate has them, the versions of the corpora, and the hash
 of the sequence of all windows taken. Whoever has it can compute the sequence again, without the data, and see that each
-window was taken once an epoch.
+window was taken once an epoch. Of examples, whose order follows from their lengths, it has the lengths.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cluster.core.storage import Store
+from train_jobs.data.batches import ByLength
 from train_jobs.data.corpora import entries_of, index_path, open_side
 from train_jobs.data.order import Order, Places, Share
 from train_jobs.data.packing import windows_of
@@ -28,10 +30,12 @@ CHUNK = 1 << 16  # samples whose places are computed at a time
 
 
 def files_of(plan: RunPlan, store: Store, steps: int) -> dict[str, bytes]:
-    """``order.json`` of a run over token shards that took ``steps`` steps; nothing for another."""
-    if not entries_of(plan):
-        return {}
-    return {FILE: json.dumps(certify(plan, store, steps), indent=1).encode()}
+    """``order.json`` of a run over token shards, or examples, that took ``steps`` steps; nothing for another."""
+    if entries_of(plan):
+        return {FILE: json.dumps(certify(plan, store, steps), indent=1).encode()}
+    if plan.objective == "completion":
+        return {FILE: json.dumps(certify_examples(plan, store, steps)).encode()}
+    return {}
 
 
 def certify(plan: RunPlan, store: Store, steps: int) -> dict[str, Any]:
@@ -59,9 +63,54 @@ def certify(plan: RunPlan, store: Store, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def certify_examples(plan: RunPlan, store: Store, steps: int) -> dict[str, Any]:
+    """The certificate of a run over examples that took ``steps`` steps."""
+    from safetensors.numpy import load
+
+    sizes = load(store.read(plan.data))["train.lengths"].sum(axis=1).astype(np.int64)
+    digest, counts = _rows_taken(ByLength(sizes, plan.batch_tokens, plan.seed), steps)
+    samples = int(counts.sum())
+    corpus = {
+        "dataset": plan.inputs.get("examples", ""), "weight": 1.0, "windows": len(sizes), "samples": samples,
+        "epochs": round(samples / len(sizes), 4),
+    }  # fmt: skip
+    return {
+        "format": FORMAT, "run": plan.run_id, "seed": plan.seed, "batch_tokens": plan.batch_tokens, "steps": steps,
+        "samples": samples, "tokens": int((counts * sizes).sum()), "data_sha256": plan.data_sha256,
+        "corpora": [corpus], "order_sha256": digest, "lengths": sizes.tolist(),
+    }  # fmt: skip
+
+
+def _rows_taken(order: ByLength, steps: int) -> tuple[str, npt.NDArray[np.int64]]:
+    """The hash of the rows of each of the first steps, and how often each row was taken."""
+    digest, counts = hashlib.sha256(), np.zeros(len(order.sizes), dtype=np.int64)
+    for step in range(steps):
+        rows = order.step(step)
+        digest.update(np.concatenate([[len(rows)], rows]).astype("<i8").tobytes())
+        counts[rows] += 1
+    return digest.hexdigest(), counts
+
+
+def _check_examples(certificate: dict[str, Any]) -> list[str]:
+    sizes, steps = np.array(certificate["lengths"], dtype=np.int64), certificate["steps"]
+    order = ByLength(sizes, certificate["batch_tokens"], certificate["seed"])
+    digest, counts = _rows_taken(order, steps)
+    wrong = [] if digest == certificate["order_sha256"] else ["the order's hash is not that of its seed and lengths"]
+    if int(counts.sum()) != certificate["samples"]:
+        wrong.append(f"{steps} steps take {counts.sum()} examples, and the certificate says {certificate['samples']}")
+    if int((counts * sizes).sum()) != certificate["tokens"]:
+        wrong.append("the lengths do not come to the tokens that it says")
+    epochs = steps // order.steps_per_epoch
+    if counts.min() < epochs or counts.max() > epochs + (steps % order.steps_per_epoch > 0):
+        wrong.append("an example was not taken once an epoch")
+    return wrong
+
+
 def check(certificate: dict[str, Any]) -> list[str]:
     """What is wrong with a certificate, nothing where it is right: the sequence is computed again, its hash and counts
-    compared, and each window counted in each epoch."""
+    compared, and each window, or example, counted in each epoch."""
+    if "lengths" in certificate:
+        return _check_examples(certificate)
     corpora, samples = certificate["corpora"], certificate["samples"]
     order = _order(corpora, certificate["seed"])
     digest, taken = _taken(order, samples)

@@ -65,10 +65,9 @@ def extend(tokenizer_json: str, texts: Iterable[str] = (), tokens: int = 0) -> E
     made = Tokenizer.from_str(json.dumps(described))
     known = made.get_vocab(with_added_tokens=True)
     if any(known.get(name) != number for name, number in old.get_vocab(with_added_tokens=True).items()):
-        # Added tokens that are not in the model's own vocabulary are numbered behind it when it is read.
         raise UnsupportedError(
-            "this tokenizer keeps its added tokens outside its vocabulary: more merges would renumber them; leave "
-            "--dataset and --tokens out"
+            "this tokenizer numbers its tokens with gaps: more merges would renumber some; leave --dataset and "
+            "--tokens out"
         )
     plain = Tokenizer.from_str(json.dumps(described))
     made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
@@ -90,7 +89,11 @@ def _add_merges(
     if model.get("type") != "BPE":
         raise UnsupportedError(f"only BPE tokenizers can learn more tokens; this one is {model.get('type')!r}")
     vocab: dict[str, int] = model["vocab"]
-    names = {number: name for name, number in vocab.items()}
+    added = old.get_added_tokens_decoder()
+    names = {number: name for name, number in vocab.items() if number not in added}
+    # Added tokens that are not in the model's own vocabulary are numbered behind it when it is read: in it they keep
+    # their numbers, and without a merge nothing but their own name is written with them.
+    vocab |= {token.content: number for number, token in added.items()}
     words = _words(old, texts, names)
     merges = _Pairs(words)
     as_list = not model["merges"] or isinstance(model["merges"][0], list)

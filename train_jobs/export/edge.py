@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -17,6 +18,7 @@ from typing import Any
 
 from cluster.core.errors import BadInputError, IntegrityError, UnsupportedError, UsageError
 from cluster.core.progress import Progress
+from cluster.core.storage import storage_errors
 
 FACTS = "edge.json"
 KV_BLOCK = 32
@@ -31,15 +33,32 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMI
 def export_edge(hf_folder: Path, out: Path, origin: Mapping[str, str], progress: Progress) -> dict[str, Any]:
     """Write the folder of a model's Hugging Face folder, and compare it with the model; returns its edge.json.
 
+    It is written beside ``out``, which there is whole or not at all; what an interrupted export left is replaced.
+
     Raises:
         UnsupportedError: an architecture that the converter does not know.
         BadInputError: ``out`` is not empty, or the checkpoint is incomplete.
         EnvironmentFaultError: the disk is full.
     """
+    out = out.resolve()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInputError(f"{out} is not empty: name a new folder")
+    partial = out.with_name(f".{out.name}.partial")
+    with storage_errors(str(out)):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            facts = _export(hf_folder, partial, origin, progress)
+            partial.replace(out)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    return facts
+
+
+def _export(hf_folder: Path, out: Path, origin: Mapping[str, str], progress: Progress) -> dict[str, Any]:
     from train_jobs.export.openvino_graph import export
 
-    if out.exists() and any(out.iterdir()):
-        raise BadInputError(f"{out} is not empty: name a new folder")
     progress.stage("convert to 8 bits")
     export(hf_folder, out, int8=True)
     before = sum(path.stat().st_size for path in hf_folder.glob("*.safetensors"))

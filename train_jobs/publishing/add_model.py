@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.registry.metadata import check_tier_name
+from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest, stable_hash
@@ -40,6 +41,9 @@ def add_model(
 ) -> Manifest:
     """Publish the model in ``path`` as tier ``tier``; ``origin`` says where it comes from (default: its folder).
 
+    Of a registered model (``origin`` names it as ``model``) what is known stays: format, licence, end of knowledge and
+    what it was made from.
+
     Raises:
         PolicyRefusedError: a reserved name, pickles, code of its own, links out of the folder.
         BadInputError: no causal language model whose weights, tokenizer and chat template work.
@@ -59,13 +63,15 @@ def add_model(
         copied = inspect(Path(private))
         progress.stage("load it with transformers")
         probed = probe(copied)
+        known = _registered(store, origin or {})
         weights = {name: digest for name, digest in digests(copied).items() if name.endswith(".safetensors")}
         facts: dict[str, Any] = {
-            "format": "text",
+            "format": known.get("format", "text"),
             "context_tokens": probed.context_tokens,
-            "license": licence or _stated_licence(folder),
-            "knowledge_cutoff": knowledge_cutoff,
+            "license": licence or known.get("license") or _stated_licence(folder),
+            "knowledge_cutoff": knowledge_cutoff or known.get("knowledge_cutoff", ""),
             "provenance": {
+                **known.get("provenance", {}),
                 **(origin or {"source": f"folder {folder.resolve().name[:100]}"}),
                 "weights": stable_hash(weights),
             },
@@ -73,6 +79,12 @@ def add_model(
             "chat_template": probed.chat_template,
         }
         return publish_model(config, store, tier, Path(private), facts, _measured(probed), progress, registry=registry)
+
+
+def _registered(store: Store, origin: Mapping[str, str]) -> dict[str, Any]:
+    """The plinth.json of the registered model that ``origin`` names; empty where it names none."""
+    name, _, version = origin.get("model", "").partition("@")
+    return Registry(store).version(name, version).metadata if version else {}
 
 
 def _measured(probed: Probed) -> dict[str, Any]:

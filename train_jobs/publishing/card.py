@@ -112,6 +112,8 @@ def _sources(store: Store, provenance: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _reproduce(config: PlinthConfig, facts: Mapping[str, Any], made_from: Mapping[str, Manifest]) -> dict[str, Any]:
+    if "model" in facts["provenance"]:  # another name for a registered one
+        return {"commands": [f"plinth models add {facts['provenance']['model']} --tier {facts['tier']}"]}
     if "source" in facts["provenance"]:
         if "file" in facts["provenance"]:  # out of a package
             return {"commands": [f"plinth models add {smollm2.NAME} --tier {facts['tier']}"]}

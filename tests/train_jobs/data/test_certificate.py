@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from train_jobs.data.certificate import check, once_an_epoch
+from cluster.core.storage import Store
+from train_jobs.data.batches import Examples
+from train_jobs.data.certificate import check, files_of, once_an_epoch
 from train_jobs.data.order import Order, Places, Share
 
 
@@ -57,3 +61,28 @@ def test_a_certificate_is_checked_without_the_data_and_no_change_goes_unnoticed(
         changed = json.loads(json.dumps(whole))
         changed["corpora"][1][field] += 1
         assert check(changed) != []
+
+
+def test_the_certificate_of_examples_says_which_were_taken(tmp_path: Path) -> None:
+    from safetensors.numpy import save
+
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 30, (57, 2)).astype(np.int32)
+    arrays = {"ids": np.zeros(int(lengths.sum()), dtype=np.int32), "lengths": lengths}
+    store = Store(str(tmp_path))
+    data = store.path("data.safetensors")
+    store.write(data, save({f"train.{name}": array for name, array in arrays.items()}))
+    examples = Examples(arrays, 256, seed=3, pad=0)
+    steps = 2 * examples.steps_per_epoch + 3
+    plan = SimpleNamespace(
+        data=data, data_sha256="d", options={}, objective="completion", batch_tokens=256, seed=3, run_id="finetune-1",
+        inputs={"examples": "small@1"},
+    )  # fmt: skip
+    made = json.loads(files_of(plan, store, steps)["order.json"])  # type: ignore[arg-type]
+    assert check(made) == []
+    assert made["tokens"] == sum(examples.batch(step).tokens for step in range(steps))
+    assert made["corpora"][0]["dataset"] == "small@1"
+    assert 2 < made["corpora"][0]["epochs"] < 3
+    for change in ({"seed": 4}, {"samples": 1}, {"steps": steps + 1}, {"tokens": 1}, {"batch_tokens": 200}):
+        assert check({**made, **change}) != []
+    assert check({**made, "lengths": [made["lengths"][0] + 1, *made["lengths"][1:]]}) != []

@@ -60,6 +60,31 @@ def test_learnt_tokens_shorten_texts_and_change_no_other() -> None:
     assert made.tokenizer.encode(english).ids == old.encode(english, add_special_tokens=False).ids
 
 
+def test_added_tokens_outside_the_vocabulary_keep_their_numbers_and_are_never_merged() -> None:
+    """As Llama 3 and Qwen have them: numbered behind the model's own vocabulary."""
+    from tokenizers import AddedToken, Tokenizer
+
+    tokenizer = Tokenizer.from_str(plain_bpe())
+    tokenizer.add_special_tokens([AddedToken("<|im_start|>"), AddedToken("<|im_end|>")])
+    tokenizer.add_tokens([AddedToken("TICKET")])
+    given = tokenizer.to_str()
+    old = Tokenizer.from_str(given)
+    assert "<|im_start|>" not in json.loads(given)["model"]["vocab"]
+    texts = [f"<|im_start|>{text}<|im_end|> TICKET TICKET" for text in TEXTS]
+    made = extend(given, texts, 30)
+    for token in ("<|im_start|>", "<|im_end|>", "TICKET", "<s>"):
+        assert made.tokenizer.token_to_id(token) == old.token_to_id(token)
+    ids = made.tokenizer.encode(texts[0], add_special_tokens=False).ids
+    assert len(ids) < len(old.encode(texts[0], add_special_tokens=False).ids) / 2
+    assert ids[0] == old.token_to_id("<|im_start|>")
+    assert ids.count(old.token_to_id("TICKET")) == 2
+    assert made.tokenizer.decode(ids, skip_special_tokens=False) == old.decode(
+        old.encode(texts[0], add_special_tokens=False).ids, skip_special_tokens=False
+    )
+    numbers = sorted(made.tokenizer.get_vocab(with_added_tokens=True).values())
+    assert numbers == list(range(made.size)), "each number once"
+
+
 def test_a_corpus_that_repeats_nothing_adds_nothing() -> None:
     made = extend(plain_bpe(), ["xq"], 30)
     assert len(made.pieces) == len(SPECIAL_TOKENS)

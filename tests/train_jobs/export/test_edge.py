@@ -11,6 +11,7 @@ import pytest
 
 from cluster.cli.main import main
 from cluster.core.errors import BadInputError, IntegrityError
+from cluster.core.progress import Silent
 from tests.train_jobs.corpora import flip_a_bit
 from tests.train_jobs.publishing.model_folders import gpt2, llama
 from train_jobs.export.edge import read_facts
@@ -55,6 +56,41 @@ def test_what_8_bits_cost_is_measured(exported: Path) -> None:
     assert facts["agreement"]["share"] > 0.9
     weights = (exported / "openvino_model.bin").stat().st_size
     assert weights < facts["original_bytes"] / 3
+
+
+def test_an_export_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_jobs.export import edge, openvino_graph
+
+    asked: list[Path] = []
+
+    def export(hf_folder: Path, out: Path, int8: bool) -> None:
+        assert int8
+        assert list(out.iterdir()) == [], f"what {hf_folder} left there"
+        (out / "openvino_model.bin").write_bytes(b"weights")
+
+    def agreement(hf_folder: Path, out: Path) -> dict[str, int]:
+        asked.append(out)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return {"tokens": 1}
+
+    monkeypatch.setattr(openvino_graph, "export", export)
+    monkeypatch.setattr(edge, "agreement", agreement)
+    (tmp_path / "model").mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "of a killed one").write_text("")
+    with pytest.raises(KeyboardInterrupt):
+        edge.export_edge(tmp_path / "model", out, {}, Silent())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+    assert list(out.iterdir()) == []
+    edge.export_edge(tmp_path / "model", out, {}, Silent())
+    assert sorted(path.name for path in out.iterdir()) == ["edge.json", "openvino_model.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+    assert read_facts(out)["agreement"] == {"tokens": 1}
+    with pytest.raises(BadInputError, match="not empty"):
+        edge.export_edge(tmp_path / "model", out, {}, Silent())
 
 
 @pytest.mark.parametrize("file", ["openvino_model.bin", "tokenizer.json"])
