@@ -23,8 +23,8 @@ def register(commands: Commands) -> None:
         job_verb(group, "train_jobs", job, print_made, ahead=print_ahead)
     order = add_verb(
         group, "order", show_order, "Check which windows or examples a checkpoint was trained on.",
-        "The order is computed again from the certificate (order.json) that pretraining and fine-tuning leave in their\n"
-        "checkpoints: its hash must be the same, and every window, or example, must have been taken once an epoch.\n"
+        "The order is computed again from the certificate (order.json) that pretraining and fine-tuning leave in a\n"
+        "checkpoint: its hash must be the same, and every window, or example, must have been taken once an epoch.\n"
         "Exit code 3 where it is not so.",
     )  # fmt: skip
     order.add_argument("checkpoint", help="NAME or NAME@VERSION, as `small-base`")

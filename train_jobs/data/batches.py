@@ -112,11 +112,12 @@ class ByLength:
 
     def __init__(self, sizes: npt.NDArray[np.int64], batch_tokens: int, seed: int) -> None:
         self.sizes, self.batch_tokens, self.seed = sizes, batch_tokens, seed
+        self.rows = len(sizes)
         self._epoch: tuple[int, list[Ids]] = (-1, [])
         self.steps_per_epoch = len(self.epoch(0))
 
-    def step(self, step: int) -> Ids:
-        """The rows of a step, from 0."""
+    def chosen(self, step: int) -> Ids:
+        """The rows of a step (0-based)."""
         epoch, within = divmod(step, self.steps_per_epoch)
         return self.epoch(epoch)[within]
 
@@ -124,7 +125,7 @@ class ByLength:
         """The rows of each step of an epoch; each row once."""
         if self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            order = rng.permutation(len(self.sizes))
+            order = rng.permutation(self.rows)
             order = order[np.argsort(self.sizes[order], kind="stable")]
             batches = list(self._cut(order))
             # The number of steps of an epoch must not depend on the shuffle; lengths alone decide it.
@@ -154,7 +155,7 @@ class Examples:
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of ``rank`` in the step (0-based): rows rank, rank + world, ..."""
-        return self._batch(self.order.step(step), rank, world)
+        return self._batch(self.order.chosen(step), rank, world)
 
     def in_order(self, rank: int = 0, world: int = 1) -> list[Batch]:
         """Every example once, for evaluation: a list of equal length on every rank."""

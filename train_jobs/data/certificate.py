@@ -2,7 +2,8 @@
 
 The order follows from a few numbers (``order.py``); the certificate has them, the versions of the corpora, and the hash
 of the sequence of all windows taken. Whoever has it can compute the sequence again, without the data, and see that each
-window was taken once an epoch. Of examples, whose order follows from their lengths, it has the lengths.
+window was taken once an epoch. What learns from rows (examples, a recipe's) has rows in the place of windows; where
+their order follows from their lengths, it has these.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from train_jobs.data.batches import ByLength
 from train_jobs.data.corpora import entries_of, index_path, open_side
 from train_jobs.data.order import Order, Places, Share
 from train_jobs.data.packing import windows_of
+from train_jobs.data.texts import Epochs
 
 if TYPE_CHECKING:
     from train_jobs.trainer.plan import RunPlan
@@ -67,50 +69,66 @@ def certify_examples(plan: RunPlan, store: Store, steps: int) -> dict[str, Any]:
     """The certificate of a run over examples that took ``steps`` steps."""
     from safetensors.numpy import load
 
-    sizes = load(store.read(plan.data))["train.lengths"].sum(axis=1).astype(np.int64)
-    digest, counts = _rows_taken(ByLength(sizes, plan.batch_tokens, plan.seed), steps)
+    lengths = load(store.read(plan.data))["train.lengths"].sum(axis=1)
+    order = {"batch_tokens": plan.batch_tokens, "lengths": lengths.tolist()}
+    return _certify_rows(plan, steps, order, plan.inputs.get("examples", ""))
+
+
+def files_of_rows(plan: RunPlan, steps: int, rows: int, rows_per_step: int) -> dict[str, bytes]:
+    """``order.json`` of a recipe's run that took ``steps`` steps over rows in epochs (``texts.Epochs``)."""
+    order = {"rows": rows, "rows_per_step": rows_per_step}
+    dataset = plan.inputs.get("dataset") or plan.inputs.get("data", "")
+    return {FILE: json.dumps(_certify_rows(plan, steps, order, dataset)).encode()}
+
+
+def _certify_rows(plan: RunPlan, steps: int, order: dict[str, Any], dataset: str) -> dict[str, Any]:
+    """The certificate of a run over rows whose order follows from ``order`` and the seed."""
+    said = {"format": FORMAT, "run": plan.run_id, "seed": plan.seed, "steps": steps, "data_sha256": plan.data_sha256}
+    digest, counts = _rows_taken(said | order)
     samples = int(counts.sum())
     corpus = {
-        "dataset": plan.inputs.get("examples", ""), "weight": 1.0, "windows": len(sizes), "samples": samples,
-        "epochs": round(samples / len(sizes), 4),
+        "dataset": dataset, "weight": 1.0, "windows": len(counts), "samples": samples,
+        "epochs": round(samples / len(counts), 4),
     }  # fmt: skip
-    return {
-        "format": FORMAT, "run": plan.run_id, "seed": plan.seed, "batch_tokens": plan.batch_tokens, "steps": steps,
-        "samples": samples, "tokens": int((counts * sizes).sum()), "data_sha256": plan.data_sha256,
-        "corpora": [corpus], "order_sha256": digest, "lengths": sizes.tolist(),
-    }  # fmt: skip
+    return said | {"samples": samples, "corpora": [corpus], "order_sha256": digest} | order
 
 
-def _rows_taken(order: ByLength, steps: int) -> tuple[str, npt.NDArray[np.int64]]:
-    """The hash of the rows of each of the first steps, and how often each row was taken."""
-    digest, counts = hashlib.sha256(), np.zeros(len(order.sizes), dtype=np.int64)
-    for step in range(steps):
-        rows = order.step(step)
+def _rows_taken(certificate: dict[str, Any]) -> tuple[str, npt.NDArray[np.int64]]:
+    """The hash of the rows of each of its steps, and how often each row was taken."""
+    order = _row_order(certificate)
+    about = json.dumps([certificate["seed"], certificate.get("lengths", [])])
+    digest, counts = hashlib.sha256(about.encode()), np.zeros(order.rows, dtype=np.int64)
+    for step in range(certificate["steps"]):
+        rows = order.chosen(step)
         digest.update(np.concatenate([[len(rows)], rows]).astype("<i8").tobytes())
         counts[rows] += 1
     return digest.hexdigest(), counts
 
 
-def _check_examples(certificate: dict[str, Any]) -> list[str]:
-    sizes, steps = np.array(certificate["lengths"], dtype=np.int64), certificate["steps"]
-    order = ByLength(sizes, certificate["batch_tokens"], certificate["seed"])
-    digest, counts = _rows_taken(order, steps)
-    wrong = [] if digest == certificate["order_sha256"] else ["the order's hash is not that of its seed and lengths"]
-    if int(counts.sum()) != certificate["samples"]:
-        wrong.append(f"{steps} steps take {counts.sum()} examples, and the certificate says {certificate['samples']}")
-    if int((counts * sizes).sum()) != certificate["tokens"]:
-        wrong.append("the lengths do not come to the tokens that it says")
-    epochs = steps // order.steps_per_epoch
-    if counts.min() < epochs or counts.max() > epochs + (steps % order.steps_per_epoch > 0):
-        wrong.append("an example was not taken once an epoch")
+def _row_order(certificate: dict[str, Any]) -> ByLength | Epochs:
+    if "lengths" in certificate:
+        lengths = np.array(certificate["lengths"], dtype=np.int64)
+        return ByLength(lengths, certificate["batch_tokens"], certificate["seed"])
+    return Epochs(certificate["rows"], certificate["rows_per_step"], certificate["seed"])
+
+
+def _check_rows(certificate: dict[str, Any]) -> list[str]:
+    steps, each = certificate["steps"], _row_order(certificate).steps_per_epoch
+    digest, counts = _rows_taken(certificate)
+    wrong = [] if digest == certificate["order_sha256"] else ["the order's hash is not that of its seed and rows"]
+    named = [certificate["samples"], *(corpus["samples"] for corpus in certificate["corpora"])]
+    if named != [counts.sum()] * 2:
+        wrong.append(f"{steps} steps take {counts.sum()} rows, and the certificate says {named[0]}")
+    if counts.min() < steps // each or counts.max() > -(-steps // each):
+        wrong.append("a row was not taken once an epoch")
     return wrong
 
 
 def check(certificate: dict[str, Any]) -> list[str]:
     """What is wrong with a certificate, nothing where it is right: the sequence is computed again, its hash and counts
-    compared, and each window, or example, counted in each epoch."""
-    if "lengths" in certificate:
-        return _check_examples(certificate)
+    compared, and each window, or row, counted in each epoch."""
+    if "data_sha256" in certificate:
+        return _check_rows(certificate)
     corpora, samples = certificate["corpora"], certificate["samples"]
     order = _order(corpora, certificate["seed"])
     digest, taken = _taken(order, samples)

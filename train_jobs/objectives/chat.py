@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from train_jobs.data.batches import Arrays, Ids
-from train_jobs.data.texts import Texts, part
+from train_jobs.data.texts import Epochs, Texts, part
 from train_jobs.objectives.causal_lm import device_of, read_arrays
 
 if TYPE_CHECKING:
@@ -61,17 +61,15 @@ class Packed:
         self.rows = [[text] for text in range(len(lengths))] if alone else pack(lengths, context, seed)
         self.alone = alone
         size = round(batch_tokens / max(1.0, float(lengths.mean()))) if alone else batch_tokens // context
-        self.size = max(1, min(size, len(self.rows)))
-        self.steps_per_epoch = -(-len(self.rows) // self.size)
+        self.epochs = Epochs(len(self.rows), size, seed)
+        self.size, self.steps_per_epoch = self.epochs.size, self.epochs.steps_per_epoch
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> PackedBatch:
         """As ``Batches``."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        return self.of_rows(order[within * self.size : (within + 1) * self.size], rank, world)
+        return self.of_rows(self.epochs.chosen(step), rank, world)
 
     def in_order(self, rank: int = 0, world: int = 1) -> list[PackedBatch]:
         """As ``Batches``."""

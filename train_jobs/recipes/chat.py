@@ -72,8 +72,7 @@ def train_chat(
         Training(
             asked, {**rows.counts, **counts, "packed_rows": len(batches)}, model.learning(section), arrays, model.pad,
             None, rate, steps_of(section, batches.steps_per_epoch, epochs),
-            lambda finished: (turns.files_of(finished), {}),
-            base=base, rows=len(rows.train), rows_per_step=batches.size,
+            lambda finished: (turns.files_of(finished), {}), len(batches), batches.size, base=base, protects=True,
         ),
         section, store, progress, workers,
     )  # fmt: skip

@@ -74,8 +74,8 @@ def train_classifier(
         Training(
             asked, {**found.counts, "labels": len(names)}, spec, arrays, encoder.pad, encoder.weights(spec), rate,
             steps_over(section, len(found.train), rows, epochs),
-            lambda finished: publication(finished, encoder, part(arrays, "held_out"), names, longest), {"rows": rows},
-            rows=len(found.train), rows_per_step=min(rows, len(found.train)),
+            lambda finished: publication(finished, encoder, part(arrays, "held_out"), names, longest),
+            len(found.train), min(rows, len(found.train)), {"rows": rows}, protects=True,
         ),
         section, store, progress, workers,
     )  # fmt: skip

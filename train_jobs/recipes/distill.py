@@ -102,7 +102,7 @@ def distill(
     counts: dict[str, Any] = {f"{side}_tokens": sum(map(len, rows)) for side, rows in sides.items()}
     training = Training(
         asked, counts, model, both_sides(sides), taught_by.pad, None, rate, steps,
-        lambda finished: (student_files(finished, store, taught_by), {}), options,
+        lambda finished: (student_files(finished, store, taught_by), {}), len(batches), batches.size, options,
     )  # fmt: skip
     progress.stage("train without teacher")
     plain = dataclasses.replace(training, request=asked.beside("plain", "chat"))
@@ -113,7 +113,9 @@ def distill(
         progress.stage("the teacher writes")
         made = texts_by(taught_by, store, written, context, section.seed)
         counts["written_tokens"] = sum(map(len, made))
-        training = dataclasses.replace(training, arrays=both_sides({**sides, "train": sides["train"] + made}))
+        more = {**sides, "train": sides["train"] + made}
+        rows = Packed(arrays_of(more["train"]), model.context, section.batch_tokens, section.seed, taught_by.pad)
+        training = dataclasses.replace(training, arrays=both_sides(more), rows=len(rows), rows_per_step=rows.size)
     return carry_out(training, section, store, progress, workers)
 
 

@@ -74,7 +74,7 @@ def train_embedder(
     return carry_out(
         Training(
             asked, {**rows.counts, "texts_cut": cut}, spec, arrays, encoder.pad, encoder.weights(spec), rate, steps,
-            lambda finished: publication(finished, encoder, queries), {"pairs": pairs},
+            lambda finished: publication(finished, encoder, queries), len(rows.train), pairs, {"pairs": pairs},
         ),
         section, store, progress, workers,
     )  # fmt: skip

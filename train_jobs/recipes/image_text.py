@@ -74,7 +74,7 @@ def train_image_text(
         Training(
             asked, rows.counts, spec, arrays, 0, None, rate, steps_over(section, len(rows.train), pairs, epochs),
             lambda finished: (files_of(finished, encoder.reference), {"held_out_images": len(rows.held_out)}),
-            {"pairs": pairs},
+            len(rows.train), pairs, {"pairs": pairs},
         ),
         section, store, progress, workers,
     )  # fmt: skip

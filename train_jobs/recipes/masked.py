@@ -74,7 +74,7 @@ def train_masked(
         Training(
             asked, {**found.counts, "texts_cut": cut}, spec, arrays, encoder.pad, encoder.weights(spec), rate,
             steps_over(section, len(found.train), rows, epochs),
-            lambda finished: (files_of(finished, encoder), {}),
+            lambda finished: (files_of(finished, encoder), {}), len(found.train), rows,
             {"rows": rows, "mask": token, "special": special},
         ),
         section, store, progress, workers,

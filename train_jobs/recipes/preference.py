@@ -78,7 +78,7 @@ def train_preference(
         Training(
             asked, rows.counts, model.learning(section), rows.arrays(arrays_of), model.pad, None, rate,
             steps_over(section, len(rows.train), pairs, epochs), lambda finished: (turns.files_of(finished), {}),
-            {"pairs": pairs, "beta": beta}, base=base,
+            len(rows.train), pairs, {"pairs": pairs, "beta": beta}, base=base,
         ),
         section, store, progress, workers,
     )  # fmt: skip

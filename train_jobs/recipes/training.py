@@ -22,6 +22,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
+from train_jobs.data import certificate
 from train_jobs.data.batches import Arrays
 from train_jobs.models.spec import ModelSpec
 from train_jobs.publishing.artefact import ALIAS, METRICS, TRAINING, Provenance, summarise
@@ -52,7 +53,7 @@ KEY_OUTSIDE = (
 @dataclass(frozen=True)
 class Finished:
     """A run that reached its end: its plan, the weights by the network's names, its books, and the files that tell how
-    it went (metrics.jsonl, training.json), which every artefact holds."""
+    it went (metrics.jsonl, training.json, order.json), which every artefact holds."""
 
     plan: RunPlan
     weights: dict[str, Tensor]
@@ -116,7 +117,8 @@ class Training:
         rate: peak of the learning rate; steps: how many.
         publish: makes the artefact's files.
         base: the published model whose weights it starts from, instead of ``initial``.
-        rows, rows_per_step: where a row can be trained on privately, how many there are.
+        rows, rows_per_step: how many there are, and a step takes.
+        protects: whether a row can be trained on privately.
     """
 
     request: Request
@@ -128,10 +130,11 @@ class Training:
     rate: float
     steps: int
     publish: Publish
+    rows: int
+    rows_per_step: int
     options: dict[str, Any] = field(default_factory=dict)
     base: Manifest | None = None
-    rows: int = 0
-    rows_per_step: int = 0
+    protects: bool = False
 
 
 def request(
@@ -236,6 +239,8 @@ def run(
     )  # fmt: skip
     summary = {**summarise(plan, made, last.state, workers.size), "objective": asked.objective}
     books = {METRICS: rows.encode(), TRAINING: json.dumps(summary, indent=1).encode()}
+    if OPTION not in training.options:  # those of a private run are drawn by chance, and nobody is told which
+        books |= certificate.files_of_rows(plan, last.state.step, training.rows, training.rows_per_step)
     return Finished(plan, whole_weights(plan, store, last), last.state, books)
 
 
@@ -278,7 +283,7 @@ def private(
     """
     from train_jobs.trainer.privacy import COMPARED, Privacy
 
-    if not training.rows:
+    if not training.protects:
         raise UsageError(f"train.dp_epsilon: {training.request.objective} cannot be trained privately; set it to 0")
     privacy = Privacy.for_run(
         section.dp_epsilon, section.dp_delta, section.dp_clip, training.rows, training.rows_per_step, training.steps

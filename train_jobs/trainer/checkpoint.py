@@ -44,7 +44,7 @@ class TrainState:
     which ``counted_s`` count (``schedule.counted_seconds``).
 
     ``startup_s`` is what the first attempt took before its first step, ``precision`` what it computes in, ``rows`` the
-    lines of metrics.jsonl so far (kept beside the checkpoints, ``rows.py``), ``finished`` whether the run is at its end.
+    lines of metrics.jsonl so far (kept beside the checkpoints, ``rows.py``), ``finished`` whether it is at its end.
     """
 
     step: int = 0

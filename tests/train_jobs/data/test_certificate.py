@@ -12,7 +12,7 @@ import pytest
 
 from cluster.core.storage import Store
 from train_jobs.data.batches import Examples
-from train_jobs.data.certificate import check, files_of, once_an_epoch
+from train_jobs.data.certificate import check, files_of, files_of_rows, once_an_epoch
 from train_jobs.data.order import Order, Places, Share
 
 
@@ -80,9 +80,14 @@ def test_the_certificate_of_examples_says_which_were_taken(tmp_path: Path) -> No
     )  # fmt: skip
     made = json.loads(files_of(plan, store, steps)["order.json"])  # type: ignore[arg-type]
     assert check(made) == []
-    assert made["tokens"] == sum(examples.batch(step).tokens for step in range(steps))
+    assert made["samples"] == sum(len(examples.order.chosen(step)) for step in range(steps))
     assert made["corpora"][0]["dataset"] == "small@1"
     assert 2 < made["corpora"][0]["epochs"] < 3
-    for change in ({"seed": 4}, {"samples": 1}, {"steps": steps + 1}, {"tokens": 1}, {"batch_tokens": 200}):
+    for change in ({"seed": 4}, {"samples": 1}, {"steps": steps + 1}, {"batch_tokens": 200}):
         assert check({**made, **change}) != []
     assert check({**made, "lengths": [made["lengths"][0] + 1, *made["lengths"][1:]]}) != []
+    rows = json.loads(files_of_rows(plan, 40, 57, 8)["order.json"])  # type: ignore[arg-type]
+    assert check(rows) == []
+    assert rows["corpora"][0]["epochs"] == 5.0
+    for change in ({"seed": 4}, {"samples": 1}, {"steps": 41}, {"rows": 58}, {"rows_per_step": 9}):
+        assert check({**rows, **change}) != []

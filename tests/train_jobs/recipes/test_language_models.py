@@ -18,6 +18,7 @@ from cluster.core.storage import Store
 from tests.train_jobs.corpora import PARTS, SECTION, make_dataset
 from tests.train_jobs.recipes.in_process import InProcess
 from tests.train_jobs.recipes.language_models import make_checkpoint
+from train_jobs.data.certificate import check
 
 pytestmark = pytest.mark.process  # torch takes seconds to import
 
@@ -66,6 +67,9 @@ def test_chat_learns_what_the_assistant_says_and_publishes_its_template(store: S
     assert counts["held_out_loss"] < 0.6
     assert counts["learnt_tokens"] < counts["train_tokens"] / 2
     assert counts["packed_rows"] < counts["train_rows"]  # several conversations share a row
+    taken = store.read_json(f"{store.artefact(made)}/order.json")
+    assert check(taken) == []
+    assert (taken["steps"], taken["corpora"][0]["windows"]) == (100, counts["packed_rows"])
     tokenizer = AutoTokenizer.from_pretrained(store.artefact(made))
     model = AutoModelForCausalLM.from_pretrained(store.artefact(made))
     asked = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "Replace the valve."}]
@@ -175,7 +179,7 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     teacher = carry_out(
         Training(
             Request("chat", "checkpoints", "teacher", "teacher", {}, {}), {}, untaught.model, read, 0, None, 1e-2, 80,
-            lambda finished: (files_of(finished, store, untaught), {}),
+            lambda finished: (files_of(finished, store, untaught), {}), 1, 1,
         ),
         section, store, Silent(), InProcess(),
     )  # fmt: skip

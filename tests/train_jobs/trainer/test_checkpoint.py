@@ -164,7 +164,7 @@ def test_each_line_is_kept_once_and_found_up_to_the_resumed_step(store: Store) -
     lines = [{"step": step, "train_loss": 1.0 / step} for step in range(1, 400)]
     for step in range(2, 300, 2):
         rows.write_rows(store, folder, step, lines[:step])
-    (files := sorted(Path(folder, "rows").iterdir()))
+    files = sorted(Path(folder, "rows").iterdir())
     assert len(files) <= rows.MOST_FILES + 1
     assert sum(len(file.read_text().splitlines()) for file in files) == 298
     rows.write_rows(store, folder, 298, [*lines[:297], {"step": 298, "held_out_loss": 2.0}])
