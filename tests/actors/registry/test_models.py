@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors.registry import audits
 from actors.registry.metadata import REQUIRED
 from actors.registry.models import Registry
 from cluster.core.errors import BadInputError, IntegrityError, PolicyRefusedError, UsageError
@@ -276,6 +277,13 @@ def test_the_card_adds_what_is_known_now(local: Store) -> None:
     (one,) = registered(local, "one")
     registry = Registry(local)
     assert registry.card("small")["state"]["verdict"] == "not judged"
+    assert registry.card("small")["state"]["memorization"] == {}
+    folder = local.staging("audit")
+    local.write(f"{folder}/memorization.json", b"{}")
+    audit = local.publish("audits", "small", folder, run_key="audit", counts={"verbatim_train": 0.25})
+    audits.record(local, registry.version("small", one).manifest, audit)
+    known = registry.card("small")["state"]["memorization"]
+    assert known == {"verbatim_train": 0.25, "report": f"small@{audit.version}"}
     registry.promote("small", one, Gate())
     card = registry.card("small", one)
     assert card["intended_use"] == "tests"

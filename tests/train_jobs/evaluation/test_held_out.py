@@ -14,6 +14,7 @@ from train_jobs.answering.prompt import completion
 from train_jobs.evaluation.generate import Said
 from train_jobs.evaluation.held_out import evaluate, paired
 from train_jobs.evaluation.metrics import token_f1
+from train_jobs.publishing.card import render
 
 SECTION = GateSection(questions=120, unanswerable=60)
 TOPICS = (
@@ -207,6 +208,7 @@ def test_the_worst_slice_is_named_and_may_be_refused() -> None:
     assert report["slices"]["worst"] == "source 'source 1'"
     # It refuses where it says nonsense, which is right of the 20 unanswerable questions among the 59.
     assert report["slices"]["gap"] == pytest.approx(139 / 180 - 20 / 59)
+    assert "Worst slice: **source 'source 1'**, 0.4332 below all questions." in render({"evaluation": report})
     refused = decide(report, SECTION.model_copy(update={"max_slice_gap": 0.1}))
     assert "worse on source 'source 1'" in refused.reason
 

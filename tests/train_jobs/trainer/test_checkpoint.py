@@ -155,32 +155,39 @@ def test_the_state_of_a_written_checkpoint_can_be_replaced(store: Store) -> None
     assert found.state.rows == [{"step": 2, "held_out_loss": 1.0}]
 
 
-def test_each_line_is_kept_once_and_found_up_to_the_resumed_step(store: Store) -> None:
+def test_each_line_is_kept_once_and_found_up_to_the_resumed_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is written twice, put together, torn or dropped on the way."""
+    from train_jobs.distributed.ranks import Ranks
     from train_jobs.trainer import rows
-    from train_jobs.trainer.checkpoint import discard_after, latest
+    from train_jobs.trainer.checkpoint import TrainState, discard_after, latest, path_of
+    from train_jobs.trainer.checkpoint_writer import Writer
 
+    monkeypatch.setattr(rows, "MOST_FILES", 8)
     folder = store.staging("run")
-    lines = [{"step": step, "train_loss": 1.0 / step} for step in range(1, 400)]
-    for step in range(2, 300, 2):
+    lines = [{"step": step, "train_loss": 1.0 / step} for step in range(1, 40)]
+    for step in range(2, 30, 2):
         rows.write_rows(store, folder, step, lines[:step])
     files = sorted(Path(folder, "rows").iterdir())
-    assert len(files) <= rows.MOST_FILES + 1
-    assert sum(len(file.read_text().splitlines()) for file in files) == 298
-    rows.write_rows(store, folder, 298, [*lines[:297], {"step": 298, "held_out_loss": 2.0}])
-    assert rows.read_rows(store, folder, 298) == [*lines[:297], {"step": 298, "held_out_loss": 2.0}]
-    assert rows.read_rows(store, folder, 31) == lines[:31]
-    path = saved(store, 300, lines[:300])
-    assert "train_loss" not in (path / "manifest.json").read_text()
+    assert len(files) <= 9
+    assert sum(len(file.read_text().splitlines()) for file in files) == 28
+    measured = {"step": 28, "held_out_loss": 2.0}
+    rows.write_rows(store, folder, 28, [*lines[:27], measured])
+    assert rows.read_rows(store, folder, 28) == [*lines[:27], measured]
+    assert rows.read_rows(store, folder, 17) == lines[:17]
+    writer = Writer(store, folder, Ranks())
+    writer.save(trained(1), TrainState(step=30, rows=lines[:30]))
+    writer.wait()
+    writer.close()
+    assert "train_loss" not in Path(path_of(folder, 30), "manifest.json").read_text()
     found = latest(store, folder)
     assert found is not None
-    assert len(found.state.rows) == 300
-    with Path(folder, "rows", "00000300.jsonl").open("a") as file:
+    assert found.state.rows == [*lines[:27], measured, *lines[28:30]]
+    with Path(folder, "rows", "00000030.jsonl").open("a") as file:
         file.write('{"step": 30')
-    discard_after(store, folder, 299)
-    assert rows.read_rows(store, folder, 400) == [*lines[:297], {"step": 298, "held_out_loss": 2.0}, lines[298]]
+    discard_after(store, folder, 29)
+    assert rows.read_rows(store, folder, 40) == [*lines[:27], measured, lines[28]]
     discard_after(store, folder, -1)
-    assert rows.read_rows(store, folder, 400) == []
+    assert rows.read_rows(store, folder, 40) == []
 
 
 def test_what_is_not_trained_is_left_in_the_base_and_goes_with_no_other(store: Store) -> None:
