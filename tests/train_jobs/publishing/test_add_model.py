@@ -6,16 +6,13 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from actors.registry.models import Registry
 from cluster.cli.main import main
-from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, UnsupportedError
 from cluster.core.home import Home
-from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from tests.train_jobs.publishing.model_folders import byte_tokenizer, gpt2, llama
 from train_jobs.publishing.model_folder import inspect
@@ -65,33 +62,6 @@ def test_a_llama_and_a_gpt2_become_tiers(
     assert served is not None
     assert not served.champion, "not through the gate: by name only"
     assert registry.version("tiny-gpt2").metadata["engine"] == "transformers"
-
-
-def test_another_name_for_a_registered_model_keeps_what_is_known_of_it(
-    good: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its conversion, which takes seconds, is no matter here."""
-    from train_jobs.publishing import add_model as module
-    from train_jobs.publishing.sources import model_of
-
-    store = Store(Home(home).store_uri)
-    facts = {"format": "text", "tier": "mine", "context_tokens": 64, "tokenizer_sha256": "a" * 64, "parameters": 9,
-             "license": "apache-2.0", "knowledge_cutoff": "2024-06-01",
-             "provenance": {"checkpoint": "mine@1", "dataset": "papers@2"}}  # fmt: skip
-    folder = copy(good, Path(store.staging("mine")) / "artefact")
-    (folder / "plinth.json").write_text(json.dumps(facts))
-    made = store.publish("models", "mine", str(folder), run_key="mine", inputs={"dataset": "papers@2"})
-    Registry(store).register("mine", made.version)
-    told: dict[str, Any] = {}
-    monkeypatch.setattr(module, "publish_model", lambda *args, **kwargs: told.update(tier=args[2], **args[4]))
-    with model_of(store, "mine") as (source, origin):
-        module.add_model(PlinthConfig(), store, source.path, "other", Silent(), origin=origin)
-    assert (told["tier"], told["license"], told["knowledge_cutoff"]) == ("other", "apache-2.0", "2024-06-01")
-    assert told["provenance"].items() >= {"checkpoint": "mine@1", "dataset": "papers@2",
-                                          "model": f"mine@{made.version}"}.items()  # fmt: skip
-    with model_of(store, "mine") as (source, origin):
-        module.add_model(PlinthConfig(), store, source.path, "other", Silent(), licence="mit", origin=origin)
-    assert told["license"] == "mit"
 
 
 def test_an_architecture_is_named(good: Path, tmp_path: Path) -> None:
