@@ -18,6 +18,7 @@ from cluster.core.errors import IncompatibleError, UsageError
 from train_jobs.distributed.strategy import Optimizers, Shard, Stored, Strategy, set_rates
 
 SHARED_MEMORY_OP = "deepspeed_shm_comm"  # compiled at first use: minutes, and a lock that a kill leaves for ever
+MOST_SENT = 500_000_000
 
 
 class Fragment(NamedTuple):
@@ -34,6 +35,13 @@ class Fragment(NamedTuple):
     def of(self, tensor: Tensor) -> Shard:
         """The part of the weight in a tensor that is laid out like ``flat``."""
         return Shard(tensor.detach().narrow(0, self.offset, self.numel), self.start, self.shape)
+
+
+def bucket_of(network: nn.Module, blocks: Sequence[nn.Module]) -> int:
+    """How many numbers are sent at once: a block's, or those of a network without blocks; at most DeepSpeed's own 500
+    million, whose buffers of 2 GB on each rank are more than many a model that is cut into parts."""
+    sizes = (sum(weight.numel() for weight in part.parameters()) for part in (list(blocks) or [network]))
+    return min(MOST_SENT, max(sizes))
 
 
 class DeepSpeed(Strategy):
@@ -58,12 +66,20 @@ class DeepSpeed(Strategy):
         if len(optimizers) > 1:
             raise UsageError("train.strategy=deepspeed cuts weights into flat parts and takes train.optimizer=adamw")
         self.engine, self.zero, _, _ = deepspeed.initialize(
-            model=network, optimizer=optimizers[0], config=self._configuration(), dist_init_required=False
+            model=network,
+            optimizer=optimizers[0],
+            config=self._configuration(bucket_of(network, blocks)),
+            dist_init_required=False,
         )
         self.network, self.model, self.optimizers = self.engine, self.engine.module, optimizers
 
-    def _configuration(self) -> dict[str, Any]:
-        zero: dict[str, Any] = {"stage": self.settings.zero_stage}
+    def _configuration(self, bucket: int) -> dict[str, Any]:
+        zero: dict[str, Any] = {
+            "stage": self.settings.zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            "stage3_prefetch_bucket_size": bucket,
+        }
         if self.settings.offload:
             zero["offload_optimizer"] = {"device": "cpu", "pin_memory": self.device.type == "cuda"}
         return {
