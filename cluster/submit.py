@@ -13,6 +13,7 @@ from pathlib import Path
 from cluster.core.entry import answers
 from cluster.core.errors import EnvironmentFaultError, ExitCode
 from cluster.core.home import Home
+from cluster.core.job_verbs import ASKED_FROM
 from cluster.core.telemetry import log_event
 from cluster.local_head import running
 from cluster.serve_mode import serve_environment
@@ -21,7 +22,8 @@ from cluster.serve_mode import serve_environment
 def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
     """Run ``python -m module arguments`` as a Ray job, print its output, and return its exit code.
 
-    The project's checkout travels as the working directory. Ctrl-C stops following, not the job.
+    The project's checkout travels as the working directory; relative paths among the arguments stay those of this
+    process. Ctrl-C stops following, not the job.
 
     Raises:
         EnvironmentFaultError: nothing runs, or the cluster refused the job.
@@ -36,7 +38,8 @@ def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
     entrypoint = shlex.join(["python", "-m", module, *arguments])
     try:
         client = JobSubmissionClient(instance.dashboard_url)
-        job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(project_root())})
+        environment = {"working_dir": str(project_root()), "env_vars": {ASKED_FROM: os.getcwd()}}
+        job = client.submit_job(entrypoint=entrypoint, runtime_env=environment)
     except (ConnectionError, RuntimeError) as error:
         raise EnvironmentFaultError(f"the cluster at {instance.dashboard_url} refused the job: {error}") from error
     log_event("cluster", "job_submitted", job=job, entrypoint=entrypoint)

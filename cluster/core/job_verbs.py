@@ -6,6 +6,7 @@ Each folder keeps one table of its jobs (``train_jobs/commands.py``); its ``__ma
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from cluster.core.errors import ExitCode
 from cluster.core.progress import Progress, Silent
 from cluster.core.records import Manifest
 
+# Where somebody stood who submitted a job of Ray: Ray starts jobs in a copy of the checkout.
+ASKED_FROM = "PLINTH_ASKED_FROM"
 Entered = Callable[[str, str, argparse.Namespace, Sequence[str]], AbstractContextManager[Progress]]
 
 
@@ -76,8 +79,11 @@ def unseen(folder: str, job: str, args: argparse.Namespace, arguments: Sequence[
 def main_of(folder: str, about: str, jobs: Sequence[JobVerb], entered: Entered = unseen) -> int:
     """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code.
 
-    ``entered`` enters the job in a book while it runs (``cluster.job_book.entered``).
+    ``entered`` enters the job in a book while it runs (``cluster.job_book.entered``). Relative paths among the arguments
+    are those of who submitted the job (``ASKED_FROM``), where that is known.
     """
+    if (asked_from := os.environ.get(ASKED_FROM)) and os.path.isdir(asked_from):
+        os.chdir(asked_from)
     parser = argparse.ArgumentParser(prog=f"python -m {folder}", description=about)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for job in jobs:

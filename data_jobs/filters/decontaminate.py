@@ -106,11 +106,11 @@ def read_set(path: Path, fields: Sequence[str]) -> list[list[str]]:
         BadInputError: it cannot be read, is of another kind, or no row has one of the fields.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".txt":
-            items = [[line] for line in lines if line.strip()]
-        elif path.suffix == ".jsonl":
-            items = [list(_texts(json.loads(line), fields)) for line in lines if line.strip()]
+            items = [[line] for line in text.splitlines() if line.strip()]
+        elif path.suffix == ".jsonl":  # whose texts may hold what ends a line elsewhere (U+2028)
+            items = [list(_texts(json.loads(line), fields)) for line in text.split("\n") if line.strip()]
         else:
             raise BadInputError(f"data.decontaminate: {path} is neither .jsonl nor .txt")
     except (OSError, ValueError) as error:

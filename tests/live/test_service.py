@@ -186,7 +186,8 @@ def test_ray_job_submit_from_another_shell(service: Service, tmp_path: Path) -> 
 def test_submit_flag_gives_the_same_dataset(service: Service, tmp_path: Path) -> None:
     folder = write_pages(tmp_path / "notes")
     here = service.json("data", "prepare", "--source", str(folder), "--name", "twice")
-    done = service.plinth("data", "prepare", "--source", str(folder), "--name", "twice", "--submit", "--json")
+    beside = os.path.relpath(folder, service.home)  # where the command is given, and not where Ray runs it
+    done = service.plinth("data", "prepare", "--source", beside, "--name", "twice", "--submit", "--json")
     assert here["version"] in done.stdout
 
 

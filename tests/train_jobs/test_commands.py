@@ -14,7 +14,7 @@ from actors.registry import audits
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import add_common
 from cluster.core.errors import BadInputError, ExitCode, TooSlowError
-from cluster.core.job_verbs import JobVerb, always_done, main_of, refused_if_not_passed
+from cluster.core.job_verbs import ASKED_FROM, JobVerb, always_done, main_of, refused_if_not_passed
 from cluster.core.presets import laptop
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -58,6 +58,28 @@ def test_the_module_runs_a_job_and_exits_as_it_says(
     monkeypatch.setattr(sys, "argv", ["train_jobs", "gate", "--model", "small"])
     assert main_of("train_jobs", "", [job]) == ExitCode.REFUSED
     assert json.loads(capsys.readouterr().out)["counts"] == {"passed": False, "abstains": 0.6}
+
+
+def test_a_submitted_job_reads_the_files_of_who_submitted_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: Store, tmp_path: Path
+) -> None:
+    """Ray starts it in a copy of the checkout: `--data talks.jsonl` is none of that folder's."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "talks.jsonl").write_text("{}")
+    made, read = publish(store, "checkpoints", "small"), []
+
+    def run(args: argparse.Namespace, progress: Any) -> Manifest:
+        read.append(Path(args.data).read_text())
+        return made
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(ASKED_FROM, str(tmp_path / "there"))
+    monkeypatch.setattr(sys, "argv", ["train_jobs", "chat", "--data", "talks.jsonl"])
+    job = JobVerb("chat", "learn", lambda parser: parser.add_argument("--data"), run)  # type: ignore[arg-type, return-value]
+    assert main_of("train_jobs", "", [job]) == ExitCode.DONE
+    assert read == ["{}"]
+    monkeypatch.setenv(ASKED_FROM, str(tmp_path / "gone"))
+    assert main_of("train_jobs", "", [job]) == ExitCode.DONE
 
 
 def test_exit_codes() -> None:

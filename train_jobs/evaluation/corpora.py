@@ -151,6 +151,6 @@ def _sample(picker: random.Random, rows: Sequence[Any], count: int) -> list[Any]
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error}; --data is the folder that holds the data sets") from error

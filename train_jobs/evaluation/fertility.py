@@ -74,7 +74,7 @@ def _score(language: str, texts: list[str], tokenizer: Tokenizer) -> Fertility:
 def _rows(data: Path) -> list[tuple[str, str]]:
     found = []
     try:
-        for place, line in enumerate(data.read_text(encoding="utf-8").splitlines(), 1):
+        for place, line in enumerate(data.read_text(encoding="utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             row = json.loads(line)

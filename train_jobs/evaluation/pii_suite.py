@@ -104,10 +104,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for file in files:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise BadInputError(f"cannot read {file}: {error}") from error
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 spans = [(str(s["type"]), int(s["start"]), int(s["end"])) for s in row["spans"]]

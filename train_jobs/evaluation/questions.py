@@ -50,7 +50,7 @@ def load_suite(name: str) -> list[Question]:
     if not path.is_file():
         raise UsageError(f"no suite {name!r}; there are {', '.join(suite_names())}, or give the path of a .jsonl file")
     questions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

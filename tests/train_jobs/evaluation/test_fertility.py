@@ -59,3 +59,25 @@ def test_rows_without_a_language_are_refused_by_their_line(tmp_path: Path) -> No
     data = rows(tmp_path / "a.jsonl", {"lang": "en", "text": "the pump"}, {"text": "x"})
     with pytest.raises(BadInputError, match=r"a\.jsonl:2"):
         score_fertility(data, tokenizer)
+
+
+def test_a_text_may_hold_what_ends_a_line_elsewhere(tmp_path: Path) -> None:
+    """U+2028 and U+0085 are plain characters of a JSON string; only a line feed ends a row."""
+    from tokenizers import Tokenizer
+
+    from data_jobs.filters.decontaminate import read_set
+    from train_jobs.evaluation.dedup_suite import score_dedup
+    from train_jobs.evaluation.pii_suite import score_pii
+    from train_jobs.evaluation.questions import load_suite
+
+    text = "the\u2028pump\u0085and the hose"
+    row = {"id": "a", "lang": "en", "text": text, "spans": [], "question": text, "answerable": False}
+    body = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (row, {**row, "id": "b"}))
+    data = tmp_path / "docs.jsonl"
+    data.write_text(f"{body}\n", encoding="utf-8")
+    (tmp_path / "pairs.tsv").write_text("id_a\tid_b\tjaccard\na\tb\t1.0\n")
+    assert [one.texts for one in score_fertility(data, Tokenizer.from_str(plain_bpe()))] == [2]
+    assert read_set(data, ["text"]) == [[text], [text]]
+    assert [one.question for one in load_suite(str(data))] == [text, text]
+    assert score_dedup(tmp_path).documents == 2
+    assert score_pii(data).splits
