@@ -22,7 +22,7 @@ def register(commands: Commands) -> None:
         "  plinth edge export smollm2 --output ~/edge\n"
         '  plinth edge run ~/edge "Why is the sky blue?"',
     )  # fmt: skip
-    parser.add_argument("model", help="a registered model, a folder, `smollm2`, or a hub's id (OWNER/NAME)")
+    parser.add_argument("model", help="a registered model, a checkpoint, a folder, `smollm2`, or a hub's id")
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="a new or empty folder")
     parser = add_verb(
         group, "run", run, "Answer a question from such a folder: no cluster, no network.",
@@ -91,8 +91,11 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _points(store: Store, origin: dict[str, str]) -> bool:
-    name, _, version = origin.get("model", "").partition("@")
-    if not version:
-        return False
-    manifest = store.manifest("models", name, version)
-    return bool(store.read_json(f"{store.artefact(manifest)}/plinth.json").get("format") == "points")
+    """Whether a model, or a checkpoint that would become one, answers by pointing at passages."""
+    files = {"model": ("plinth.json", "format", "points"), "checkpoint": ("training.json", "stage", "finetune")}
+    for part, (file, key, value) in files.items():
+        if part in origin:
+            name, _, version = origin[part].partition("@")
+            path = f"{store.artefact(store.manifest(f'{part}s', name, version))}/{file}"
+            return store.exists(path) and store.read_json(path).get(key) == value
+    return False

