@@ -202,7 +202,7 @@ def _fertility(run: Run) -> Found:
         shown = ("tokens_per_word", "characters_per_token", "bytes_per_token")
         rows.append((one.language, *(f"{ratios[key] or 0:.2f}" for key in shown), f"{cost:.2f}", one.unknown,
                      f"{one.round_trips}/{one.texts}"))  # fmt: skip
-    columns = ("language", "tokens/word", "characters/token", "bytes/token", "cost", "unknown", "comes back")
+    columns = ("language", "tokens/word", "chars/token", "bytes/token", "cost", "unknown", "comes back")
     title = f"Tokenizer {name} (sha256 {digest[:12]}, {tokenizer.get_vocab_size():,} tokens) on {run.data}"
     result = {"suite": "fertility", "tokenizer": name, "sha256": digest, "languages": [o.to_dict() for o in languages]}
     return result, [Table(title, columns, rows, columns[1:])]

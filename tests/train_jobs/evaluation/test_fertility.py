@@ -40,14 +40,16 @@ def test_the_suite_names_the_tokenizer_by_its_hash(
     tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tokenizer.json").write_text(plain_bpe())
-    data = rows(tmp_path / "a.jsonl", {"lang": "en", "text": "the pump"})
+    data = rows(tmp_path / "a.jsonl", {"lang": "en", "text": "the pump"}, {"lang": "sr-Cyrl-ekav", "text": "пумпа"})
     command = ["eval", "run", "--suite", "fertility", "--data", str(data), "--model"]
     assert main([*command, str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found["sha256"]) == 64
     assert found["languages"][0]["tokens_per_word"] == 1.0
     assert main([*command, str(tmp_path)]) == 0
-    assert "1.00" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1.00" in said
+    assert said.count("chars/token") == 1, "a table of 80 columns, not a block for each of eighty languages"
     assert main([*command, "nobody"]) == 3
     assert "nobody" in capsys.readouterr().err
 
