@@ -34,7 +34,7 @@ def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
     os.environ.update(serve_environment(home, instance.temp_dir, instance.ports))
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):  # which has a level of its own
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):  # all set theirs
         logging.getLogger(name).setLevel(logging.ERROR)  # they tell of what they upload, and of every file they do not
     entrypoint = shlex.join(["python", "-m", module, *arguments])
     try:
