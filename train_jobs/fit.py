@@ -27,9 +27,11 @@ from typing import Any
 
 import ray
 
+from actors import spawn
 from actors.registry.runs import FOLDER, NewestPoint, read_metrics
 from cluster.core.config import available_cpus
 from cluster.core.errors import TooSlowError, TrainingError
+from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
@@ -83,6 +85,7 @@ class Workers:
         self._fitting: Future[None] | None = None
         self._asked_at = self._looked_at = 0.0
         self._awaited = ""
+        self._books_kept = False
 
     def __enter__(self) -> Workers:
         self._order(None)
@@ -118,10 +121,13 @@ class Workers:
                 while not self._over(0.1 if self.store.local else 2.0) and not RunOutcome.read(self.store, plan.folder):
                     self._look_for_nodes(progress)
                     watch.look()
+                    if watch.began:
+                        self._keep_books()
         except KeyboardInterrupt:
             self._interrupt(plan)
             raise
         self._order(None)
+        self._keep_books()
         outcome = RunOutcome.read(self.store, plan.folder)
         error = self._fitting.exception() if self._fitting is not None and self._fitting.done() else None
         _raise_what_went_wrong(plan, outcome, error)
@@ -145,6 +151,16 @@ class Workers:
             progress.stage(awaited or "start workers")
             log_event("train", "waits_for_nodes", what=awaited or "nothing")
             self._awaited = awaited
+
+    def _keep_books(self) -> None:
+        """Have the registry's actor run: it copies what runs write into mlflow's schema. Not before steps are taken,
+        since it imports mlflow meanwhile."""
+        if not self._books_kept:
+            self._books_kept = True
+            try:
+                spawn.registry(self.store, Home.from_env())
+            except ray.exceptions.RayError as error:  # the run has its own books; the next one tries again
+                log_event("train", "books_not_mirrored", error=type(error).__name__)
 
     def _interrupt(self, plan: RunPlan) -> None:
         """Have a checkpoint written, if there is anybody to write it."""

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,8 @@ def several_nodes(number: int) -> Iterator[None]:
     loopback_up()
     os.makedirs("/tmp/ray", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp/ray"], check=True)  # Ray notes "the" cluster there
+    # Else each process takes the token of the user's home, if there is one by then: others may make it meanwhile.
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
 
     nodes = [start_node("--head", f"--port={PORT}", "--include-dashboard=false")]
