@@ -79,8 +79,8 @@ def unseen(folder: str, job: str, args: argparse.Namespace, arguments: Sequence[
 def main_of(folder: str, about: str, jobs: Sequence[JobVerb], entered: Entered = unseen) -> int:
     """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code.
 
-    ``entered`` enters the job in a book while it runs (``cluster.job_book.entered``). Relative paths among the arguments
-    are those of who submitted the job (``ASKED_FROM``), where that is known.
+    ``entered`` enters the job in a book while it runs (``cluster.job_book.entered``). Relative paths among the
+    arguments are those of who submitted the job (``ASKED_FROM``), where that is known.
     """
     if (asked_from := os.environ.get(ASKED_FROM)) and os.path.isdir(asked_from):
         os.chdir(asked_from)

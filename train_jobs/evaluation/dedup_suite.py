@@ -100,7 +100,8 @@ def score_dedup(
 
 def _read(path: Path) -> tuple[list[Document], dict[tuple[str, str], float]]:
     try:
-        lines = (path / "docs.jsonl").read_text(encoding="utf-8").split("\n")  # a text may hold U+2028, a line to Python
+        # A text may hold what ends a line to Python (U+2028).
+        lines = (path / "docs.jsonl").read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line.strip()]
         documents = [Document(row["id"], row["id"], normalise(row["text"]), row["id"]) for row in rows]
         with open(path / "pairs.tsv", newline="", encoding="utf-8") as handle:

@@ -44,7 +44,8 @@ def take_base(
         EnvironmentFaultError: no space.
     """
     name = f"{config.train.name}-base"
-    inputs = {"from": origin[part] for part in ("model", "checkpoint") if origin.get(part)}
+    made_here = origin.get("model") or origin.get("checkpoint")
+    inputs = {"from": made_here} if made_here else {}
     inputs |= {"dataset": f"{dataset.name}@{dataset.version}"} if dataset else {}
     key = KEY(name=name, files=digests(folder), origin=dict(origin), inputs=inputs, tokens=tokens)
     found = store.find_run(key)
