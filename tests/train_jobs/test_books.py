@@ -26,7 +26,12 @@ def test_the_actor_that_copies_the_books_runs_wherever_workers_train(
     plan = make_plan(store)
     group: Any = object.__new__(fit.Workers)  # one whose workers have ended already
     group.__dict__.update(store=store, folder=store.staging("workers"), _number=0, _fitting=None, _books_kept=False)
-    group._order = lambda order: order and RunOutcome("finished", plan.steps).write(store, plan.folder)
+
+    def order(plan: Any) -> None:
+        if plan is not None:
+            RunOutcome("finished", plan.steps).write(store, plan.folder)
+
+    group._order = order
     monkeypatch.setattr(fit.spawn, "registry", lambda store, home: asked.append(str(home.root)))
     group.carry_out(plan, Silent())
     group.carry_out(plan, Silent())

@@ -75,7 +75,7 @@ def test_a_submitted_job_reads_the_files_of_who_submitted_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ASKED_FROM, str(tmp_path / "there"))
     monkeypatch.setattr(sys, "argv", ["train_jobs", "chat", "--data", "talks.jsonl"])
-    job = JobVerb("chat", "learn", lambda parser: parser.add_argument("--data"), run)  # type: ignore[arg-type, return-value]
+    job = JobVerb("chat", "learn", lambda parser: parser.add_argument("--data"), run)  # type: ignore[arg-type]
     assert main_of("train_jobs", "", [job]) == ExitCode.DONE
     assert read == ["{}"]
     monkeypatch.setenv(ASKED_FROM, str(tmp_path / "gone"))
