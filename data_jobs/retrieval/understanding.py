@@ -1,0 +1,153 @@
+"""From a question as typed to searches: spelling, form, language, editions. The searches themselves are ``search.find``.
+
+A comparison is searched side by side, two questions each by itself, and a list or a summary brings the outline of the
+document it is asked of. What is found goes into ``Retrieval.understood``; the passages stay those of the whole question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster.core.records import Passage
+from data_jobs.retrieval.analysis import STOPWORDS, fold, is_identifier, words
+from data_jobs.retrieval.asking import COMPARISON, LIST, SUMMARY, TWO, Form, form_of, side_question
+from data_jobs.retrieval.editions import Edition, asks_for, editions
+from data_jobs.retrieval.outline import Outlines
+from data_jobs.retrieval.results import OutlineFound, Retrieval, Understood
+from data_jobs.retrieval.spelling import Speller
+from data_jobs.retrieval.strange import strange_words
+from data_jobs.text.language import UNDETERMINED, detect
+
+if TYPE_CHECKING:
+    from data_jobs.retrieval.search import Searcher
+
+OUTDATED = 0.3  # what a superseded edition loses, in units of cosine: more than its wording can make up for
+OUTLINE_PASSAGES = 5
+# Of the embedders that ship, the languages they were made for; another one's are not known, and nothing is said of them.
+LANGUAGES = {"all-minilm-l6-v2": frozenset({"en"})}
+SURE = 0.9  # probability of a detected language
+LEAST_WORDS = 3
+FEW_FUNCTION_WORDS = 0.2  # English questions have more of them
+
+
+class Understanding:
+    """Reads questions for one searcher."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
+        self._editions: dict[str, Edition] = editions(searcher.snapshot.chunks)
+
+    @cached_property
+    def _outlines(self) -> Outlines:
+        return Outlines(self._searcher.snapshot.chunks, self._searcher.rows_of)
+
+    @cached_property
+    def _speller(self) -> Speller:
+        searcher = self._searcher
+        texts = (f"{chunk.context} {chunk.text}" for chunk in searcher.snapshot.chunks)
+        return Speller(texts, lambda term: term in searcher.masked.vocabulary, self._together, self._count_tokens)
+
+    def warm(self) -> None:
+        """Make what the first question would wait for."""
+        _ = self._outlines, self._speller
+
+    def search(self, question: str, k: int | None, without: Collection[str]) -> Retrieval:
+        """``Searcher.find`` of the question as it was meant, with what was read out of it."""
+        searcher = self._searcher
+        if not question.strip() or not searcher.snapshot.chunks:
+            return searcher.find(question, k, without)
+        language = self._foreign(question)
+        meant = question if language else self._speller.corrected(question).question
+        found = searcher.find(meant, k, without)
+        form = form_of(meant)
+        understood = Understood(
+            searched_for=meant if meant != question else "",
+            strange=strange_words(meant, searcher.masked.vocabulary, self._count_tokens),
+            language=language,
+            parts=tuple(self._part(part, k, without) for part in _parts(form)),
+            outline=self._outline(form, without),
+            editions=self._stamps(found.passages),
+        )
+        return replace(found, understood=understood)
+
+    def _part(self, question: str, k: int | None, without: Collection[str]) -> Retrieval:
+        found = self._searcher.find(question, k, without)
+        strange = strange_words(question, self._searcher.masked.vocabulary, self._count_tokens)
+        outline = self._outline(form_of(question), without)
+        return replace(
+            found, understood=Understood(strange=strange, outline=outline, editions=self._stamps(found.passages))
+        )
+
+    def _outline(self, form: Form, without: Collection[str]) -> OutlineFound | None:
+        if form.name not in (LIST, SUMMARY) or not form.subject:
+            return None
+        searcher = self._searcher
+        hidden = {searcher.snapshot.chunks[row].document for row in searcher.hidden.tolist()} | set(without)
+        found = self._outlines.of(form.subject, form.wanted, hidden)
+        if found is None:
+            return None
+        rows = found.rows if found.kind == "folder" else (*found.rows[:1], *self._first_rows(found.parts))
+        passages = tuple(searcher.passage(row) for row in rows[:OUTLINE_PASSAGES])
+        return OutlineFound(found.document, found.title, found.kind, found.parts, found.headings, passages)
+
+    def _first_rows(self, documents: Sequence[str]) -> list[int]:
+        rows_of = self._searcher.rows_of
+        return [rows_of[document][0] for document in documents[:OUTLINE_PASSAGES] if document in rows_of]
+
+    def outdated(self) -> np.ndarray:
+        """What each chunk loses for belonging to a superseded edition, float32 [chunks]."""
+        chunks = self._searcher.snapshot.chunks
+        old = {document for document, edition in self._editions.items() if not edition.current}
+        return np.array([OUTDATED * (chunk.document in old) for chunk in chunks], dtype=np.float32)
+
+    def without_asked(self, question: str, outdated: np.ndarray) -> np.ndarray:
+        """``outdated``, but nothing for editions that the question names by year or version."""
+        if not self._editions or not re.search(r"\d", question):
+            return outdated
+        asked = [d for d, edition in self._editions.items() if not edition.current and asks_for(question, edition)]
+        if not asked:
+            return outdated
+        kept = outdated.copy()
+        kept[[row for document in asked for row in self._searcher.rows_of[document]]] = 0
+        return kept
+
+    def _stamps(self, passages: Sequence[Passage]) -> dict[str, tuple[str, bool, str]]:
+        found = {}
+        for passage in passages:
+            if edition := self._editions.get(passage.document):
+                found[passage.document] = (edition.stamp, edition.current, edition.newest)
+        return found
+
+    def _foreign(self, question: str) -> str:
+        """The language of a question that the embedder was not made for; empty where it was, or none can be told."""
+        made_for = LANGUAGES.get(str(self._searcher.embedder.identity.get("name")))
+        plain = [word for word in words(question) if not is_identifier(word) and not word.isdecimal()]
+        if made_for is None or len(plain) < LEAST_WORDS and question.isascii():
+            return ""
+        function_words = sum(fold(word) in STOPWORDS for word in plain)
+        if function_words > FEW_FUNCTION_WORDS * len(plain):
+            return ""
+        language, probability = detect(question)
+        return language if probability >= SURE and language not in (*made_for, UNDETERMINED) else ""
+
+    def _count_tokens(self, text: str) -> int:
+        return self._searcher.embedder.count_tokens(text)
+
+    def _together(self, term: str, others: Sequence[str]) -> int:
+        index = self._searcher.masked
+        if term not in index.vocabulary:
+            return 0
+        beside = index.scores({other: 1.0 for other in others if other != term})
+        return int(np.count_nonzero((index.scores({term: 1.0}) > 0) & (beside > 0)))
+
+
+def _parts(form: Form) -> tuple[str, ...]:
+    if form.name == TWO:
+        return form.questions
+    return (side_question(form.subject), side_question(form.other)) if form.name == COMPARISON else ()
