@@ -156,6 +156,10 @@ class Searcher:
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
         return self._result(question, timings, tuple(passages), tuple(scored), found)
 
+    def warm(self) -> None:
+        """Make what else the first question would wait for."""
+        self._understanding.warm()
+
     @property
     def rows_of(self) -> dict[str, list[int]]:
         """The rows of each document's chunks, in text order."""
