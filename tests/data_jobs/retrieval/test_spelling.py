@@ -1,0 +1,81 @@
+"""Misspelt words become words of the corpus; words it knows, names of code and other languages stay."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from data_jobs.retrieval.analysis import terms
+from data_jobs.retrieval.spelling import Speller, edits
+
+TEXTS = (
+    "Recursively copy a directory tree and return the destination directory.",
+    "Parse the arguments of a command line.",
+    "Remove whitespace from a string.",
+    "Roses are pruned in March.",
+)
+WHOLE = frozenset("tre cat redis flask leaderboard house".split())  # noqa: SIM905
+
+
+def speller(texts: tuple[str, ...] = TEXTS) -> Speller:
+    rows = [set(terms(text)) for text in texts]
+    known = set().union(*rows)
+
+    def together(term: str, others: object) -> int:
+        return sum(term in row and any(other in row for other in others if other != term) for row in rows)  # type: ignore[attr-defined]
+
+    return Speller(texts, known.__contains__, together, lambda word: 1 if word in WHOLE or word in known else 2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("coppy a direcory tre", "copy a directory tree"),
+        ("how do I prase a comand line?", "how do I parse a command line?"),
+        ("remove whitespce from a strng", "remove whitespace from a string"),
+        ("Wehn are rosess pruned?", "When are roses pruned?"),
+    ],
+)
+def test_what_was_meant(typed: str, meant: str) -> None:
+    assert speller().corrected(typed).question.lower() == meant.lower()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "copy a directory tree",
+        "copying directories",  # other forms of words it knows
+        "What does shutil.copytre do?",  # a name of code
+        "How do I use Coppy?",  # a name
+        "COPPY 1234 direc7ory",
+        "a leaderboard for my house",  # everyday words that nothing in the corpus resembles
+        "connect to redis with flask",
+        "Wie kopiere ich einen Ordner",
+        "",
+    ],
+)
+def test_what_stays_as_typed(question: str) -> None:
+    made = speller().corrected(question)
+    assert (made.question, made.words) == (question, ())
+
+
+def test_distance_counts_a_transposition_once_and_stops_at_its_bound() -> None:
+    assert edits("tree", "tree", 2) == 0
+    assert edits("teh", "the", 1) == 1
+    assert edits("direcory", "directory", 2) == 1
+    assert edits("copy", "parse", 2) == 3
+
+
+def test_a_large_vocabulary_costs_milliseconds() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = (f"{a}{b}{c}{d}ing" for a in letters for b in letters for c in letters for d in "abcde")
+    made = speller((*TEXTS, " ".join(words)))
+    best = min(_seconds(made) for _ in range(5))
+    assert best < 0.25  # 88,000 words, three of the question unknown
+
+
+def _seconds(made: Speller) -> float:
+    began = time.perf_counter()
+    assert made.corrected("coppy a direcory tre").words
+    return time.perf_counter() - began
