@@ -67,11 +67,13 @@ _LISTED = (
 )
 # "Which formats are supported?": a list in a text, not one of the index's structure.
 _LIST_IN_TEXT = re.compile(
-    r"(?:(?:which|what)\s+(?:are\s+(?:the\s+)?)?(?:[\w-]+\s+){0,2}[\w-]{3,}s\b(?!\s+(?:the|an?)\b)|(?:list|name|enumerate)\s)", re.I
+    r"(?:(?:which|what)\s+(?:are\s+(?:the\s+)?)?(?:[\w-]+\s+){0,2}[\w-]{3,}s\b(?!\s+(?:the|an?)\b)|(?:list|name|enumerate)\s)",
+    re.I,
 )
 _SINGULAR = re.compile(r"(?:which|what)\s+(?:is|was|does|has|this)\b", re.I)
 _STEPS = re.compile(
-    r"(?:what\s+are\s+)?(?:the\s+)?(?:steps?|procedure|instructions?|process)\b|how\s+(?:do|can|should|would|could|to|must|does)\b", re.I
+    r"(?:what\s+are\s+)?(?:the\s+)?(?:steps?|procedure|instructions?|process)\b|how\s+(?:do|can|should|would|could|to|must|does)\b",
+    re.I,
 )
 _YES_NO = re.compile(
     r"(?:is|are|was|were|do|does|did|can|could|may|must|should|shall|will|would|has|have|am|need)\s+(?!you\s+(?:tell|explain|show|give|list))",
@@ -88,7 +90,9 @@ _SIGNATURE = re.compile(
     rf"|how\s+(?:do|can|should)\s+i\s+call\s+{_ARTICLE}(.+)",
     re.IGNORECASE,
 )
-_BREAK = re.compile(r"(?<=\?)\s+(?=\S)|(?<=[.!])\s+(?=(?:how|what|which|when|why|where|who|is|are|do|does|can)\b)", re.I)
+_BREAK = re.compile(
+    r"(?<=\?)\s+(?=\S)|(?<=[.!])\s+(?=(?:how|what|which|when|why|where|who|is|are|do|does|can)\b)", re.I
+)
 _AND_ASK = re.compile(
     r"\??[,;]?\s+and\s+(?:also\s+)?(?=(?:how|what|which|when|why|where|who|whom|whose)\b)", re.IGNORECASE
 )
@@ -191,11 +195,11 @@ def _subject(text: str) -> str:
 
 
 def _singular(word: str) -> str:
-    return {"classes": "class", "submodules": "submodule"}.get(word, word.removesuffix("s") if word != "class" else word)
+    return {"classes": "class", "submodules": "submodule"}.get(
+        word, word.removesuffix("s") if word != "class" else word
+    )
 
 
 def side_question(side: str) -> str:
     """What is searched and judged for one side of a comparison."""
     return f"What is {side}?"
-
-

@@ -130,4 +130,3 @@ def asks_for(question: str, edition: Edition) -> bool:
     if edition.stamp.startswith("version "):
         return re.search(rf"\bv(?:ersion)?\.?\s*{re.escape(edition.stamp[8:])}\b", question, re.I) is not None
     return edition.stamp[:4] in _YEAR.findall(question)
-

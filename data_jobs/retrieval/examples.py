@@ -96,10 +96,7 @@ def topics(snapshot: Snapshot, hidden: Collection[int], count: int) -> list[str]
     for chunk in snapshot.chunks:
         if chunk.document in left_out or chunk.sensitivity == "restricted":
             continue
-        if chunk.kind in CODE_KINDS:
-            name = chunk.document.partition(".")[0]
-        else:
-            name = chunk.document.partition("#")[0]
+        name = chunk.document.partition("." if chunk.kind in CODE_KINDS else "#")[0]
         size[name] = size.get(name, 0) + 1
         if chunk.kind in CODE_KINDS or chunk.kind == "record":
             named.setdefault(name, name)

@@ -22,7 +22,8 @@ MAX_HEADINGS = 60
 _WORD = re.compile(r"[^\W_]+")
 # Words that say what kind of thing a subject is, not which: "the shutil module", "the leave policy document".
 _KIND_WORDS = frozenset(
-    "module package class function method document file page guide manual chapter folder library docs documentation".split()  # noqa: SIM905
+    """module package class function method document file page guide manual chapter folder library docs
+    documentation""".split()
 )
 # Which kinds of documents a word for parts means.
 _KINDS_OF = {

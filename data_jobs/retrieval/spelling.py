@@ -69,7 +69,9 @@ class Speller:
             return Correction(question)
         others = [t for m in tokens if m not in unknown for t in expand(m.group())]
         strange = [m for m in unknown if not self._everyday(fold(m.group()))]
-        found = {m.start(): best for m in strange if (best := self._best(fold(m.group()), others, len(m.group()) < LONG))}
+        found = {
+            m.start(): best for m in strange if (best := self._best(fold(m.group()), others, len(m.group()) < LONG))
+        }
         # A writer who misspells one word misspells others, which may be everyday words by chance ("tre").
         others += [t for word in found.values() for t in expand(word)]
         for match in unknown:

@@ -1,7 +1,7 @@
-"""From a question as typed to searches: spelling, form, language, editions. The searches themselves are ``search.find``.
+"""From a question as typed to searches: spelling, form, language, editions. The searches are ``Searcher.find``.
 
 A comparison is searched side by side, two questions each by itself, and a list or a summary brings the outline of the
-document it is asked of. What is found goes into ``Retrieval.understood``; the passages stay those of the whole question.
+document it is asked of. What is found goes into ``Retrieval.understood``; the passages stay those of the question.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OUTDATED = 0.3  # what a superseded edition loses, in units of cosine: more than its wording can make up for
 OUTLINE_PASSAGES = 5
-# Of the embedders that ship, the languages they were made for; another one's are not known, and nothing is said of them.
+# Of the embedders that ship, the languages they were made for; another one's are not known: nothing is said of them.
 LANGUAGES = {"all-minilm-l6-v2": frozenset({"en"})}
 SURE = 0.9  # probability of a detected language
 LEAST_WORDS = 3
@@ -128,7 +128,7 @@ class Understanding:
         """The language of a question that the embedder was not made for; empty where it was, or none can be told."""
         made_for = LANGUAGES.get(str(self._searcher.embedder.identity.get("name")))
         plain = [word for word in words(question) if not is_identifier(word) and not word.isdecimal()]
-        if made_for is None or len(plain) < LEAST_WORDS and question.isascii():
+        if made_for is None or (len(plain) < LEAST_WORDS and question.isascii()):
             return ""
         function_words = sum(fold(word) in STOPWORDS for word in plain)
         if function_words > FEW_FUNCTION_WORDS * len(plain):

@@ -80,7 +80,9 @@ def _answer(
 ) -> Answer:
     """``answer`` with its markers after the first ``first`` ones."""
     question = retrieval.understood.searched_for or question
-    if (made := in_parts(question, retrieval, section, lambda q, r, s, n: _answer(q, r, s, count_tokens, n))) is not None:
+    if (
+        made := in_parts(question, retrieval, section, lambda q, r, s, n: _answer(q, r, s, count_tokens, n))
+    ) is not None:
         return made
     if (made := from_structure(question, retrieval, section, first)) is not None:
         return made
@@ -163,7 +165,9 @@ def name_functions(draft: Draft, order: list[Ranked], question: str = "") -> Non
 
 def _show_code(draft: Draft, passage: int, question: str) -> None:
     """Signature and example of the function just named, without words of their own to spend."""
-    shown = [signature(draft.found.passages[passage])] if shows_signature(question, draft.found.passages[passage]) else []
+    shown = (
+        [signature(draft.found.passages[passage])] if shows_signature(question, draft.found.passages[passage]) else []
+    )
     if code := example(question, draft.found, passage):
         shown.append(code)
     if shown:

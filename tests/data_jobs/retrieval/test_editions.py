@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a table: one pair a line)
 """Editions of one document: which is current, by date or version, wherever the document says it."""
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from serve_apps.gaps.clusters import answered, clusters
 from serve_apps.gateway.exchange import Ask, Done
 from serve_apps.gateway.protocols import Sampling
 
-NEAR = Passage("a#c0", "leave.md", "Leave", "docs/leave.md", "Days of leave.", 0, 14, 1.0, dense=0.6, owner="people team")
+NEAR = Passage(
+    "a#c0", "leave.md", "Leave", "docs/leave.md", "Days of leave.", 0, 14, 1.0, dense=0.6, owner="people team"
+)
 REFUSED = {"grounded": False, "reason": "low_support", "not_found": ["sabbatical"]}
 
 
@@ -33,7 +35,12 @@ def noted(tmp_path: Path, question: str, plinth: dict[str, object] = REFUSED, **
 def test_a_refused_question_is_kept_with_who_should_answer(tmp_path: Path) -> None:
     (gap,) = noted(tmp_path, "Is there a sabbatical?", user="ada")
     assert (gap.question, gap.reason, gap.not_found) == ("Is there a sabbatical?", "low_support", ("sabbatical",))
-    assert (gap.document, gap.source, gap.owner, gap.index_version) == ("leave.md", "docs/leave.md", "people team", "v1")
+    assert (gap.document, gap.source, gap.owner, gap.index_version) == (
+        "leave.md",
+        "docs/leave.md",
+        "people team",
+        "v1",
+    )
 
 
 def test_no_personal_data_and_no_asker_is_kept(tmp_path: Path) -> None:
@@ -84,13 +91,25 @@ def test_a_full_disk_fails_no_request(tmp_path: Path) -> None:
 
 def gaps(*questions: str, version: str = "v1") -> list[Gap]:
     return [
-        Gap("2026-01-02", question, "low_support", ("sabbatical",), "leave.md", "docs/leave.md", "people team", version, f"a{n % 2}")
+        Gap(
+            "2026-01-02",
+            question,
+            "low_support",
+            ("sabbatical",),
+            "leave.md",
+            "docs/leave.md",
+            "people team",
+            version,
+            f"a{n % 2}",
+        )
         for n, question in enumerate(questions)
     ]
 
 
 def test_questions_that_ask_the_same_are_one_gap() -> None:
-    found = clusters(gaps("Is there a sabbatical?", "Can I take a sabbatical?", "Where is the car park?", "Is there a sabbatical?"))
+    found = clusters(
+        gaps("Is there a sabbatical?", "Can I take a sabbatical?", "Where is the car park?", "Is there a sabbatical?")
+    )
     assert [(one.question, one.times, one.askers) for one in found] == [
         ("Is there a sabbatical?", 3, 2),
         ("Where is the car park?", 1, 1),

@@ -51,8 +51,17 @@ def test_the_same_shape_as_any_answer() -> None:
 
 def test_courtesies_fail_closed_and_know_their_model() -> None:
     service = Service(guard=RealGuard(fail_input=True))
-    assert service.client().post("/v1/chat/completions", json={**CHAT, "messages": [{"role": "user", "content": "hi"}]}).status_code == 503
-    reply = Service().client().post("/v1/chat/completions", json={"model": "nobody", "messages": [{"role": "user", "content": "hi"}]})
+    assert (
+        service.client()
+        .post("/v1/chat/completions", json={**CHAT, "messages": [{"role": "user", "content": "hi"}]})
+        .status_code
+        == 503
+    )
+    reply = (
+        Service()
+        .client()
+        .post("/v1/chat/completions", json={"model": "nobody", "messages": [{"role": "user", "content": "hi"}]})
+    )
     assert reply.status_code == 404
 
 

@@ -11,7 +11,10 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.text.units import CODE_BLOCK
 from train_jobs.answering.whole import FENCE, shown_code
 
-_EXAMPLE = re.compile(r"\bexamples?\b|\bsnippet\b|\bsample\b|\bsyntax\b|\bshow me\b|\bhow (?:do|can|should|would) (?:i|you|we) (?:use|call)\b", re.I)
+_EXAMPLE = re.compile(
+    r"\b(?:examples?|snippet|sample|syntax|show me)\b|\bhow (?:do|can|should|would) (?:i|you|we) (?:use|call)\b",
+    re.I,
+)
 _PROMPT = re.compile(r"^[ \t]*>>> ", re.MULTILINE)
 MAX_EXAMPLE_WORDS = 90
 
@@ -23,7 +26,12 @@ def shows_signature(question: str, passage: Passage) -> bool:
         return bool(_EXAMPLE.search(question)) and "(" in passage.title
     last = passage.document.rpartition(".")[2].lower()
     said = re.findall(r"[a-z_][\w.]*", question.lower())
-    return form.name == SIGNATURE or passage.document.lower() in said or last in said or is_named(passage.document, question)
+    return (
+        form.name == SIGNATURE
+        or passage.document.lower() in said
+        or last in said
+        or is_named(passage.document, question)
+    )
 
 
 def signature(passage: Passage) -> str:

@@ -54,7 +54,11 @@ def list_at(text: str, start: int, end: int) -> ListFound | None:
     lead = _lead(lines, first)
     span = (starts[lead[0]], starts[lead[1]] + len(lines[lead[1]])) if lead else (starts[first], starts[first])
     return ListFound(
-        starts[first], starts[last] + len(lines[last]), *span, bool(matched and matched[3]), tuple(starts[i] for i in items)
+        starts[first],
+        starts[last] + len(lines[last]),
+        *span,
+        bool(matched and matched[3]),
+        tuple(starts[i] for i in items),
     )
 
 
@@ -93,8 +97,8 @@ def _extent(lines: list[str], own: int) -> tuple[int, int, list[int]]:
     for at in range(own + 1, len(lines)):
         if same(lines[at]):
             items.append(at)
-        elif not inside(lines[at]) and not (not lines[at].strip()) and not (lines[at - 1].strip() and at - 1 == last and not _starts_block(lines[at])):
-            break
+        elif lines[at].strip() and not inside(lines[at]) and (at - 1 != last or _starts_block(lines[at])):
+            break  # neither within an item, nor the next line of one that is not indented
         if lines[at].strip():
             last = at
         elif at + 1 < len(lines) and not (same(lines[at + 1]) or inside(lines[at + 1])):

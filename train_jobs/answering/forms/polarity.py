@@ -15,18 +15,24 @@ from data_jobs.retrieval.wording import is_stop_word
 
 _TOKEN = re.compile(r"[^\W_]+(?:[._'’-]+[^\W_]+)*")
 _NEGATION = re.compile(
-    r"\b(?:not|cannot|never|no longer|neither|nor|without|(?:do|does|did|is|are|was|were|can|could|must|should|would|will|may|has|have)n[’']t|can[’']t|won[’']t)\b",
+    r"\b(?:not|cannot|never|no longer|neither|nor|without|can[’']t|won[’']t"
+    r"|(?:do|does|did|is|are|was|were|could|must|should|would|may|has|have)n[’']t)\b",
     re.IGNORECASE,
 )
 _NO = re.compile(r"\b(?:no|none|nobody|nothing)\b", re.IGNORECASE)
 _HEDGES = re.compile(
-    r"\b(?:only|unless|except|if|when|where|until|sometimes|usually|often|mostly|generally|some|most|many|few|almost|nearly|might"
-    r"|may be|should|partly|depends?|depending|but|however|although|though|or|rather|instead|at least|at most|up to|more than|less than)\b",
+    r"\b(?:only|unless|except|if|when|where|who|whose|until|sometimes|usually|often|mostly|generally|some|most|many|few"
+    r"|almost|nearly|might|may be|should|partly|depends?|depending|but|however|although|though|or|rather|instead"
+    r"|at least|at most|up to|more than|less than)\b",
     re.IGNORECASE,
 )
 _ALLOWED = frozenset(map(stem, ("allow", "allowed", "permit", "permitted", "possible", "supported", "support", "able")))
-_FORBIDDEN = frozenset(map(stem, ("forbidden", "forbid", "prohibited", "prohibit", "banned", "disallowed", "impossible", "unsupported")))
-_MODALS = re.compile(r"^\W*(?:can|could|may|is it (?:possible|allowed|permitted)|are we allowed|am i allowed)\b", re.IGNORECASE)
+_FORBIDDEN = frozenset(
+    map(stem, ("forbidden", "forbid", "prohibited", "prohibit", "banned", "disallowed", "impossible", "unsupported"))
+)
+_MODALS = re.compile(
+    r"^\W*(?:can|could|may|is it (?:possible|allowed|permitted)|are we allowed|am i allowed)\b", re.IGNORECASE
+)
 _CAN = re.compile(r"\b(?:can|may|could)\b", re.IGNORECASE)
 _NEGATED_QUESTION = re.compile(r"n[’']t\b|\bnot\b|\bno\b|\bwithout\b|\bnever\b", re.IGNORECASE)
 MAX_WORDS = 30  # of a sentence that may say so plainly
@@ -41,10 +47,7 @@ def said(question: str, sentence: str) -> str:
         return ""
     asked, words = _content(question), _content(body)
     permission = bool(_MODALS.match(question)) or any(word in _ALLOWED | _FORBIDDEN for word in asked)
-    if permission:
-        turns_on = [word for word in asked if word not in _ALLOWED | _FORBIDDEN]
-    else:
-        turns_on = asked
+    turns_on = [word for word in asked if not permission or word not in _ALLOWED | _FORBIDDEN]
     if not turns_on or not _in_order(turns_on, words):
         return ""
     negative = bool(_NEGATION.search(body)) or bool(_NO.match(body))
@@ -57,9 +60,7 @@ def said(question: str, sentence: str) -> str:
     forbids = any(word in _FORBIDDEN for word in words)
     allows = bool(_CAN.search(body)) or any(word in _ALLOWED for word in words)
     asked_forbidden = any(word in _FORBIDDEN for word in asked)
-    if forbids == allows and not negative or (forbids and negative):
-        return ""
-    if not (forbids or allows or negative):
+    if (forbids and (allows or negative)) or not (forbids or allows or negative):
         return ""
     denied = forbids or negative
     return "Yes" if denied == asked_forbidden else "No"

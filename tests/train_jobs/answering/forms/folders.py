@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a table: one question a line)
 """Four small folders of different kinds, and questions to them by the form of answer they want.
 
 What an answer must hold stands beside each question, so that one function judges all of them: substrings it has, ones

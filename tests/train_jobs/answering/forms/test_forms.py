@@ -15,7 +15,14 @@ from train_jobs.answering.quote import answer
 SECTION = AnswerSection()
 QUEUE = passage("q.md", "A queue is a list of messages.", kind="file", title="Queues")
 STREAM = passage("s.md", "A stream is a log of messages.", kind="file", title="Streams")
-WEAK = {"top_dense": 0.05, "mean_dense": 0.05, "top_sentence": 0.0, "coverage_1": 0.0, "coverage_3": 0.0, "strange_words": 2.0}
+WEAK = {
+    "top_dense": 0.05,
+    "mean_dense": 0.05,
+    "top_sentence": 0.0,
+    "coverage_1": 0.0,
+    "coverage_3": 0.0,
+    "strange_words": 2.0,
+}
 
 
 def sides(question: str, one: Retrieval, other: Retrieval) -> Retrieval:
@@ -24,7 +31,9 @@ def sides(question: str, one: Retrieval, other: Retrieval) -> Retrieval:
 
 def test_both_sides_of_a_comparison_are_quoted_with_a_citation_each() -> None:
     question = "What is the difference between a queue and a stream?"
-    made = answer(question, sides(question, retrieval("What is queue?", [QUEUE]), retrieval("What is stream?", [STREAM])), SECTION)
+    made = answer(
+        question, sides(question, retrieval("What is queue?", [QUEUE]), retrieval("What is stream?", [STREAM])), SECTION
+    )
     assert made.text == 'queue: "A queue is a list of messages." [1]\n\nstream: "A stream is a log of messages." [2]'
     assert [one.document for one in made.citations] == ["q.md", "s.md"]
     assert (made.grounded, made.reason, made.form) == (True, "supported", "comparison")
@@ -62,7 +71,12 @@ def test_a_list_comes_from_structure_whole_and_counted() -> None:
 
 
 def test_a_summary_is_marked_and_quotes_the_document_s_own_words() -> None:
-    own = passage("t.md", "# Travel\n\nTrains are booked in second class. Flights need approval. More.", kind="file", title="Travel")
+    own = passage(
+        "t.md",
+        "# Travel\n\nTrains are booked in second class. Flights need approval. More.",
+        kind="file",
+        title="Travel",
+    )
     outline = OutlineFound("t.md", "Travel", "file", ("Expenses", "Per diem"), True, (own,))
     question = "Summarize the travel document"
     made = answer(question, replace(retrieval(question, [own]), understood=Understood(outline=outline)), SECTION)
@@ -83,7 +97,9 @@ def test_signature_and_example_where_the_question_asks_for_them() -> None:
     load = passage("kit.load", "Read a ledger.\n\n>>> kit.load('a')\n<Ledger>\n", title="kit.load(path)")
     asked = answer("Show me an example of kit.load", retrieval("Show me an example of kit.load", [load]), SECTION)
     assert ">>> kit.load('a')\n<Ledger>" in asked.text
-    signed = answer("What is the signature of kit.load?", retrieval("What is the signature of kit.load?", [load]), SECTION)
+    signed = answer(
+        "What is the signature of kit.load?", retrieval("What is the signature of kit.load?", [load]), SECTION
+    )
     assert "```\nkit.load(path)\n```" in signed.text
     plain = answer("How do I read a ledger?", retrieval("How do I read a ledger?", [load]), SECTION)
     assert "```" not in plain.text
@@ -92,7 +108,11 @@ def test_signature_and_example_where_the_question_asks_for_them() -> None:
 def test_an_alternative_is_quoted_to_the_end_of_a_clause_or_only_named() -> None:
     long = passage("kit.other", "Copy " + "very " * 30 + "much.", 0.95)
     clause = passage("kit.third", "Copy a tree, then " + "do more and " * 12 + "end.", 0.94)
-    made = answer("How do I copy a directory tree?", retrieval("How do I copy a directory tree?", [COPYING[0], long, clause]), SECTION)
+    made = answer(
+        "How do I copy a directory tree?",
+        retrieval("How do I copy a directory tree?", [COPYING[0], long, clause]),
+        SECTION,
+    )
     assert "kit.other [2]" in made.text
     assert "very" not in made.text
 
@@ -106,7 +126,12 @@ def test_a_heading_without_marks_is_no_answer() -> None:
 
 def test_a_refusal_names_what_is_missing_and_the_nearest_documents_but_no_restricted_one() -> None:
     question = "How do I use kubernetes?"
-    found = retrieval(question, [*HANDBOOK, replace(HANDBOOK[0], document="x", title="Secret", sensitivity="restricted")], dense=0.02, features=WEAK)
+    found = retrieval(
+        question,
+        [*HANDBOOK, replace(HANDBOOK[0], document="x", title="Secret", sensitivity="restricted")],
+        dense=0.02,
+        features=WEAK,
+    )
     made = answer(question, replace(found, understood=Understood(strange=("kubernetes",))), SECTION)
     assert made.text == f"{UNKNOWN} Not found: kubernetes. Closest: Leave policy; Travel."
     assert (made.grounded, made.closest, made.not_found) == (False, ("leave.md", "travel.md"), ("kubernetes",))
@@ -125,15 +150,21 @@ def test_a_language_the_search_was_not_made_for_is_named_or_answered_without_con
 
 def test_the_date_of_a_document_with_editions_is_said() -> None:
     question = "How many days of paid leave do employees have?"
-    found = replace(retrieval(question, HANDBOOK), understood=Understood(editions={"leave.md": ("2024-05-01", True, "leave.md")}))
+    found = replace(
+        retrieval(question, HANDBOOK), understood=Understood(editions={"leave.md": ("2024-05-01", True, "leave.md")})
+    )
     made = answer(question, found, SECTION)
     assert made.text.endswith("([1] is of 2024-05-01, the newest edition.)")
 
 
 def test_what_was_searched_for_is_what_is_answered() -> None:
     typed = "How do I coppy a direcory tre?"
-    found = replace(retrieval("How do I copy a directory tree?", COPYING), understood=Understood("How do I copy a directory tree?"))
-    assert answer(typed, found, SECTION).text == answer(found.question, retrieval(found.question, COPYING), SECTION).text
+    found = replace(
+        retrieval("How do I copy a directory tree?", COPYING), understood=Understood("How do I copy a directory tree?")
+    )
+    assert (
+        answer(typed, found, SECTION).text == answer(found.question, retrieval(found.question, COPYING), SECTION).text
+    )
 
 
 @pytest.mark.parametrize("words", [12, 20, 60])
