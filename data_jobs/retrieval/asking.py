@@ -21,8 +21,8 @@ LEAST_WORDS = 3  # of a question of its own
 _ARTICLE = r"(?:an?\s+|the\s+)?"
 _POLITE = re.compile(
     r"^\W*(?:(?:please|hi|hello|hey|so|well|ok(?:ay)?)\b[,!]?\s+)*"
-    r"(?:(?:(?:can|could|would|will) you|please|i(?:'d| would) like(?: you)? to know|do you know|tell me|explain(?: to me)?)"
-    r"\s+)*(?:please\s+)?",
+    r"(?:(?:(?:can|could|would|will) you|please|i(?:'d| would) like(?: you)? to know|do you know|tell me"
+    r"|explain(?: to me)?)\s+)*(?:please\s+)?",
     re.IGNORECASE,
 )
 _COMPARED = (
@@ -40,8 +40,8 @@ _COMPARED = (
 _NOT_A_SIDE = re.compile(r"\b(?:how|what|which|when|why|where|who|is|are|was|were|do|does|did|can|should)\b", re.I)
 MAX_SIDE_WORDS = 6
 _SUMMARY = re.compile(
-    rf"(?:summari[sz]e|sum up|(?:give (?:me )?)?(?:an?\s+|the\s+)?(?:short\s+|brief\s+|quick\s+)?(?:summary|overview|outline|gist|tl;?dr)"
-    rf"\s+(?:of|on|for|about))\s+{_ARTICLE}(.+)"
+    rf"(?:summari[sz]e|sum up|(?:give (?:me )?)?{_ARTICLE}(?:short\s+|brief\s+|quick\s+)?"
+    rf"(?:summary|overview|outline|gist|tl;?dr)\s+(?:of|on|for|about))\s+{_ARTICLE}(.+)"
     rf"|what(?:'s|\s+is)\s+{_ARTICLE}(.+?)\s+(?:all\s+)?about"
     rf"|what\s+(?:does|is\s+in)\s+{_ARTICLE}(.+?(?:\s+(?:document|file|page|guide|manual|handbook|policy|module|chapter)))\s*"
     rf"(?:contain|cover|say|describe)?",
@@ -59,7 +59,8 @@ _LISTED = (
     ),
     re.compile(rf"(?:which|what)\s+{_PART}\s+(?:belong\s+to|exist\s+(?:in|for)|has|have)\s+{_ARTICLE}(.+)", re.I),
     re.compile(
-        rf"(?:list|name|show|enumerate|give)(?:\s+me)?\s+(?:all\s+)?(?:of\s+)?(?:the\s+)?{_PART}\s+(?:of|in|from|for|that)\s+{_ARTICLE}(.+)",
+        r"(?:list|name|show|enumerate|give)(?:\s+me)?\s+(?:all\s+)?(?:of\s+)?(?:the\s+)?"
+        rf"{_PART}\s+(?:of|in|from|for|that)\s+{_ARTICLE}(.+)",
         re.I,
     ),
     re.compile(rf"what\s+are\s+(?:all\s+)?(?:the\s+)?{_PART}\s+(?:of|in|from|for)\s+{_ARTICLE}(.+)", re.I),
@@ -67,26 +68,32 @@ _LISTED = (
 )
 # "Which formats are supported?": a list in a text, not one of the index's structure.
 _LIST_IN_TEXT = re.compile(
-    r"(?:(?:which|what)\s+(?:are\s+(?:the\s+)?)?(?:[\w-]+\s+){0,2}[\w-]{3,}s\b(?!\s+(?:the|an?)\b)|(?:list|name|enumerate)\s)",
+    r"(?:(?:which|what)\s+(?:are\s+(?:the\s+)?)?(?:[\w-]+\s+){0,2}[\w-]{3,}s\b(?!\s+(?:the|an?)\b)"
+    r"|(?:list|name|enumerate)\s)",
     re.I,
 )
 _SINGULAR = re.compile(r"(?:which|what)\s+(?:is|was|does|has|this)\b", re.I)
 _STEPS = re.compile(
-    r"(?:what\s+are\s+)?(?:the\s+)?(?:steps?|procedure|instructions?|process)\b|how\s+(?:do|can|should|would|could|to|must|does)\b",
+    r"(?:what\s+are\s+)?(?:the\s+)?(?:steps?|procedure|instructions?|process)\b"
+    r"|how\s+(?:do|can|should|would|could|to|must|does)\b",
     re.I,
 )
 _YES_NO = re.compile(
-    r"(?:is|are|was|were|do|does|did|can|could|may|must|should|shall|will|would|has|have|am|need)\s+(?!you\s+(?:tell|explain|show|give|list))",
+    r"(?:is|are|was|were|do|does|did|can|could|may|must|should|shall|will|would|has|have|am|need)"
+    r"\s+(?!you\s+(?:tell|explain|show|give|list))",
     re.IGNORECASE,
 )
 _DEFINED = re.compile(
     rf"(?:what(?:'s|\s+is|\s+are|\s+was|\s+were)\s+(?:meant\s+by\s+)?{_ARTICLE}|define\s+{_ARTICLE}|definition\s+of\s+{_ARTICLE}"
-    rf"|explain\s+{_ARTICLE}|what\s+does\s+{_ARTICLE})((?:[\w.()+#/-]+\s+){{0,3}}?[\w.()+#/-]+?)(?:\s+(?:mean|stand\s+for|do))?",
+    rf"|explain\s+{_ARTICLE}|what\s+does\s+{_ARTICLE})((?:[\w.()+#/-]+\s+){{0,3}}?[\w.()+#/-]+?)"
+    r"(?:\s+(?:mean|stand\s+for|do))?",
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(
-    rf"(?:what(?:'s|\s+is|\s+are)\s+)?(?:the\s+)?(?:signature|parameters?|arguments?|args|call signature)\s+(?:of|for|to)\s+{_ARTICLE}(.+)"
-    rf"|(?:what|which)\s+(?:parameters?|arguments?|args|options?)\s+(?:does|do|can)\s+{_ARTICLE}(.+?)\s+(?:take|accept|have|expect|support)s?"
+    r"(?:what(?:'s|\s+is|\s+are)\s+)?(?:the\s+)?(?:signature|parameters?|arguments?|args|call signature)"
+    rf"\s+(?:of|for|to)\s+{_ARTICLE}(.+)"
+    rf"|(?:what|which)\s+(?:parameters?|arguments?|args|options?)\s+(?:does|do|can)\s+{_ARTICLE}(.+?)"
+    r"\s+(?:take|accept|have|expect|support)s?"
     rf"|how\s+(?:do|can|should)\s+i\s+call\s+{_ARTICLE}(.+)",
     re.IGNORECASE,
 )

@@ -31,17 +31,22 @@ _MONTHS = {
 }  # fmt: skip
 _ISO = r"(?<!\d)((?:19|20)\d\d)[-_./](0?[1-9]|1[0-2])(?:[-_./](0?[1-9]|[12]\d|3[01]))?(?!\d)"
 _DATE = re.compile(
-    rf"{_ISO}|(?<!\d)(\d{{1,2}})\.?\s+([A-Za-zä]{{3,9}})\.?,?\s+((?:19|20)\d\d)|\b([A-Za-zä]{{3,9}})\.?\s+(\d{{1,2}})?,?\s*((?:19|20)\d\d)"
+    rf"{_ISO}|(?<!\d)(\d{{1,2}})\.?\s+([A-Za-zä]{{3,9}})\.?,?\s+((?:19|20)\d\d)"
+    r"|\b([A-Za-zä]{3,9})\.?\s+(\d{1,2})?,?\s*((?:19|20)\d\d)"
 )
 _YEAR = re.compile(r"(?<![\d.])((?:19|20)\d\d)(?![\d.]\d)")
-_VERSION = re.compile(r"(?<![\w.])(?:v|ver(?:sion)?\.?\s*|rev(?:ision)?\.?\s*|edition\s+)(\d+(?:\.\d+){0,3})\b", re.I)
+_VERSION = re.compile(
+    r"(?<![\w.])(?:v|ver(?:sion)?\.?[\s:=]*|rev(?:ision)?\.?[\s:=]*|edition\s+)(\d+(?:\.\d+){0,3})\b", re.I
+)
 _FIELD = re.compile(
-    r"^[\W_]*(date|datum|published|updated|modified|(?:last|latest)[ _-](?:updated?|modified|revised|changed?)|effective(?:[ _-](?:date|from))?"
+    r"^[\W_]*(date|datum|published|updated|modified|(?:last|latest)[ _-](?:updated?|modified|revised|changed?)"
+    r"|effective(?:[ _-](?:date|from))?"
     r"|valid[ _-]from|as of|stand|revised|version|revision)\b[*_]*\s*[:=]?\s*[*_]*\s*(.+)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _IN_NAME = re.compile(
-    rf"{_ISO}|(?<![A-Za-z])v(?:er(?:sion)?)?[ _.-]?\d+(?:[._]\d+)*|(?<!\d)(?:19|20)\d\d(?!\d)|\b(?:old|new|final|draft|current|archived?|deprecated)\b",
+    rf"{_ISO}|(?<![A-Za-z])v(?:er(?:sion)?)?[ _.-]?\d+(?:[._]\d+)*|(?<!\d)(?:19|20)\d\d(?!\d)"
+    r"|\b(?:old|new|final|draft|current|archived?|deprecated)\b",
     re.IGNORECASE,
 )
 

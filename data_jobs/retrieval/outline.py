@@ -23,7 +23,7 @@ _WORD = re.compile(r"[^\W_]+")
 # Words that say what kind of thing a subject is, not which: "the shutil module", "the leave policy document".
 _KIND_WORDS = frozenset(
     """module package class function method document file page guide manual chapter folder library docs
-    documentation""".split()
+    documentation""".split()  # noqa: SIM905
 )
 # Which kinds of documents a word for parts means.
 _KINDS_OF = {

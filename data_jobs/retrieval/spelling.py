@@ -103,8 +103,9 @@ class Speller:
     def _best(self, word: str, others: Sequence[str], needs_company: bool) -> str:
         """The nearest word of the corpus; empty where none is near enough."""
         most = 2 if len(word) >= TWO_EDITS else 1
-        far = np.abs(self._letters - _letter_counts([word])[0]).sum(axis=1)
-        near = np.flatnonzero((far <= 2 * most) & (np.abs(self._lengths - len(word)) <= most))
+        near = np.flatnonzero(np.abs(self._lengths - len(word)) <= most)
+        far = np.abs(self._letters[near] - _letter_counts([word])[0]).sum(axis=1)
+        near = near[far <= 2 * most]
         found = []
         for place in near.tolist():
             other = self._words[place]

@@ -20,7 +20,8 @@ _ORDINALS = {
     "premier": 1, "première": 1, "deuxième": 2, "seconde": 2, "troisième": 3, "primero": 1, "segundo": 2, "tercero": 3,
 }  # fmt: skip
 _POINTS = re.compile(
-    rf"\b(?:the|der|die|das|den|dem|le|la|el|los|las)\s+({'|'.join(_ORDINALS)})[nrs]?(?:\s+(?:one|function|method|option|answer|source|document|result|eine|un|uno))?(?=\W*$|\W+(?!\w*\s*(?:of|item|element|line|row|column|argument|parameter|word|character)\b))"
+    rf"\b(?:the|der|die|das|den|dem|le|la|el|los|las)\s+({'|'.join(_ORDINALS)})[nrs]?"
+    r"(?:\s+(?:one|function|method|class|option|answer|source|document|result|un|uno|una)\b(?!\s+of\b)|(?=\W*$))"
     r"|(?:\b(?:number|no\.?|option|source|nummer|numéro)\s+|\[)([1-5])\b\]?",
     re.IGNORECASE,
 )
@@ -34,8 +35,8 @@ def standalone_question(messages: Sequence[tuple[str, str]]) -> str:
 
     It is the last user message; a short one that leans on what went before (it opens with "and" or "what about", points
     back with "it", asks for an example, or is only a few words long) is put after the last user message that stands on
-    its own. Messages that were refused, and mere courtesies, are passed over. Returns the empty string when no user said
-    anything.
+    its own. Messages that were refused, and mere courtesies, are passed over. Returns the empty string when no user
+    said anything.
     """
     said = _said(messages)
     if not said:

@@ -28,7 +28,8 @@ from train_jobs.answering.forms.headings import is_heading
 from train_jobs.answering.forms.lists import asks_for_list, list_at, shown_list
 from train_jobs.answering.forms.parts import in_parts
 from train_jobs.answering.forms.polarity import said as said_plainly
-from train_jobs.answering.forms.refusal import IN_COMMON, UNKNOWN, refused
+from train_jobs.answering.forms.refusal import IN_COMMON, refused
+from train_jobs.answering.forms.refusal import UNKNOWN as UNKNOWN
 from train_jobs.answering.forms.structure import from_structure
 from train_jobs.answering.select import (
     WEIGHTS,

@@ -76,6 +76,6 @@ def test_a_large_vocabulary_costs_milliseconds() -> None:
 
 
 def _seconds(made: Speller) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     assert made.corrected("coppy a direcory tre").words
-    return time.perf_counter() - began
+    return time.process_time() - began

@@ -44,9 +44,9 @@ def test_a_refused_question_is_kept_with_who_should_answer(tmp_path: Path) -> No
 
 
 def test_no_personal_data_and_no_asker_is_kept(tmp_path: Path) -> None:
-    noted(tmp_path, "What is the salary of Klara Meier-Schulz, klara@example.org?", user="ada@example.org")
+    noted(tmp_path, "What is the salary of Klara Meier-Schulz, klara.meier@firma.de?", user="ada@example.org")
     kept = (tmp_path / "gaps.jsonl").read_text()
-    for secret in ("Klara", "klara@", "ada@", "example.org"):
+    for secret in ("Klara", "klara", "firma.de", "ada@", "example.org"):
         assert secret not in kept
     assert (tmp_path / "gaps.jsonl").stat().st_mode & 0o077 == 0
 
