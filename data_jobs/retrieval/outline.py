@@ -80,8 +80,24 @@ class Outlines:
             found = {document for document in self._called.get(name, ()) if document not in hidden} if name else set()
             if len(found) == 1:
                 return found.pop()
-        named = [d for d in self._named(subject) if d not in hidden]
+        named = [d for d in (self._named(subject) or self._titled(subject)) if d not in hidden]
         return named[0] if len(named) == 1 else ""
+
+    def _titled(self, subject: str) -> list[str]:
+        """Files whose title, or whose name, the subject says beside words of their folders: "the travel policy" is
+        ``policies/travel.md``."""
+        asked = set(_words(subject, _KIND_WORDS).split())
+        found = []
+        for document, rows in self._rows_of.items():
+            chunk = self._chunks[rows[0]]
+            if chunk.kind != "file" or not asked:
+                continue
+            path = PurePosixPath(document.partition("#")[0])
+            names = [set(_words(name).split()) for name in (chunk.title, path.stem)]
+            folders = set(_words(" ".join(path.parts[:-1])).split())
+            if any(name and name <= asked <= name | folders for name in names):
+                found.append(document)
+        return found
 
     def _named(self, subject: str) -> list[str]:
         said = said_names(subject)

@@ -70,7 +70,7 @@ class Understood:
 
     Attributes:
         searched_for: the question with its misspelt words corrected; empty where nothing was.
-        strange: words of the question that the corpus does not know, as typed.
+        unknown: words of the question that carry meaning and stand nowhere in the corpus, as typed.
         language: of the question (ISO 639-1) where the embedder was not made for it; else empty.
         parts: of several questions, or of a comparison, each side's own search.
         outline: for a list or a summary, the document it is asked of.
@@ -78,7 +78,7 @@ class Understood:
     """
 
     searched_for: str = ""
-    strange: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     language: str = ""
     parts: tuple[Retrieval, ...] = ()
     outline: OutlineFound | None = None
@@ -88,7 +88,7 @@ class Understood:
         """Plain JSON."""
         return {
             "searched_for": self.searched_for,
-            "strange": list(self.strange),
+            "unknown": list(self.unknown),
             "language": self.language,
             "parts": [part.to_dict() for part in self.parts],
             "outline": self.outline and {
@@ -104,7 +104,7 @@ class Understood:
         """The value out of plain JSON."""
         return cls(
             row["searched_for"],
-            tuple(row["strange"]),
+            tuple(row["unknown"]),
             row["language"],
             tuple(map(Retrieval.from_dict, row["parts"])),
             OutlineFound.from_dict(row["outline"]) if row["outline"] else None,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster.core.records import Passage
-from data_jobs.retrieval.analysis import STOPWORDS, fold, is_identifier, words
+from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier, words
 from data_jobs.retrieval.asking import COMPARISON, LIST, SUMMARY, TWO, Form, form_of, side_question
 from data_jobs.retrieval.editions import Edition, asks_for, editions
 from data_jobs.retrieval.outline import Outlines
 from data_jobs.retrieval.results import OutlineFound, Retrieval, Understood
 from data_jobs.retrieval.spelling import Speller
-from data_jobs.retrieval.strange import strange_words
+from data_jobs.retrieval.wording import is_stop_word
 from data_jobs.text.language import UNDETERMINED, detect
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 OUTDATED = 0.3  # what a superseded edition loses, in units of cosine: more than its wording can make up for
 OUTLINE_PASSAGES = 5
 # Of the embedders that ship, the languages they were made for; another one's are not known: nothing is said of them.
-LANGUAGES = {"all-minilm-l6-v2": frozenset({"en"})}
+LANGUAGES = {"minilm": frozenset({"en"})}  # by the name in the embedder's identity
 SURE = 0.9  # probability of a detected language
+LATIN = "\u024f"  # the last letter of the Latin blocks: what is mostly beyond them is no English
 LEAST_WORDS = 3
+LEAST_CHARS, MAX_UNKNOWN = 3, 5  # of an unknown word that is named; of such words
 FEW_FUNCTION_WORDS = 0.2  # English questions have more of them
 
 
@@ -68,7 +70,7 @@ class Understanding:
         form = form_of(meant)
         understood = Understood(
             searched_for=meant if meant != question else "",
-            strange=strange_words(meant, searcher.masked.vocabulary, self._count_tokens),
+            unknown=() if language else self._unknown(meant),
             language=language,
             parts=tuple(self._part(part, k, without) for part in _parts(form)),
             outline=self._outline(form, without),
@@ -78,10 +80,9 @@ class Understanding:
 
     def _part(self, question: str, k: int | None, without: Collection[str]) -> Retrieval:
         found = self._searcher.find(question, k, without)
-        strange = strange_words(question, self._searcher.masked.vocabulary, self._count_tokens)
-        outline = self._outline(form_of(question), without)
+        outline, editions = self._outline(form_of(question), without), self._stamps(found.passages)
         return replace(
-            found, understood=Understood(strange=strange, outline=outline, editions=self._stamps(found.passages))
+            found, understood=Understood(unknown=self._unknown(question), outline=outline, editions=editions)
         )
 
     def _outline(self, form: Form, without: Collection[str]) -> OutlineFound | None:
@@ -89,7 +90,10 @@ class Understanding:
             return None
         searcher = self._searcher
         hidden = {searcher.snapshot.chunks[row].document for row in searcher.hidden.tolist()} | set(without)
-        found = self._outlines.of(form.subject, form.wanted, hidden)
+        old = {document for document, edition in self._editions.items() if not edition.current}
+        found = self._outlines.of(form.subject, form.wanted, hidden | old) or self._outlines.of(
+            form.subject, form.wanted, hidden
+        )
         if found is None:
             return None
         rows = found.rows if found.kind == "folder" else (*found.rows[:1], *self._first_rows(found.parts))
@@ -117,6 +121,16 @@ class Understanding:
         kept[[row for document in asked for row in self._searcher.rows_of[document]]] = 0
         return kept
 
+    def _unknown(self, question: str) -> tuple[str, ...]:
+        """Words of the question that carry meaning and stand nowhere in the corpus, as typed, each once."""
+        known = self._searcher.masked.vocabulary
+        found = [
+            word
+            for word in dict.fromkeys(words(question))
+            if len(word) >= LEAST_CHARS and not is_stop_word(word) and not any(term in known for term in expand(word))
+        ]
+        return tuple(found[:MAX_UNKNOWN])
+
     def _stamps(self, passages: Sequence[Passage]) -> dict[str, tuple[str, bool, str]]:
         found = {}
         for passage in passages:
@@ -134,7 +148,10 @@ class Understanding:
         if function_words > FEW_FUNCTION_WORDS * len(plain):
             return ""
         language, probability = detect(question)
-        return language if probability >= SURE and language not in (*made_for, UNDETERMINED) else ""
+        if probability >= SURE and language not in (*made_for, UNDETERMINED):
+            return language
+        letters = [character for character in question if character.isalpha()]
+        return UNDETERMINED if 2 * sum(c > LATIN for c in letters) > len(letters) else ""
 
     def _count_tokens(self, text: str) -> int:
         return self._searcher.embedder.count_tokens(text)

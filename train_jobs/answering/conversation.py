@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from data_jobs.retrieval.asking import form_of
 from data_jobs.retrieval.leaning import leans_on_before
+from data_jobs.retrieval.wording import is_stop_word
 from train_jobs.answering.courtesies import courtesy_of
 from train_jobs.answering.forms.refusal import UNKNOWN
 
@@ -24,6 +26,14 @@ _POINTS = re.compile(
     r"(?:\s+(?:one|function|method|class|option|answer|source|document|result|un|uno|una)\b(?!\s+of\b)|(?=\W*$))"
     r"|(?:\b(?:number|no\.?|option|source|nummer|numéro)\s+|\[)([1-5])\b\]?",
     re.IGNORECASE,
+)
+_PRONOUN = re.compile(r"\b(?P<it>its|it|their|they|them)\b(?!\s+(?:possible|ok|okay|safe|better|best|true)\b)", re.I)
+_DONE_TO = re.compile(
+    r"^how\s+(?:do|can|should|would)\s+(?:i|you|we|one)\s+\w+\s+((?:an?|the|my|our)(?:\s+[\w.-]+){1,3})\W*$", re.I
+)
+_DO_TO_IT = re.compile(
+    r"\bhow\s+(?:do|can|should|would)\s+(?:i|you|we|one)\s+(?!(?:do|use|make|get|have)\b)\w+\s+(?P<it>it|them|one|that)\W*$",
+    re.I,
 )
 _NAMED = re.compile(r'([A-Za-z_][\w.]*\w)(?: — "[^"]*")? \[(\d)\]')
 _QUOTED = re.compile(r'"([^"]{8,400})" \[(\d)\]')
@@ -45,6 +55,8 @@ def standalone_question(messages: Sequence[tuple[str, str]]) -> str:
     subjects = [(text, reply) for text, reply in before if not reply.startswith(UNKNOWN) and not courtesy_of(text)]
     if subjects and (pointed := _pointed(last, subjects[-1][1])):
         return pointed
+    if subjects and leans_on_before(last) and (whole := _named_for(last, subjects[-1][0])):
+        return whole
     parts = [last]
     for earlier, _ in reversed(subjects):
         if not leans_on_before(parts[0]):
@@ -78,6 +90,23 @@ def _pointed(text: str, reply: str) -> str:
     if number not in named:
         return ""
     return f"{text[: match.start()]}{named[number]}{text[match.end() :]}"
+
+
+def _named_for(text: str, before: str) -> str:
+    """A message with its pronoun replaced by what the question before was about, where both are plain: it asks of one
+    thing by name ("What is a queue?"), or how to do something to one thing ("How do I create a backup?"), and the
+    message asks more of that. Empty where they are not, or the message says nothing of its own."""
+    form = form_of(before)
+    subject = form.subject if not form.other else ""
+    pattern = _PRONOUN
+    if not subject and (made := _DONE_TO.match(before.strip())):
+        subject, pattern = made[1], _DO_TO_IT
+    match = pattern.search(text)
+    own = [word for word in re.findall(r"\w+", pattern.sub(" ", text)) if not is_stop_word(word)]
+    if not subject or match is None or (pattern is _PRONOUN and not own) or leans_on_before(before):
+        return ""
+    start, end = match.span("it")
+    return f"{text[:start]}{subject}{text[end:]}"
 
 
 def numbered(reply: str) -> dict[int, str]:

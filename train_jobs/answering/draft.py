@@ -20,14 +20,14 @@ class Draft:
     words_left: int
     names_left: int
     max_citations: int
-    first: int = 0  # markers that earlier parts of the same answer took
+    first: int | None = None  # markers that earlier parts of the same answer took; None: there are no other parts
     pieces: list[str] = field(default_factory=list)
     used: list[int] = field(default_factory=list)  # passages, in the order of their markers
     named: set[str] = field(default_factory=set)
 
     def marker(self, passage: int) -> int:
         """The number, from 1, that cites a passage: its own where it is cited already, else the next free one."""
-        return self.first + (self.used.index(passage) if passage in self.used else len(self.used)) + 1
+        return (self.first or 0) + (self.used.index(passage) if passage in self.used else len(self.used)) + 1
 
     def add(self, piece: str, passage: int, names: set[str]) -> bool:
         """Append a piece if its words and names can be afforded."""
@@ -71,6 +71,9 @@ class Draft:
         return said.lstrip()
 
     def citations(self) -> tuple[Citation, ...]:
-        """What was used, in marker order, then the passages a reader may want next, as the search ranked them."""
+        """What was used, in marker order, then the passages a reader may want next, as the search ranked them; of a
+        part of an answer only the first."""
+        if self.first is not None:
+            return tuple(cite(self.found.passages[index]) for index in self.used)
         rest = [index for index in range(len(self.found.passages)) if index not in self.used]
         return tuple(cite(self.found.passages[index]) for index in (self.used + rest)[: self.max_citations])

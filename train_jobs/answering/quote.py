@@ -73,13 +73,13 @@ def answer(
         section: limits: citations, words, names, prompt tokens, least support.
         count_tokens: tokens of a text; an estimate unless a tier brings its tokenizer.
     """
-    return _answer(question, retrieval, section, count_tokens, 0)
+    return _answer(question, retrieval, section, count_tokens, None)
 
 
 def _answer(
-    question: str, retrieval: Retrieval, section: AnswerSection, count_tokens: Callable[[str], int], first: int
+    question: str, retrieval: Retrieval, section: AnswerSection, count_tokens: Callable[[str], int], first: int | None
 ) -> Answer:
-    """``answer`` with its markers after the first ``first`` ones."""
+    """``answer``, or one part of it, whose markers follow the ``first`` ones."""
     question = retrieval.understood.searched_for or question
     if (
         made := in_parts(question, retrieval, section, lambda q, r, s, n: _answer(q, r, s, count_tokens, n))

@@ -89,6 +89,19 @@ def test_a_reference_keeps_the_subject(follow_up: str, question: str) -> None:
     assert standalone_question([("user", FIRST), ("assistant", NAMED), ("user", follow_up)]) == question
 
 
+@pytest.mark.parametrize(
+    ("before", "follow_up", "question"),
+    [
+        ("What is a queue?", "What are its limits?", "What are queue limits?"),
+        ("How do I create a backup?", "And how do I restore it?", "And how do I restore a backup?"),
+        ("How do I create a backup?", "How do I do it at night?", "How do I create a backup? How do I do it at night?"),
+        ("What is a queue?", "Why is it?", "What is a queue? Why is it?"),
+    ],
+)
+def test_a_pronoun_becomes_what_the_question_before_was_about(before: str, follow_up: str, question: str) -> None:
+    assert standalone_question([("user", before), ("assistant", '"..." [1]'), ("user", follow_up)]) == question
+
+
 def test_what_was_refused_or_was_no_question_is_no_subject() -> None:
     asked = [("user", FIRST), ("assistant", NAMED)]
     refused = [("user", "Who is the pope?"), ("assistant", REFUSED)]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a table)
 """Thanks, greetings and calls for help are told from questions."""
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ def refused(retrieval: Retrieval, reason: str, confidence: float, dropped: int =
     """The answer that is none: what is added to UNKNOWN is left out where ``max_words`` has no room for it."""
     said = UNKNOWN
     closest = nearest(retrieval)
-    strange = retrieval.understood.strange
+    unknown = retrieval.understood.unknown
     notes = []
     if retrieval.understood.language:
         reason = "unknown_language"
         name = language_name(retrieval.understood.language)
         notes.append(f"The question seems to be in {name}, which the search was not made for.")
-    if strange:
-        notes.append(f"Not found: {', '.join(strange)}.")
+    if unknown:
+        notes.append(f"Not found: {', '.join(unknown)}.")
     if closest:
         notes.append(f"Closest: {'; '.join(map(_called, closest))}.")
     for note in notes:
@@ -45,7 +45,7 @@ def refused(retrieval: Retrieval, reason: str, confidence: float, dropped: int =
         confidence=confidence,
         dropped_passages=dropped,
         closest=tuple(passage.document for passage in closest),
-        not_found=strange,
+        not_found=unknown,
     )
 
 
@@ -61,7 +61,7 @@ def nearest(retrieval: Retrieval) -> list[Passage]:
 
 def language_name(code: str) -> str:
     """The English name of a language, or its code."""
-    return _LANGUAGES.get(code, f"the language {code}")
+    return _LANGUAGES.get(code, "another language than English" if code == "und" else f"the language {code}")
 
 
 def _called(passage: Passage) -> str:

@@ -16,19 +16,22 @@ SUMMARY_PARTS = 8
 OPENING = 2  # sentences of a summary
 
 
-def from_structure(question: str, retrieval: Retrieval, section: AnswerSection, first: int = 0) -> Answer | None:
+def from_structure(
+    question: str, retrieval: Retrieval, section: AnswerSection, first: int | None = None
+) -> Answer | None:
     """The list or summary that a question asks for; None where it asks for neither, or no document is named.
 
     Args:
-        first: markers that earlier parts of the same answer took.
+        first: markers that earlier parts of the same answer took; None where there are no other parts.
     """
     form, outline = form_of(question), retrieval.understood.outline
     if outline is None or not outline.passages or form.name not in (LIST, SUMMARY):
         return None
-    text = _listed(form, outline, first + 1) if form.name == LIST else _summary(outline, section.max_words, first + 1)
+    marker = (first or 0) + 1
+    text = _listed(form, outline, marker) if form.name == LIST else _summary(outline, section.max_words, marker)
     if not text:
         return None
-    citations = tuple(cite(passage) for passage in outline.passages[: section.max_citations])
+    citations = tuple(cite(passage) for passage in outline.passages[: section.max_citations if first is None else 1])
     return Answer(text, citations, True, "supported", max(NAMED, section.min_confidence), form=form.name)
 
 

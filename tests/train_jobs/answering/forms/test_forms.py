@@ -81,7 +81,8 @@ def test_a_summary_is_marked_and_quotes_the_document_s_own_words() -> None:
     question = "Summarize the travel document"
     made = answer(question, replace(retrieval(question, [own]), understood=Understood(outline=outline)), SECTION)
     assert made.text == (
-        'Summary of Travel (its own first sentences and headings): "Trains are booked in second class. Flights need approval." [1]'
+        'Summary of Travel (its own first sentences and headings): "Trains are booked in second class. '
+        'Flights need approval." [1]'
         " Sections: Expenses; Per diem [1]"
     )
 
@@ -132,7 +133,7 @@ def test_a_refusal_names_what_is_missing_and_the_nearest_documents_but_no_restri
         dense=0.02,
         features=WEAK,
     )
-    made = answer(question, replace(found, understood=Understood(strange=("kubernetes",))), SECTION)
+    made = answer(question, replace(found, understood=Understood(unknown=("kubernetes",))), SECTION)
     assert made.text == f"{UNKNOWN} Not found: kubernetes. Closest: Leave policy; Travel."
     assert (made.grounded, made.closest, made.not_found) == (False, ("leave.md", "travel.md"), ("kubernetes",))
 
