@@ -189,10 +189,11 @@ def _of_one(question: str) -> Form:
 
 
 def _sides(one: str, other: str) -> Form | None:
-    sides = [_subject(side) for side in (one, other)]
+    first, second = _subject(one), _subject(other)
+    sides = (first, second)
     if any(not side or len(side.split()) > MAX_SIDE_WORDS or _NOT_A_SIDE.match(side) for side in sides):
         return None
-    return None if sides[0].lower() == sides[1].lower() else Form(COMPARISON, *sides)
+    return None if first.lower() == second.lower() else Form(COMPARISON, first, second)
 
 
 def _subject(text: str) -> str:

@@ -121,8 +121,8 @@ def date_in(text: str) -> tuple[tuple[int, ...], str] | None:
         named = _MONTHS.get(fold(month2 or month3 or "")) or _MONTHS.get((month2 or month3 or "").lower())
         if named:
             return _dated(int(year2 or year3), named, int(day2 or day3 or 0))
-    if match := _YEAR.search(text):
-        return (int(match[1]), 0, 0), match[1]
+    if alone := _YEAR.search(text):
+        return (int(alone[1]), 0, 0), alone[1]
     return None
 
 

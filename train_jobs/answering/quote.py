@@ -292,8 +292,8 @@ def _add_list(draft: Draft, sentence: ScoredSentence, question: str) -> bool:
         return False
     lead = _name(draft, sentence.passage)
     span = (at, end) if found.start >= end else (found.lead_start, found.lead_end)
-    spoken = tuple(passage.start + place for place in span)
-    if span[0] < span[1] and (quote := quotation(passages, sentence.passage, *spoken, PROSE_WORDS)):
+    begin, stop = (passage.start + place for place in span)
+    if begin < stop and (quote := quotation(passages, sentence.passage, begin, stop, PROSE_WORDS)):
         lead = f'"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
     body = shown_list(passage.text, found, max(draft.words_left, draft.whole_words) - len(lead.split()))
     return bool(body) and draft.add_whole(lead, body, sentence.passage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_jobs.retrieval.asking import form_of
-from train_jobs.answering.forms.lists import asks_for_list, list_at, shown_list
+from train_jobs.answering.forms.lists import ListFound, asks_for_list, list_at, shown_list
 
 STEPS = """To create a backup, follow these steps:
 
@@ -19,7 +19,7 @@ Afterwards nothing else is to be done.
 BULLETS = "We support:\n\n- Debian 12\n- Ubuntu 24.04\n  - server only\n- FreeBSD 14\n\n## Next\n\n- other\n"
 
 
-def found(text: str, part: str):  # type: ignore[no-untyped-def]
+def found(text: str, part: str) -> ListFound | None:
     start = text.index(part)
     return list_at(text, start, start + len(part))
 
