@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from cluster.core.records import Chunk
 from data_jobs.retrieval.analysis import fold
 from data_jobs.retrieval.names import path_words
 
 OPENING_CHARS = 800  # of a document, where its date and version are looked for
-MAX_EDITIONS = 50
+MAX_EDITIONS = 5  # more of one title are a series (minutes, reports): each stands for itself
 _MONTHS = {
     name: number
     for number, names in enumerate(
@@ -88,10 +89,11 @@ def editions(chunks: Sequence[Chunk]) -> dict[str, Edition]:
 
 def _keys(chunk: Chunk) -> set[str]:
     """What editions share: folder and name without date and version, or the title without them."""
-    name = _plain(path_words(chunk.document.rpartition(".")[0] or chunk.document))
-    title = _plain(chunk.title)
-    generic = len(title.split()) < 2  # "Introduction" is the title of many documents that are no editions of each other
-    return {f"name {name}"} | (set() if generic else {f"title {title}"}) - {"name "}
+    path = PurePosixPath(chunk.document)
+    name, folder, title = _plain(path_words(path.stem)), _plain(str(path.parent)), _plain(chunk.title)
+    keys = {f"name {folder} {name}"} if name else set()  # what is named by its date alone is a day's, not an edition
+    # "Introduction" is the title of many documents that are no editions of each other.
+    return keys | ({f"title {title}"} if len(title.split()) > 1 else set())
 
 
 def _plain(text: str) -> str:

@@ -35,11 +35,16 @@ def test_the_newer_edition_is_current(old: tuple[str, str, str], new: tuple[str,
         (("a.md", "Introduction", "date: 2020-01-01"), ("b.md", "Introduction", "date: 2021-01-01")),  # a title of many
         (("a.md", "Leave policy", "25 days"), ("b.md", "Leave policy", "28 days")),  # nothing says which is newer
         (("a.md", "Leave policy", "date: 2020-01-01"), ("b.md", "Travel policy", "date: 2021-01-01")),
+        (("notes/2024-01-05.md", "Notes", "x"), ("notes/2024-01-12.md", "Notes", "y")),  # named by their day
         (("2021/report.md", "Sales of 2021", "x"), ("notes.md", "Notes", "date: 2021-01-01")),
     ],
 )  # fmt: skip
 def test_documents_that_are_no_editions_of_each_other(pair: tuple[tuple[str, str, str], ...]) -> None:
     assert editions([chunk(*one) for one in pair]) == {}
+
+
+def test_many_of_one_title_are_a_series() -> None:
+    assert editions([chunk(f"m-2024-0{n}.md", "Weekly meeting", f"date: 2024-0{n}-01") for n in range(1, 8)]) == {}
 
 
 def test_dates_are_read_in_several_spellings() -> None:
