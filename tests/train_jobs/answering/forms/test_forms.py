@@ -108,13 +108,14 @@ def test_signature_and_example_where_the_question_asks_for_them() -> None:
 
 def test_an_alternative_is_quoted_to_the_end_of_a_clause_or_only_named() -> None:
     long = passage("kit.other", "Copy " + "very " * 30 + "much.", 0.95)
-    clause = passage("kit.third", "Copy a tree, then " + "do more and " * 12 + "end.", 0.94)
+    clause = passage("kit.third", "Copy a tree of many files, then " + "do more and " * 12 + "end.", 0.94)
     made = answer(
         "How do I copy a directory tree?",
         retrieval("How do I copy a directory tree?", [COPYING[0], long, clause]),
         SECTION,
     )
-    assert "kit.other [2]" in made.text
+    assert 'kit.third — "Copy a tree of many files, …" [2]' in made.text
+    assert "kit.other [3]" in made.text
     assert "very" not in made.text
 
 
