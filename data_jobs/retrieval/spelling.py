@@ -3,8 +3,9 @@
 Only a word that neither the corpus nor its stems know is looked at; names of code, numbers and names in capitals are
 left as typed. Candidates are found by counting letters: one edit changes a word's letter counts by at most two, so one
 comparison of small integers over the whole vocabulary leaves a handful, of which the Damerau-Levenshtein distance
-(Damerau 1964, with transpositions of neighbours) decides. Among equally near ones the word wins that stands in one
-passage with the question's other words, then the more frequent.
+(Damerau 1964, with transpositions of neighbours) decides. Among equally near ones the word wins that keeps company
+with the question's other words, then the more frequent. A rare word that is spelt right looks like a misspelt one; what
+tells them apart is company again: a word of another subject has none here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier,
 
 MIN_CHARS, MAX_CHARS = 3, 24
 TWO_EDITS = 8  # letters from which a word may hold two mistakes
-LONG = 5  # a shorter one has too many neighbours: it is corrected only where the corpus uses the two words together
+ALONE = 6  # letters of a word that is corrected though the question has no other word to keep company with
+CLOSE_COMPANY = 2.0  # lift that a word with another letter in its place needs: most such pairs are two words
 MAX_LOOKED_AT = 6
 _TOKEN = re.compile(r"[^\W_]+(?:[._'’]+[^\W_]+)*")
 _A = ord("a")
@@ -40,7 +42,7 @@ class Speller:
     Args:
         texts: the corpus.
         known: whether the corpus' index has a stem (a word with a known stem is never touched).
-        together: how many passages hold both a stem and one of some others.
+        company: how many times more often passages with a stem hold one of some others than all passages do (lift).
         count_tokens: word pieces of a text under the embedder's tokenizer: everyday words are one piece.
     """
 
@@ -48,10 +50,10 @@ class Speller:
         self,
         texts: Iterable[str],
         known: Callable[[str], bool],
-        together: Callable[[str, Sequence[str]], int],
+        company: Callable[[str, Sequence[str]], float],
         count_tokens: Callable[[str], int],
     ) -> None:
-        self._known, self._together, self._count_tokens = known, together, count_tokens
+        self._known, self._company, self._count_tokens = known, company, count_tokens
         counted: Counter[str] = Counter()
         for text in texts:
             counted.update(_TOKEN_PLAIN.findall(text.lower()))
@@ -69,13 +71,11 @@ class Speller:
             return Correction(question)
         others = [t for m in tokens if m not in unknown for t in expand(m.group())]
         strange = [m for m in unknown if not self._everyday(fold(m.group()))]
-        found = {
-            m.start(): best for m in strange if (best := self._best(fold(m.group()), others, len(m.group()) < LONG))
-        }
+        found = {m.start(): best for m in strange if (best := self._best(fold(m.group()), others))}
         # A writer who misspells one word misspells others, which may be everyday words by chance ("tre").
         others += [t for word in found.values() for t in expand(word)]
         for match in unknown:
-            if found and match not in strange and (best := self._best(fold(match.group()), others, True)):
+            if found and match.start() not in found and (best := self._best(fold(match.group()), others)):
                 found[match.start()] = best
         function_words = sum(fold(m.group()) in STOPWORDS for m in tokens)
         if len(unknown) * 2 > len(tokens) and len(found) < len(unknown) and not function_words:
@@ -100,23 +100,32 @@ class Speller:
         """Whether the embedder's vocabulary, made from a large corpus, has the word whole."""
         return self._count_tokens(word) == 1 or self._count_tokens(stem(word)) == 1
 
-    def _best(self, word: str, others: Sequence[str], needs_company: bool) -> str:
+    def _best(self, word: str, others: Sequence[str]) -> str:
         """The nearest word of the corpus; empty where none is near enough."""
         most = 2 if len(word) >= TWO_EDITS else 1
         near = np.flatnonzero(np.abs(self._lengths - len(word)) <= most)
         far = np.abs(self._letters[near] - _letter_counts([word])[0]).sum(axis=1)
-        near = near[far <= 2 * most]
         found = []
-        for place in near.tolist():
+        for place in near[far <= 2 * most].tolist():
             other = self._words[place]
             if other[0] != word[0] and other[:2] != word[1::-1]:
                 continue  # the first letter is the one that is seldom mistyped
             distance = edits(word, other, most)
-            if distance <= most:
-                company = self._together(stem(other), others) if others and other not in STOPWORDS else 0
-                if company or not needs_company or other in STOPWORDS:
-                    found.append((distance, -company, -self._counts[other], other))
+            if distance > most:
+                continue
+            company = self._company(stem(other), others) if others and other not in STOPWORDS else 0.0
+            if self._is_meant(word, other, company, bool(others)):
+                found.append((distance, -company, -self._counts[other], other))
         return min(found)[3] if found else ""
+
+    def _is_meant(self, word: str, other: str, company: float, accompanied: bool) -> bool:
+        """Whether the evidence is enough that a word of the corpus was meant."""
+        replaced = len(word) == len(other) and sorted(word) != sorted(other)
+        if other in STOPWORDS:
+            return not replaced
+        if not accompanied:
+            return len(word) >= (TWO_EDITS if replaced else ALONE) and self._known(stem(other))
+        return company >= CLOSE_COMPANY if replaced else company > 0
 
 
 _TOKEN_PLAIN = re.compile(r"(?<![\w.])[a-z]+(?![\w.]\w)")

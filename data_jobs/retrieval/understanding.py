@@ -53,7 +53,7 @@ class Understanding:
     def _speller(self) -> Speller:
         searcher = self._searcher
         texts = (f"{chunk.context} {chunk.text}" for chunk in searcher.snapshot.chunks)
-        return Speller(texts, lambda term: term in searcher.masked.vocabulary, self._together, self._count_tokens)
+        return Speller(texts, lambda term: term in searcher.masked.vocabulary, self._company, self._count_tokens)
 
     def warm(self) -> None:
         """Make what the first question would wait for."""
@@ -156,12 +156,14 @@ class Understanding:
     def _count_tokens(self, text: str) -> int:
         return self._searcher.embedder.count_tokens(text)
 
-    def _together(self, term: str, others: Sequence[str]) -> int:
+    def _company(self, term: str, others: Sequence[str]) -> float:
         index = self._searcher.masked
         if term not in index.vocabulary:
-            return 0
-        beside = index.scores({other: 1.0 for other in others if other != term})
-        return int(np.count_nonzero((index.scores({term: 1.0}) > 0) & (beside > 0)))
+            return 0.0
+        own = index.scores({term: 1.0}) > 0
+        beside = index.scores({other: 1.0 for other in others if other != term}) > 0
+        both, alone, any_other = (int(np.count_nonzero(rows)) for rows in (own & beside, own, beside))
+        return both * len(own) / (alone * any_other) if both else 0.0
 
 
 def _parts(form: Form) -> tuple[str, ...]:

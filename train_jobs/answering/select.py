@@ -41,7 +41,7 @@ class Weights:
 
     best: float = 0.2  # cosine of the best sentence
     name: float = 0.05  # share of the document's name that the question says
-    met: float = 0.15  # share of what the question says that a code object's name and summary meet
+    unmet: float = 0.1  # of a code object's BM25, times the share of the question's words that it does not meet
     asked_by_name: float = 0.5  # the question names the document itself
     sentence_lexical: float = 0.5
     sentence_passage: float = 0.3
@@ -96,7 +96,7 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
             score += weights.best * max(sentence.dense for sentence in own)
         if is_code(passage):
             score += weights.name * _share(name_stems(passage.document), wanted)
-            score += weights.met * _met(wanted, joint, passage)
+            score -= weights.unmet * passage.lexical * (1 - _met(wanted, joint, passage))
         if passage.document.lower() in asked or is_named(passage.document, retrieval.question):
             score += weights.asked_by_name
         found.append(Ranked(index, score, tuple(_by_worth(own, weights))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -22,10 +23,12 @@ def speller(texts: tuple[str, ...] = TEXTS) -> Speller:
     rows = [set(terms(text)) for text in texts]
     known = set().union(*rows)
 
-    def together(term: str, others: object) -> int:
-        return sum(term in row and any(other in row for other in others if other != term) for row in rows)  # type: ignore[attr-defined]
+    def company(term: str, others: Sequence[str]) -> float:
+        own, beside = ([any(t in row for t in of) for row in rows] for of in ([term], [t for t in others if t != term]))
+        both = sum(a and b for a, b in zip(own, beside, strict=True))
+        return both * len(rows) / (sum(own) * sum(beside)) if both else 0.0
 
-    return Speller(texts, known.__contains__, together, lambda word: 1 if word in WHOLE or word in known else 2)
+    return Speller(texts, known.__contains__, company, lambda word: 1 if word in WHOLE or word in known else 2)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,8 @@ def test_what_was_meant(typed: str, meant: str) -> None:
         "COPPY 1234 direc7ory",
         "a leaderboard for my house",  # everyday words that nothing in the corpus resembles
         "connect to redis with flask",
+        "What can I use instead of buttermilk when baking rosen?",  # of another subject, though near "roses"
+        "remove a leg",  # two words of their own: "let"
         "Wie kopiere ich einen Ordner",
         "",
     ],
