@@ -99,6 +99,11 @@ class Outlines:
                 found.append(document)
         return found
 
+    def is_code(self, subject: str) -> bool:
+        """Whether a subject is the whole name of a code object."""
+        rows = self._rows_of.get(subject)
+        return rows is not None and self._chunks[rows[0]].kind in CODE_KINDS
+
     def _named(self, subject: str) -> list[str]:
         said = said_names(subject)
         if not said:

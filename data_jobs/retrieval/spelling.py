@@ -21,8 +21,9 @@ from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier,
 
 MIN_CHARS, MAX_CHARS = 3, 24
 TWO_EDITS = 8  # letters from which a word may hold two mistakes
-ALONE = 6  # letters of a word that is corrected though the question has no other word to keep company with
+ALONE = 5  # letters of a word that is corrected though the question has no other word to keep company with
 CLOSE_COMPANY = 2.0  # lift that a word with another letter in its place needs: most such pairs are two words
+LEAST_REPLACED = 5  # letters of such a word: of four letters there is a word one letter off for almost any
 MAX_LOOKED_AT = 6
 _TOKEN = re.compile(r"[^\W_]+(?:[._'’]+[^\W_]+)*")
 _A = ord("a")
@@ -125,7 +126,7 @@ class Speller:
             return not replaced
         if not accompanied:
             return len(word) >= (TWO_EDITS if replaced else ALONE) and self._known(stem(other))
-        return company >= CLOSE_COMPANY if replaced else company > 0
+        return company >= CLOSE_COMPANY and len(word) >= LEAST_REPLACED if replaced else company > 0
 
 
 _TOKEN_PLAIN = re.compile(r"(?<![\w.])[a-z]+(?![\w.]\w)")

@@ -16,7 +16,17 @@ import numpy as np
 
 from cluster.core.records import Passage
 from data_jobs.retrieval.analysis import STOPWORDS, expand, fold, is_identifier, words
-from data_jobs.retrieval.asking import COMPARISON, LIST, SUMMARY, TWO, Form, form_of, side_question
+from data_jobs.retrieval.asking import (
+    COMPARISON,
+    DEFINITION,
+    LIST,
+    SIGNATURE,
+    SUMMARY,
+    TWO,
+    Form,
+    form_of,
+    side_question,
+)
 from data_jobs.retrieval.editions import Edition, asks_for, editions
 from data_jobs.retrieval.outline import Outlines
 from data_jobs.retrieval.results import OutlineFound, Retrieval, Understood
@@ -86,9 +96,11 @@ class Understanding:
         )
 
     def _outline(self, form: Form, without: Collection[str]) -> OutlineFound | None:
-        if form.name not in (LIST, SUMMARY) or not form.subject:
-            return None
         searcher = self._searcher
+        if form.name in (DEFINITION, SIGNATURE) and not self._outlines.is_code(form.subject):
+            return None
+        if form.name not in (LIST, SUMMARY, DEFINITION, SIGNATURE) or not form.subject:
+            return None
         hidden = {searcher.snapshot.chunks[row].document for row in searcher.hidden.tolist()} | set(without)
         old = {document for document, edition in self._editions.items() if not edition.current}
         found = self._outlines.of(form.subject, form.wanted, hidden | old) or self._outlines.of(

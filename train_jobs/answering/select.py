@@ -74,6 +74,7 @@ _ASKS_COMMAND = re.compile(
     r"\b(?:commands?|install\w*|set\s*up|example|syntax|snippet|code|befehle?|installier\w*|commande|comando|instalar)\b",
     re.IGNORECASE,
 )
+SHORT = 3  # words of a question of which each counts: longer ones say more than any answer does
 OPENING_CHARS = 400  # of a code object's documentation: its summary, and what it says of its arguments
 # One question sorts its sentences several times, and the same sentences come up for many questions.
 _unreadable = functools.lru_cache(maxsize=8192)(unreadable)
@@ -96,7 +97,8 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
             score += weights.best * max(sentence.dense for sentence in own)
         if is_code(passage):
             score += weights.name * _share(name_stems(passage.document), wanted)
-            score -= weights.unmet * passage.lexical * (1 - _met(wanted, joint, passage))
+            if len(wanted) <= SHORT:
+                score -= weights.unmet * passage.lexical * (1 - _met(wanted, joint, passage))
         if passage.document.lower() in asked or is_named(passage.document, retrieval.question):
             score += weights.asked_by_name
         found.append(Ranked(index, score, tuple(_by_worth(own, weights))))

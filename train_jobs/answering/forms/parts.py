@@ -28,9 +28,8 @@ def in_parts(question: str, retrieval: Retrieval, section: AnswerSection, answer
         return None
     limits = section.model_copy(
         update={
-            "max_citations": max(1, section.max_citations // len(parts)),
+            "max_citations": 1 if form.name == COMPARISON else max(1, section.max_citations // len(parts)),
             "max_words": max(10, int(section.max_words * PART_WORDS)),
-            "max_names": 1 if form.name == COMPARISON else section.max_names,
         }
     )
     answers: list[Answer] = []

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from cluster.core.records import CODE_KINDS, Answer
 from cluster.core.sections.answer import AnswerSection
-from data_jobs.retrieval.asking import LIST, SUMMARY, Form, form_of
+from data_jobs.retrieval.asking import DEFINITION, LIST, SIGNATURE, SUMMARY, Form, form_of
 from data_jobs.retrieval.outline import opening_sentences
 from data_jobs.retrieval.results import OutlineFound, Retrieval
 from train_jobs.answering.abstention import NAMED
 from train_jobs.answering.citations import cite, quotation
+from train_jobs.answering.forms.code import signature
 
-MAX_PARTS = 20  # names that one answer lists; it says how many more there are
+MAX_PARTS = 30  # names that one answer lists; it says how many more there are
 SUMMARY_PARTS = 8
 OPENING = 2  # sentences of a summary
+FROM_STRUCTURE = (LIST, SUMMARY, DEFINITION, SIGNATURE)
 
 
 def from_structure(
@@ -25,14 +27,30 @@ def from_structure(
         first: markers that earlier parts of the same answer took; None where there are no other parts.
     """
     form, outline = form_of(question), retrieval.understood.outline
-    if outline is None or not outline.passages or form.name not in (LIST, SUMMARY):
+    if outline is None or not outline.passages or form.name not in FROM_STRUCTURE:
         return None
     marker = (first or 0) + 1
-    text = _listed(form, outline, marker) if form.name == LIST else _summary(outline, section.max_words, marker)
+    if form.name == LIST:
+        text = _listed(form, outline, marker)
+    elif form.name == SUMMARY:
+        text = _summary(outline, section.max_words, marker)
+    else:
+        text = _object(outline, section.max_words, marker)
     if not text:
         return None
     citations = tuple(cite(passage) for passage in outline.passages[: section.max_citations if first is None else 1])
     return Answer(text, citations, True, "supported", max(NAMED, section.min_confidence), form=form.name)
+
+
+def _object(outline: OutlineFound, max_words: int, marker: int) -> str:
+    """A code object by its name: what its documentation opens with, and its signature."""
+    passage = outline.passages[0]
+    spans = opening_sentences(passage.text, passage.header, 1)
+    said = outline.document
+    for start, end in spans:
+        if quote := quotation(outline.passages, 0, passage.start + start, passage.start + end, max_words - 4):
+            said += f' — "{quote.shown(outline.passages)}"'
+    return f"{said} [{marker}]" + (f"\n\n{signature(passage)}" if "(" in passage.title else "")
 
 
 def _listed(form: Form, outline: OutlineFound, marker: int) -> str:
