@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from cluster.core.sections.answer import AnswerSection
@@ -20,8 +18,8 @@ SHORT_OF = {"What are its limits?", "How do I run Tarn on Kubernetes?"}
 
 
 @pytest.fixture(scope="module")
-def searchers(embedder: Embedder) -> Iterator[dict[str, Searcher]]:
-    yield {
+def searchers(embedder: Embedder) -> dict[str, Searcher]:
+    return {
         name: searcher_over(documents, IndexSection(), RetrievalSection(), embedder)
         for name, documents in DOCUMENTS.items()
     }
