@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from data_jobs.retrieval.leaning import leans_on_before
 
@@ -129,6 +130,7 @@ class Form:
     questions: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=1024)
 def form_of(question: str) -> Form:
     """The form of a question; PLAIN where its wording does not tell."""
     if len(question) > MAX_CHARS:

@@ -16,10 +16,9 @@ from train_jobs.evaluation.metrics import Rate, accepted_in_text, first_accepted
 from train_jobs.evaluation.questions import Question, load_suite
 
 MEASURES = ("cited", "named", "retrieved", "answered", "abstained_near", "abstained_far", "abstained")
-"""cited: an accepted document is among the citations. named: an answer (no refusal, which
-names what is near) names an accepted function. retrieved: an
-accepted document is among the passages (in process only). answered: answerable questions not refused. abstained*:
-unanswerable questions refused, near misses, unrelated ones, and both."""
+"""cited: an accepted document is among the citations. named: an answer (no refusal, which names what is
+near) names an accepted function. retrieved: an accepted document is among the passages (in process only). answered:
+answerable questions not refused. abstained*: unanswerable questions refused, near misses, unrelated ones, and both."""
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,11 @@ def test_two_questions_are_answered_or_refused_each_by_itself() -> None:
 
 def test_a_list_comes_from_structure_whole_and_counted() -> None:
     own = passage("kit", "Tools.", kind="module", title="module kit")
-    outline = OutlineFound("kit", "module kit", "module", tuple(f"kit.f{n}" for n in range(25)), False, (own,))
+    outline = OutlineFound("kit", "module kit", "module", tuple(f"kit.f{n}" for n in range(35)), False, (own,))
     question = "Which functions does kit have?"
     made = answer(question, replace(retrieval(question, [own]), understood=Understood(outline=outline)), SECTION)
-    assert made.text.startswith("kit has 25 functions: f0, f1, ")
-    assert made.text.endswith("f19 and 5 more [1]")
+    assert made.text.startswith("kit has 35 functions: f0, f1, ")
+    assert made.text.endswith("f29 and 5 more [1]")
     assert (made.grounded, made.form, made.citations[0].document) == (True, "list", "kit")
 
 
