@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import FixedRetriever, RealGuard
+from tests.fakes import FixedRetriever, RealGuard, ScriptedTier
 from tests.serve_apps.service import CHAT, Service
 
 
@@ -77,3 +77,16 @@ def test_a_streamed_courtesy_ends_as_any_stream() -> None:
     text = Service().client().post("/v1/chat/completions", json=body).text
     assert "welcome" in text
     assert text.rstrip().endswith("data: [DONE]")
+
+
+def test_what_was_refused_reaches_the_gap_map_redacted_with_who_asked() -> None:
+    tier = ScriptedTier(deltas=["I do not know: nothing here says."], citations=[], grounded=False)
+    service = Service(tier=tier)
+    chat(service, "What does mail klara.meier@firma.de?", user="ada", store=False)
+    chat(service, "thanks")
+    (noted,) = service.noted
+    ask, question, retrieval, done = noted
+    assert (ask.user, ask.keep) == ("ada", False)
+    assert "firma.de" not in question
+    assert retrieval.index_version == "v1"
+    assert done.plinth["grounded"] is False
