@@ -101,7 +101,7 @@ class Understanding:
             return None
         if form.name not in (LIST, SUMMARY, DEFINITION, SIGNATURE) or not form.subject:
             return None
-        hidden = {searcher.snapshot.chunks[row].document for row in searcher.hidden.tolist()} | set(without)
+        hidden = self._hidden() | set(without)
         old = {document for document, edition in self._editions.items() if not edition.current}
         found = self._outlines.of(form.subject, form.wanted, hidden | old) or self._outlines.of(
             form.subject, form.wanted, hidden
@@ -144,11 +144,12 @@ class Understanding:
         return tuple(found[:MAX_UNKNOWN])
 
     def _stamps(self, passages: Sequence[Passage]) -> dict[str, tuple[str, bool, str]]:
-        found = {}
-        for passage in passages:
-            if edition := self._editions.get(passage.document):
-                found[passage.document] = (edition.stamp, edition.current, edition.newest)
-        return found
+        known = {p.document: edition for p in passages if (edition := self._editions.get(p.document))}
+        gone = self._hidden() if known else set()  # a forgotten edition is not named
+        return {d: (e.stamp, e.current, e.newest) for d, e in known.items() if e.newest not in gone}
+
+    def _hidden(self) -> set[str]:
+        return {self._searcher.snapshot.chunks[row].document for row in self._searcher.hidden.tolist()}
 
     def _foreign(self, question: str) -> str:
         """The language of a question that the embedder was not made for; empty where it was, or none can be told."""
