@@ -15,6 +15,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from cluster.core.config import PlinthConfig
+from cluster.core.home import Home
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
 from serve_apps import served_code
@@ -130,6 +131,7 @@ class GatewayIngress:
         tier_handles: dict[str, DeploymentHandle],
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
+        from serve_apps.gaps.book import GapBook, GapNotes
         from serve_apps.gateway.gateway import Gateway
         from serve_apps.gateway.request_log import Journal
         from serve_apps.routing.features import features_of
@@ -147,6 +149,7 @@ class GatewayIngress:
             longest_finding=MAX_ENTITY_CHARS,
             journal=Journal(RayRecorder()),
             features_of=partial(features_of, section=config.answer),
+            note_gap=GapNotes(GapBook.of(Home.from_env())).note,
         )
         report_start("gateway", code)
 

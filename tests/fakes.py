@@ -88,6 +88,11 @@ class FixedRetriever:
             raise UnavailableError("no index is live")
         return "v1", list(self.starters[:count])
 
+    async def topics(self, count: int) -> list[str]:
+        if self.down:
+            raise UnavailableError("no index is live")
+        return ["Leave policy", "Travel"][:count]
+
     async def info(self) -> dict[str, Any]:
         if self.down:
             raise UnavailableError("no index is live")

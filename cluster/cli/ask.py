@@ -155,6 +155,8 @@ def print_answer(answer: dict[str, Any]) -> None:
 
 def _print_sources(answer: dict[str, Any]) -> None:
     extra = answer["plinth"]
+    if meant := extra.get("searched_for"):
+        console.print(fold([(printable(f"searched for: {meant}"), "dim")], first="  ", then="  "), soft_wrap=True)
     for number, citation in enumerate(extra.get("citations", []), start=1):
         source = citation["source"] if citation["source"] != citation["document"] else ""
         also = ", ".join(copy["document"] for copy in citation.get("also", []))

@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "env": Verb("lifecycle", "Print what another shell needs to use the running cluster."),
     "logs": Verb("logs", "Show the newest log lines, and follow them."),
     "ask": Verb("ask", "Ask the running service; answers stream and cite their sources."),
+    "gaps": Verb("gaps", "What was asked and the documents did not answer, and who should answer it."),
     "data": Verb("data.group", "Prepare corpora and read their reports."),
     "lineage": Verb(
         "lineage", "Show what a version was made of, back to raw files with hashes, or where a document went."

@@ -232,7 +232,9 @@ class Answer(_Record):
 
     ``grounded`` is False when the tier abstained; ``reason`` then says why (closed set). ``dropped_passages`` counts
     passages left out because the prompt was too long. ``finish`` is ``length`` when a token limit ended the text;
-    token counts are the tier's own tokenizer's, 0 where it has none.
+    token counts are the tier's own tokenizer's, 0 where it has none. ``form`` is the form of answer that was given
+    (``comparison``, ``list``, ``summary``, ...; empty: plain). A refusal names the ``closest`` documents and what was
+    ``not_found``; so does an answer that covers a part of what was asked.
     """
 
     text: str
@@ -244,6 +246,9 @@ class Answer(_Record):
     finish: Literal["stop", "length"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    form: str = ""
+    closest: tuple[str, ...] = ()
+    not_found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePosixPath
 
-from cluster.core.records import Chunk
+from cluster.core.records import CODE_KINDS, Chunk
 from data_jobs.retrieval.snapshot import Snapshot
 
 POOL = 200  # of the documents with the highest static rank: in a reference, those that people ask for
@@ -85,3 +85,23 @@ def _about(chunk: Chunk) -> str:
         return title
     question = f"What is said about {title.rstrip(' .:')}?"
     return question if len(question) <= MAX_CHARS and any(c.isalpha() for c in title) else ""
+
+
+def topics(snapshot: Snapshot, hidden: Collection[int], count: int) -> list[str]:
+    """At most ``count`` things that the documents are about, the largest first: modules of code, titles of files.
+    Restricted documents and the ``hidden`` chunks (rows) have no part in them."""
+    left_out = {snapshot.chunks[row].document for row in hidden}
+    size: dict[str, int] = {}
+    named: dict[str, str] = {}
+    for chunk in snapshot.chunks:
+        if chunk.document in left_out or chunk.sensitivity == "restricted":
+            continue
+        name = chunk.document.partition("." if chunk.kind in CODE_KINDS else "#")[0]
+        size[name] = size.get(name, 0) + 1
+        if chunk.kind in CODE_KINDS or chunk.kind == "record":
+            named.setdefault(name, name)
+        else:
+            named.setdefault(name, " ".join(chunk.title.split()) or PurePosixPath(name).stem)
+    largest = sorted(size, key=lambda name: (-size[name], name))
+    titles = dict.fromkeys(named[name] for name in largest if len(named[name]) <= MAX_CHARS)
+    return list(titles)[:count]

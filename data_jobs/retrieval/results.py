@@ -41,6 +41,78 @@ class ScoredSentence:
 
 
 @dataclass(frozen=True)
+class OutlineFound:
+    """What the index's structure says of a document that a question names: what lies below it, and how it opens.
+
+    Attributes:
+        document, title, kind: of the document; of a folder its path and kind ``folder``.
+        parts: names of what lies below it, or its headings (``headings``), in order.
+        passages: its own first passages, which an answer cites; of a folder those of its files.
+    """
+
+    document: str
+    title: str
+    kind: str
+    parts: tuple[str, ...] = ()
+    headings: bool = False
+    passages: tuple[Passage, ...] = ()
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The outline out of plain JSON."""
+        passages = tuple(Passage.from_dict(p) for p in row["passages"])
+        return cls(**{**row, "parts": tuple(row["parts"]), "passages": passages})
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a search read out of its question before it searched.
+
+    Attributes:
+        searched_for: the question with its misspelt words corrected; empty where nothing was.
+        unknown: words of the question that carry meaning and stand nowhere in the corpus, as typed.
+        language: of the question (ISO 639-1) where the embedder was not made for it; else empty.
+        parts: of several questions, or of a comparison, each side's own search.
+        outline: for a list or a summary, the document it is asked of.
+        editions: for documents among the passages that have several editions: ``(stamp, current, newest document)``.
+    """
+
+    searched_for: str = ""
+    unknown: tuple[str, ...] = ()
+    language: str = ""
+    parts: tuple[Retrieval, ...] = ()
+    outline: OutlineFound | None = None
+    editions: dict[str, tuple[str, bool, str]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "searched_for": self.searched_for,
+            "unknown": list(self.unknown),
+            "language": self.language,
+            "parts": [part.to_dict() for part in self.parts],
+            "outline": self.outline and {
+                **vars(self.outline),
+                "parts": list(self.outline.parts),
+                "passages": [p.to_dict() for p in self.outline.passages],
+            },
+            "editions": {document: list(edition) for document, edition in self.editions.items()},
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        """The value out of plain JSON."""
+        return cls(
+            row["searched_for"],
+            tuple(row["unknown"]),
+            row["language"],
+            tuple(map(Retrieval.from_dict, row["parts"])),
+            OutlineFound.from_dict(row["outline"]) if row["outline"] else None,
+            {document: (stamp, current, newest) for document, (stamp, current, newest) in row["editions"].items()},
+        )
+
+
+@dataclass(frozen=True)
 class Retrieval:
     """The result of one search, best passage first, at most one passage per document.
 
@@ -51,6 +123,7 @@ class Retrieval:
         features: corpus-relative evidence for abstention (names and meaning: ``features.FEATURES``).
         index_version, index_as_of: which index answered (manifest version and its creation time, UTC ISO 8601).
         timings_ms: milliseconds per stage.
+        understood: what the search read out of the question.
     """
 
     question: str
@@ -60,6 +133,7 @@ class Retrieval:
     index_version: str = ""
     index_as_of: str = ""
     timings_ms: dict[str, float] = field(default_factory=dict)
+    understood: Understood = Understood()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; ``from_dict`` restores an equal value."""
@@ -71,6 +145,7 @@ class Retrieval:
             "index_version": self.index_version,
             "index_as_of": self.index_as_of,
             "timings_ms": dict(self.timings_ms),
+            "understood": self.understood.to_dict(),
         }
 
     @classmethod
@@ -78,4 +153,5 @@ class Retrieval:
         """The result out of plain JSON."""
         passages = tuple(Passage.from_dict(p) for p in row["passages"])
         sentences = tuple(ScoredSentence(**s) for s in row["sentences"])
-        return cls(**{**row, "passages": passages, "sentences": sentences})
+        understood = Understood.from_dict(row["understood"]) if "understood" in row else Understood()
+        return cls(**{**row, "passages": passages, "sentences": sentences, "understood": understood})

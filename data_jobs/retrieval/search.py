@@ -23,6 +23,7 @@ from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus, thesaurus_for
+from data_jobs.retrieval.understanding import Understanding
 from data_jobs.text import units as text_units
 from data_jobs.text.chunks import embedded_text
 
@@ -87,6 +88,8 @@ class Searcher:
         self._names = DocumentNames(chunks)
         self.synonyms = thesaurus_for(section.synonyms, chunks)
         self._thesaurus = load_thesaurus(self.synonyms)
+        self._understanding = Understanding(self)
+        self._outdated = self._understanding.outdated()
 
     def hide(self, documents: Collection[str]) -> None:
         """Leave documents (ids) out of every search from now on, as if they were not in the index (forgetting).
@@ -104,7 +107,11 @@ class Searcher:
         return self._mask[1]
 
     def search(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
-        """Find the passages that best answer ``question``: at most ``k`` (default ``section.passages``).
+        """Read the question (spelling, form, language), then ``find``: see ``Retrieval.understood``."""
+        return self._understanding.search(question, k, without)
+
+    def find(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
+        """Find the passages that best answer ``question`` as it stands: at most ``k`` (default ``section.passages``).
 
         Documents in ``without`` (ids) are searched as if they were not in the index (a few milliseconds more).
         An empty question, or an empty index, gives an empty result; a long question is cut at the embedder's limit.
@@ -132,7 +139,7 @@ class Searcher:
             cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
-            rank = self._rank[rows] + NAMED * np.isin(rows, named)
+            rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
             scores = fused(*evidence, rank, self._weights[rows])
             order = np.argsort(-scores, kind="stable")
         if self.reranker is not None:
@@ -148,6 +155,28 @@ class Searcher:
             tops = (top_sentence, float(asked.max(initial=0.0)))
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
         return self._result(question, timings, tuple(passages), tuple(scored), found)
+
+    def warm(self) -> None:
+        """Make what else the first question would wait for."""
+        self._understanding.warm()
+
+    @property
+    def rows_of(self) -> dict[str, list[int]]:
+        """The rows of each document's chunks, in text order."""
+        return self._rows_of
+
+    @property
+    def masked(self) -> Bm25:
+        """The lexical index of what is not hidden."""
+        return self._mask[0]
+
+    def passage(self, row: int) -> Passage:
+        """A chunk as a passage that no question scored."""
+        return self._passage(row, 0.0, 0.0, 0.0, 0.0)
+
+    def _superseded(self, question: str) -> np.ndarray:
+        """What each chunk loses because its document has a newer edition that the question did not pass over."""
+        return self._understanding.without_asked(question, self._outdated)
 
     def scores(self, question: str) -> tuple[np.ndarray, np.ndarray]:
         """BM25 (over the question's idf mass) and cosine of every chunk, float32 [chunks]; exact, for evaluation."""

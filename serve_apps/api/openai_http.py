@@ -53,8 +53,9 @@ class HttpService:
         record.stream = bool(body.stream)
         shape = ReplyShape(record.request_id, body.model, chat=isinstance(body, ChatRequest))
         plain = isinstance(body, CompletionRequest)
+        keep = plain or body.store is not False
         turns = newest(body.turns, self._most_turns, self._most_chars)
-        events = self._gateway.answer(Ask(body.model, turns, _sampling(body), plain), record)
+        events = self._gateway.answer(Ask(body.model, turns, _sampling(body), plain, body.user or "", keep), record)
         if body.stream:
             return EventStream(shape.chunks(events, body.wants_usage), record, self._timeout_s)
 

@@ -53,7 +53,7 @@ export class AnswerView {
 
   finish() {
     const { plinth, finish } = this.turn;
-    if (!plinth.grounded) {
+    if (!plinth.grounded && plinth.tier !== "courtesy") {
       this.node.classList.add("unknown");
       const withheld = finish === "content_filter";
       this.body.before(make("p", "badge", withheld ? "Withheld by the safety guard" : "Not in the documents"));
@@ -126,6 +126,7 @@ export class AnswerView {
     const redacted = (stage, prefix) =>
       plinth.verdicts.some((v) => v.stage === stage && v.action === "redact" && v.rule.startsWith(prefix));
     const notes = [];
+    if (plinth.searched_for) notes.push(`Searched for: ${plinth.searched_for}`);
     if (redacted("guard_in", "pii")) notes.push("Personal data in the conversation was replaced before searching.");
     if (redacted("guard_in", "invisible")) notes.push("Invisible characters in the conversation were removed.");
     if (redacted("guard_out", "pii")) notes.push("Personal data in the answer was replaced.");

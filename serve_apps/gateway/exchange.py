@@ -15,12 +15,15 @@ Turns = tuple[tuple[str, str], ...]  # (role, text), oldest first
 @dataclass(frozen=True)
 class Ask:
     """What a client wants answered; ``plain``: continue the text (legacy completions), which tiers that are language
-    models do without passages."""
+    models do without passages. ``user``: whom the client says it asks for; ``keep``: whether an unanswered question may
+    be kept for the gap map."""
 
     model: str
     turns: Turns
     sampling: Sampling
     plain: bool = False
+    user: str = ""
+    keep: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.gateway.exchange import Ask, Event
+from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
+from serve_apps.gateway.manners import Manners
 from serve_apps.gateway.planning import Planner
 from serve_apps.gateway.protocols import GuardClient, RetrieverClient, TierClient
 from serve_apps.gateway.request_log import Journal, RequestRecord
@@ -34,6 +35,7 @@ class Gateway:
         longest_finding: the longest thing a guard can find, in characters (``pii.MAX_ENTITY_CHARS``).
         features_of: what of question and passages the router looks at.
         tokens: counts usage and cuts at ``max_tokens``.
+        note_gap: keeps what was not answered (``gaps.book.GapNotes.note``).
     """
 
     def __init__(
@@ -49,14 +51,17 @@ class Gateway:
         journal: Journal,
         features_of: Callable[[str, Retrieval], Features] | None = None,
         tokens: TokenCounter | None = None,
+        note_gap: Callable[[Ask, str, Retrieval, Done], None] | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
         self.tiers, self._journal = Tiers(tiers), journal
+        self._note_gap = note_gap or (lambda *_: None)
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()))
         self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
         self.lookups = Lookups(self._hops, embedding_model, counter)
+        self._manners = Manners(self._hops, self.lookups.examples, counter)
 
     async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Answer a conversation: checked text, then one Done.
@@ -67,10 +72,17 @@ class Gateway:
         """
         await self.tiers.refresh()  # models that went live or died since
         question = self._planner.question(ask, record)  # a known model, something to ask
+        if kind := self._manners.kind(ask):  # thanks, a greeting, "what can you do"
+            async with aclosing(self._manners.reply(kind, ask, record)) as reply:
+                async for event in reply:
+                    yield event
+            return
         asked = await self._planner.checked(ask, question, record)  # guard(in) together with the retriever
         plan = self._planner.routed(ask, asked, record)  # which tier, and why
         async with aclosing(self._speaker.speak(plan, ask.sampling, record)) as events:  # tier, guard(out), fallback
             async for event in events:
+                if isinstance(event, Done) and not asked.continues:
+                    self._note_gap(ask, asked.question, asked.retrieval, event)
                 yield event
 
     async def models(self) -> dict[str, dict[str, Any]]:

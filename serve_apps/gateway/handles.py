@@ -91,6 +91,9 @@ class RetrieverHandle:
     async def examples(self, count: int) -> tuple[str, list[Example]]:
         return await call("retriever", lambda: self._handle.examples.remote(count))
 
+    async def topics(self, count: int) -> list[str]:
+        return await call("retriever", lambda: self._handle.topics.remote(count))
+
 
 async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:
     """What a tier says. Streams are not retried: what was sent cannot be taken back."""

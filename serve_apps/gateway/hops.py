@@ -79,6 +79,15 @@ class Hops:
         record.index_version = version
         return version, found
 
+    async def topics(self, count: int, record: RequestRecord) -> list[str]:
+        """At most ``count`` things that the documents are about.
+
+        Raises:
+            UnavailableError: no index is live.
+        """
+        with record.stage("retriever"):
+            return await or_unavailable(self._retriever.topics(count), self._timeout_s, "the index")
+
     async def embed(self, texts: list[str], record: RequestRecord) -> list[list[float]]:
         """Vectors of checked texts, in their order; a slice at a time, so that searches get their turn in between."""
         vectors: list[list[float]] = []

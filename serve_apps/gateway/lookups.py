@@ -72,7 +72,8 @@ class Lookups:
         record.index_version = retrieval.index_version
         record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
         index = {"index_version": retrieval.index_version, "index_as_of": retrieval.index_as_of}
-        return shown(found, clean), {**index, **_told(record)}
+        meant = {"searched_for": retrieval.understood.searched_for}
+        return shown(found, clean), {**index, **meant, **_told(record)}
 
     async def examples(self, record: RequestRecord) -> dict[str, Any]:
         """A few questions to start with, from documents of the live index. Those that the guard finds fault with are

@@ -107,6 +107,10 @@ class RetrieverClient(Protocol):
         """The live index' version and questions it can be asked; UnavailableError while there is none."""
         ...
 
+    async def topics(self, count: int) -> list[str]:
+        """What the documents of the live index are about; UnavailableError while there is none."""
+        ...
+
 
 class TierClient(Protocol):
     """One tier."""

@@ -89,14 +89,18 @@ class Speaker:
                     if text := reply.shaper.feed(reply.window.release(check.spans, final=False)):
                         yield TextDelta(text)
         quoted = texts_of(reply.answer.citations)
-        checks = await self._hops.guard_out([reply.window.text(), *quoted], record)
+        named = [*reply.answer.closest, *reply.answer.not_found]
+        checks = await self._hops.guard_out([reply.window.text(), *quoted, *named], record)
         if any(check.blocked for check in checks):
             yield self._done(reply, _withheld(), [], record)
             return
         if text := reply.shaper.feed(reply.window.release(checks[0].spans, final=True), final=True):
             yield TextDelta(text)
-        clean = [reply.placeholders.redact(text, c.spans) for text, c in zip(quoted, checks[1:], strict=True)]
-        yield self._done(reply, reply.answer, clean, record)
+        texts = zip((*quoted, *named), checks[1:], strict=True)
+        clean = [reply.placeholders.redact(text, check.spans) for text, check in texts]
+        at, after = len(quoted), len(quoted) + len(reply.answer.closest)
+        answer = replace(reply.answer, closest=tuple(clean[at:after]), not_found=tuple(clean[after:]))
+        yield self._done(reply, answer, clean[:at], record)
 
     def _said(self, plan: AnswerPlan, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         tier = self._tiers[plan.decision.tier]
@@ -120,6 +124,10 @@ class Speaker:
             "citations": shown(answer.citations, quoted),
             "grounded": answer.grounded,
             "reason": answer.reason,
+            "form": answer.form,
+            "searched_for": asked.retrieval.understood.searched_for,
+            "closest": list(answer.closest),
+            "not_found": list(answer.not_found),
             "confidence": answer.confidence,
             "index_version": asked.retrieval.index_version,
             "index_as_of": asked.retrieval.index_as_of,

@@ -49,6 +49,7 @@ class RetrieverReplica:
         self._forgotten = Forgotten("retriever", store, self._serving)
         self._metrics = IndexMetrics(recorder) if recorder else None
         self._examples: tuple[Any, Any, int, list[Example]] | None = None
+        self._topics: tuple[Any, Any, int, list[str]] | None = None
         self._forgotten.refresh()
         self._live.refresh()
 
@@ -60,6 +61,7 @@ class RetrieverReplica:
         snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint, before.snapshot if before else None)
         searcher = Searcher(snapshot, self._embedder, self._config.retrieval, self._reranker)
         self._forgotten.hide_in(searcher)
+        searcher.warm()
         return searcher
 
     def _serving(self) -> Searcher | None:
@@ -112,6 +114,22 @@ class RetrieverReplica:
             made = await loop.run_in_executor(None, example_questions, snapshot, hidden.tolist(), count)
             self._examples = kept = (snapshot, hidden, count, made)
         return snapshot.version, kept[3]
+
+    async def topics(self, count: int) -> list[str]:
+        """At most ``count`` things that the documents of the live index are about; made once a version.
+
+        Raises:
+            UnavailableError: no index is live yet.
+        """
+        from data_jobs.retrieval.examples import topics
+
+        searcher = self._current().thing
+        snapshot, hidden, kept = searcher.snapshot, searcher.hidden, self._topics
+        if kept is None or kept[0] is not snapshot or kept[1] is not hidden or kept[2] != count:
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(None, topics, snapshot, hidden.tolist(), count)
+            self._topics = kept = (snapshot, hidden, count, made)
+        return kept[3]
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""

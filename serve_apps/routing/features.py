@@ -11,6 +11,7 @@ from train_jobs.answering.terms import question_terms
 
 def features_of(question: str, retrieval: Retrieval, section: AnswerSection) -> Features:
     """Support of the passages, and whether the question names one of the documents found."""
+    question = retrieval.understood.searched_for or question
     verdict = support(question, retrieval, section.min_confidence)
     named = {term.text.lower() for term in question_terms(question) if term.identifier}
     return Features(

@@ -40,6 +40,7 @@ class Service:
     section: ServeSection = field(default_factory=ServeSection)
     recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
     log: list[dict[str, Any]] = field(default_factory=list)
+    noted: list[tuple[Any, ...]] = field(default_factory=list)
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
         self.log.append({"component": component, "event": event, **fields})
@@ -55,6 +56,7 @@ class Service:
             longest_finding=LONGEST,
             journal=Journal(self.recorder, self._write),
             features_of=lambda question, retrieval: self.features,
+            note_gap=lambda *what: self.noted.append(what),
         )
 
         async def metrics() -> str:

@@ -34,7 +34,7 @@ NAMED = 0.6
 MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
 REASONS = (
     "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
-    "model_abstained", "model_unreadable", "uncited",
+    "model_abstained", "model_unreadable", "uncited", "partly_supported", "unknown_language", "courtesy",
 )  # fmt: skip
 """Why an answer is what it is (closed set, a metric label)."""
 

@@ -10,6 +10,8 @@ from cluster.core.records import Citation, Passage
 
 ELLIPSIS = "…"
 _WORDS = re.compile(r"\S+")
+_CLAUSE_END = re.compile(r"[,;:.!?)\]—–][\"'”’)*_`]*$|^[—–]$")
+LEAST_CLAUSE = 6  # words that a quotation keeps at least where it is cut at a clause
 # Markup at the start of a line (list, heading, quotation, table marks) is not part of what a sentence says.
 _LEADING_MARKUP = re.compile(r"(?:\s|[#>*•|]+(?=\s)|[-+](?=\s)|\d{1,2}[.)](?=\s))+")
 
@@ -17,13 +19,14 @@ _LEADING_MARKUP = re.compile(r"(?:\s|[#>*•|]+(?=\s)|[-+](?=\s)|\d{1,2}[.)](?=\
 @dataclass(frozen=True)
 class Quotation:
     """A slice of a passage: ``[start, end)`` are offsets in the document's text; ``cut_before`` and ``cut_after`` say
-    whether the sentence went on there."""
+    whether the sentence went on there, ``within_clause`` whether no clause ended where it was cut off."""
 
     passage: int
     start: int
     end: int
     cut_before: bool = False
     cut_after: bool = False
+    within_clause: bool = False
 
     def raw(self, passages: Sequence[Passage]) -> str:
         """The slice exactly as the document has it, line breaks included. ``passages`` are those it was made from."""
@@ -65,7 +68,18 @@ def quotation(
             if first <= max_words - room:
                 first = 0
     last = min(first + room, len(words))
-    return Quotation(passage, start + words[first].start(), start + words[last - 1].end(), first > 0, last < len(words))
+    within = False
+    if last < len(words):
+        needed = max((place + 1 for place in keep or () if first <= place < last), default=0)
+        clause = _clause_end([word.group() for word in words[:last]], max(needed, first + LEAST_CLAUSE))
+        last, within = clause or last, not clause
+    stop = words[last - 1].end()
+    return Quotation(passage, start + words[first].start(), start + stop, first > 0, last < len(words), within)
+
+
+def _clause_end(words: Sequence[str], least: int) -> int:
+    """How many of the words end with a clause, at least ``least`` of them; 0 where none does so far."""
+    return next((n for n in range(len(words), least - 1, -1) if n and _CLAUSE_END.search(words[n - 1])), 0)
 
 
 def cite(passage: Passage) -> Citation:

@@ -64,7 +64,7 @@ def pointed_answer(
         order = ranked(retrieval)
         close = [one for one in order if one.score >= order[0].score - CLOSE and one.passage not in draft.used]
         if close:
-            name_functions(draft, close)
+            name_functions(draft, close, question)
     return Answer(draft.text(), draft.citations(), True, "supported", confidence)
 
 

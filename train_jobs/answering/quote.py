@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from cluster.core.records import Answer, Citation, Passage
+from cluster.core.records import Answer, Passage
 from cluster.core.sections.answer import AnswerSection
+from data_jobs.retrieval.asking import form_of
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
-from train_jobs.answering.citations import Quotation, cite, quotation
+from train_jobs.answering.citations import Quotation, quotation
+from train_jobs.answering.draft import Draft
+from train_jobs.answering.forms.code import example, shows_signature, signature
+from train_jobs.answering.forms.dates import DATE_WORDS, dated
+from train_jobs.answering.forms.headings import is_heading
+from train_jobs.answering.forms.lists import asks_for_list, list_at, shown_list
+from train_jobs.answering.forms.parts import in_parts
+from train_jobs.answering.forms.polarity import said as said_plainly
+from train_jobs.answering.forms.refusal import IN_COMMON, refused
+from train_jobs.answering.forms.refusal import UNKNOWN as UNKNOWN
+from train_jobs.answering.forms.structure import from_structure
 from train_jobs.answering.select import (
     WEIGHTS,
     Ranked,
@@ -33,16 +44,14 @@ from train_jobs.answering.select import (
     worth,
 )
 from train_jobs.answering.terms import question_terms
-from train_jobs.answering.whole import shown_code, shown_rows, words
+from train_jobs.answering.whole import shown_code, shown_rows
 
-UNKNOWN = "I do not know: the documents do not cover this."
-LEAD_WORDS = 26  # of the 60: leaves room for two alternatives with a few words each
-ALTERNATIVE_WORDS = 9
+LEAD_WORDS = 34  # of the 60: leaves room for two alternatives
+ALTERNATIVE_WORDS = 14  # an alternative whose summary has no clause so short is only named
 PROSE_WORDS = 40
 MIN_QUOTED = 4
 SECOND_SENTENCE = 0.85  # a further sentence is quoted when it is worth this share of the best
 UNREADABLE = 0.2  # a sentence with at least this penalty is no summary
-WHOLE_FACTOR = 3  # a row or code block that opens the answer may be this many times as long as other answers
 MAX_ROWS = 3
 WHOLE = 0.6  # a further sentence is quoted only if at least this share of it fits
 CLOSE = 0.4  # a passage is named beside the first when its score is at most this much lower
@@ -64,41 +73,53 @@ def answer(
         section: limits: citations, words, names, prompt tokens, least support.
         count_tokens: tokens of a text; an estimate unless a tier brings its tokenizer.
     """
+    return _answer(question, retrieval, section, count_tokens, None)
+
+
+def _answer(
+    question: str, retrieval: Retrieval, section: AnswerSection, count_tokens: Callable[[str], int], first: int | None
+) -> Answer:
+    """``answer``, or one part of it, whose markers follow the ``first`` ones."""
+    question = retrieval.understood.searched_for or question
+    if (
+        made := in_parts(question, retrieval, section, lambda q, r, s, n: _answer(q, r, s, count_tokens, n))
+    ) is not None:
+        return made
+    if (made := from_structure(question, retrieval, section, first)) is not None:
+        return made
     kept = fit(question, retrieval.passages, section.prompt_tokens, count_tokens)
     dropped = len(retrieval.passages) - kept
     found = _first(retrieval, kept)
     verdict = support(question, found, section.min_confidence)
     if not verdict.grounded:
-        return Answer(
-            text=_with_note(UNKNOWN, dropped, section.max_words),
-            grounded=False,
-            reason=verdict.reason,
-            confidence=verdict.probability,
-            dropped_passages=dropped,
-        )
+        return _refused(found, verdict.reason, verdict.probability, dropped, section.max_words)
     room = section.max_words - len(_note(dropped).split())
-    draft = Draft(found, room, section.max_names, section.max_citations)
+    room -= DATE_WORDS if found.understood.editions and room > 2 * DATE_WORDS else 0
+    draft = Draft(found, room, section.max_names, section.max_citations, first)
     order = ranked(found)
     if is_code(found.passages[order[0].passage]):
-        name_functions(draft, order)
+        name_functions(draft, order, question)
     else:
         _quote_prose(draft, order, question)
     if not draft.pieces:
-        return Answer(
-            text=_with_note(UNKNOWN, dropped, section.max_words),
-            grounded=False,
-            reason="nothing_quotable",
-            confidence=verdict.probability,
-            dropped_passages=dropped,
-        )
+        return _refused(found, "nothing_quotable", verdict.probability, dropped, section.max_words)
+    dated(draft)
+    confidence = verdict.probability
     return Answer(
         text=_with_note(draft.text(), dropped, section.max_words),
         citations=draft.citations(),
         grounded=True,
         reason="supported",
-        confidence=verdict.probability,
+        confidence=min(confidence, IN_COMMON) if found.understood.language else confidence,
         dropped_passages=dropped,
+        form=form_of(question).name,
     )
+
+
+def _refused(found: Retrieval, reason: str, confidence: float, dropped: int, max_words: int) -> Answer:
+    room = max_words - len(_note(dropped).split())
+    made = refused(found, reason, confidence, dropped, room)
+    return replace(made, text=_with_note(made.text, dropped, max_words))
 
 
 def _first(retrieval: Retrieval, kept: int) -> Retrieval:
@@ -120,71 +141,9 @@ def _with_note(text: str, dropped: int, max_words: int) -> str:
     return f"{text} {note}" if fits else text
 
 
-@dataclass
-class Draft:
-    """An answer being written: pieces of text, what each cites, and the words, names and citations still to spend."""
-
-    found: Retrieval
-    words_left: int
-    names_left: int
-    max_citations: int
-    pieces: list[str] = field(default_factory=list)
-    used: list[int] = field(default_factory=list)  # passages, in the order of their markers
-    named: set[str] = field(default_factory=set)
-
-    def marker(self, passage: int) -> int:
-        """The number, from 1, that cites a passage: its own where it is cited already, else the next free one."""
-        return (self.used.index(passage) if passage in self.used else len(self.used)) + 1
-
-    def add(self, piece: str, passage: int, names: set[str]) -> bool:
-        """Append a piece if its words and names can be afforded."""
-        fresh = names - self.named
-        if len(piece.split()) > self.words_left or len(fresh) > self.names_left:
-            return False
-        if passage not in self.used and len(self.used) == self.max_citations:
-            return False
-        self.pieces.append(piece)
-        self.words_left -= len(piece.split())
-        self.names_left -= len(fresh)
-        self.named |= fresh
-        if passage not in self.used:
-            self.used.append(passage)
-        return True
-
-    @property
-    def whole_words(self) -> int:
-        """Words that a row or code block may have where it opens the answer: cut, it would say something else."""
-        return 0 if self.pieces else WHOLE_FACTOR * self.words_left
-
-    def add_whole(self, lead: str, body: str, passage: int) -> bool:
-        """Append lines that are not cut, below a lead of one line, if they can be afforded."""
-        size = words(body) + len(lead.split())
-        names = {self.found.passages[passage].document}
-        if size > max(self.words_left, self.whole_words):
-            return False
-        if not self.add("", passage, names):
-            return False
-        self.pieces[-1] = f"{lead}\n\n{body}"
-        self.words_left -= size
-        return True
-
-    def text(self) -> str:
-        """The answer so far: the pieces one after the other, with a space between them, or a blank line where one of
-        them is more than a line."""
-        said, before = "", ""
-        for piece in self.pieces:
-            said += ("\n\n" if "\n" in before + piece else " ") + piece
-            before = piece
-        return said.lstrip()
-
-    def citations(self) -> tuple[Citation, ...]:
-        """What was used, in marker order, then the passages a reader may want next, as the search ranked them."""
-        rest = [index for index in range(len(self.found.passages)) if index not in self.used]
-        return tuple(cite(self.found.passages[index]) for index in (self.used + rest)[: self.max_citations])
-
-
-def name_functions(draft: Draft, order: list[Ranked]) -> None:
-    """``name — "summary" [1] See also name — "summary" [2], name [3].``"""
+def name_functions(draft: Draft, order: list[Ranked], question: str = "") -> None:
+    """``name — "summary" [1] See also name — "summary" [2], name [3].``; signature and example below the first where
+    the question asks for them."""
     passages = draft.found.passages
     close = [one for one in order if one.score >= order[0].score - CLOSE]
     for one in close:
@@ -193,14 +152,27 @@ def name_functions(draft: Draft, order: list[Ranked]) -> None:
         lead = not draft.pieces
         name = passages[one.passage].document
         tries: list[Quotation | None] = [
-            _summary(draft, one, LEAD_WORDS if lead else ALTERNATIVE_WORDS),
+            _summary(draft, one, LEAD_WORDS if lead else ALTERNATIVE_WORDS, whole=not lead),
             None,
         ]
         for quote in tries:
             if add_function(draft, one.passage, name, quote, lead):
                 break
+        if lead and draft.pieces:
+            _show_code(draft, one.passage, question)
         if draft.names_left <= 0:
             break
+
+
+def _show_code(draft: Draft, passage: int, question: str) -> None:
+    """Signature and example of the function just named, without words of their own to spend."""
+    shown = (
+        [signature(draft.found.passages[passage])] if shows_signature(question, draft.found.passages[passage]) else []
+    )
+    if code := example(question, draft.found, passage):
+        shown.append(code)
+    if shown:
+        draft.pieces[-1] += "\n\n" + "\n\n".join(shown)
 
 
 def add_function(draft: Draft, passage: int, name: str, quote: Quotation | None, lead: bool) -> bool:
@@ -229,13 +201,15 @@ def _other_names(text: str, own: str) -> set[str]:
     return {name for name in found if name != own and not own.endswith("." + name)}
 
 
-def _summary(draft: Draft, one: Ranked, max_words: int) -> Quotation | None:
-    """A code object's summary: its first sentence that reads as one, else its best."""
+def _summary(draft: Draft, one: Ranked, max_words: int, whole: bool) -> Quotation | None:
+    """A code object's summary: its first sentence that reads as one, else its best. ``whole``: none at all where it
+    would be cut within a clause."""
     if not one.sentences:
         return None
     in_order = sorted(one.sentences, key=lambda sentence: sentence.start)
     chosen = next((s for s in in_order if s.kind == SENTENCE and unreadable(s.text) < UNREADABLE), one.sentences[0])
-    return quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words)
+    made = quotation(draft.found.passages, chosen.passage, chosen.start, chosen.end, max_words)
+    return None if whole and made is not None and made.within_clause else made
 
 
 def word_places(sentence: ScoredSentence, question: str) -> set[int]:
@@ -246,7 +220,7 @@ def word_places(sentence: ScoredSentence, question: str) -> set[int]:
 
 def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     """One to three of the best sentences with markers; a title where a sentence leans on what went before it."""
-    how = shows(question)
+    how, passages = shows(question), draft.found.passages
     named = [of_named(question, draft.found.passages[one.passage], one.sentences) for one in order]
     if any(named) and only_names(question, [p.document for p in draft.found.passages]):
         order = [one for one, more in zip(order, named, strict=True) if more]
@@ -262,7 +236,7 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
         )
         for one, more in zip(order, named, strict=True)
         for s in one.sentences
-        if answers(s, question)
+        if answers(s, question) and not is_heading(passages[s.passage], s)
     ]
     pool.sort(key=lambda pair: (-pair[0], pair[1].passage, pair[1].start))
     said: list[set[str]] = []
@@ -289,6 +263,8 @@ def add_quotation(draft: Draft, sentence: ScoredSentence, question: str, room: i
     are added whole where the draft can afford them."""
     if sentence.kind == ROW and _add_rows(draft, sentence):
         return True
+    if sentence.kind == SENTENCE and _add_list(draft, sentence, question):
+        return True
     if (code := _code_of(draft, sentence, question)) is not None and _add_code(draft, code):
         return True
     if sentence.kind == CODE_BLOCK:
@@ -299,8 +275,28 @@ def add_quotation(draft: Draft, sentence: ScoredSentence, question: str, room: i
         return False
     passage: Passage = passages[sentence.passage]
     lead = f"{passage.title}: " if LEANING.match(sentence.text) and is_title(passage.title) else ""
+    plainly = said_plainly(question, sentence.text) if not draft.pieces and not quote.cut_after else ""
+    lead = f"{plainly}. {lead}" if plainly else lead
     piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
     return draft.add(piece, sentence.passage, {passage.document})
+
+
+def _add_list(draft: Draft, sentence: ScoredSentence, question: str) -> bool:
+    """The whole list that the sentence leads to or stands in, where the question wants it, below what leads to it."""
+    passages = draft.found.passages
+    passage = passages[sentence.passage]
+    at, end = sentence.start - passage.start, sentence.end - passage.start
+    found = list_at(passage.text, at, end)
+    leads = found is not None and found.start >= end and sentence.text.endswith((":", "："))
+    if found is None or not asks_for_list(form_of(question), found, leads):
+        return False
+    lead = _name(draft, sentence.passage)
+    span = (at, end) if found.start >= end else (found.lead_start, found.lead_end)
+    begin, stop = (passage.start + place for place in span)
+    if begin < stop and (quote := quotation(passages, sentence.passage, begin, stop, PROSE_WORDS)):
+        lead = f'"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
+    body = shown_list(passage.text, found, max(draft.words_left, draft.whole_words) - len(lead.split()))
+    return bool(body) and draft.add_whole(lead, body, sentence.passage)
 
 
 def _add_rows(draft: Draft, best: ScoredSentence) -> bool:

@@ -16,9 +16,9 @@ from train_jobs.evaluation.metrics import Rate, accepted_in_text, first_accepted
 from train_jobs.evaluation.questions import Question, load_suite
 
 MEASURES = ("cited", "named", "retrieved", "answered", "abstained_near", "abstained_far", "abstained")
-"""cited: an accepted document is among the citations. named: the text names an accepted function. retrieved: an
-accepted document is among the passages (in process only). answered: answerable questions not refused. abstained*:
-unanswerable questions refused, near misses, unrelated ones, and both."""
+"""cited: an accepted document is among the citations. named: an answer (no refusal, which names what is
+near) names an accepted function. retrieved: an accepted document is among the passages (in process only). answered:
+answerable questions not refused. abstained*: unanswerable questions refused, near misses, unrelated ones, and both."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _judged(question: Question, reply: Reply, aliases: Mapping[str, Collection[s
         confidence=round(made.confidence, 4),
         ms=round(reply.ms, 2),
         cited_hit=first_accepted(cited, question.accepted, aliases) is not None,
-        named_hit=accepted_in_text(made.text, cited, question.accepted, aliases),
+        named_hit=made.grounded and accepted_in_text(made.text, cited, question.accepted, aliases),
         retrieved=reply.retrieved,
         retrieved_rank=first_accepted(reply.retrieved, question.accepted, aliases),
         words=len(made.text.split()),

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from cluster.core.records import Chunk
-from data_jobs.retrieval.examples import MAX_CHARS, Example, example_questions
+from data_jobs.retrieval.examples import MAX_CHARS, Example, example_questions, topics
 from data_jobs.retrieval.snapshot import Snapshot
 
 NONE = np.empty(0, np.int32)
@@ -80,3 +80,15 @@ def test_hidden_and_restricted_documents_have_no_part() -> None:
     )
     assert [e.document for e in made(index, hidden=(1,))] == ["b.md"]
     assert made(snapshot()) == []
+
+
+def test_topics_are_modules_and_titles_the_largest_first() -> None:
+    index = snapshot(
+        (chunk("kit.load", kind="function"), ()),
+        (chunk("kit.dump", kind="function"), ()),
+        (chunk("a/leave.md", "Leave policy"), ()),
+        (chunk("a/secret.md", "Secret", sensitivity="restricted"), ()),
+        (chunk("a/gone.md", "Gone"), ()),
+    )
+    assert topics(index, [4], 5) == ["kit", "Leave policy"]
+    assert topics(index, [4], 1) == ["kit"]

@@ -66,3 +66,46 @@ def test_a_first_message_is_never_joined_and_nothing_said_is_nothing() -> None:
     assert standalone_question([("user", "and in reverse?")]) == "and in reverse?"
     assert standalone_question([("system", "Be kind."), ("user", "   ")]) == ""
     assert standalone_question([]) == ""
+
+
+NAMED = 'shutil.copytree — "Recursively copy." [1] See also shutil.copy2 — "Copy data." [2] os.walk [3]'
+REFUSED = "I do not know: the documents do not cover this. Closest: Travel."
+
+
+@pytest.mark.parametrize(
+    ("follow_up", "question"),
+    [
+        ("Does the second one keep metadata?", "Does shutil.copy2 keep metadata?"),
+        ("Tell me more about [3]", "Tell me more about os.walk"),
+        ("and only .txt?", f"{FIRST} and only .txt?"),
+        ("Give me an example.", f"{FIRST} Give me an example."),
+        ("only directories?", f"{FIRST} only directories?"),
+        ("und mit gzip?", f"{FIRST} und mit gzip?"),
+        ("What about the fifth one?", f"{FIRST} What about the fifth one?"),  # there is no fifth
+        ("What is the second argument of os.walk?", "What is the second argument of os.walk?"),
+    ],
+)
+def test_a_reference_keeps_the_subject(follow_up: str, question: str) -> None:
+    assert standalone_question([("user", FIRST), ("assistant", NAMED), ("user", follow_up)]) == question
+
+
+@pytest.mark.parametrize(
+    ("before", "follow_up", "question"),
+    [
+        ("What is a queue?", "What are its limits?", "What are queue limits?"),
+        ("How do I create a backup?", "And how do I restore it?", "And how do I restore a backup?"),
+        ("How do I create a backup?", "How do I do it at night?", "How do I create a backup? How do I do it at night?"),
+        ("What is a queue?", "Why is it?", "What is a queue? Why is it?"),
+    ],
+)
+def test_a_pronoun_becomes_what_the_question_before_was_about(before: str, follow_up: str, question: str) -> None:
+    assert standalone_question([("user", before), ("assistant", '"..." [1]'), ("user", follow_up)]) == question
+
+
+def test_what_was_refused_or_was_no_question_is_no_subject() -> None:
+    asked = [("user", FIRST), ("assistant", NAMED)]
+    refused = [("user", "Who is the pope?"), ("assistant", REFUSED)]
+    thanks = [("user", "Thanks!"), ("assistant", "You are welcome.")]
+    for between in (refused, thanks, [*refused, *thanks]):
+        assert standalone_question([*asked, *between, ("user", "and in reverse?")]) == f"{FIRST} and in reverse?"
+    assert standalone_question([*refused, ("user", "and in reverse?")]) == "and in reverse?"

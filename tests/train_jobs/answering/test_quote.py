@@ -162,7 +162,8 @@ def test_no_marker_without_a_citation() -> None:
 def test_answer_is_plain_json() -> None:
     made = answer(COPY_QUESTION, retrieval(COPY_QUESTION, COPYING), SECTION)
     row = json.loads(json.dumps(made.to_dict()))
-    back = Answer(**{**row, "citations": tuple(map(Citation.from_dict, row["citations"]))})
+    lists = {name: tuple(row[name]) for name in ("closest", "not_found")}
+    back = Answer(**{**row, **lists, "citations": tuple(map(Citation.from_dict, row["citations"]))})
     assert back == made
 
 

@@ -1,0 +1,1 @@
+"""The gap map: what was asked and the documents did not answer."""
