@@ -24,6 +24,7 @@ MIN_SENTENCES, MAX_SENTENCES = 6, 60  # of a document
 MIN_WORDS, MAX_WORDS = 4, 60  # of a sentence
 PARAGRAPH = 4  # sentences
 COPIED = 0.2  # share of the documents that get a copy: the corpus is 1 / (1 + COPIED) unique
+HEAD_WORDS = 20  # of a document: what may be its title
 EDITS = (0.0, 0.004, 0.01, 0.02)  # share of a copy's words that are replaced, in turn
 LOWEST = 0.8  # Jaccard similarity from which two documents count as duplicates
 
@@ -149,11 +150,18 @@ def _endless(pool: Sequence[str], lengths: Sequence[int], seed: int) -> Iterator
 
 
 def _edited(text: str, share: float, pool: Sequence[str], picker: random.Random) -> str:
+    """A copy with some ordinary words replaced: another number, name or title would make it another fact, no copy."""
     paragraphs = [paragraph.split(" ") for paragraph in text.split("\n\n")]
-    places = [(p, w) for p, words in enumerate(paragraphs) for w in range(len(words))]
-    for p, w in picker.sample(places, min(len(places), round(share * len(places)))):
-        paragraphs[p][w] = picker.choice(picker.choice(pool).split(" "))
+    places = [(p, w) for p, words in enumerate(paragraphs) for w, word in enumerate(words) if _ordinary(word)]
+    places = [place for place in places if place >= (0, HEAD_WORDS)]
+    changed = round(share * sum(map(len, paragraphs)))
+    for p, w in picker.sample(places, min(len(places), changed)):
+        paragraphs[p][w] = next(filter(_ordinary, picker.choice(pool).split(" ")), paragraphs[p][w])
     return "\n\n".join(" ".join(words) for words in paragraphs)
+
+
+def _ordinary(word: str) -> bool:
+    return word.isalpha() and word.islower()
 
 
 def recall(corpus: Corpus, kept: set[str]) -> dict[str, float]:

@@ -173,11 +173,11 @@ class GateSection(Section):
     min_answered: float = Field(0.5, ge=0, le=1)
     """Least share of answerable questions that the model answers: a model that always abstains is none."""
     max_verbatim: float | None = Field(None, ge=0, le=1)
-    """Most training documents that the model writes on word for word (`plinth audit memorization`); None: not asked."""
+    """Most training documents that it writes on word for word (`plinth audit memorization`); unset: not asked."""
     max_ece: float | None = Field(None, ge=0, le=1)
-    """How far, on average, its certainty may be from how often it is right; None: not asked."""
+    """How far, on average, its certainty may be from how often it is right; unset: not asked."""
     max_slice_gap: float | None = Field(None, ge=0, le=1)
-    """How far the worst slice of the questions may lie below all of them; None: not asked."""
+    """How far the worst slice of the questions may lie below all of them; unset: not asked."""
 
 
 # Which questions the gate asks, and what it wants of the answers.

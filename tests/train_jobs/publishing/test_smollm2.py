@@ -49,7 +49,7 @@ def test_it_becomes_a_tier_and_a_base(home: Path, capsys: pytest.CaptureFixture[
     assert smollm2.SHA256 in facts["provenance"]["file"]
     store = Store(Home(home).store_uri)
     assert "Q4_1" in json.dumps(Registry(store).card("smollm2"))
-    assert main(["train", "base", "smollm2", "--json"]) == 0
+    assert main(["train", "base", f"smollm2@{added['version']}", "--json"]) == 0
     base = json.loads(capsys.readouterr().out)
     assert base["inputs"]["from"] == f"smollm2@{added['version']}"
     assert base["counts"]["tokens"] == 49_152 + base["counts"]["new_tokens"]
