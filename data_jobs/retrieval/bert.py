@@ -159,7 +159,8 @@ class Int8Linear:
         if self._bias is None:
             found: torch.Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, True)
             return found
-        scale = torch.linalg.vector_norm(x, float("inf"), -1, keepdim=True).clamp_(min=1e-6)
+        # The largest magnitude; torch's infinity norm takes ten times as long.
+        scale = torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True)).clamp_(min=1e-6)
         return torch.addcmul(self._bias, torch.ops.quantized.linear_dynamic(x.div_(scale), self._packed, True), scale)
 
 
