@@ -126,7 +126,7 @@ class _Timed:
     """An embedder that counts its processor seconds."""
 
     def __init__(self, inner: Embedder) -> None:
-        self.inner, self.seconds, self.count_tokens = inner, 0.0, inner.count_tokens
+        self.inner, self.seconds, self.count_tokens, self.identity = inner, 0.0, inner.count_tokens, inner.identity
 
     def encode(self, texts: Sequence[str], kind: Literal["document", "query"] = "document") -> np.ndarray:
         began = time.thread_time()

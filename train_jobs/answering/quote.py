@@ -28,7 +28,7 @@ from train_jobs.answering.forms.headings import is_heading
 from train_jobs.answering.forms.lists import asks_for_list, list_at, shown_list
 from train_jobs.answering.forms.parts import in_parts
 from train_jobs.answering.forms.polarity import said as said_plainly
-from train_jobs.answering.forms.refusal import IN_COMMON, refused
+from train_jobs.answering.forms.refusal import IN_COMMON, WORDS_IN_COMMON, refused
 from train_jobs.answering.forms.refusal import UNKNOWN as UNKNOWN
 from train_jobs.answering.forms.structure import from_structure
 from train_jobs.answering.select import (
@@ -91,7 +91,9 @@ def _answer(
     dropped = len(retrieval.passages) - kept
     found = _first(retrieval, kept)
     verdict = support(question, found, section.min_confidence)
-    if not verdict.grounded:
+    # Vectors say nothing of a language that they were not made for: words in common must.
+    strange = bool(found.understood.language) and found.features.get("coverage_1", 0.0) < WORDS_IN_COMMON
+    if strange or not verdict.grounded:
         return _refused(found, verdict.reason, verdict.probability, dropped, section.max_words)
     room = section.max_words - len(_note(dropped).split())
     room -= DATE_WORDS if found.understood.editions and room > 2 * DATE_WORDS else 0

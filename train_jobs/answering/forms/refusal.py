@@ -11,6 +11,7 @@ CLOSEST = 3
 NEAR = 0.3  # least cosine of question and passage for a document to be near at all
 NEAR_LEXICAL = 0.3  # or least share of the question's words that it has
 IN_COMMON = 0.5  # most confidence in an answer that only words in common led to
+WORDS_IN_COMMON = 0.5  # share of such a question's words, by their weight, that the first passage must have
 _LANGUAGES = {
     "ar": "Arabic", "bg": "Bulgarian", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "es": "Spanish",
     "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French", "he": "Hebrew", "hi": "Hindi",
