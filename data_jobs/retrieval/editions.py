@@ -40,9 +40,9 @@ _VERSION = re.compile(
     r"(?<![\w.])(?:v|ver(?:sion)?\.?[\s:=]*|rev(?:ision)?\.?[\s:=]*|edition\s+)(\d+(?:\.\d+){0,3})\b", re.I
 )
 _FIELD = re.compile(
-    r"^[\W_]*(date|datum|published|updated|modified|(?:last|latest)[ _-](?:updated?|modified|revised|changed?)"
+    r"^(?:[^\w\n]|_)*+(date|datum|published|updated|modified|(?:last|latest)[ _-](?:updated?|modified|revised|changed?)"
     r"|effective(?:[ _-](?:date|from))?"
-    r"|valid[ _-]from|as of|stand|revised|version|revision)\b[*_]*\s*[:=]?\s*[*_]*\s*(.+)$",
+    r"|valid[ _-]from|as of|stand|revised|version|revision)\b[*_]*+\s*+[:=]?\s*+[*_]*+\s*+(.+)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _IN_NAME = re.compile(
