@@ -162,7 +162,7 @@ def questions_in(message: str) -> list[str]:
             if parts and not whole:
                 return [message]
             parts.append(part.strip())
-    if not 1 < len(parts) <= MAX_QUESTIONS or len(parts[0].split()) < LEAST_WORDS or not _ASKS.match(_bare(parts[0])) or leans_on_before(parts[0]):
+    if not 1 < len(parts) <= MAX_QUESTIONS or len(_bare(parts[0]).split()) < LEAST_WORDS or not _ASKS.match(_bare(parts[0])) or leans_on_before(parts[0]):
         return [message]
     return parts
 
@@ -194,7 +194,7 @@ def _of_one(question: str) -> Form:
         if match := pattern.fullmatch(bare):
             wanted, subject = match[1].lower(), match[2]
             if pattern is _LISTED[-1]:
-                wanted, subject = "section", match[1]
+                wanted, subject = "part", match[1]
             return Form(LIST, _subject(subject), wanted=_singular(wanted))
     if _YES_NO.match(bare) and " or " not in bare:
         return Form(YES_NO)

@@ -126,12 +126,19 @@ class Understanding:
         """``outdated``, but nothing for editions that the question names by year or version."""
         if not self._editions or not re.search(r"\d", question):
             return outdated
-        asked = [d for d, edition in self._editions.items() if not edition.current and asks_for(question, edition)]
+        asked = [
+            document
+            for document, edition in self._editions.items()
+            if not edition.current and asks_for(question, edition, self._names(document))
+        ]
         if not asked:
             return outdated
         kept = outdated.copy()
         kept[[row for document in asked for row in self._searcher.rows_of[document]]] = 0
         return kept
+
+    def _names(self, document: str) -> str:
+        return f"{document} {self._searcher.snapshot.chunks[self._searcher.rows_of[document][0]].title}"
 
     def _unknown(self, question: str) -> tuple[str, ...]:
         """Words of the question that carry meaning and stand nowhere in the corpus, as typed, each once."""
