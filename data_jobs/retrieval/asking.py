@@ -162,7 +162,12 @@ def questions_in(message: str) -> list[str]:
             if parts and not whole:
                 return [message]
             parts.append(part.strip())
-    if not 1 < len(parts) <= MAX_QUESTIONS or len(_bare(parts[0]).split()) < LEAST_WORDS or not _ASKS.match(_bare(parts[0])) or leans_on_before(parts[0]):
+    if (
+        not 1 < len(parts) <= MAX_QUESTIONS
+        or len(_bare(parts[0]).split()) < LEAST_WORDS
+        or not _ASKS.match(_bare(parts[0]))
+        or leans_on_before(parts[0])
+    ):
         return [message]
     return parts
 

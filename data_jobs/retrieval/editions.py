@@ -90,7 +90,9 @@ def _keys(chunk: Chunk) -> set[str]:
     """What editions share: folder and name without date and version, or the title without them."""
     path = PurePosixPath(chunk.document)
     name, folder, title = _plain(path.stem.replace("_", "-")), _plain(str(path.parent)), _plain(chunk.title)
-    keys = {f"name {folder} {name}"} if re.search(r"[^\W\d_]", name) else set()  # what is named by its date alone is a day's, not an edition
+    keys = (
+        {f"name {folder} {name}"} if re.search(r"[^\W\d_]", name) else set()
+    )  # what is named by its date alone is a day's, not an edition
     # "Introduction" is the title of many documents that are no editions of each other.
     return keys | ({f"title {title}"} if len(title.split()) > 1 else set())
 
@@ -132,11 +134,19 @@ def _dated(year: int, month: int, day: int) -> tuple[tuple[int, ...], str]:
     return (year, month, day), f"{year:04d}-{month:02d}" + (f"-{day:02d}" if day else "")
 
 
+def years_in(text: str) -> set[str]:
+    """The years that a text names."""
+    return set(_YEAR.findall(text))
+
+
 def asks_for(question: str, edition: Edition, names: str = "") -> bool:
-    """Whether a question names an edition by its year or version, and so wants that one; ``names`` are the document's
-    own: the report of 2022 is published in 2023."""
-    if not set(_YEAR.findall(names)).isdisjoint(_YEAR.findall(question)):
-        return True
+    """Whether a question names an edition by its year or version, and so wants that one.
+
+    Args:
+        names: the document's name and title: a year there is the document's own, whenever it was published.
+    """
+    if own := years_in(re.sub(r"[_-]", " ", names)):
+        return not own.isdisjoint(years_in(question))
     if edition.stamp.startswith("version "):
         return re.search(rf"\bv(?:ersion)?\.?\s*{re.escape(edition.stamp[8:])}\b", question, re.I) is not None
-    return edition.stamp[:4] in _YEAR.findall(question)
+    return edition.stamp[:4] in years_in(question)

@@ -21,6 +21,8 @@ from data_jobs.text.units import SENTENCE, units
 MAX_BELOW = 400
 MAX_HEADINGS = 60
 _WORD = re.compile(r"[^\W_]+")
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:(?!---[ \t]*$).*\n)*---[ \t]*$", re.MULTILINE)
+_FIELD = re.compile(r"[\w *-]{2,40}:[\s*]*[\dv][\w./:-]*\W*")
 # Words that say what kind of thing a subject is, not which: "the shutil module", "the leave policy document".
 _KIND_WORDS = frozenset(
     """module package class function method document file page guide manual chapter folder library docs
@@ -207,9 +209,12 @@ def _is_headed(subject: str, wanted: str, document: str) -> bool:
 
 
 def opening_sentences(text: str, header: str = "", most: int = 2) -> list[tuple[int, int]]:
-    """Spans of the first sentences of a document's text."""
+    """Spans of the first sentences of a document's text, after its front matter and fields ("Last updated: ...")."""
+    front = _FRONT_MATTER.match(text)
+    begins = front.end() if front else 0
     found = [(unit.start, unit.end) for unit in units(text, header, True) if unit.kind == SENTENCE]
-    return [span for span in found if len(text[slice(*span)].split()) > 2][:most]
+    said = [(span, text[slice(*span)]) for span in found if span[0] >= begins]
+    return [span for span, words in said if len(words.split()) > 2 and not _FIELD.fullmatch(words)][:most]
 
 
 def _called(chunk: Chunk) -> set[str]:

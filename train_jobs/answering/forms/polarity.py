@@ -101,6 +101,8 @@ def _alls(text: str) -> set[str]:
 
 def _past(text: str) -> set[str]:
     """Stems of verbs in the past tense: in "-ed" without "is", "are", "be" before them; none after "did" or "has"."""
-    if re.match(r"\W*(?:did|has|have)\b", text, re.I) or re.search(r"\b(?:is|are|be|been|being|am|isn|aren)\b", text, re.I):
+    if re.match(r"\W*(?:did|has|have)\b", text, re.I) or re.search(
+        r"\b(?:is|are|be|been|being|am|isn|aren)\b", text, re.I
+    ):
         return set()
     return {stem(fold(word)) for word in _TOKEN.findall(text) if word.lower().endswith("ed") and len(word) > 4}
