@@ -21,7 +21,7 @@ from data_jobs.text.units import SENTENCE, units
 MAX_BELOW = 400
 MAX_HEADINGS = 60
 _WORD = re.compile(r"[^\W_]+")
-_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:(?!---[ \t]*$).*\n)*---[ \t]*$", re.MULTILINE)
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:(?!---[ \t]*$).*\n)*---[ \t]*$\s*", re.MULTILINE)
 _FIELD = re.compile(r"[\w *-]{2,40}:[\s*]*[\dv][\w./:-]*\W*")
 # Words that say what kind of thing a subject is, not which: "the shutil module", "the leave policy document".
 _KIND_WORDS = frozenset(
@@ -213,7 +213,8 @@ def opening_sentences(text: str, header: str = "", most: int = 2) -> list[tuple[
     front = _FRONT_MATTER.match(text)
     begins = front.end() if front else 0
     found = [(unit.start, unit.end) for unit in units(text, header, True) if unit.kind == SENTENCE]
-    said = [(span, text[slice(*span)]) for span in found if span[0] >= begins]
+    spans = [(max(start, begins), end) for start, end in found if end > begins]
+    said = [(span, text[slice(*span)]) for span in spans]
     return [span for span, words in said if len(words.split()) > 2 and not _FIELD.fullmatch(words)][:most]
 
 

@@ -280,7 +280,7 @@ QUESTIONS = (
     # refusals that help
     _ask("product", "refusal", "How do I run Tarn on Kubernetes?", "Kubernetes", refused=True),
     _ask("garden", "refusal", "How do I grow bananas?", "bananas", refused=True),
-    _ask("handbook", "refusal", "Summarize the submarine guide", "Not found: submarine.", lacks=("Summarize",), refused=True),
+    _ask("handbook", "refusal", "Summarize the submarine guide", "Not found: submarine", lacks=("Summarize",), refused=True),
     _ask("handbook", "refusal", "Who won the football world cup in 1998?", "I do not know", refused=True),
     # languages
     _ask("garden", "language", "Wie oft soll der Komposthaufen umgesetzt werden und warum?", "German", refused=True),
