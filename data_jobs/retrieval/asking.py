@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from data_jobs.retrieval.leaning import leans_on_before
+from data_jobs.retrieval.wording import is_stop_word
 
 PLAIN, COMPARISON, YES_NO, DEFINITION = "plain", "comparison", "yes_no", "definition"
 LIST, STEPS, SUMMARY, SIGNATURE, TWO = "list", "steps", "summary", "signature", "two_questions"
@@ -40,6 +41,8 @@ _COMPARED = (
 )
 _NOT_A_SIDE = re.compile(r"\b(?:how|what|which|when|why|where|who|is|are|was|were|do|does|did|can|should)\b", re.I)
 MAX_SIDE_WORDS = 6
+# Of "A and B and C", and of "A and B with C", words alone do not tell where one side ends.
+_JOINED = re.compile(r"\s(?:and|with|to|against|versus|vs\.?)\s", re.I)
 _SUMMARY = re.compile(
     rf"(?:summari[sz]e|sum up|(?:give (?:me )?)?{_ARTICLE}(?:short\s+|brief\s+|quick\s+)?"
     rf"(?:summary|overview|outline|gist|tl;?dr)\s+(?:of|on|for|about))\s+{_ARTICLE}(.+)"
@@ -104,6 +107,8 @@ _BREAK = re.compile(
 _AND_ASK = re.compile(
     r"\??[,;]?\s+and\s+(?:also\s+)?(?=(?:how|what|which|when|why|where|who|whom|whose)\b)", re.IGNORECASE
 )
+# A question within another ("how do I know what is installed"): an "and what" after it goes on with that one.
+_WITHIN = re.compile(r"\b(?:how|what|which|why|where|when|who|whom|whose|whether)\b", re.I)
 _ASKS = re.compile(
     r"^\W*(?:how|what|which|when|why|where|who|whom|whose|is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have)\b",
     re.I,
@@ -149,14 +154,26 @@ def questions_in(message: str) -> list[str]:
         return [message]
     parts: list[str] = []
     for sentence in _BREAK.split(message.strip()):
-        for part in _AND_ASK.split(sentence):
+        pieces = _AND_ASK.split(sentence)
+        if len(pieces) > 1 and any(_WITHIN.search(_first_word_off(piece)) for piece in pieces[:-1]):
+            pieces = [sentence]
+        for part in pieces:
             whole = len(part.split()) >= LEAST_WORDS and _ASKS.match(part) and not leans_on_before(part)
             if parts and not whole:
                 return [message]
             parts.append(part.strip())
-    if not 1 < len(parts) <= MAX_QUESTIONS or not _ASKS.match(_bare(parts[0])) or leans_on_before(parts[0]):
+    if (
+        not 1 < len(parts) <= MAX_QUESTIONS
+        or len(_bare(parts[0]).split()) < LEAST_WORDS
+        or not _ASKS.match(_bare(parts[0]))
+        or leans_on_before(parts[0])
+    ):
         return [message]
     return parts
+
+
+def _first_word_off(question: str) -> str:
+    return _bare(question).partition(" ")[2]
 
 
 def _bare(question: str) -> str:
@@ -167,7 +184,12 @@ def _bare(question: str) -> str:
 def _of_one(question: str) -> Form:
     bare = _bare(question)
     for pattern in _COMPARED:
-        if (match := pattern.fullmatch(bare)) and (form := _sides(match[1], match[2])):
+        if not (match := pattern.fullmatch(bare)):
+            continue
+        between = bare[match.end(1) : match.start(2)].split()
+        if "and" in between and _JOINED.search(f" {match[2]} "):
+            return _after_and(bare)
+        if form := _sides(match[1], match[2]):
             return form
     if match := _SUMMARY.fullmatch(bare):
         return Form(SUMMARY, _subject(next(filter(None, match.groups()))))
@@ -177,7 +199,7 @@ def _of_one(question: str) -> Form:
         if match := pattern.fullmatch(bare):
             wanted, subject = match[1].lower(), match[2]
             if pattern is _LISTED[-1]:
-                wanted, subject = "section", match[1]
+                wanted, subject = "part", match[1]
             return Form(LIST, _subject(subject), wanted=_singular(wanted))
     if _YES_NO.match(bare) and " or " not in bare:
         return Form(YES_NO)
@@ -190,11 +212,21 @@ def _of_one(question: str) -> Form:
     return Form()
 
 
+def _after_and(bare: str) -> Form:
+    """The comparison of two things of which one has an "and" in its name, where "with" or "to" stands between them."""
+    match = re.fullmatch(r"compare\s+(.+?)\s+(?:with|to|against|versus|vs\.?)\s+(.+)", bare, re.I)
+    return (match and _sides(match[1], match[2])) or Form()
+
+
 def _sides(one: str, other: str) -> Form | None:
     first, second = _subject(one), _subject(other)
     sides = (first, second)
     if any(not side or len(side.split()) > MAX_SIDE_WORDS or _NOT_A_SIDE.match(side) for side in sides):
         return None
+    if any("," in side or all(is_stop_word(word) for word in side.split()) for side in sides):
+        return None
+    if second[0].isdecimal() and not first[0].isdecimal():
+        return None  # "versions 1 and 2 of the protocol"
     return None if first.lower() == second.lower() else Form(COMPARISON, first, second)
 
 

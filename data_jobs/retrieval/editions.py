@@ -14,7 +14,6 @@ from pathlib import PurePosixPath
 
 from cluster.core.records import Chunk
 from data_jobs.retrieval.analysis import fold
-from data_jobs.retrieval.names import path_words
 
 OPENING_CHARS = 800  # of a document, where its date and version are looked for
 MAX_EDITIONS = 5  # more of one title are a series (minutes, reports): each stands for itself
@@ -40,9 +39,9 @@ _VERSION = re.compile(
     r"(?<![\w.])(?:v|ver(?:sion)?\.?[\s:=]*|rev(?:ision)?\.?[\s:=]*|edition\s+)(\d+(?:\.\d+){0,3})\b", re.I
 )
 _FIELD = re.compile(
-    r"^[\W_]*(date|datum|published|updated|modified|(?:last|latest)[ _-](?:updated?|modified|revised|changed?)"
+    r"^(?:[^\w\n]|_)*+(date|datum|published|updated|modified|(?:last|latest)[ _-](?:updated?|modified|revised|changed?)"
     r"|effective(?:[ _-](?:date|from))?"
-    r"|valid[ _-]from|as of|stand|revised|version|revision)\b[*_]*\s*[:=]?\s*[*_]*\s*(.+)$",
+    r"|valid[ _-]from|as of|stand|revised|version|revision)\b[*_]*+\s*+[:=]?\s*+[*_]*+\s*+(.+)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _IN_NAME = re.compile(
@@ -90,14 +89,17 @@ def editions(chunks: Sequence[Chunk]) -> dict[str, Edition]:
 def _keys(chunk: Chunk) -> set[str]:
     """What editions share: folder and name without date and version, or the title without them."""
     path = PurePosixPath(chunk.document)
-    name, folder, title = _plain(path_words(path.stem)), _plain(str(path.parent)), _plain(chunk.title)
-    keys = {f"name {folder} {name}"} if name else set()  # what is named by its date alone is a day's, not an edition
+    name, folder, title = _plain(path.stem.replace("_", "-")), _plain(str(path.parent)), _plain(chunk.title)
+    keys = (
+        {f"name {folder} {name}"} if re.search(r"[^\W\d_]", name) else set()
+    )  # what is named by its date alone is a day's, not an edition
     # "Introduction" is the title of many documents that are no editions of each other.
     return keys | ({f"title {title}"} if len(title.split()) > 1 else set())
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.findall(r"[^\W\d_]+", fold(_IN_NAME.sub(" ", text))))
+    """Words and numbers but for date and version: chapters 1 and 2 are no editions of each other."""
+    return " ".join(re.findall(r"[^\W_]+", fold(_IN_NAME.sub(" ", text))))
 
 
 def _stamp(chunk: Chunk) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -132,8 +134,19 @@ def _dated(year: int, month: int, day: int) -> tuple[tuple[int, ...], str]:
     return (year, month, day), f"{year:04d}-{month:02d}" + (f"-{day:02d}" if day else "")
 
 
-def asks_for(question: str, edition: Edition) -> bool:
-    """Whether a question names an edition by its year or version, and so wants that one."""
+def years_in(text: str) -> set[str]:
+    """The years that a text names."""
+    return set(_YEAR.findall(text))
+
+
+def asks_for(question: str, edition: Edition, names: str = "") -> bool:
+    """Whether a question names an edition by its year or version, and so wants that one.
+
+    Args:
+        names: the document's name and title: a year there is the document's own, whenever it was published.
+    """
+    if own := years_in(re.sub(r"[_-]", " ", names)):
+        return not own.isdisjoint(years_in(question))
     if edition.stamp.startswith("version "):
         return re.search(rf"\bv(?:ersion)?\.?\s*{re.escape(edition.stamp[8:])}\b", question, re.I) is not None
-    return edition.stamp[:4] in _YEAR.findall(question)
+    return edition.stamp[:4] in years_in(question)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from cluster.core.records import CODE_KINDS, Chunk
@@ -20,10 +21,20 @@ from data_jobs.text.units import SENTENCE, units
 MAX_BELOW = 400
 MAX_HEADINGS = 60
 _WORD = re.compile(r"[^\W_]+")
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:(?!---[ \t]*$).*\n)*---[ \t]*$\s*", re.MULTILINE)
+_FIELD = re.compile(r"[\w *-]{2,40}:[\s*]*[\dv][\w./:-]*\W*")
 # Words that say what kind of thing a subject is, not which: "the shutil module", "the leave policy document".
 _KIND_WORDS = frozenset(
     """module package class function method document file page guide manual chapter folder library docs
     documentation""".split()  # noqa: SIM905
+)
+# What a file's headings are; "parts" and "topics" only where the subject is called a text: the parts of a flower, the
+# classes of a school and the functions of a committee are no headings of the file about it.
+_HEADED = frozenset(("", "section", "chapter", "heading"))
+_HEADED_TEXT = frozenset(("part", "topic"))
+_TEXTS = frozenset(
+    """document file page guide manual handbook policy chapter docs documentation report paper article book tutorial
+    specification readme""".split()  # noqa: SIM905
 )
 # Which kinds of documents a word for parts means.
 _KINDS_OF = {
@@ -88,16 +99,23 @@ class Outlines:
         ``policies/travel.md``."""
         asked = set(_words(subject, _KIND_WORDS).split())
         found = []
-        for document, rows in self._rows_of.items():
-            chunk = self._chunks[rows[0]]
-            if chunk.kind != "file" or not asked:
-                continue
-            path = PurePosixPath(document.partition("#")[0])
-            names = [set(_words(name).split()) for name in (chunk.title, path.stem)]
-            folders = set(_words(" ".join(path.parts[:-1])).split())
+        for document, names, folders in self._file_names if asked else ():
             if any(name and name <= asked <= name | folders for name in names):
                 found.append(document)
         return found
+
+    @cached_property
+    def _file_names(self) -> list[tuple[str, list[set[str]], set[str]]]:
+        """Of each file the words of its title and of its name, and those of its folders: stemmed once, not again for
+        every question."""
+        made = []
+        for document, rows in self._rows_of.items():
+            chunk = self._chunks[rows[0]]
+            if chunk.kind == "file":
+                path = PurePosixPath(document.partition("#")[0])
+                names = [set(_words(name).split()) for name in (chunk.title, path.stem)]
+                made.append((document, names, set(_words(" ".join(path.parts[:-1])).split())))
+        return made
 
     def is_code(self, subject: str) -> bool:
         """Whether a subject is the whole name of a code object."""
@@ -122,6 +140,8 @@ class Outlines:
             return self._folder(subject, wanted, hidden)
         rows = self._rows_of[document]
         first = self._chunks[rows[0]]
+        if first.kind not in CODE_KINDS and not _is_headed(subject, wanted, document):
+            return self._folder(subject, wanted, hidden)
         if first.kind in CODE_KINDS:
             parts, headings = self._below(document, _KINDS_OF.get(wanted, ()), hidden), False
         else:
@@ -147,17 +167,25 @@ class Outlines:
         if wanted not in ("document", "page", "file"):
             return None
         asked = _words(subject, _KIND_WORDS)
-        found: dict[str, list[str]] = {}
-        for document in self._rows_of:
-            for folder in PurePosixPath(document.partition("#")[0]).parents:
-                if folder.name and _words(folder.name) == asked and document not in hidden:
-                    found.setdefault(str(folder), []).append(document)
-        if len(found) != 1:
+        folders = [folder for folder in self._folders if _words(PurePosixPath(folder).name) == asked]
+        found = {folder: [d for d in self._folders[folder] if d not in hidden] for folder in folders}
+        shown = [(folder, documents) for folder, documents in found.items() if documents]
+        if len(shown) != 1:
             return None
-        folder_name, documents = next(iter(found.items()))
+        folder_name, documents = shown[0]
         rows = tuple(self._rows_of[document][0] for document in documents)
         names = tuple(self._chunks[row].title or self._chunks[row].document for row in rows)
         return Outline(folder_name, folder_name, "folder", rows, names[:MAX_BELOW])
+
+    @cached_property
+    def _folders(self) -> dict[str, list[str]]:
+        """The documents below each folder."""
+        found: dict[str, list[str]] = {}
+        for document in self._rows_of:
+            for folder in PurePosixPath(document.partition("#")[0]).parents:
+                if folder.name:
+                    found.setdefault(str(folder), []).append(document)
+        return found
 
     def titles(self, rows: Sequence[int]) -> list[str]:
         """The headings of a file in order, without that of the whole."""
@@ -173,10 +201,21 @@ class Outlines:
         return found
 
 
+def _is_headed(subject: str, wanted: str, document: str) -> bool:
+    """Whether the parts asked for are a file's headings."""
+    name = PurePosixPath(document.partition("#")[0]).name.lower()
+    text = not _TEXTS.isdisjoint(_WORD.findall(subject.lower())) or name in subject.lower()
+    return wanted in _HEADED or (wanted in _HEADED_TEXT and text)
+
+
 def opening_sentences(text: str, header: str = "", most: int = 2) -> list[tuple[int, int]]:
-    """Spans of the first sentences of a document's text."""
+    """Spans of the first sentences of a document's text, after its front matter and fields ("Last updated: ...")."""
+    front = _FRONT_MATTER.match(text)
+    begins = front.end() if front else 0
     found = [(unit.start, unit.end) for unit in units(text, header, True) if unit.kind == SENTENCE]
-    return [span for span in found if len(text[slice(*span)].split()) > 2][:most]
+    spans = [(max(start, begins), end) for start, end in found if end > begins]
+    said = [(span, text[slice(*span)]) for span in spans]
+    return [span for span, words in said if len(words.split()) > 2 and not _FIELD.fullmatch(words)][:most]
 
 
 def _called(chunk: Chunk) -> set[str]:

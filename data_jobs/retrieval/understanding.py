@@ -80,7 +80,7 @@ class Understanding:
         form = form_of(meant)
         understood = Understood(
             searched_for=meant if meant != question else "",
-            unknown=() if language else self._unknown(meant),
+            unknown=() if language else self._unknown(_asked_of(form, meant)),
             language=language,
             parts=tuple(self._part(part, k, without) for part in _parts(form)),
             outline=self._outline(form, without),
@@ -103,6 +103,8 @@ class Understanding:
             return None
         hidden = self._hidden() | set(without)
         old = {document for document, edition in self._editions.items() if not edition.current}
+        if form.wanted in ("document", "page", "file"):
+            old = set()  # a folder has its old editions too
         found = self._outlines.of(form.subject, form.wanted, hidden | old) or self._outlines.of(
             form.subject, form.wanted, hidden
         )
@@ -123,15 +125,20 @@ class Understanding:
         return np.array([OUTDATED * (chunk.document in old) for chunk in chunks], dtype=np.float32)
 
     def without_asked(self, question: str, outdated: np.ndarray) -> np.ndarray:
-        """``outdated``, but nothing for editions that the question names by year or version."""
+        """``outdated``, but where the question names an edition by year or version, its siblings lose instead."""
         if not self._editions or not re.search(r"\d", question):
             return outdated
-        asked = [d for d, edition in self._editions.items() if not edition.current and asks_for(question, edition)]
+        asked = {d: edition for d, edition in self._editions.items() if asks_for(question, edition, self._names(d))}
         if not asked:
             return outdated
-        kept = outdated.copy()
-        kept[[row for document in asked for row in self._searcher.rows_of[document]]] = 0
+        kept, newest = outdated.copy(), {edition.newest for edition in asked.values()}
+        for document, edition in self._editions.items():
+            if edition.newest in newest:
+                kept[self._searcher.rows_of[document]] = 0 if document in asked else OUTDATED
         return kept
+
+    def _names(self, document: str) -> str:
+        return f"{document} {self._searcher.snapshot.chunks[self._searcher.rows_of[document][0]].title}"
 
     def _unknown(self, question: str) -> tuple[str, ...]:
         """Words of the question that carry meaning and stand nowhere in the corpus, as typed, each once."""
@@ -177,6 +184,11 @@ class Understanding:
         beside = index.scores({other: 1.0 for other in others if other != term}) > 0
         both, alone, any_other = (int(np.count_nonzero(rows)) for rows in (own & beside, own, beside))
         return both * len(own) / (alone * any_other) if both else 0.0
+
+
+def _asked_of(form: Form, question: str) -> str:
+    """What the documents may not know: "summarize" and "sections" only say what is wanted of it."""
+    return form.subject if form.name in (LIST, SUMMARY) and form.subject else question
 
 
 def _parts(form: Form) -> tuple[str, ...]:

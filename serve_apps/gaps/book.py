@@ -24,15 +24,19 @@ from cluster.core.home import Home
 from cluster.core.storage import utc_now
 from cluster.core.telemetry import log_event
 from data_jobs.retrieval.results import Retrieval
+from data_jobs.retrieval.wording import is_stop_word
 from serve_apps.gateway.exchange import Ask, Done
 from serve_apps.guards.personal import PersonalDataGuard
 from train_jobs.answering.forms.refusal import nearest
-from train_jobs.answering.terms import question_terms
 
 MAX_BYTES = 1_000_000  # a longer book loses its older half
-MAX_QUESTION_CHARS = 400
+MAX_QUESTION_CHARS, MAX_WORD_CHARS = 400, 40
 NAME = "<NAME>"
 PARTLY = "partly_supported"
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+# What may stand before a name with a capital, and is none of it.
+_ORDERS = frozenset(("list", "name", "show", "give", "summarize", "compare", "explain", "describe", "define", "find"))
+_TITLES = frozenset(("mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "señor", "señora", "monsieur", "madame"))
 NO_GAPS = frozenset(("courtesy", "content_filter"))  # reasons of answers that say nothing about the documents
 
 
@@ -64,7 +68,11 @@ class Gap:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Gap:
         """The gap out of plain JSON. TypeError or KeyError where it is none."""
-        return cls(**{**row, "not_found": tuple(row["not_found"])})
+        words = row["not_found"]
+        texts = [*words, *(value for key, value in row.items() if key != "not_found")]
+        if not isinstance(words, list) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a gap is made of strings")
+        return cls(**{**row, "not_found": tuple(words)})
 
 
 class GapBook:
@@ -82,7 +90,9 @@ class GapBook:
         """Append a gap; OSError where the book cannot be written."""
         line = json.dumps(dataclasses.asdict(gap), ensure_ascii=True) + "\n"
         with self._locked() as handle:
-            handle.seek(0, os.SEEK_END)
+            size = handle.seek(0, os.SEEK_END)
+            if size and os.pread(handle.fileno(), 1, size - 1) != b"\n":
+                line = "\n" + line  # what another writer left half is not joined to it
             if handle.tell() + len(line) > MAX_BYTES:
                 handle.seek(0)
                 lines = handle.read().splitlines(keepends=True)
@@ -94,7 +104,7 @@ class GapBook:
         if not self.path.exists():
             return []
         found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
             if (gap := _gap(line)) is not None:
                 found.append(gap)
         return found
@@ -119,7 +129,7 @@ class GapBook:
     def _locked(self) -> Iterator[Any]:
         """The file, open for one process at a time, readable by its owner only."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "r+", encoding="utf-8") as handle:
+        with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield handle
 
@@ -151,15 +161,18 @@ class GapNotes:
         if not ask.keep or plinth["reason"] in NO_GAPS or (plinth["grounded"] and plinth["reason"] != PARTLY):
             return
         asked = plinth["not_found"] if plinth["grounded"] else [question]
-        unknown = () if plinth["grounded"] else tuple(plinth["not_found"])
+        unknown = () if plinth["grounded"] else plinth["not_found"]
         passages = nearest(retrieval)
         owner = passages[0] if passages else None
         for one in asked:
+            kept = self.redacted(one, retrieval)[:MAX_QUESTION_CHARS]
+            said = {word.lower() for word in re.findall(r"\w+", kept)}
             gap = Gap(
                 utc_now()[:10],
-                self.redacted(one, retrieval)[:MAX_QUESTION_CHARS],
+                kept,
                 plinth["reason"],
-                unknown,
+                # What was taken out of the question does not come back as a word that was not found.
+                tuple(w[:MAX_WORD_CHARS] for w in unknown if all(p.lower() in said for p in re.findall(r"\w+", w))),
                 owner.document if owner else "",
                 owner.source if owner else "",
                 owner.owner if owner else "",
@@ -178,10 +191,39 @@ class GapNotes:
         of persons more often than not."""
         text = self._guard.check_input([question])[0].text
         written = "\n".join(f"{p.title}\n{p.text}" for p in retrieval.passages)
-        for term in question_terms(text):
-            if term.proper and not term.acronym and " " in term.text and term.text not in written:
-                text = re.sub(rf"{re.escape(term.text)}(?:['’]s)?", NAME, text)
+        for start, end in reversed(_names(text)):
+            if text[start:end] not in written:
+                text = text[:start] + NAME + text[end:]
         return text
 
     def _asker(self, user: str) -> str:
         return hashlib.blake2b(user.encode(), key=self._key, digest_size=6).hexdigest()
+
+
+def _names(text: str) -> list[tuple[int, int]]:
+    """Spans of two words and more with capitals, one after the other, and of one word after "Mr" or "Frau"."""
+    found: list[tuple[int, int]] = []
+    run: list[re.Match[str]] = []
+    titled = False
+    for match in [*_WORD.finditer(text), None]:
+        goes_on = (
+            bool(run)
+            and match is not None
+            and re.fullmatch(r" |\. ?" if titled else " ", text[run[-1].end() : match.start()])
+        )
+        if run and not (goes_on and _capital(match)):
+            if len(run) > 1 and not all(word.group().isupper() for word in run):
+                found.append((run[0].start(), run[-1].end()))
+            run, titled = [], False
+        if match is not None and (run or _capital(match)):
+            titled = match.group().lower() in _TITLES
+            run = [*run, match]
+    return found
+
+
+def _capital(match: re.Match[str] | None) -> bool:
+    """Whether a word is written like one of a name."""
+    if match is None or not match.group()[0].isupper():
+        return False
+    word = match.group().lower()
+    return not is_stop_word(word) and word not in _ORDERS

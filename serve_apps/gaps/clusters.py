@@ -47,15 +47,21 @@ def clusters(gaps: Sequence[Gap]) -> list[Cluster]:
     """The clusters, most often asked first. One pass: a question joins the first cluster it shares enough words with,
     by those of the cluster's first question."""
     groups: list[tuple[set[str], list[Gap]]] = []
+    asked: dict[str, int] = {}  # the group that begins with a question
+    holding: dict[str, list[int]] = {}  # the groups whose first question has a stem
     for gap in gaps:
         stems = text_stems(gap.question)
-        for first, members in groups:
-            smaller = min(len(first), len(stems))
-            if gap.question == members[0].question or (smaller and len(first & stems) > ALIKE * smaller):
-                members.append(gap)
-                break
-        else:
-            groups.append((stems, [gap]))
+        shared = Counter(group for stem in stems for group in holding.get(stem, ()))
+        alike = [g for g, common in shared.items() if common > ALIKE * min(len(groups[g][0]), len(stems))]
+        if gap.question in asked:
+            alike.append(asked[gap.question])
+        if alike:
+            groups[min(alike)][1].append(gap)
+            continue
+        for stem in stems:
+            holding.setdefault(stem, []).append(len(groups))
+        asked[gap.question] = len(groups)
+        groups.append((stems, [gap]))
     made = [_cluster(members) for _, members in groups]
     return sorted(made, key=lambda one: (-one.times, -one.askers, one.question))
 

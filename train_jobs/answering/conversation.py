@@ -35,7 +35,8 @@ _DO_TO_IT = re.compile(
     r"\bhow\s+(?:do|can|should|would)\s+(?:i|you|we|one)\s+(?!(?:do|use|make|get|have)\b)\w+\s+(?P<it>it|them|one|that)\W*$",
     re.I,
 )
-_NAMED = re.compile(r'([A-Za-z_][\w.]*\w)(?: — "[^"]*")? \[(\d)\]')
+# A name is read from its first letter only: tried from each of its letters, a long one would take quadratic time.
+_NAMED = re.compile(r'(?<![\w.])([A-Za-z_][\w.]*\w)(?: — "[^"]*")? \[(\d)\]')
 _QUOTED = re.compile(r'"([^"]{8,400})" \[(\d)\]')
 MAX_QUOTED_WORDS = 14
 

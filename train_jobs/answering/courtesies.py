@@ -45,6 +45,8 @@ _KINDS = (
     (THANKS, _THANKS),
     (FAREWELL, _FAREWELL),
 )
+# "OK?", "Perfect?" ask; "How are you?" and "Help?" are courtesies as they stand.
+_ASKED = frozenset((THANKS, FAREWELL))
 _WHOLE = tuple((kind, re.compile(words)) for kind, words in _KINDS)
 _PIECE = re.compile(r"[,;.!?…\s]*[,;.!?…]\s*|\s+(?:and|und|et|y|e)\s+")
 _ADDRESS = re.compile(r"^(?:oh|ah|ok(?:ay)?|well|so|please|plinth|everyone|all|you|team|friend|bitte)$")
@@ -59,7 +61,11 @@ def courtesy_of(message: str) -> str:
     """Which courtesy a message is, from its first to its last word; empty where it is anything else."""
     if len(message) > MAX_CHARS:
         return ""
-    text = re.sub(r"[\U0001F300-\U0001FAFF☀-➿️]", "", message).strip(" \t\r\n,;.!?…¡¿:)-").lower().replace("’", "'")
+    text = re.sub(r"[\U0001F300-\U0001FAFF☀-➿️]", "", message).strip()
+    asks = text.endswith("?")
+    text = text.lstrip(" \t\r\n,;.!?…¡¿").rstrip(" \t\r\n,;.!?…:)-").lower().replace("’", "'")
+    if re.search(r"[^\W\d_][.!?][^\W\d_]", text):
+        return ""  # "ok.py" is a name
     found: list[str] = []
     for piece in filter(None, _PIECE.split(text)):
         kind = next((kind for kind, pattern in _WHOLE if pattern.fullmatch(piece.strip())), "")
@@ -67,7 +73,8 @@ def courtesy_of(message: str) -> str:
             found.append(kind)
         elif not _ADDRESS.match(piece.strip()):
             return ""
-    return next((kind for kind in (HELP, THANKS, FAREWELL, GREETING) if kind in found), "")
+    kind = next((kind for kind in (HELP, THANKS, FAREWELL, GREETING) if kind in found), "")
+    return "" if asks and kind in _ASKED else kind
 
 
 def help_text(topics: Sequence[str], questions: Sequence[str]) -> str:

@@ -18,12 +18,12 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
-from train_jobs.answering.abstention import support
+from train_jobs.answering.abstention import MISSING, support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, quotation
 from train_jobs.answering.draft import Draft
 from train_jobs.answering.forms.code import example, shows_signature, signature
-from train_jobs.answering.forms.dates import DATE_WORDS, dated
+from train_jobs.answering.forms.dates import DATE_WORDS, dated, of_another_year
 from train_jobs.answering.forms.headings import is_heading
 from train_jobs.answering.forms.lists import asks_for_list, list_at, shown_list
 from train_jobs.answering.forms.parts import in_parts
@@ -95,6 +95,8 @@ def _answer(
     strange = bool(found.understood.language) and found.features.get("coverage_1", 0.0) < WORDS_IN_COMMON
     if strange or not verdict.grounded:
         return _refused(found, verdict.reason, verdict.probability, dropped, section.max_words)
+    if of_another_year(question, found):
+        return _refused(found, "unknown_terms", min(verdict.probability, MISSING), dropped, section.max_words)
     room = section.max_words - len(_note(dropped).split())
     room -= DATE_WORDS if found.understood.editions and room > 2 * DATE_WORDS else 0
     draft = Draft(found, room, section.max_names, section.max_citations, first)

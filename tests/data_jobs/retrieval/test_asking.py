@@ -74,5 +74,38 @@ def test_two_questions_are_two_and_one_that_leans_stays_with_its_question() -> N
         assert questions_in(one) == [one]
 
 
+@pytest.mark.parametrize(
+    "one",
+    [
+        "How do I know what is installed and what is not?",
+        "What does the policy say about who may travel and who may not?",
+        "How do I configure what is logged and where the logs go?",
+        "Do you know what and where the files are?",
+        "Explain how and when to use queues",
+    ],
+)
+def test_an_and_within_a_question_does_not_end_it(one: str) -> None:
+    assert questions_in(one) == [one]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the difference between black and white photography and colour photography?",
+        "Compare the pros and cons of A and B",
+        "What is the difference between versions 1 and 2 of the protocol?",
+        "What colour, if any, is it or not?",
+        "What is the difference between before and after?",
+    ],
+)
+def test_where_a_side_ends_is_not_guessed(question: str) -> None:
+    assert form_of(question).name != COMPARISON
+
+
+def test_a_name_may_hold_an_and() -> None:
+    form = form_of("Compare Marks and Spencer with Tesco")
+    assert (form.subject, form.other) == ("Marks and Spencer", "Tesco")
+
+
 def test_long_messages_are_not_guessed_at() -> None:
     assert form_of("What is a span? " * 60).name == PLAIN

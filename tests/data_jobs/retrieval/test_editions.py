@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from cluster.core.records import Chunk
@@ -36,6 +38,7 @@ def test_the_newer_edition_is_current(old: tuple[str, str, str], new: tuple[str,
         (("a.md", "Leave policy", "25 days"), ("b.md", "Leave policy", "28 days")),  # nothing says which is newer
         (("a.md", "Leave policy", "date: 2020-01-01"), ("b.md", "Travel policy", "date: 2021-01-01")),
         (("notes/2024-01-05.md", "Notes", "x"), ("notes/2024-01-12.md", "Notes", "y")),  # named by their day
+        (("chapter-1.md", "Chapter 1", "date: 2023-01-01"), ("chapter-2.md", "Chapter 2", "date: 2024-01-01")),
         (("2021/report.md", "Sales of 2021", "x"), ("notes.md", "Notes", "date: 2021-01-01")),
     ],
 )  # fmt: skip
@@ -51,6 +54,19 @@ def test_dates_are_read_in_several_spellings() -> None:
     for text in ("2024-05-01", "1 May 2024", "May 1, 2024", "1. Mai 2024", "2024/5/1"):
         assert date_in(text) == ((2024, 5, 1), "2024-05-01")
     assert date_in("nothing here") is None
+
+
+def test_the_year_in_a_document_s_name_is_its_own_and_not_the_year_it_was_published() -> None:
+    found = editions([chunk(f"report-{n}.md", "Annual report", f"date: {n + 1}-03-01") for n in (2022, 2023)])
+    old = found["report-2022.md"]
+    assert asks_for("What was revenue in 2022?", old, "report-2022.md Annual report")
+    assert not asks_for("What was revenue in 2023?", old, "report-2022.md Annual report")
+
+
+def test_a_header_is_read_in_linear_time() -> None:
+    began = time.process_time()
+    editions([chunk("a.md", "Some title", "date" + "\n" * 700), chunk("b.md", "Some title", "\n" * 700)])
+    assert time.process_time() - began < 0.5
 
 
 def test_a_question_may_ask_for_an_older_edition() -> None:

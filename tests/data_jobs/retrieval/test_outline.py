@@ -82,6 +82,25 @@ def test_no_parts_of_the_kind_asked_for_is_nothing_found() -> None:
     assert outlines().of("nothing", "section") is None
 
 
+@pytest.mark.parametrize("wanted", ["function", "class", "file", "part", "topic"])
+def test_headings_are_no_parts_of_the_thing_itself(wanted: str) -> None:
+    assert outlines().of("travel", wanted, {"guides/travel.md"}) is None
+
+
+def test_the_parts_of_a_text_are_its_headings() -> None:
+    found = outlines().of("travel policy", "part")
+    assert found is not None
+    assert found.parts == ("Expenses", "Per diem")
+
+
+def test_front_matter_and_fields_open_nothing() -> None:
+    for text in (
+        "---\ndate: 2024-01-02 or so\n---\nTrains are slow here.\n",
+        "Last updated: 2024-01-02\n\nTrains are slow here.\n",
+    ):
+        assert [text[slice(*span)] for span in opening_sentences(text)] == ["Trains are slow here."]
+
+
 def test_a_document_opens_with_sentences_not_with_its_heading() -> None:
     text = "# Travel\n\nTrains are slow here. Planes are fast. Ships too."
     assert [text[slice(*span)] for span in opening_sentences(text)] == ["Trains are slow here.", "Planes are fast."]

@@ -51,6 +51,41 @@ def test_no_personal_data_and_no_asker_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "gaps.jsonl").stat().st_mode & 0o077 == 0
 
 
+def test_a_name_taken_out_does_not_come_back_as_a_word_that_was_not_found(tmp_path: Path) -> None:
+    plinth = {**REFUSED, "not_found": ["salary", "Klara", "Meier", "w" * 500]}
+    (gap,) = noted(tmp_path, f"What is the salary of Klara Meier {'w' * 500}?", plinth)
+    assert gap.not_found[0] == "salary"
+    assert not {"Klara", "Meier"} & set(gap.not_found)
+    assert max(map(len, gap.not_found)) <= 40
+
+
+@pytest.mark.parametrize(
+    ("question", "kept"),
+    [
+        ("Who is José García?", "Who is <NAME>?"),
+        ("Klara Meier salary", "<NAME> salary"),
+        ("Was verdient Frau Meier?", "Was verdient <NAME>?"),
+        ("Is Ada Lovelace's mother here?", "Is <NAME> mother here?"),
+        ("How do I run Tarn on Kubernetes?", "How do I run Tarn on Kubernetes?"),
+        ("List Kubernetes pods", "List Kubernetes pods"),
+    ],
+)
+def test_names_of_persons_are_taken_out(tmp_path: Path, question: str, kept: str) -> None:
+    assert [gap.question for gap in noted(tmp_path, question)] == [kept]
+
+
+def test_what_another_writer_left_breaks_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "gaps.jsonl"
+    book = GapBook(path)
+    path.write_bytes(
+        b'\xff\xfe\n{"day": "2026-01-01", "question": null, "reason": "r", "not_found": []}\n{"day": "half'
+    )
+    book.add(Gap("2026-01-01", "Whole?", "low_support"))
+    assert [gap.question for gap in book.read()] == ["Whole?"]
+    assert [one.question for one in clusters(book.read())] == ["Whole?"]
+    assert book.remove({"Whole?"}) == 1
+
+
 @pytest.mark.parametrize(
     ("plinth", "more"),
     [

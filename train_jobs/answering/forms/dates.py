@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from data_jobs.retrieval.editions import years_in
+from data_jobs.retrieval.results import Retrieval
 from train_jobs.answering.draft import Draft
 
 DATE_WORDS = 12  # kept free for what ``dated`` says
@@ -17,3 +19,13 @@ def dated(draft: Draft) -> None:
             draft.words_left += DATE_WORDS
             draft.add(f"([{draft.marker(place)}] is of {stamp}, {which}.)", place, {document})
             return
+
+
+def of_another_year(question: str, found: Retrieval) -> bool:
+    """Whether a question names a year of which there is no edition: what the report of another year says is no answer.
+    A year that a passage speaks of is known."""
+    asked = years_in(question)
+    if not asked or not found.passages or found.passages[0].document not in found.understood.editions:
+        return False
+    known = "\n".join(f"{p.document.replace('_', ' ')}\n{p.title}\n{p.text}" for p in found.passages)
+    return not any(year in known for year in asked)

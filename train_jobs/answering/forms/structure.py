@@ -72,7 +72,8 @@ def _summary(outline: OutlineFound, max_words: int, marker: int) -> str:
         return ""
     said = f"Summary of {_called(outline)} (its own first sentences and headings):"
     if quotes:
-        said += f' "{" ".join(quotes)}" [{marker}]'
+        # Each by itself: a heading may stand between them.
+        said += " " + " ".join(f'"{quote}"' for quote in quotes) + f" [{marker}]"
     if outline.parts:
         kind = "Sections" if outline.headings else "In it"
         said += f" {kind}: {_shown(outline, SUMMARY_PARTS)} [{marker}]"

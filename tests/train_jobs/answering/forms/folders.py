@@ -232,7 +232,8 @@ QUESTIONS = (
     _ask("code", "list", "What classes are in ledgerkit?", "Ledger", lacks=("dump",)),
     _ask("handbook", "list", "Which sections does the travel policy have?", "Expenses", "Per diem"),
     _ask("product", "list", "What sections does the backup guide have?", "Creating a backup", "Restoring"),
-    _ask("handbook", "list", "Which documents are in policies?", "Travel", "Sick leave", "Remote work"),
+    _ask("handbook", "list", "Which functions does the travel policy have?", lacks=("2 functions",)),
+    _ask("handbook", "list", "Which documents are in policies?", "5 documents", "Travel", "Sick leave", "Remote work"),
     _ask("product", "list", "Which platforms are supported?", "Debian 12", "Ubuntu 24.04", "FreeBSD 14"),
     # steps and commands
     _ask("product", "steps", "How do I create a backup?", "Stop the broker", "Copy the folder", "Start the broker", "tarn verify"),
@@ -279,12 +280,14 @@ QUESTIONS = (
     # refusals that help
     _ask("product", "refusal", "How do I run Tarn on Kubernetes?", "Kubernetes", refused=True),
     _ask("garden", "refusal", "How do I grow bananas?", "bananas", refused=True),
+    _ask("handbook", "refusal", "Summarize the submarine guide", "Not found: submarine", lacks=("Summarize",), refused=True),
     _ask("handbook", "refusal", "Who won the football world cup in 1998?", "I do not know", refused=True),
     # languages
     _ask("garden", "language", "Wie oft soll der Komposthaufen umgesetzt werden und warum?", "German", refused=True),
     _ask("handbook", "language", "Combien de jours de congé les employés ont-ils chaque année ?", "French", refused=True),
     # editions
     _ask("handbook", "edition", "How many days of paid leave do employees have?", "28 days", "2024-05-01", lacks=('"Employees have 25',), first="policies/leave-2024.md"),
+    _ask("handbook", "edition", "How many days of paid leave did employees have in 2019?", "I do not know", refused=True),
     _ask("handbook", "edition", "How many days of paid leave did employees have in 2022?", "25 days", first="policies/leave-2022.md"),
     _ask("product", "edition", "On which port does the broker listen by default?", "5100", "2.0", first="guide/config-v2.md"),
 )  # fmt: skip

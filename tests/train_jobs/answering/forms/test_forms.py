@@ -81,8 +81,8 @@ def test_a_summary_is_marked_and_quotes_the_document_s_own_words() -> None:
     question = "Summarize the travel document"
     made = answer(question, replace(retrieval(question, [own]), understood=Understood(outline=outline)), SECTION)
     assert made.text == (
-        'Summary of Travel (its own first sentences and headings): "Trains are booked in second class. '
-        'Flights need approval." [1]'
+        'Summary of Travel (its own first sentences and headings): "Trains are booked in second class." '
+        '"Flights need approval." [1]'
         " Sections: Expenses; Per diem [1]"
     )
 
