@@ -108,7 +108,7 @@ def embedded(out: str) -> tuple[int, list[int]]:
 def test_killed_builds_resume_and_searching_works(store: Store, temp_dir: str, tmp_path: Path) -> None:
     made = dataset(store, 900)
     first = start(store, made, temp_dir)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while len(blocks(store)) < 2:  # killed as soon as some blocks, but not all, are done
         assert first.poll() is None, first.communicate()[1][-2000:]
         assert time.monotonic() < deadline, "no block was finished in time"
