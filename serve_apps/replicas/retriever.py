@@ -7,6 +7,7 @@ replica's event loop, and blocking it would stall its health checks.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,7 @@ class RetrieverReplica:
         )  # fmt: skip
         self._forgotten = Forgotten("retriever", store, self._serving)
         self._metrics = IndexMetrics(recorder) if recorder else None
-        self._examples: tuple[Any, Any, int, list[Example]] | None = None
-        self._topics: tuple[Any, Any, int, list[str]] | None = None
+        self._made: dict[str, tuple[Any, Any, int, list[Any]]] = {}
         self._forgotten.refresh()
         self._live.refresh()
 
@@ -107,13 +107,7 @@ class RetrieverReplica:
         """
         from data_jobs.retrieval.examples import example_questions
 
-        searcher = self._current().thing
-        snapshot, hidden, kept = searcher.snapshot, searcher.hidden, self._examples
-        if kept is None or kept[0] is not snapshot or kept[1] is not hidden or kept[2] != count:
-            loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(None, example_questions, snapshot, hidden.tolist(), count)
-            self._examples = kept = (snapshot, hidden, count, made)
-        return snapshot.version, kept[3]
+        return await self._of_live("examples", example_questions, count)
 
     async def topics(self, count: int) -> list[str]:
         """At most ``count`` things that the documents of the live index are about; made once a version.
@@ -123,13 +117,17 @@ class RetrieverReplica:
         """
         from data_jobs.retrieval.examples import topics
 
+        return (await self._of_live("topics", topics, count))[1]
+
+    async def _of_live(self, name: str, make: Callable[..., list[Any]], count: int) -> tuple[str, list[Any]]:
+        """The live version, and what is made of it; anew where the index, what is hidden of it or ``count`` changed."""
         searcher = self._current().thing
-        snapshot, hidden, kept = searcher.snapshot, searcher.hidden, self._topics
+        snapshot, hidden, kept = searcher.snapshot, searcher.hidden, self._made.get(name)
         if kept is None or kept[0] is not snapshot or kept[1] is not hidden or kept[2] != count:
             loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(None, topics, snapshot, hidden.tolist(), count)
-            self._topics = kept = (snapshot, hidden, count, made)
-        return kept[3]
+            made = await loop.run_in_executor(None, make, snapshot, hidden.tolist(), count)
+            self._made[name] = kept = (snapshot, hidden, count, made)
+        return snapshot.version, kept[3]
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""

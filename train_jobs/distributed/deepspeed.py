@@ -41,7 +41,7 @@ def bucket_of(network: nn.Module) -> int:
     """How many numbers are sent at once: a whole network, at most DeepSpeed's own 500 million, whose buffers of 2 GB on
     each rank are more than many a model that is cut into parts.
 
-    Buckets of one block save a little more, but two ranks of ZeRO-3 then waited for each other in a test.
+    Buckets of one block save a little more; with them two ranks of ZeRO-3 waited for each other once, under load.
     """
     return min(MOST_SENT, sum(weight.numel() for weight in network.parameters()))
 
