@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,8 +28,8 @@ from rich.text import Text
 
 from cluster.core.entry import check_interrupted
 from cluster.core.entry import print_json as print_json
+from cluster.core.progress import FIRST_TICK_S, TICK_S, Silent, Steps, ticking
 from cluster.core.progress import Progress as Follower
-from cluster.core.progress import Silent
 
 
 class _Console(Console):
@@ -115,11 +114,11 @@ class Stages:
     notes: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     current: str = ""
-    tick_s: float = 15.0
-    first_tick_s: float = 2.0
+    tick_s: float = TICK_S
+    first_tick_s: float = FIRST_TICK_S
     _bars: Progress | None = None
     _task: TaskID | None = None
-    _steps: Steps = field(default_factory=lambda: Steps())
+    _steps: Steps = field(default_factory=Steps)
 
     @contextmanager
     def run(self, name: str) -> Iterator[None]:
@@ -162,7 +161,7 @@ class Stages:
 
     def counts(self, **counts: float) -> None:
         self.follower.counts(**counts)
-        self._steps.detail = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items())
+        self._steps.tell(counts)
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, detail=self._steps.detail)
 
@@ -197,22 +196,13 @@ class Stages:
         if not self.show or sys.stdout.isatty():
             yield
             return
-        ended = threading.Event()
 
-        def tick() -> None:
-            pause = min(self.first_tick_s, self.tick_s)
-            while not ended.wait(pause):
-                pause = min(2 * pause, self.tick_s)
-                for line in self._steps.lines(self.current, started, time.monotonic(), console.width):
-                    console.print(line, soft_wrap=True, markup=False)
+        def tell() -> None:
+            line = self._steps.line(self.current, started, time.monotonic())
+            console.print(fold([(line, "")], console.width, "  "), soft_wrap=True, markup=False)
 
-        thread = threading.Thread(target=tick, name="stages-tick", daemon=True)
-        thread.start()
-        try:
+        with ticking(tell, self.first_tick_s, self.tick_s):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def _progress(self) -> Progress:
         return Progress(
@@ -227,35 +217,6 @@ class Stages:
             transient=True,
             disable=not (self.show and sys.stdout.isatty()),
         )
-
-
-@dataclass
-class Steps:
-    """How far a stage is: ``done`` of ``total`` (None: unknown) in ``unit``, since ``began`` (monotonic seconds)."""
-
-    name: str = ""
-    total: int | None = None
-    unit: str = ""
-    began: float = 0.0
-    done: int = 0
-    detail: str = ""
-
-    def lines(self, stage: str, started: float, now: float, width: int) -> list[str]:
-        """What a log says of it: count, rate, time left as far as they are known, in lines of at most ``width``."""
-        parts = [f"{now - started:.0f} s so far"]
-        rate = self.done / max(1e-9, now - self.began)
-        if self.total:
-            parts.append(f"{self.done:,} of {self.total:,} {self.unit}".rstrip())
-        elif self.done:
-            parts.append(f"{self.done:,} {self.unit}".rstrip())
-        if self.done:
-            parts.append(f"{rate:,.1f} a second")
-        if self.total and 0 < self.done < self.total:
-            parts.append(f"{(self.total - self.done) / rate:.0f} s left")
-        if self.detail:
-            parts.append(self.detail)
-        head = f"{stage}: {self.name}" if self.name and self.name != stage else stage
-        return fold([(f"{head}: {', '.join(parts)}", "")], width, "  ").plain.split("\n")
 
 
 def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str = "", then: str = "    ") -> Text:

@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.core.entry import add_common, print_json, run_main
 from cluster.core.errors import ExitCode
-from cluster.core.progress import Progress, Silent
+from cluster.core.progress import Lines, Progress, Silent
 from cluster.core.records import Manifest
 
 # Where somebody stood who submitted a job of Ray: Ray starts jobs in a copy of the checkout.
@@ -79,6 +79,8 @@ def unseen(folder: str, job: str, args: argparse.Namespace, arguments: Sequence[
 def main_of(folder: str, about: str, jobs: Sequence[JobVerb], entered: Entered = unseen) -> int:
     """``python -m FOLDER JOB ...``: parse, run the job, print its artefact as JSON, return the exit code.
 
+    How far it is goes to stderr, a line now and then, unless ``--json`` was given.
+
     ``entered`` enters the job in a book while it runs (``cluster.job_book.entered``). Relative paths among the
     arguments are those of who submitted the job (``ASKED_FROM``), where that is known.
     """
@@ -98,8 +100,11 @@ def main_of(folder: str, about: str, jobs: Sequence[JobVerb], entered: Entered =
         if getattr(args, "dry_run", False) and args.job.dry_run is not None:
             print_json(args.job.dry_run(args))
             return int(ExitCode.DONE)
-        with entered(folder, args.job.name, args, sys.argv[2:]) as progress:
-            made = args.job.run(args, progress)
+        with entered(folder, args.job.name, args, sys.argv[2:]) as followed:
+            # Ray gives a submitted job's stdout and stderr as one stream: who asked for JSON gets nothing beside it.
+            lines = Lines(args.job.name, followed)
+            with nullcontext(followed) if args.json else lines.written() as progress:
+                made = args.job.run(args, progress)
         print_json(summary(made))
         return int(args.job.code(made))
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.registry import audits
+from cluster.core import progress as progress_of_jobs
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import add_common
 from cluster.core.errors import BadInputError, ExitCode, TooSlowError
 from cluster.core.job_verbs import ASKED_FROM, JobVerb, always_done, main_of, refused_if_not_passed
 from cluster.core.presets import laptop
+from cluster.core.progress import Steps
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs import build_model
@@ -80,6 +83,37 @@ def test_a_submitted_job_reads_the_files_of_who_submitted_it(
     assert read == ["{}"]
     monkeypatch.setenv(ASKED_FROM, str(tmp_path / "gone"))
     assert main_of("train_jobs", "", [job]) == ExitCode.DONE
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_followed_job_says_how_far_it_is_and_one_that_answers_in_json_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: Store, as_json: bool
+) -> None:
+    """Who submits a job to Ray sees its stdout and stderr as one: nothing may stand beside the JSON asked for."""
+    made = publish(store, "checkpoints", "small")
+    written = threading.Event()
+    line = Steps.line
+
+    def seen(self: Steps, *given: Any) -> str:
+        written.set()
+        return line(self, *given)
+
+    def run(args: argparse.Namespace, progress: Any) -> Manifest:
+        del args
+        progress.stage("pretrain", 40, "steps")
+        progress.advance(7)
+        progress.counts(loss=2.5)
+        assert as_json or written.wait(20), "nobody was told"
+        return made
+
+    monkeypatch.setattr(Steps, "line", seen)
+    monkeypatch.setattr(progress_of_jobs, "FIRST_TICK_S", 0.01)
+    monkeypatch.setattr(sys, "argv", ["train_jobs", "pretrain", *(["--json"] if as_json else [])])
+    assert main_of("train_jobs", "", [JobVerb("pretrain", "learn", lambda parser: None, run)]) == ExitCode.DONE
+    said = capsys.readouterr()
+    assert json.loads(said.out)["version"] == made.version
+    assert ("pretrain: 0 s so far, 7 of 40 steps, " in said.err) is not as_json
+    assert as_json or "loss 2.5" in said.err
 
 
 def test_exit_codes() -> None:

@@ -8,23 +8,22 @@ import time
 import pytest
 
 from cluster.cli import output
-from cluster.cli.output import Stages, Steps
+from cluster.cli.output import Stages, fold
 from cluster.cli.quickstart import goodbye, training_seconds
+from cluster.core.progress import Steps
 from cluster.core.sections.train import TrainSection
 
 
 def test_a_line_says_count_rate_and_time_left() -> None:
     steps = Steps("embed", 1000, "chunks", began=100.0, done=250, detail="reused 12")
-    assert steps.lines("build the index", started=90.0, now=110.0, width=200) == [
-        "  build the index: embed: 20 s so far, 250 of 1,000 chunks, 25.0 a second, 30 s left, reused 12"
-    ]
+    said = steps.line("build the index", started=90.0, now=110.0)
+    assert said == "build the index: embed: 20 s so far, 250 of 1,000 chunks, 25.0 a second, 30 s left, reused 12"
 
 
 def test_a_line_without_a_count_says_how_long_it_went() -> None:
-    assert Steps(began=0.0).lines("gate", 0.0, 31.0, 80) == ["  gate: 31 s so far"]
-    assert Steps("read", None, "files", 0.0, 5).lines("prepare", 0.0, 10.0, 80) == [
-        "  prepare: read: 10 s so far, 5 files, 0.5 a second"
-    ]
+    assert Steps(began=0.0).line("gate", 0.0, 31.0) == "gate: 31 s so far"
+    said = Steps("read", None, "files", 0.0, 5).line("prepare", 0.0, 10.0)
+    assert said == "prepare: read: 10 s so far, 5 files, 0.5 a second"
 
 
 def test_lines_fit_and_no_word_is_cut() -> None:
@@ -32,7 +31,7 @@ def test_lines_fit_and_no_word_is_cut() -> None:
     steps = Steps(
         "a stage with a rather long name", 12_345, "documents", 0.0, 67, f"published {version} and more of it"
     )
-    lines = steps.lines("evaluate and publish the model", 0.0, 20.0, 80)
+    lines = fold([(steps.line("evaluate and publish the model", 0.0, 20.0), "")], 80, "  ").plain.split("\n")
     assert len(lines) > 1
     assert max(map(len, lines)) <= 80
     assert version in " ".join(lines)
@@ -55,13 +54,13 @@ def test_without_a_terminal_a_stage_that_only_waits_is_not_mute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = threading.Event()
-    real = Steps.lines
+    real = Steps.line
 
-    def lines(self: Steps, *given: object) -> list[str]:
+    def line(self: Steps, *given: object) -> str:
         seen.set()
         return real(self, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Steps, "lines", lines)
+    monkeypatch.setattr(Steps, "line", line)
     stages = Stages(tick_s=0.01)
     with stages.run("wait"):
         stages.stage("for something", 10, "things")
@@ -70,18 +69,18 @@ def test_without_a_terminal_a_stage_that_only_waits_is_not_mute(
     said = capsys.readouterr().out
     assert "  wait: " in said
     assert "✓ wait" in said
-    assert not [thread for thread in threading.enumerate() if thread.name == "stages-tick"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress-tick"]
 
 
 def test_without_a_terminal_the_first_lines_come_soon_and_say_what_is_awaited(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines: list[str] = []
-    real = Steps.lines
+    real = Steps.line
 
-    def kept(self: Steps, *given: object) -> list[str]:
-        lines.extend(real(self, *given))  # type: ignore[arg-type]
-        return lines[-1:]
+    def kept(self: Steps, *given: object) -> str:
+        lines.append(real(self, *given))  # type: ignore[arg-type]
+        return lines[-1]
 
     def until(text: str) -> bool:
         deadline = time.monotonic() + 10
@@ -89,7 +88,7 @@ def test_without_a_terminal_the_first_lines_come_soon_and_say_what_is_awaited(
             stages.advance(0)
         return any(text in line for line in lines[-1:])
 
-    monkeypatch.setattr(Steps, "lines", kept)
+    monkeypatch.setattr(Steps, "line", kept)
     stages = Stages(first_tick_s=0.001)
     with stages.run("prepare"):
         stages.stage("clean", 10, "files")
