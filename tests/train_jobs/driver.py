@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,7 @@ def several_nodes(number: int) -> Iterator[None]:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp/ray"], check=True)  # Ray notes "the" cluster there
     # Else each process takes the token of the user's home, if there is one by then: others may make it meanwhile.
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    del os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]  # set, a node may not join another; the network is our own
     import ray
 
     nodes = [start_node("--head", f"--port={PORT}", "--include-dashboard=false")]
@@ -98,19 +100,28 @@ def several_nodes(number: int) -> Iterator[None]:
 
 
 def start_node(*more: str) -> subprocess.Popen[str]:
-    """Start a raylet with one CPU; it ends with the process that is returned."""
+    """Start a raylet with one CPU; it ends with the process that is returned.
+
+    Raises:
+        RuntimeError: Ray would not, and not because its 30 s were too short on a busy machine.
+    """
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", *more, "--num-cpus=1", "--block", "--disable-usage-stats",
         f"--object-store-memory={QUIET['object_store_memory']}", "--min-worker-port=0", "--max-worker-port=0",
         "--node-ip-address=127.0.0.1",
     ]  # fmt: skip
-    while True:  # Ray gives up after 30 s, which is not enough on a busy machine; the test has a deadline
+    while True:  # what only took too long is tried again: the test has a deadline
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert process.stdout is not None
-        if any("Ray runtime started" in line for line in process.stdout):
-            return process
+        said = []
+        for line in process.stdout:
+            if "Ray runtime started" in line:
+                return process
+            said.append(line)
+        if not any("timed out during startup" in line for line in said):
+            raise RuntimeError(f"{shlex.join(command)} ended: {''.join(said[-20:])}")
 
 
 def main() -> int:

@@ -61,8 +61,8 @@ def distill(
 ) -> Manifest:  # fmt: skip
     """Train a student of the configured size on a dataset and its teacher, and publish ``checkpoints/<name>``.
 
-    What the teacher is worth is counted as ``held_out_loss_without``: that of the same student after as many steps on
-    the documents alone.
+    What the teacher is worth is counted as ``held_out_loss_without_teacher``: that of the same student after as many
+    steps on the documents alone.
 
     Args:
         weight: how much of the loss is the teacher's, 0 to 1; temperature: under which both are compared.
@@ -108,7 +108,7 @@ def distill(
     plain = dataclasses.replace(training, request=asked.beside("plain", "chat"))
     without = run(plain, section, store, progress, workers)
     store.fs.rm(without.plan.folder, recursive=True)
-    counts["held_out_loss_without"] = round(without.figure("held_out_loss") or 0.0, 4)
+    counts["held_out_loss_without_teacher"] = round(without.figure("held_out_loss") or 0.0, 4)
     if written:
         progress.stage("the teacher writes")
         made = texts_by(taught_by, store, written, context, section.seed)

@@ -275,8 +275,8 @@ def private(
 ) -> Training:
     """The same training with differential privacy, after one without, whose held-out loss tells what privacy costs.
 
-    What is counted: epsilon, delta, noise, clip, and ``held_out_loss_without``, to two digits, of a model that is
-    thrown away. That one figure depends on the rows and is not protected.
+    What is counted: epsilon, delta, noise, clip, and ``held_out_loss_without_privacy``, to two digits, of a model that
+    is thrown away. That one figure depends on the rows and is not protected.
 
     Raises:
         UsageError: the recipe cannot, or no noise keeps what is wanted.
@@ -297,7 +297,8 @@ def private(
     )  # fmt: skip
     without = run(open_one, section, store, progress, workers)
     store.fs.rm(without.plan.folder, recursive=True)
-    counts = {**training.counts, **told, "held_out_loss_without": round(without.figure("held_out_loss") or 0.0, 2)}
+    told["held_out_loss_without_privacy"] = round(without.figure("held_out_loss") or 0.0, 2)
+    counts = {**training.counts, **told}
     return dataclasses.replace(training, counts=counts, options={**training.options, OPTION: privacy.to_dict()})
 
 

@@ -185,8 +185,8 @@ def test_a_student_learns_more_with_its_teacher(store: Store) -> None:
     )  # fmt: skip
     made = distill(config(50), store, teacher, dataset, "student", Silent(), rate=1e-2, written=4, workers=InProcess())
     counts = made.counts
-    assert counts["held_out_loss"] < counts["held_out_loss_without"] - 0.05
-    assert counts["held_out_loss_without"] < counts["held_out_loss_at_start"] - 1
+    assert counts["held_out_loss"] < counts["held_out_loss_without_teacher"] - 0.05
+    assert counts["held_out_loss_without_teacher"] < counts["held_out_loss_at_start"] - 1
     assert counts["written_tokens"] > 4 * 10
     generator = torch.Generator().manual_seed(0)
     student, taught = (torch.randn(3, 5, generator=generator) for _ in range(2))
@@ -220,7 +220,7 @@ def test_private_chat_tells_what_it_spends_and_what_it_costs(store: Store, tmp_p
     counts = made.counts
     assert 7.5 < counts["epsilon"] <= 8.0
     assert counts["delta"] == pytest.approx(0.1 / 90)
-    assert counts["held_out_loss_without"] < counts["held_out_loss"] < counts["held_out_loss_at_start"]
+    assert counts["held_out_loss_without_privacy"] < counts["held_out_loss"] < counts["held_out_loss_at_start"]
     rows = [json.loads(line) for line in Path(store.artefact(made), "metrics.jsonl").read_text().splitlines()]
     assert all(row["train_loss"] is None for row in rows)
     runs = [run for run in list_runs(store) if run.id.startswith("chat-")]
