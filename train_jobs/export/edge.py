@@ -72,7 +72,7 @@ def _export(hf_folder: Path, out: Path, origin: Mapping[str, str], progress: Pro
 
 def agreement(hf_folder: Path, out: Path) -> dict[str, Any]:
     """How often the folder's most likely next token is the model's (float32, transformers), along what the model says
-    greedily to the prompts; and how much likelier the model finds its own words, in nats a token."""
+    greedily to the prompts."""
     import torch
     from transformers import AutoModelForCausalLM
 
