@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray.exceptions import (
+    ActorUnschedulableError,
     LocalRayletDiedError,
     NodeDiedError,
     ObjectLostError,
@@ -61,6 +62,12 @@ def plain(error: BaseException, doing: str) -> BaseException:
             return EnvironmentFaultError(
                 f"a process of the cluster died while {doing} ({_last_line(one)}): most often the machine is short of "
                 "memory; the same command goes on where it stopped"
+            )
+        if isinstance(one, ActorUnschedulableError):
+            why = _last_line(one).split(". ")[0]
+            return EnvironmentFaultError(
+                f"Ray could not start a process while {doing} ({why}): most often the machine is too busy; the same "
+                "command goes on where it stopped"
             )
     return error
 

@@ -75,6 +75,9 @@ def serve_environment(home: Home, temp_dir: str, ports: Mapping[str, int]) -> di
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_worker_niceness": "0",
+        # Ray kills a process that has not reported after a minute, and gives up after five of them: on a busy machine
+        # importing Ray takes longer.
+        "RAY_worker_register_timeout_seconds": "300",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(folder / "haproxy-loopback"),
         "PLINTH_HAPROXY": bundled_haproxy(),

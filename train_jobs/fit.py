@@ -30,13 +30,13 @@ import ray
 from actors import spawn
 from actors.registry.runs import FOLDER, NewestPoint, read_metrics
 from cluster.core.config import available_cpus
-from cluster.core.errors import TooSlowError, TrainingError
+from cluster.core.errors import PlinthError, TooSlowError, TrainingError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
-from cluster.ray_errors import own_error
+from cluster.ray_errors import plain
 from train_jobs.distributed.resources import Wanted, node_types, refuse_impossible, wanted, what_is_awaited
 from train_jobs.trainer.outcome import HUNG, ORDERS, OUTCOME, RUNNING, STOP, RunOutcome
 from train_jobs.trainer.plan import RunPlan
@@ -361,10 +361,10 @@ def _raise_what_went_wrong(plan: RunPlan, outcome: RunOutcome | None, error: Bas
             "command goes on from there", step=outcome.step, checkpoint=outcome.checkpoint, run=plan.run_id,
         )  # fmt: skip
     error = getattr(error, "controller_failure", error)  # what FailureWatch raised, in Ray Train's wrapping
-    cause = own_error(error, "training")
-    if cause is not None:
+    cause = plain(error, "training") if error is not None else None
+    if isinstance(cause, PlinthError):
         log_event("train", "run_failed", run=plan.run_id, reason=cause.message)
         raise cause from None
-    if error is not None:
-        raise error  # not the workers' doing: the cluster went away, or a bug
+    if cause is not None:
+        raise cause  # not the workers' doing: a bug
     raise TrainingError(f"the training workers of {plan.run_id} ended and left no outcome", run=plan.run_id)

@@ -73,6 +73,13 @@ def test_other_errors_of_files_and_bugs_keep_their_traceback() -> None:
     [
         (theirs.OutOfMemoryError("Task was killed due to the node running low on memory."), "out of memory while"),
         (task_error(MemoryError()), "out of memory while"),
+        (
+            theirs.ActorUnschedulableError(
+                "Could not create the actor because worker startup repeatedly failed.\n"
+                "Failed to startup worker after retrying 5 times. This is most often caused by the environment."
+            ),
+            "could not start a process while building the index (Failed to startup worker after retrying 5 times)",
+        ),
         (theirs.WorkerCrashedError(), "a process of the cluster died while"),
         (died_at_its_start(ValueError("no such model")), "no such model"),
         (TrainingFailedError(theirs.NodeDiedError("node 7 is gone")), "node 7 is gone"),

@@ -140,6 +140,7 @@ def main() -> int:
     section = SECTION.model_copy(update={"steps": STEPS, **chosen})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
+    os.environ.update(RAY_worker_register_timeout_seconds="300")
 
     def work() -> int:
         with several_nodes(args.nodes) if args.nodes else one_node():
