@@ -32,7 +32,7 @@ class Window:
 
     Attributes:
         title: what the document, the section and a row's columns are called.
-        text: a contiguous piece of the passage: ``passages[passage].text[start - passages[passage].start:][:len(text)]``.
+        text: a contiguous piece of the passage, ``document.text[start : start + len(text)]``.
         passage: index into ``Retrieval.passages``.
         start: where ``text`` begins in the passage's document (characters).
     """
