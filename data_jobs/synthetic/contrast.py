@@ -1,9 +1,9 @@
 """Questions that a passage answers beside questions that it only seems to answer, made from any documents by rules.
 
-Search finds related passages for nearly every question; what a reader, or a threshold, must tell apart is *related* from
-*answered*. So every row has a question and a window of text, cut as ``retrieval.reader`` cuts them, and says whether
-the window answers it. Those that do not are near misses, of the kinds in ``NEAR``. Rules write them, no language model;
-a rule that cannot be sure makes no row. English only.
+Search finds related passages for nearly every question; what a reader, or a threshold, must tell apart is *related*
+from *answered*. So every row has a question and a window of text, cut as ``retrieval.reader`` cuts them, and says
+whether the window answers it. Those that do not are near misses, of the kinds in ``NEAR``. Rules write them, no
+language model; a rule that cannot be sure makes no row. English only.
 """
 
 from __future__ import annotations
@@ -104,16 +104,12 @@ def _of_document(
     number: int, document: Document, own: list[_Place], near: _Neighbours, subjects: Sequence[str],
     picker: random.Random, most: int,
 ) -> Iterator[ContrastRow]:  # fmt: skip
-    made = 0
     asked = [(own[0], question, None) for question in document.questions]
     picker.shuffle(asked)
     facts = [(place, fact.question(picker), fact) for place in own for fact in facts_of(place.sentence)]
     picker.shuffle(facts)
     written = [(place, question, None) for place, question in _written(document, own, picker, most)]
-    for place, question, fact in (*asked[:most], *facts[:most], *written):
-        if made == most:
-            return
-        made += 1
+    for place, question, fact in (*asked[:most], *facts[:most], *written)[:most]:
         yield _row(question, place, ANSWERED, fact.answer if fact else "")
         yield from _misses(number, place, question, fact, near, subjects, picker)
 
@@ -222,5 +218,3 @@ class _Neighbours:
             return None
         best = max(some, key=lambda n: (len(asked & self._stems[n]), -n))
         return picker.choice(self._places[best][:3])
-
-

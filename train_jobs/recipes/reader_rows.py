@@ -22,7 +22,9 @@ from data_jobs.synthetic.facts import another_number
 from data_jobs.synthetic.invented import invented_rows
 
 Row = dict[str, Any]
-_ENTITY = re.compile(r"\b(?!(?:What|When|Where|Who|Which|How|Why|In|The|During|On)\b)[A-Z][\w'-]+(?: (?:of )?[A-Z][\w'-]+)*")
+_ENTITY = re.compile(
+    r"\b(?!(?:What|When|Where|Who|Which|How|Why|In|The|During|On)\b)[A-Z][\w'-]+(?: (?:of )?[A-Z][\w'-]+)*"
+)
 # Words that turn a question round. Each is replaced by its other.
 OPPOSITES = dict(
     pair
@@ -42,8 +44,10 @@ OPPOSITES = dict(
 # What the language itself has: its documentation is elsewhere, docstrings only mention it. The others are reported on.
 CONCEPTS = ("class", "generator", "for loop", "exception", "variable", "docstring", "comprehension", "default argument",
             "method", "keyword argument", "import", "string", "module", "while loop", "dictionary")  # fmt: skip
-_CONCEPT_ASKED = ("How do I define a {c}?", "What is a {c}?", "How do I write a {c}?", "How does a {c} work in Python?",
-                  "What is the syntax of a {c}?", "When should I use a {c}?", "How do I create my own {c}?")  # fmt: skip
+_CONCEPT_ASKED = (
+    "How do I define a {c}?", "What is a {c}?", "How do I write a {c}?", "How does a {c} work in Python?",
+    "What is the syntax of a {c}?", "When should I use a {c}?", "How do I create my own {c}?",
+)  # fmt: skip
 
 
 def squad_titles(data: Path) -> tuple[list[str], list[str]]:
@@ -52,13 +56,19 @@ def squad_titles(data: Path) -> tuple[list[str], list[str]]:
     return titles[1::2], titles[::2]
 
 
+def squad_documents(data: Path, titles: Sequence[str]) -> list[Document]:
+    """The paragraphs of some titles, a document each."""
+    return [
+        Document(row["context_id"], row["title"].replace("_", " "), row["context"], "", kind="record")
+        for row in _rows(data / "qa_squad2" / "contexts.jsonl")
+        if row["title"] in titles
+    ]
+
+
 def squad_rows(data: Path, titles: Sequence[str], seed: int, near: bool = True) -> Iterator[Row]:
     """Questions of some titles with windows of the right paragraph and, where ``near``, made-up near misses."""
     picker = random.Random(seed)  # noqa: S311 (no secret)
-    paragraphs = {
-        row["context_id"]: Document(row["context_id"], row["title"].replace("_", " "), row["context"], "", kind="record")
-        for row in _rows(data / "qa_squad2" / "contexts.jsonl") if row["title"] in titles
-    }  # fmt: skip
+    paragraphs = {document.id: document for document in squad_documents(data, titles)}
     windows = {name: windows_of(document) for name, document in paragraphs.items()}
     names = sorted({m for d in paragraphs.values() for m in _ENTITY.findall(d.text) if len(m) > 3})
     for asked in _rows(data / "qa_squad2" / "questions.jsonl"):
@@ -139,7 +149,9 @@ def renamed(question: str, window: Window, names: Sequence[str], picker: random.
     return "" if other in known else question.replace(picker.choice(own), other, 1)
 
 
-def write_rows(data: Path, documents: Sequence[Document], out: Path, seed: int, counts: dict[str, int]) -> dict[str, int]:
+def write_rows(
+    data: Path, documents: Sequence[Document], out: Path, seed: int, counts: dict[str, int]
+) -> dict[str, int]:
     """Write the training file; returns how many rows of which source it has.
 
     Args:
@@ -149,10 +161,7 @@ def write_rows(data: Path, documents: Sequence[Document], out: Path, seed: int, 
     """
     picker = random.Random(seed)  # noqa: S311 (no secret)
     learn = squad_titles(data)[0]
-    paragraphs = [
-        Document(row["context_id"], row["title"].replace("_", " "), row["context"], "", kind="record")
-        for row in _rows(data / "qa_squad2" / "contexts.jsonl") if row["title"] in learn
-    ]  # fmt: skip
+    paragraphs = squad_documents(data, learn)
     sources: dict[str, list[Row]] = {
         "squad": [row for turn in range(6) for row in squad_rows(data, learn, seed + turn)],
         "paragraphs": [r.to_dict() for r in contrast_rows(paragraphs, seed, 12)],

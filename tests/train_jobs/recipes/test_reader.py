@@ -120,8 +120,10 @@ def test_rows_are_read_or_refused_by_name(tmp_path: Path) -> None:
     assert parse({**row, "answer": [0, 2]})["span"] == (0, 2)
     assert parse({**row, "answerable": False})["span"] is None
     assert parse({**row, "title": "Italy"})["key"] == "Italy"
-    for changes, what in (({"answer": "Oslo"}, "not in the text"), ({"answer": [5, 99]}, "7 characters"),
-                          ({"answerable": 1}, "neither true nor false"), ({"answer": 3}, "neither a text")):  # fmt: skip
+    for changes, what in (
+        ({"answer": "Oslo"}, "not in the text"), ({"answer": [5, 99]}, "7 characters"),
+        ({"answerable": 1}, "neither true nor false"), ({"answer": 3}, "neither a text"),
+    ):  # fmt: skip
         with pytest.raises(BadRowError, match=what):
             parse({**row, **changes})
     assert span_of("", "text") is None
