@@ -105,9 +105,7 @@ class BertEncoder:
         return F.layer_norm(x, weight.shape, weight, bias, self.eps)
 
     @torch.inference_mode()
-    def __call__(
-        self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states of the last layer, fp32 [batch, tokens, dim].
 
         Args:

@@ -16,7 +16,7 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.text.units import ROW, TITLE
 
 if TYPE_CHECKING:
-    from cluster.core.records import Passage
+    from cluster.core.records import Chunk, Passage
 
 MAX_WINDOWS = 8
 WINDOW_CHARS = 240  # about 55 tokens of English
@@ -96,7 +96,7 @@ def windows(retrieval: Retrieval, most: int = MAX_WINDOWS) -> list[Window]:
 
 
 def window_around(
-    number: int, passage: Passage, sentences: Sequence[ScoredSentence], centre: ScoredSentence | None
+    number: int, passage: Passage | Chunk, sentences: Sequence[ScoredSentence], centre: ScoredSentence | None
 ) -> Window:
     """The window around a sentence of a passage: its neighbours join in turn while they fit, an earlier one first,
     because it tells what a pronoun stands for."""
@@ -115,7 +115,7 @@ def window_around(
     return Window(window_title(passage, centre), text, number, start)
 
 
-def window_title(passage: Passage, centre: ScoredSentence | None = None) -> str:
+def window_title(passage: Passage | Chunk, centre: ScoredSentence | None = None) -> str:
     """The document's title, the nearest heading above, and for a row of a table the names of its columns."""
     parts = [passage.title or passage.document]
     heading = passage.context.rpartition("\n")[2].rpartition(" > ")[2]

@@ -62,7 +62,7 @@ class Encoded:
 def encode(tokenizer: Tokenizer, question: str, title: str, text: str, limits: Limits) -> Encoded:
     """One pair; ``tokenizer`` neither pads nor cuts, and has [CLS] and [SEP]."""
     asked, called, said = (tokenizer.encode(part, add_special_tokens=False) for part in (question, title, text))
-    cls, sep = (tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]"))
+    cls, sep = (int(tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]"))
     own, heading = asked.ids[: limits.question], called.ids[: limits.title]
     body = said.ids[: max(0, limits.total - len(own) - len(heading) - 4)]
     words, window = set(own), {*heading, *body}
@@ -70,7 +70,7 @@ def encode(tokenizer: Tokenizer, question: str, title: str, text: str, limits: L
     types = [QUESTION, *(QUESTION + SHARED * (i in window) for i in own), QUESTION]
     types += [TEXT + SHARED * (i in words) for i in heading] + [TEXT]
     types += [TEXT + SHARED * (i in words) for i in body] + [TEXT]
-    return Encoded(ids, types, len(own) + len(heading) + 3, [tuple(span) for span in said.offsets[: len(body)]])
+    return Encoded(ids, types, len(own) + len(heading) + 3, [(a, b) for a, b in said.offsets[: len(body)]])
 
 
 def padded(rows: Sequence[Sequence[int]], value: int) -> np.ndarray:

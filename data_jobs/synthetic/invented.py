@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_jobs.synthetic.contrast import ANSWERED, ContrastRow
 
@@ -166,10 +167,13 @@ class Attribute:
 
 
 _ALL = tuple(THINGS)
+_TABLE: list[dict[str, Any]] = json.loads(Path(__file__).with_name("attributes.json").read_text(encoding="utf-8"))
 ATTRIBUTES = tuple(
-    Attribute(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
-    for row in json.loads(Path(__file__).with_name("attributes.json").read_text(encoding="utf-8"))
-)
+    Attribute(
+        row["name"], tuple(row["of"]), row["value"], tuple(row["said"]), tuple(row["asked"]), tuple(row.get("near", ()))
+    )
+    for row in _TABLE
+)  # fmt: skip
 _GLUE = (
     "Visitors like it.",
     "More is told at the desk.",
