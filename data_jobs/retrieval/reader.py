@@ -9,9 +9,9 @@ any model; ``load_reader`` gives what reads them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from data_jobs.retrieval.reading import SHIPPED, Reading, Window, load
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.text.units import ROW, TITLE
 
@@ -24,40 +24,6 @@ TITLE_CHARS = 90
 EACH = 5  # so many of the best passages have a window whatever the others hold
 LEXICAL = 0.5  # what the share of the question's words counts beside the cosine, where sentences are compared
 LATER = 0.01  # what a sentence is worth less for every passage before its own
-
-
-@dataclass(frozen=True)
-class Window:
-    """A piece of a document as the reader sees it.
-
-    Attributes:
-        title: what the document, the section and a row's columns are called.
-        text: a contiguous piece of the passage, ``document.text[start : start + len(text)]``.
-        passage: index into ``Retrieval.passages``.
-        start: where ``text`` begins in the passage's document (characters).
-    """
-
-    title: str
-    text: str
-    passage: int = 0
-    start: int = 0
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the reader says of a window.
-
-    Attributes:
-        answerable: the calibrated probability, 0 to 1, that the window answers the question.
-        start, end: half-open character offsets in the window's text of the best span; the span is a guess where
-            ``answerable`` is low, and (0, 0) where the text has no token.
-        relevance: how well the window fits the question, any scale, higher is better: orders windows of one question.
-    """
-
-    answerable: float
-    start: int
-    end: int
-    relevance: float
 
 
 class Reader(Protocol):
@@ -134,13 +100,11 @@ def _holds(window: Window, sentence: ScoredSentence) -> bool:
     return window.start <= sentence.start and sentence.end <= window.start + len(window.text)
 
 
-def load_reader(name: str = "shipped", threads: int = 2) -> Reader | None:
+def load_reader(name: str = SHIPPED, threads: int = 2) -> Reader | None:
     """The reader in a folder (``plinth train reader`` publishes them), ``shipped`` for the one that comes with the
     program; None for an empty name, and where the program came without one.
 
     Raises:
         BadInputError: the folder holds no reader, or one of another format.
     """
-    from data_jobs.retrieval.reading import load
-
     return load(name, threads)

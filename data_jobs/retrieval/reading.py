@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-    from data_jobs.retrieval.reader import Reading, Window
 
 FORMAT = "plinth-reader-1"
 ABOUT = "reader.json"
@@ -33,6 +32,40 @@ LONGEST_SPAN = 30  # tokens
 # Token types: a token of the question or of the window, each apart for those that the other side has, too. That words
 # are shared is what attention has to find out first: told, it needs fewer rows to learn from.
 QUESTION, TEXT, SHARED, TYPES = 0, 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a document as the reader sees it.
+
+    Attributes:
+        title: what the document, the section and a row's columns are called.
+        text: a contiguous piece of the passage, ``document.text[start : start + len(text)]``.
+        passage: index into ``Retrieval.passages``.
+        start: where ``text`` begins in the passage's document (characters).
+    """
+
+    title: str
+    text: str
+    passage: int = 0
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the reader says of a window.
+
+    Attributes:
+        answerable: the calibrated probability, 0 to 1, that the window answers the question.
+        start, end: half-open character offsets in the window's text of the best span; the span is a guess where
+            ``answerable`` is low, and (0, 0) where the text has no token.
+        relevance: how well the window fits the question, any scale, higher is better: orders windows of one question.
+    """
+
+    answerable: float
+    start: int
+    end: int
+    relevance: float
 
 
 @dataclass(frozen=True)
@@ -62,7 +95,7 @@ class Encoded:
 def encode(tokenizer: Tokenizer, question: str, title: str, text: str, limits: Limits) -> Encoded:
     """One pair; ``tokenizer`` neither pads nor cuts, and has [CLS] and [SEP]."""
     asked, called, said = (tokenizer.encode(part, add_special_tokens=False) for part in (question, title, text))
-    cls, sep = (int(tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]"))
+    cls, sep = tokenizer.token_to_id("[CLS]") or 0, tokenizer.token_to_id("[SEP]") or 0
     own, heading = asked.ids[: limits.question], called.ids[: limits.title]
     body = said.ids[: max(0, limits.total - len(own) - len(heading) - 4)]
     words, window = set(own), {*heading, *body}
@@ -118,8 +151,6 @@ class WindowReader:
 
     def read(self, question: str, windows: Sequence[Window]) -> list[Reading]:
         """As ``reader.Reader``."""
-        from data_jobs.retrieval.reader import Reading
-
         if not windows:
             return []
         rows = [self._encoded(question, window.title, window.text) for window in windows]
