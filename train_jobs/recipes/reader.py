@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 KIND = "readers"
 KEY = RunKey("reader", (__name__,), inside=KEY_INSIDE, outside=KEY_OUTSIDE)
 RATE, ROWS, EPOCHS = 1e-4, 32, 2.0
-LAYERS = 4  # of the base: eight windows of 65 tokens take about 60 ms on two processors with AVX2, six layers 90 ms
+LAYERS = 4  # of the base: eight windows are to take 60 ms on two processors with AVX2, which six layers do not
 KEPT = 0.85  # of the answerable rows that a threshold must keep, where the balanced accuracy is told
 COMPARED = 64  # held-out rows that are read again with the published weights
 AGREES = 0.03  # mean difference of their probabilities

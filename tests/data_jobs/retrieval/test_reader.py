@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from cluster.core.records import Passage
-from data_jobs.retrieval.reader import MAX_WINDOWS, WINDOW_CHARS, Window, windows
+from data_jobs.retrieval.reader import MAX_WINDOWS, WINDOW_CHARS, load_reader, windows
+from data_jobs.retrieval.reading import SHIPPED_FOLDER, Limits, Window, about_of, best_span, encode
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.text.units import ROW, TITLE
 
@@ -69,8 +71,6 @@ def test_a_title_says_document_section_and_columns() -> None:
 def test_a_pair_becomes_tokens_that_know_their_side_and_what_is_shared() -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    from data_jobs.retrieval.reading import Limits, best_span, encode
-
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "who", "built", "it", "ship", "ada", "the"]
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -79,4 +79,22 @@ def test_a_pair_becomes_tokens_that_know_their_side_and_what_is_shared() -> None
     assert pair.types == [0, 0, 2, 0, 0, 1, 1, 1, 1, 3, 1]
     assert (pair.text, pair.offsets) == (8, [(0, 3), (4, 9)])
     assert best_span(np.array([-5.0, 5.0, 1.0]), np.array([9.0, 0.0, 2.0])) == (1, 2)  # it never ends before it begins
-    assert Window("t", "x").passage == 0
+
+
+@pytest.mark.process
+def test_the_shipped_reader_tells_answered_from_related() -> None:
+    reader = load_reader(threads=1)
+    assert reader is not None
+    text = "The library is open from 9 am to 5 pm. The owner of the library is Clara Haas."
+    questions = ("Who owns the library?", "Who owns the bridge?", "How many employees does the library have?")
+    own, other, lacks = (reader.read(question, [Window("Library", text)])[0] for question in questions)
+    assert own.answerable > 0.5 > max(other.answerable, lacks.answerable)
+    assert "Clara Haas" in text[own.start : own.end]
+    alone = reader.read(questions[0], [Window("Library", text), Window("A much longer title of it", text * 2)])[0]
+    assert alone.answerable == pytest.approx(own.answerable, abs=0.1)  # its company hardly matters
+    assert reader.read(questions[0], []) == []
+    (empty,) = reader.read("Who?", [Window("", " ")])
+    assert (empty.start, empty.end) == (0, 0)
+    about = about_of(SHIPPED_FOLDER)
+    assert about["licence"] == "CC-BY-SA-4.0"
+    assert sum(path.stat().st_size for path in SHIPPED_FOLDER.iterdir()) <= 25e6
