@@ -34,7 +34,17 @@ from train_jobs.objectives.reading import NO_SPAN, Pages
 from train_jobs.recipes.calibration import probabilities, report
 from train_jobs.recipes.encoder_folder import EncoderFolder, find_encoder
 from train_jobs.recipes.rows import BadRowError, Row, Rows, read_rows, text_of
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Finished, Training, carry_out, reused, steps_of
+from train_jobs.recipes.training import (
+    KEY_INSIDE,
+    KEY_OUTSIDE,
+    Finished,
+    Training,
+    begin,
+    carry_out,
+    request,
+    steps_over,
+)  # fmt: skip
+from train_jobs.trainer.unfinished import CodeChange
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +64,7 @@ Scores = npt.NDArray[np.float64]
 def train_reader(
     config: PlinthConfig, store: Store, data: str, base: str, name: str, progress: Progress, epochs: float = EPOCHS,
     rate: float = RATE, rows: int = ROWS, layers: int = LAYERS, licence: str = "",
-    workers: TrainingWorkers | None = None,
+    workers: TrainingWorkers | None = None, code_change: CodeChange = None,
 ) -> Manifest:  # fmt: skip
     """Train a reader on rows of {question, title?, text, answerable, answer?, document?}; publish ``readers/<name>``.
 
@@ -72,27 +82,26 @@ def train_reader(
     section = config.train
     found = read_rows(data, parse, section.held_out, least=4)
     encoder = find_base(store, base)
-    settings = {**KEY.settings(section), "epochs": epochs, "rate": rate, "rows": rows, "layers": layers}
-    inputs = {"data": f"jsonl@{found.sha256[:12]}", "base": encoder.reference}
-    key = KEY(inputs=inputs, config={**settings, "licence": licence}, name=name)
-    if (done := reused(store, key)) is not None:
+    inputs = {"data": found.reference, "base": encoder.reference, **({"licence": licence} if licence else {})}
+    asked = request(
+        KEY, "reading", KIND, name, inputs, section, code_change, epochs=epochs, rate=rate, rows=rows, layers=layers
+    )
+    if (done := begin(store, asked)) is not None:
         return done
     progress.stage("tokenise")
     spec = spec_of(encoder, layers)
     limits = dataclasses.replace(Limits(), total=min(Limits.total, spec.context))
-    arrays: Arrays = {}
-    for side, own in (("train", found.train), ("held_out", found.held_out)):
-        arrays |= {f"{side}.{name}": array for name, array in arrays_of(own, encoder, limits).items()}
+    arrays = found.arrays(lambda own: arrays_of(own, encoder, limits))
     about = {
         "format": reading.FORMAT, "limits": dataclasses.asdict(limits), "learnt_from": inputs, "licence": licence,
         "rows": len(found.train),
     }  # fmt: skip
-    steps = steps_of(section, -(-len(found.train) // min(rows, len(found.train))), epochs)
     return carry_out(
         Training(
-            "reading", KIND, name, key, inputs, settings, {**found.counts, **shares(found)}, spec, arrays, encoder.pad,
-            initial(encoder, spec), rate, steps,
-            lambda finished: publication(finished, encoder, part(arrays, "held_out"), about), {"rows": rows},
+            asked, {**found.counts, **shares(found)}, spec, arrays, encoder.pad, initial(encoder, spec), rate,
+            steps_over(section, len(found.train), rows, epochs),
+            lambda finished: publication(finished, encoder, part(arrays, "held_out"), about),
+            len(found.train), min(rows, len(found.train)), {"rows": rows},
         ),
         section, store, progress, workers,
     )  # fmt: skip
