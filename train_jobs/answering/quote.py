@@ -15,6 +15,7 @@ from cluster.core.records import Answer, Passage
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.asking import form_of
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.terms import question_terms
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
@@ -39,11 +40,11 @@ from train_jobs.answering.select import (
     is_code,
     of_named,
     only_names,
+    pointed,
     ranked,
     shows,
     worth,
 )
-from train_jobs.answering.terms import question_terms
 from train_jobs.answering.whole import shown_code, shown_rows
 
 LEAD_WORDS = 34  # of the 60: leaves room for two alternatives
@@ -89,7 +90,7 @@ def _answer(
         return made
     kept = fit(question, retrieval.passages, section.prompt_tokens, count_tokens)
     dropped = len(retrieval.passages) - kept
-    found = _first(retrieval, kept)
+    found = retrieval.only(range(kept)) if dropped else retrieval
     verdict = support(question, found, section.min_confidence)
     # Vectors say nothing of a language that they were not made for: words in common must.
     strange = bool(found.understood.language) and found.features.get("coverage_1", 0.0) < WORDS_IN_COMMON
@@ -126,13 +127,6 @@ def _refused(found: Retrieval, reason: str, confidence: float, dropped: int, max
     return replace(made, text=_with_note(made.text, dropped, max_words))
 
 
-def _first(retrieval: Retrieval, kept: int) -> Retrieval:
-    if kept == len(retrieval.passages):
-        return retrieval
-    sentences = tuple(sentence for sentence in retrieval.sentences if sentence.passage < kept)
-    return replace(retrieval, passages=retrieval.passages[:kept], sentences=sentences)
-
-
 def _note(dropped: int) -> str:
     if not dropped:
         return ""
@@ -149,7 +143,7 @@ def name_functions(draft: Draft, order: list[Ranked], question: str = "") -> Non
     """``name — "summary" [1] See also name — "summary" [2], name [3].``; signature and example below the first where
     the question asks for them."""
     passages = draft.found.passages
-    close = [one for one in order if one.score >= order[0].score - CLOSE]
+    close = [one for one in order if one.total >= order[0].total - CLOSE]
     for one in close:
         if not is_code(passages[one.passage]):
             continue
@@ -229,11 +223,13 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     if any(named) and only_names(question, [p.document for p in draft.found.passages]):
         order = [one for one, more in zip(order, named, strict=True) if more]
         named = [more for more in named if more]
+    read = {one.passage: pointed(draft.found, one.passage) for one in order}
     pool = [
         (
             worth(s)
             + more.get(s.start, 0.0)
-            + WEIGHTS.sentence_passage * one.score
+            + read[one.passage].get(s.start, 0.0)
+            + WEIGHTS.sentence_passage * one.total
             + WEIGHTS.definition * defines(question, s.text)
             + how * (s.kind == CODE_BLOCK),
             s,

@@ -1,4 +1,4 @@
-"""Fits the support model of the quote tier (``train_jobs/answering/support_model.json``) and says how far it carries.
+"""Fits the support model of the quote tier (``data_jobs/retrieval/support_model.json``) and says how far it carries.
 
     python -m train_jobs.evaluation calibrate --data ../shared/data --cache /tmp/vectors [--write]
 
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from data_jobs.retrieval.embedder import load_embedder
-from train_jobs.answering.abstention import MODEL, SupportModel, support_features
+from data_jobs.retrieval.support import MODEL, SupportModel, support_features
+from train_jobs.answering.abstention import UNREAD
 from train_jobs.evaluation.corpora import corpora
 from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import Rate
@@ -159,7 +159,7 @@ def to_dict(model: SupportModel, rows: Sequence[Row], unseen: dict[str, dict[str
 def calibrate(data: Path, cache: Path | None, write: bool) -> None:
     """Gather, fit, judge and print; with ``write``, put the model where the quote tier reads it."""
     rows = gather(data, cache)
-    threshold = AnswerSection().min_confidence
+    threshold = UNREAD
     model = fit([row for row in rows if row.group != "impossible"])
     unseen = held_out(rows, threshold)
     for title, table in (("corpus unseen", unseen), ("all seen", abstained(rows, model, threshold))):

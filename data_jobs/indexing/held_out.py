@@ -1,0 +1,164 @@
+"""Held-out questions of a corpus, asked of its own index: the evidence that a promised risk rests on.
+
+Rules make them (``data_jobs.synthetic``), half with an answer and half without. *answerable*: made from a sentence of a
+document. *left_out*: the same, asked while the document is hidden, so that nothing answers them any more. *contrast*:
+a passage asked for what it does not tell (``synthetic.contrast``), where no other passage tells it either. Questions
+that people asked are not used: they stand in the index.
+
+Everything here is bounded: so many questions, and so many seconds after which the questions not asked yet are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from cluster.core.progress import Progress
+from cluster.core.records import Document
+from data_jobs.retrieval.results import Retrieval
+from data_jobs.retrieval.risk import Evidence, Judged
+from data_jobs.retrieval.search import Searcher
+from data_jobs.retrieval.support import confidence
+from data_jobs.retrieval.wording import text_stems
+from data_jobs.synthetic.rows import QUESTION, Row, Settings, folded, idf, key_of, make, survey
+
+ANSWERABLE, LEFT_OUT, CONTRAST = "answerable", "left_out", "contrast"
+MAX_QUESTIONS = 300
+MAX_SECONDS = 60.0
+PER_DOCUMENT = 16  # most questions of one document; a small folder needs that many
+MAX_SAMPLED = 600  # documents that questions are made of
+SAVE_EVERY = 25
+ALIKE = 0.6  # share of a sentence's words from which another sentence says the same
+SEED = 11
+RULES = ("how", "what", "title")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A question, the document it is about, and the sentence that answers it (of ``contrast``: none)."""
+
+    kind: str
+    question: str
+    document: str
+    sentence: str = ""
+
+
+def held_out_questions(documents: Sequence[Document], count: int = MAX_QUESTIONS, seed: int = SEED) -> list[HeldOut]:
+    """At most ``count`` questions, kinds in turn, so that any first part of them is mixed alike.
+
+    The same documents and seed give the same questions. Answerable ones are as many as the others together.
+    """
+    order = sorted(documents, key=lambda d: hashlib.sha256(f"{seed}\0{d.id}".encode()).digest())[:MAX_SAMPLED]
+    rows = _rows(order, count, seed)
+    wanted = count // 2
+    answerable = [HeldOut(ANSWERABLE, r.text, r.document, r.answer) for r in rows[:wanted]]
+    contrast = list(_contrast(order, count // 4, seed))
+    left_out = [HeldOut(LEFT_OUT, r.text, r.document, r.answer) for r in rows[wanted:]]
+    half = min(len(answerable), len(contrast) + len(rows) // 2)
+    if len(left_out) < half - len(contrast):  # too few sentences for both: share them
+        cut = len(rows) - max(0, min(len(rows) // 2, half - len(contrast)))
+        answerable = [HeldOut(ANSWERABLE, r.text, r.document, r.answer) for r in rows[:cut]]
+        left_out = [HeldOut(LEFT_OUT, r.text, r.document, r.answer) for r in rows[cut:]]
+    without = _in_turn(contrast, left_out)
+    half = min(len(answerable), len(without), wanted)
+    return _in_turn(answerable[:half], without[:half])
+
+
+def _rows(documents: Sequence[Document], count: int, seed: int) -> list[Row]:
+    """Questions that the filters of synthetic data let pass, each once, one of every document before two of any."""
+    number, frequencies = survey(documents)
+    each = max(1, min(PER_DOCUMENT, -(-2 * count // max(1, number))))
+    found, _ = make(documents, Settings(seed, each, *idf(number, frequencies)))
+    seen: set[str] = set()
+    turns: dict[str, int] = {}
+    kept: list[tuple[int, Row]] = []
+    for row in found:
+        if row.form != QUESTION or row.rule not in RULES or key_of(row) in seen:
+            continue
+        seen.add(key_of(row))
+        turns[row.document] = turn = turns.get(row.document, 0) + 1
+        kept.append((turn, row))
+    return [row for _, row in sorted(kept, key=lambda pair: pair[0])]
+
+
+def _contrast(documents: Sequence[Document], count: int, seed: int) -> Iterator[HeldOut]:
+    """Questions to passages that lack what is asked for, in documents none of which tells it."""
+    del documents, count, seed
+    yield from ()
+
+
+def _in_turn(first: Sequence[HeldOut], second: Sequence[HeldOut]) -> list[HeldOut]:
+    """One of each in turn; what is left over of the longer one comes last."""
+    paired = [one for pair in zip(first, second, strict=False) for one in pair]
+    shorter = min(len(first), len(second))
+    return [*paired, *first[shorter:], *second[shorter:]]
+
+
+def judge(searcher: Searcher, asked: HeldOut) -> Judged | None:
+    """Ask one question as the service does; None where it cannot be said what is right: another document says the same
+    as the one left out."""
+    hidden = asked.kind == LEFT_OUT
+    found = searcher.search(asked.question, without=(asked.document,) if hidden else ())
+    if hidden and any(_alike(s.text, asked.sentence) for s in found.sentences):
+        return None
+    answerable = asked.kind == ANSWERABLE
+    sure = round(confidence(asked.question, found).probability, 4)
+    return Judged(asked.kind, answerable, sure, answerable and _supported(found, asked))
+
+
+def _supported(found: Retrieval, asked: HeldOut) -> bool:
+    """Whether what the reader takes for the answer is of the right document, or says the same."""
+    if not found.readings:
+        return bool(found.passages) and found.passages[0].document == asked.document
+    best = max(found.readings, key=lambda reading: reading.answerable)
+    passage = found.passages[best.passage]
+    window = passage.text[best.start - passage.start : best.end - passage.start]
+    return passage.document == asked.document or _alike(window, asked.sentence)
+
+
+def _alike(text: str, sentence: str) -> bool:
+    wanted = text_stems(sentence)
+    return bool(wanted) and (
+        len(wanted & text_stems(text)) >= ALIKE * len(wanted) or folded(sentence) in folded(text)
+    )  # fmt: skip
+
+
+def gather(
+    searcher: Searcher,
+    documents: Sequence[Document],
+    progress: Progress,
+    before: bytes = b"",
+    save: Callable[[bytes], None] | None = None,
+    count: int = MAX_QUESTIONS,
+    seconds: float = MAX_SECONDS,
+) -> Evidence:
+    """Make the questions and ask them all.
+
+    Args:
+        searcher: of the index in question, with its reader.
+        documents: what it was made of.
+        before: what ``save`` was last given in an earlier run of the same work.
+        save: keeps what is known so far, now and then.
+        count, seconds: most questions; after so long, what was not asked is left out.
+    """
+    questions = held_out_questions(documents, count)
+    known: dict[str, dict[str, object] | None] = json.loads(before) if before else {}
+    progress.stage("promise a risk", len(questions), "questions")
+    began, judged = time.monotonic(), list[Judged]()
+    for number, asked in enumerate(questions, 1):
+        key = f"{asked.kind}\0{asked.question}"
+        if key not in known:
+            if time.monotonic() - began > seconds:
+                break
+            made = judge(searcher, asked)
+            known[key] = asdict(made) if made else None
+            if save and number % SAVE_EVERY == 0:
+                save(json.dumps(known).encode())
+        row = known[key]
+        if row is not None:
+            judged.append(Judged(**row))  # type: ignore[arg-type]
+        progress.advance()
+    return Evidence(searcher.reader.fingerprint, len(documents), tuple(judged))
