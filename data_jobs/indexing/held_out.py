@@ -53,18 +53,13 @@ def held_out_questions(documents: Sequence[Document], count: int = MAX_QUESTIONS
     """
     order = sorted(documents, key=lambda d: hashlib.sha256(f"{seed}\0{d.id}".encode()).digest())[:MAX_SAMPLED]
     rows = _rows(order, count, seed)
-    wanted = count // 2
-    answerable = [HeldOut(ANSWERABLE, r.text, r.document, r.answer) for r in rows[:wanted]]
     contrast = list(_contrast(order, count // 4, seed))
-    left_out = [HeldOut(LEFT_OUT, r.text, r.document, r.answer) for r in rows[wanted:]]
-    half = min(len(answerable), len(contrast) + len(rows) // 2)
-    if len(left_out) < half - len(contrast):  # too few sentences for both: share them
-        cut = len(rows) - max(0, min(len(rows) // 2, half - len(contrast)))
-        answerable = [HeldOut(ANSWERABLE, r.text, r.document, r.answer) for r in rows[:cut]]
-        left_out = [HeldOut(LEFT_OUT, r.text, r.document, r.answer) for r in rows[cut:]]
+    hidden = max(0, min(count // 2 - len(contrast), (len(rows) - len(contrast)) // 2))
+    left_out = [HeldOut(LEFT_OUT, r.text, r.document, r.answer) for r in rows[1 : 2 * hidden : 2]]
+    others = [*rows[0 : 2 * hidden : 2], *rows[2 * hidden :]]
     without = _in_turn(contrast, left_out)
-    half = min(len(answerable), len(without), wanted)
-    return _in_turn(answerable[:half], without[:half])
+    answerable = [HeldOut(ANSWERABLE, r.text, r.document, r.answer) for r in others[: len(without)]]
+    return _in_turn(answerable, without[: len(answerable)])
 
 
 def _rows(documents: Sequence[Document], count: int, seed: int) -> list[Row]:
