@@ -39,7 +39,7 @@ class PassageReader:
     @property
     def fingerprint(self) -> str:
         """Probabilities of equal fingerprints mean the same; empty without a reader."""
-        return str(getattr(self._reader, "fingerprint", type(self._reader).__name__)) if self.reads else ""
+        return str(getattr(self._reader, "fingerprint", type(self._reader).__name__)) if self._reader else ""
 
     def read(self, found: Retrieval) -> Retrieval:
         """The result with the readings of its windows, the time taken among its timings."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cluster.core.errors import BadInputError
+from cluster.core.records import stable_hash
 from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.model_files import find_model
 
@@ -148,6 +149,11 @@ class WindowReader:
             pairs = [self._encoded(SAMPLES[i - 1], "", text) for i, text in enumerate(SAMPLES)]
             tensor = torch.tensor
             self._encoder.quantize([tensor([p.ids]) for p in pairs], [tensor([p.types]) for p in pairs])
+
+    @property
+    def fingerprint(self) -> str:
+        """Probabilities of equal fingerprints mean the same."""
+        return stable_hash([self._files.fingerprint, self.about["limits"], self._temperature])
 
     def read(self, question: str, windows: Sequence[Window]) -> list[Reading]:
         """As ``reader.Reader``."""

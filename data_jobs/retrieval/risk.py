@@ -129,8 +129,8 @@ class Evidence:
         needed, most = least_answers(max_risk), max((point.answered for point in self.curve), default=0)
         if most < needed:
             return (
-                f"nothing: {len(self.judged)} held-out questions are too few evidence ({needed} answers without a fault "
-                f"are needed to promise {share}); a careful threshold is used"
+                f"nothing: {len(self.judged)} held-out questions are too little evidence (to promise {share} takes "
+                f"{needed} answers without a fault); a careful threshold is used"
             )
         best = min((p for p in self.curve if p.answered >= needed), key=lambda p: p.bound)
         return (

@@ -1,7 +1,7 @@
 """The retriever's replica as a plain class: embedder, live index and reader, searched and read in a thread.
 
-Blocking work (embedding, searching, reading, loading an index) runs in threads: in Serve's fast mode user code shares the
-replica's event loop, and blocking it would stall its health checks.
+Blocking work (embedding, searching, reading, loading an index) runs in threads: in Serve's fast mode user code shares
+the replica's event loop, and blocking it would stall its health checks.
 """
 
 from __future__ import annotations

@@ -198,9 +198,7 @@ def defines(question: str, sentence: str) -> bool:
     )
 
 
-def _by_worth(
-    sentences: Sequence[ScoredSentence], weights: Weights, more: Mapping[int, float]
-) -> list[ScoredSentence]:
+def _by_worth(sentences: Sequence[ScoredSentence], weights: Weights, more: Mapping[int, float]) -> list[ScoredSentence]:
     return sorted(sentences, key=lambda s: (-worth(s, weights) - more.get(s.start, 0.0), s.start))
 
 
