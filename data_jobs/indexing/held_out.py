@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -23,17 +24,19 @@ from data_jobs.retrieval.risk import Evidence, Judged
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.support import confidence
 from data_jobs.retrieval.wording import text_stems
+from data_jobs.synthetic.contrast import contrast_rows
 from data_jobs.synthetic.rows import QUESTION, Row, Settings, folded, idf, key_of, make, survey
 
 ANSWERABLE, LEFT_OUT, CONTRAST = "answerable", "left_out", "contrast"
 MAX_QUESTIONS = 300
 MAX_SECONDS = 60.0
 PER_DOCUMENT = 16  # most questions of one document; a small folder needs that many
-MAX_SAMPLED = 600  # documents that questions are made of
+MAX_SAMPLED, MAX_CONTRASTED = 600, 200  # documents that questions are made of
 SAVE_EVERY = 25
 ALIKE = 0.6  # share of a sentence's words from which another sentence says the same
 SEED = 11
 RULES = ("how", "what", "title")
+MISSING = ("attribute", "entity", "action", "number")  # kinds of contrast that hold for more than one window
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,14 @@ def _rows(documents: Sequence[Document], count: int, seed: int) -> list[Row]:
 
 
 def _contrast(documents: Sequence[Document], count: int, seed: int) -> Iterator[HeldOut]:
-    """Questions to passages that lack what is asked for, in documents none of which tells it."""
-    del documents, count, seed
-    yield from ()
+    """Questions to passages that lack what is asked for, one of every document before two of any."""
+    turns: Counter[str] = Counter()
+    found: dict[str, tuple[int, HeldOut]] = {}
+    for row in contrast_rows(documents[:MAX_CONTRASTED], seed):
+        if row.kind in MISSING and row.question not in found:
+            turns[row.document] += 1
+            found[row.question] = turns[row.document], HeldOut(CONTRAST, row.question, row.document)
+    yield from (one for _, one in sorted(found.values(), key=lambda pair: pair[0])[:count])
 
 
 def _in_turn(first: Sequence[HeldOut], second: Sequence[HeldOut]) -> list[HeldOut]:
@@ -94,10 +102,12 @@ def _in_turn(first: Sequence[HeldOut], second: Sequence[HeldOut]) -> list[HeldOu
 
 def judge(searcher: Searcher, asked: HeldOut) -> Judged | None:
     """Ask one question as the service does; None where it cannot be said what is right: another document says the same
-    as the one left out."""
+    as the one left out, or a sentence has all words of a question that is meant to have no answer."""
     hidden = asked.kind == LEFT_OUT
     found = searcher.search(asked.question, without=(asked.document,) if hidden else ())
     if hidden and any(_alike(s.text, asked.sentence) for s in found.sentences):
+        return None
+    if asked.kind == CONTRAST and _may_be_told(found, asked.question):
         return None
     answerable = asked.kind == ANSWERABLE
     sure = round(confidence(asked.question, found).probability, 4)
@@ -112,6 +122,11 @@ def _supported(found: Retrieval, asked: HeldOut) -> bool:
     passage = found.passages[best.passage]
     window = passage.text[best.start - passage.start : best.end - passage.start]
     return passage.document == asked.document or _alike(window, asked.sentence)
+
+
+def _may_be_told(found: Retrieval, question: str) -> bool:
+    wanted = text_stems(question)
+    return any(wanted <= text_stems(f"{found.passages[s.passage].title} {s.text}") for s in found.sentences)
 
 
 def _alike(text: str, sentence: str) -> bool:

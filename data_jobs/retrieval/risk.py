@@ -20,6 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from cluster.core.errors import IntegrityError
 
 RISK_FILE, PLOT_FILE = "risk.json", "risk.png"
@@ -91,12 +93,15 @@ class Evidence:
     def curve(self) -> tuple[Point, ...]:
         """The points of all thresholds of ``GRID``, the strictest first."""
         answerable = sum(one.answerable for one in self.judged)
+        sure = np.array([one.confidence for one in self.judged])
+        right = np.array([one.supported for one in self.judged], dtype=bool)
         points = []
         for threshold in GRID:
-            given = [one.supported for one in self.judged if one.confidence >= threshold]
-            wrong = len(given) - sum(given)
-            covered = sum(given) / answerable if answerable else 0.0
-            points.append(Point(threshold, len(given), wrong, upper_bound(wrong, len(given)), covered))
+            given = sure >= threshold
+            answered, supported = int(given.sum()), int((given & right).sum())
+            bound = upper_bound(answered - supported, answered)
+            covered = supported / answerable if answerable else 0.0
+            points.append(Point(threshold, answered, answered - supported, bound, covered))
         return tuple(points)
 
     def promise(self, max_risk: float, reader: str | None = None) -> Promise | None:
@@ -126,13 +131,13 @@ class Evidence:
                 f"at most {share} of the answers given are unsupported ({CONFIDENCE:.0%} confidence): {at.unsupported} "
                 f"of {at.answered} at confidence {at.threshold:.2f} and above, upper bound {at.bound:.1%}"
             )
-        needed, most = least_answers(max_risk), max((point.answered for point in self.curve), default=0)
-        if most < needed:
+        needed = least_answers(max_risk)
+        if sum(one.supported for one in self.judged) < needed:
             return (
                 f"nothing: {len(self.judged)} held-out questions are too little evidence (to promise {share} takes "
                 f"{needed} answers without a fault); a careful threshold is used"
             )
-        best = min((p for p in self.curve if p.answered >= needed), key=lambda p: p.bound)
+        best = min(self.curve, key=lambda point: point.bound)
         return (
             f"nothing: no threshold keeps {share} on the held-out questions (best: {best.unsupported} of "
             f"{best.answered} unsupported at {best.threshold:.2f}); a careful threshold is used"
@@ -211,29 +216,11 @@ def carried(evidence: Evidence, version: str) -> Evidence:
 
 def upper_bound(hits: int, total: int, confidence: float = CONFIDENCE) -> float:
     """Clopper and Pearson's one-sided upper limit of a binomial rate; 1 where nothing was counted."""
-    if hits >= total:
-        return 1.0
-    low, high = hits / total, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _at_most(hits, total, middle) < 1 - confidence else (middle, high)
-    return round(high, 6)
+    from scipy.special import betaincinv
+
+    return 1.0 if hits >= total else round(float(betaincinv(hits + 1, total - hits, confidence)), 6)
 
 
 def least_answers(max_risk: float, confidence: float = CONFIDENCE) -> int:
     """How many answers without a fault it takes to promise a risk."""
     return math.ceil(math.log(1 - confidence) / math.log(1 - max_risk))
-
-
-def _at_most(hits: int, total: int, rate: float) -> float:
-    """Probability of at most so many hits. Terms one from another, in logarithms: no number is too small."""
-    if rate >= 1.0:
-        return 0.0
-    odds = math.log(rate) - math.log1p(-rate)
-    term = total * math.log1p(-rate)
-    terms = [term]
-    for k in range(hits):
-        term += math.log(total - k) - math.log(k + 1) + odds
-        terms.append(term)
-    top = max(terms)
-    return math.exp(top) * sum(math.exp(one - top) for one in terms)

@@ -206,8 +206,8 @@ def _folders(run: Run) -> Found:
     ]
     if run.misses:
         wrong = [o for o in asked if (o.first != o.page or not o.grounded if o.page else o.grounded)]
-        tables.append(Table("Misses", ("folder", "question", "wanted", "first", "confidence"),
-                            [(o.folder, o.question, o.page, o.first, f"{o.confidence:.2f}") for o in wrong]))  # fmt: skip
+        lines = [(o.folder, o.question, o.page, o.first, f"{o.confidence:.2f}") for o in wrong]
+        tables.append(Table("Misses", ("folder", "question", "wanted", "first", "confidence"), lines))
     result = {
         "suite": "folders", "reader": reader.reads, "promises": dict(promises),
         "rates": {name: {m: rate.to_dict() for m, rate in table.items()} for name, table in found.items()},

@@ -26,8 +26,8 @@ def register(commands: Commands) -> None:
     add_verb(group, "list", list_indexes, "List index versions; the live one is marked.")
     parser = add_verb(
         group, "show", show, "Show an index version: its counts, and what is promised of its answers.",
-        "The promise rests on held-out questions that are made of the corpus when the index is built. --plot writes its\n"
-        "curve of risk and coverage, and whether the confidence can be believed, as a PNG.",
+        "The promise rests on held-out questions that are made of the corpus when the index is built. --plot writes\n"
+        "as a PNG how risk and coverage go together, and whether the confidence can be believed.",
     )  # fmt: skip
     parser.add_argument("version", nargs="?", default="", help="default: the live one")
     parser.add_argument("--plot", metavar="FILE.png", help="where to write the picture")

@@ -14,8 +14,8 @@ from cluster.core.records import Answer, Citation, Passage
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
-from train_jobs.answering.conversation import leans_on_before, standalone_question
 from train_jobs.answering.abstention import UNREAD
+from train_jobs.answering.conversation import leans_on_before, standalone_question
 from train_jobs.answering.quote import UNKNOWN, answer
 
 SECTION = AnswerSection()

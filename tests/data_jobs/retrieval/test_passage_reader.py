@@ -1,0 +1,69 @@
+"""What a reader says becomes part of a search's result; one that is missing or breaks takes nothing away from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.core.errors import PlinthError
+from data_jobs.retrieval.passage_reader import PassageReader, load_passage_reader
+from data_jobs.retrieval.results import Retrieval
+from tests.fakes import WordReader
+from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, retrieval
+
+LEAVE = "How many days of paid leave do employees have a year?"
+
+
+def test_readings_stand_beside_the_passages_in_the_document_s_own_offsets() -> None:
+    found = retrieval("Where is metadata copied to?", [replace(p, start=p.start + 500, end=p.end + 500) for p in COPYING])
+    read = PassageReader(WordReader()).read(found)
+    assert (read.reader, read.degraded) == ("read", False)
+    assert read.readings
+    assert "read" in read.timings_ms
+    for one in read.readings:
+        passage = read.passages[one.passage]
+        assert passage.start <= one.start <= one.answer_start <= one.answer_end <= one.end <= passage.end
+        assert passage.text[one.answer_start - passage.start : one.answer_end - passage.start].strip()
+    assert replace(read, reader="off", readings=(), timings_ms={}) == replace(found, timings_ms={})
+
+
+def test_a_read_result_crosses_as_json_and_older_ones_can_be_read() -> None:
+    read = replace(PassageReader(WordReader()).read(retrieval(LEAVE, HANDBOOK)), threshold=0.83)
+    row = json.loads(json.dumps(read.to_dict()))
+    assert Retrieval.from_dict(row) == read
+    older = {name: value for name, value in row.items() if name not in ("reader", "readings", "threshold")}
+    assert Retrieval.from_dict(older) == replace(read, reader="off", readings=(), threshold=None)
+
+
+def test_a_reader_that_breaks_leaves_the_search_as_it_was() -> None:
+    found = retrieval(LEAVE, HANDBOOK)
+    read = PassageReader(WordReader(fails=True)).read(found)
+    assert (read.reader, read.degraded) == ("failed", True)
+    assert read == replace(found, reader="failed")
+
+
+def test_off_is_a_choice_and_missing_is_not(tmp_path: Path) -> None:
+    found = retrieval(LEAVE, HANDBOOK)
+    off = load_passage_reader("off", 1)
+    assert (off.reads, off.fingerprint) == (False, "")
+    assert (off.read(found).reader, off.read(found).degraded) == ("off", False)
+    gone = load_passage_reader(str(tmp_path / "nothing"), 1)
+    assert (gone.read(found).reader, gone.read(found).degraded) == ("missing", True)
+    with pytest.raises(PlinthError):
+        load_passage_reader(str(tmp_path / "nothing"), 1, required=True)
+
+
+def test_some_of_the_passages_keep_what_belongs_to_them() -> None:
+    read = PassageReader(WordReader()).read(retrieval("Delete a directory tree", COPYING))
+    some = read.only([4, 0])
+    assert [p.document for p in some.passages] == ["shutil.rmtree", "shutil.copytree"]
+    for one in some.sentences:
+        assert one.text in some.passages[one.passage].text
+    before = {read.passages[r.passage].document: r.answerable for r in read.readings}
+    assert [(some.passages[r.passage].document, r.answerable) for r in some.readings] == [
+        (name, before[name]) for name in ("shutil.rmtree", "shutil.copytree")
+    ]
+    assert read.only(range(len(read.passages))) == read

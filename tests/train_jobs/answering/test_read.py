@@ -1,0 +1,103 @@
+"""Answers from passages that a reader read: whether, from which passage first, and which sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.core.sections.answer import AnswerSection
+from data_jobs.retrieval.passage_reader import PassageReader
+from data_jobs.retrieval.results import Retrieval, WindowReading
+from data_jobs.retrieval.support import CONFIDENCE_MODEL, confidence, log_odds, support_model
+from tests.fakes import WordReader
+from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
+from train_jobs.answering.abstention import CAREFUL, UNREAD, support, threshold_of
+from train_jobs.answering.prompt import lay_out
+from train_jobs.answering.quote import answer
+from train_jobs.answering.select import ranked
+
+SECTION = AnswerSection()
+LEAVE = "How many days of paid leave do employees have a year?"
+
+
+def read(found: Retrieval, *sure: float, at: tuple[int, str] | None = None) -> Retrieval:
+    """With one reading a passage; ``at``: the passage and the words that the reader points at."""
+    readings = []
+    for number, (one, chance) in enumerate(zip(found.passages, sure, strict=False)):
+        span = (one.start, one.start)
+        if at and at[0] == number:
+            place = one.start + one.text.index(at[1])
+            span = (place, place + len(at[1]))
+        readings.append(WindowReading(number, one.start, one.end, chance, *span, chance))
+    return replace(found, reader="read", readings=tuple(readings))
+
+
+def test_the_reader_decides_whether_the_passages_answer() -> None:
+    found = retrieval(LEAVE, HANDBOOK)
+    assert support(LEAVE, found).grounded
+    refused = support(LEAVE, read(found, 0.01, 0.01))
+    assert (refused.grounded, refused.reason) == (False, "low_support")
+    sure = support(LEAVE, read(found, 0.99, 0.01))
+    assert sure.grounded
+    assert refused.probability < 0.2 < 0.8 < sure.probability
+    assert confidence(LEAVE, read(found, 0.2, 0.99)).probability == pytest.approx(sure.probability)
+
+
+def test_more_of_either_evidence_never_means_less_confidence() -> None:
+    model = support_model(CONFIDENCE_MODEL)
+    assert model.features == ("reader", "support")
+    assert all(coefficient >= 0 for coefficient in model.coefficients)
+    assert model.coefficients[0] > 0
+    assert log_odds(0.0) == -log_odds(1.0) == -7.0
+
+
+def test_the_threshold_is_the_index_s_own_else_careful_else_as_without_a_reader() -> None:
+    found = retrieval(LEAVE, HANDBOOK)
+    assert threshold_of(found) == UNREAD
+    assert threshold_of(replace(found, threshold=0.9)) == UNREAD, "its evidence is of a reader's confidence"
+    assert threshold_of(replace(found, reader="failed", threshold=0.9)) == UNREAD
+    once = read(found, 0.85, 0.1)
+    assert threshold_of(once) == CAREFUL
+    sure = confidence(LEAVE, once).probability
+    assert support(LEAVE, replace(once, threshold=sure - 0.01)).grounded
+    assert not support(LEAVE, replace(once, threshold=sure + 0.01)).grounded
+    assert support(LEAVE, replace(once, threshold=sure + 0.01), 0.1).grounded, "a threshold that was set wins"
+
+
+def test_a_question_that_only_names_a_document_is_answered_and_one_that_asks_more_is_not() -> None:
+    pages = [passage("pep-0572.rst", "PEP 572 names results within expressions.", kind="file")]
+    for question, grounded in (("What is PEP 572 about?", True), ("Who painted PEP 572 yellow?", False)):
+        found = read(retrieval(question, pages), 0.02)
+        assert support(question, replace(found, threshold=0.9)).grounded is grounded
+
+
+def test_the_passage_that_the_reader_is_sure_of_comes_first() -> None:
+    found = retrieval("Where do copies go?", COPYING)
+    assert [one.passage for one in ranked(found)][0] == 0
+    assert [one.passage for one in ranked(read(found, 0.1, 0.1, 0.99))][0] == 2
+    assert [one.passage for one in ranked(read(found, *[0.5] * 6))] == [one.passage for one in ranked(found)]
+
+
+def test_the_sentence_that_the_reader_points_at_is_quoted_first() -> None:
+    found = retrieval(LEAVE, HANDBOOK)
+    said = answer(LEAVE, read(found, 0.99, 0.01, at=(0, "two weeks before it starts")), SECTION)
+    assert said.grounded
+    assert "two weeks before" in said.text.split("[1]")[0]
+    assert "28 days" in answer(LEAVE, read(found, 0.99, 0.01, at=(0, "28 days")), SECTION).text.split("[1]")[0]
+
+
+def test_whole_answers_with_a_reader() -> None:
+    found = PassageReader(WordReader()).read(retrieval(LEAVE, HANDBOOK))
+    said = answer(LEAVE, found, SECTION)
+    assert said.grounded
+    assert said.citations[0].document == "leave.md"
+    assert "28 days" in said.text
+    missing = "How many days of paid leave do pilots have a year?"
+    assert not answer(missing, PassageReader(WordReader()).read(retrieval(missing, HANDBOOK)), SECTION).grounded
+
+
+def test_a_pointing_model_reads_the_evidence_it_was_taught() -> None:
+    found = retrieval(LEAVE, HANDBOOK)
+    plain = lay_out(LEAVE, found, SECTION, len, 2000)
+    assert lay_out(LEAVE, read(found, 0.01, 0.99, at=(1, "Flights")), SECTION, len, 2000) == plain
