@@ -5,13 +5,16 @@
 A logistic regression on ``support_features`` of real searches in several corpora (``corpora.py``). What counts is a
 corpus it never saw, so every family of corpora is also judged by a model fitted on the others. A feature whose sign
 contradicts its meaning (more coverage, less support) is left out and the rest fitted again.
+
+Where there is a reader, the confidence model is fitted on the same searches: on the log odds of the reader's best
+probability and of the support model's.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +22,16 @@ import numpy as np
 
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from data_jobs.retrieval.embedder import load_embedder
-from data_jobs.retrieval.support import MODEL, SupportModel, support_features
-from train_jobs.answering.abstention import UNREAD
+from data_jobs.retrieval.passage_reader import load_passage_reader
+from data_jobs.retrieval.support import (
+    CONFIDENCE_MODEL,
+    MODEL,
+    SupportModel,
+    combined,
+    support_features,
+    support_model,
+)
+from train_jobs.answering.abstention import CAREFUL, UNREAD
 from train_jobs.evaluation.corpora import corpora
 from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import Rate
@@ -45,10 +56,11 @@ SIGNS = {
     "log_chunks": -1,
     "reference": 1,
 }
+CONFIDENCE_SIGNS = {"reader": 1, "support": 1}
 RIDGE = 0.05
 ROUNDS = 60
 # A group's share of the loss, whatever its number of cases: a refusal of an answerable question costs most.
-GROUP_WEIGHT = {"answerable": 2.6, "near": 1.5, "far": 1.0, "other": 1.0}
+GROUP_WEIGHT = {"answerable": 2.6, "near": 1.5, "far": 1.0, "other": 1.0, "impossible": 1.5}
 # Families have one to eight corpora.
 FAMILY_WEIGHT = {"stdlib": 1.0, "rustbook": 1.0, "otel": 1.0, "folders": 0.8, "squad": 0.4, "scifact": 0.25}
 
@@ -70,26 +82,31 @@ class Row:
 
 
 def gather(data: Path, cache: Path | None) -> list[Row]:
-    """Search every question of every corpus. Minutes the first time (embedding), seconds with a warm cache."""
+    """Search, and where there is a reader read, every question of every corpus. Minutes the first time (embedding),
+    seconds with a warm cache, and a second for every ten questions read."""
     index, retrieval = IndexSection(), RetrievalSection()
-    embedder = load_embedder(index, threads=2)
+    embedder, reader = load_embedder(index, threads=2), load_passage_reader(retrieval.reader, threads=2)
     rows = []
     for corpus in corpora(data):
         searcher = searcher_over(corpus.documents, index, retrieval, embedder, cache, corpus.name)
+        searcher.reader = reader
         for case in corpus.cases:
             found = searcher.search(case.question)
             values = support_features(case.question, found)
+            if found.reader == "read":
+                values |= combined(found, support_model().probability(values))
             rows.append(Row(corpus.name, corpus.family, case.group, case.question, values))
         print(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.cases)} questions", flush=True)
     return rows
 
 
-def fit(rows: Sequence[Row], features: Sequence[str] = tuple(SIGNS)) -> SupportModel:
-    """Weighted ridge logistic regression by Newton's method; features of the wrong sign are dropped one by one."""
-    used = list(features)
+def fit(rows: Sequence[Row], signs: Mapping[str, int] = SIGNS) -> SupportModel:
+    """Weighted ridge logistic regression by Newton's method on the features in ``signs``; those of the wrong sign are
+    dropped one by one."""
+    used = list(signs)
     while True:
         model = _fit(rows, used)
-        wrong = {n: c * SIGNS[n] for n, c in zip(used, model.coefficients, strict=True) if c * SIGNS[n] < 0}
+        wrong = {n: c * signs[n] for n, c in zip(used, model.coefficients, strict=True) if c * signs[n] < 0}
         if not wrong:
             return model
         used.remove(min(wrong, key=lambda name: wrong[name]))
@@ -122,12 +139,12 @@ def _rounded(values: np.ndarray) -> tuple[float, ...]:
     return tuple(round(float(value), 5) for value in values)
 
 
-def held_out(rows: Sequence[Row], threshold: float) -> dict[str, dict[str, Rate]]:
+def held_out(rows: Sequence[Row], threshold: float, signs: Mapping[str, int] = SIGNS) -> dict[str, dict[str, Rate]]:
     """Share of questions abstained from, per corpus and group, by models that never saw the corpus's family."""
     training = [row for row in rows if row.group != "impossible"]
     table: dict[str, dict[str, Rate]] = {}
     for family in sorted({row.family for row in rows}):
-        model = fit([row for row in training if row.family != family])
+        model = fit([row for row in training if row.family != family], signs)
         table |= abstained([row for row in rows if row.family == family], model, threshold)
     return table
 
@@ -157,16 +174,19 @@ def to_dict(model: SupportModel, rows: Sequence[Row], unseen: dict[str, dict[str
 
 
 def calibrate(data: Path, cache: Path | None, write: bool) -> None:
-    """Gather, fit, judge and print; with ``write``, put the model where the quote tier reads it."""
+    """Gather, fit, judge and print; with ``write``, put the models where the service reads them."""
     rows = gather(data, cache)
-    threshold = UNREAD
-    model = fit([row for row in rows if row.group != "impossible"])
-    unseen = held_out(rows, threshold)
-    for title, table in (("corpus unseen", unseen), ("all seen", abstained(rows, model, threshold))):
-        print(f"\nabstained, {title}:")
-        for corpus, groups in table.items():
-            print(f"  {corpus:16}", "; ".join(f"{group} {rate}" for group, rate in groups.items()))
-    print("\n" + "\n".join(f"{n:22} {c:+.2f}" for n, c in zip(model.features, model.coefficients, strict=True)))
-    if write:
-        MODEL.write_text(json.dumps(to_dict(model, rows, unseen), indent=1) + "\n", encoding="utf-8")
-        print(f"wrote {MODEL}")
+    fitted = [(MODEL, SIGNS, UNREAD, [row for row in rows if row.group != "impossible"])]
+    if all("reader" in row.values for row in rows):  # what is hardest to tell is the reader's business
+        fitted.append((CONFIDENCE_MODEL, CONFIDENCE_SIGNS, CAREFUL, rows))
+    for path, signs, threshold, training in fitted:
+        model = fit(training, signs)
+        unseen = held_out(rows, threshold, signs)
+        for title, table in (("corpus unseen", unseen), ("all seen", abstained(rows, model, threshold))):
+            print(f"\nabstained, {title} ({path.stem}):")
+            for corpus, groups in table.items():
+                print(f"  {corpus:16}", "; ".join(f"{group} {rate}" for group, rate in groups.items()))
+        print("\n" + "\n".join(f"{n:22} {c:+.2f}" for n, c in zip(model.features, model.coefficients, strict=True)))
+        if write:
+            path.write_text(json.dumps(to_dict(model, rows, unseen), indent=1) + "\n", encoding="utf-8")
+            print(f"wrote {path}")

@@ -18,7 +18,9 @@ LEAVE = "How many days of paid leave do employees have a year?"
 
 
 def test_readings_stand_beside_the_passages_in_the_document_s_own_offsets() -> None:
-    found = retrieval("Where is metadata copied to?", [replace(p, start=p.start + 500, end=p.end + 500) for p in COPYING])
+    found = retrieval(
+        "Where is metadata copied to?", [replace(p, start=p.start + 500, end=p.end + 500) for p in COPYING]
+    )
     read = PassageReader(WordReader()).read(found)
     assert (read.reader, read.degraded) == ("read", False)
     assert read.readings
