@@ -1,9 +1,9 @@
 """Held-out questions of a corpus, asked of its own index: the evidence that a promised risk rests on.
 
 Rules make them (``data_jobs.synthetic``), half with an answer and half without. *answerable*: made from a sentence of a
-document. *left_out*: the same, asked while the document is hidden, so that nothing answers them any more. *contrast*:
-a passage asked for what it does not tell (``synthetic.contrast``), where no other passage tells it either. Questions
-that people asked are not used: they stand in the index.
+document, or for a fact that one states. *left_out*: the same, asked while the document is hidden, so that nothing
+answers them any more. *contrast*: a passage asked for what it does not tell (``synthetic.contrast``), where no other
+passage tells it either. Questions that people asked are not used: they stand in the index.
 
 Everything here is bounded: so many questions, and so many seconds after which the questions not asked yet are left out.
 """
@@ -14,8 +14,8 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from cluster.core.progress import Progress
 from cluster.core.records import Document
@@ -24,8 +24,8 @@ from data_jobs.retrieval.risk import Evidence, Judged
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.support import confidence
 from data_jobs.retrieval.wording import text_stems
-from data_jobs.synthetic.contrast import contrast_rows
-from data_jobs.synthetic.rows import QUESTION, Row, Settings, folded, idf, key_of, make, survey
+from data_jobs.synthetic.contrast import ContrastRow, contrast_rows
+from data_jobs.synthetic.rows import QUESTION, Settings, folded, idf, make, survey
 
 ANSWERABLE, LEFT_OUT, CONTRAST = "answerable", "left_out", "contrast"
 MAX_QUESTIONS = 300
@@ -35,7 +35,7 @@ MAX_SAMPLED, MAX_CONTRASTED = 600, 200  # documents that questions are made of
 SAVE_EVERY = 25
 ALIKE = 0.6  # share of a sentence's words from which another sentence says the same
 SEED = 11
-RULES = ("how", "what", "title")
+RULES = ("how", "what")  # a title tells what its document is about, not what it answers
 MISSING = ("attribute", "entity", "action", "number")  # kinds of contrast that hold for more than one window
 
 
@@ -55,42 +55,44 @@ def held_out_questions(documents: Sequence[Document], count: int = MAX_QUESTIONS
     The same documents and seed give the same questions. Answerable ones are as many as the others together.
     """
     order = sorted(documents, key=lambda d: hashlib.sha256(f"{seed}\0{d.id}".encode()).digest())[:MAX_SAMPLED]
-    rows = _rows(order, count, seed)
-    contrast = list(_contrast(order, count // 4, seed))
-    hidden = max(0, min(count // 2 - len(contrast), (len(rows) - len(contrast)) // 2))
-    left_out = [HeldOut(LEFT_OUT, r.text, r.document, r.answer) for r in rows[1 : 2 * hidden : 2]]
-    others = [*rows[0 : 2 * hidden : 2], *rows[2 * hidden :]]
+    contrasts = list(contrast_rows(order[:MAX_CONTRASTED], seed))
+    told = _spread([*_written(order, count, seed), *_facts(contrasts)])
+    contrast = _spread(
+        HeldOut(CONTRAST, row.question, row.document) for row in contrasts if row.kind in MISSING
+    )[: count // 4]  # fmt: skip
+    hidden = max(0, min(count // 2 - len(contrast), (len(told) - len(contrast)) // 2))
+    left_out = [replace(one, kind=LEFT_OUT) for one in told[1 : 2 * hidden : 2]]
     without = _in_turn(contrast, left_out)
-    answerable = [HeldOut(ANSWERABLE, r.text, r.document, r.answer) for r in others[: len(without)]]
+    answerable = [*told[0 : 2 * hidden : 2], *told[2 * hidden :]][: len(without)]
     return _in_turn(answerable, without[: len(answerable)])
 
 
-def _rows(documents: Sequence[Document], count: int, seed: int) -> list[Row]:
-    """Questions that the filters of synthetic data let pass, each once, one of every document before two of any."""
+def _written(documents: Sequence[Document], count: int, seed: int) -> Iterator[HeldOut]:
+    """Questions that the filters of synthetic data let pass."""
     number, frequencies = survey(documents)
     each = max(1, min(PER_DOCUMENT, -(-2 * count // max(1, number))))
-    found, _ = make(documents, Settings(seed, each, *idf(number, frequencies)))
-    seen: set[str] = set()
-    turns: dict[str, int] = {}
-    kept: list[tuple[int, Row]] = []
-    for row in found:
-        if row.form != QUESTION or row.rule not in RULES or key_of(row) in seen:
-            continue
-        seen.add(key_of(row))
-        turns[row.document] = turn = turns.get(row.document, 0) + 1
-        kept.append((turn, row))
-    return [row for _, row in sorted(kept, key=lambda pair: pair[0])]
+    rows, _ = make(documents, Settings(seed, each, *idf(number, frequencies)))
+    for row in rows:
+        if row.form == QUESTION and row.rule in RULES:
+            yield HeldOut(ANSWERABLE, row.text, row.document, row.answer)
 
 
-def _contrast(documents: Sequence[Document], count: int, seed: int) -> Iterator[HeldOut]:
-    """Questions to passages that lack what is asked for, one of every document before two of any."""
+def _facts(rows: Iterable[ContrastRow]) -> Iterator[HeldOut]:
+    """Questions for a fact that a sentence states."""
+    for row in rows:
+        if row.answer:
+            yield HeldOut(ANSWERABLE, row.question, row.document, row.text)
+
+
+def _spread(questions: Iterable[HeldOut]) -> list[HeldOut]:
+    """Each wording once, one of every document before two of any."""
     turns: Counter[str] = Counter()
     found: dict[str, tuple[int, HeldOut]] = {}
-    for row in contrast_rows(documents[:MAX_CONTRASTED], seed):
-        if row.kind in MISSING and row.question not in found:
-            turns[row.document] += 1
-            found[row.question] = turns[row.document], HeldOut(CONTRAST, row.question, row.document)
-    yield from (one for _, one in sorted(found.values(), key=lambda pair: pair[0])[:count])
+    for one in questions:
+        if (key := folded(one.question)) not in found:
+            turns[one.document] += 1
+            found[key] = turns[one.document], one
+    return [one for _, one in sorted(found.values(), key=lambda pair: pair[0])]
 
 
 def _in_turn(first: Sequence[HeldOut], second: Sequence[HeldOut]) -> list[HeldOut]:

@@ -74,8 +74,8 @@ def test_a_question_that_only_names_a_document_is_answered_and_one_that_asks_mor
 
 def test_the_passage_that_the_reader_is_sure_of_comes_first() -> None:
     found = retrieval("Where do copies go?", COPYING)
-    assert [one.passage for one in ranked(found)][0] == 0
-    assert [one.passage for one in ranked(read(found, 0.1, 0.1, 0.99))][0] == 2
+    assert ranked(found)[0].passage == 0
+    assert ranked(read(found, 0.1, 0.1, 0.99))[0].passage == 2
     assert [one.passage for one in ranked(read(found, *[0.5] * 6))] == [one.passage for one in ranked(found)]
 
 
