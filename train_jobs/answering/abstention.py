@@ -8,7 +8,7 @@ from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.support import NAMED, confidence
 
 UNREAD = 0.4  # the threshold where no reader read the passages
-CAREFUL = 0.7  # the one where a reader did, in an index whose evidence promises nothing
+CAREFUL = 0.4  # the one where a reader did, in an index whose evidence promises nothing
 REASONS = (
     "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
     "model_abstained", "model_unreadable", "uncited", "partly_supported", "unknown_language", "courtesy",

@@ -34,7 +34,7 @@ def test_a_file_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"one\.yaml is no folder"):
         load_folders(tmp_path)
     (tmp_path / "one.yaml").write_text(
-        "name: one\nsplit: tune\npages: {a.md: text}\nanswerable: [{b.md: What?}]\nmissing: []\n"
+        "name: one\nsplit: tune\npages: {a.md: text}\nanswerable:\n  - b.md: What?\nmissing: []\n"
     )
     with pytest.raises(BadInputError, match=r"no page b\.md"):
         load_folders(tmp_path)
