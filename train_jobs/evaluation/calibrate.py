@@ -22,7 +22,7 @@ import numpy as np
 
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from data_jobs.retrieval.embedder import load_embedder
-from data_jobs.retrieval.passage_reader import load_passage_reader
+from data_jobs.retrieval.passage_reader import AUTO, load_passage_reader
 from data_jobs.retrieval.support import (
     CONFIDENCE_MODEL,
     MODEL,
@@ -85,7 +85,7 @@ def gather(data: Path, cache: Path | None) -> list[Row]:
     """Search, and where there is a reader read, every question of every corpus. Minutes the first time (embedding),
     seconds with a warm cache, and a second for every ten questions read."""
     index, retrieval = IndexSection(), RetrievalSection()
-    embedder, reader = load_embedder(index, threads=2), load_passage_reader(retrieval.reader, threads=2)
+    embedder, reader = load_embedder(index, threads=2), load_passage_reader(AUTO, threads=2)
     rows = []
     for corpus in corpora(data):
         searcher = searcher_over(corpus.documents, index, retrieval, embedder, cache, corpus.name)
