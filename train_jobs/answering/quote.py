@@ -15,11 +15,12 @@ from cluster.core.records import Answer, Passage
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.asking import form_of
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.support import MISSING
 from data_jobs.retrieval.terms import question_terms
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
-from train_jobs.answering.abstention import MISSING, support
+from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, quotation
 from train_jobs.answering.draft import Draft
