@@ -217,4 +217,4 @@ class WordReader:
         share = len(asked & text_stems(f"{window.title} {window.text}")) / max(1, len(asked))
         spans = sentences(window.text) or [(0, 0)]
         start, end = max(spans, key=lambda span: len(asked & text_stems(window.text[slice(*span)])))
-        return Reading(0.97 if share > 0.8 else 0.4 * share, start, end, share)
+        return Reading(0.97 if share > 0.8 else 0.1 * share, start, end, share)

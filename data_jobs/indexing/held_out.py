@@ -1,9 +1,10 @@
 """Held-out questions of a corpus, asked of its own index: the evidence that a promised risk rests on.
 
-Rules make them (``data_jobs.synthetic``), half with an answer and half without. *answerable*: made from a sentence of a
-document, or for a fact that one states. *left_out*: the same, asked while the document is hidden, so that nothing
-answers them any more. *contrast*: a passage asked for what it does not tell (``synthetic.contrast``), where no other
-passage tells it either. Questions that people asked are not used: they stand in the index.
+Rules make them (``data_jobs.synthetic``), half with an answer and half without; all ask prose for a fact, which is what
+a reader is asked about. *answerable*: made from a sentence of a document, or for a fact that one states. *left_out*:
+the same, asked while the document is hidden, so that nothing answers them any more. *contrast*: a passage asked for
+what it does not tell (``synthetic.contrast``), where no other passage tells it either. Questions that people asked are
+not used: they stand in the index.
 
 Everything here is bounded: so many questions, and so many seconds after which the questions not asked yet are left out.
 """
@@ -18,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from cluster.core.progress import Progress
-from cluster.core.records import Document
+from cluster.core.records import CODE_KINDS, Document
+from data_jobs.retrieval.facts_asked import fact_asked
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.risk import Evidence, Judged
 from data_jobs.retrieval.search import Searcher
@@ -28,8 +30,8 @@ from data_jobs.synthetic.contrast import ContrastRow, contrast_rows
 from data_jobs.synthetic.rows import QUESTION, Settings, folded, idf, make, survey
 
 ANSWERABLE, LEFT_OUT, CONTRAST = "answerable", "left_out", "contrast"
-MAX_QUESTIONS = 300
-MAX_SECONDS = 60.0
+MAX_QUESTIONS = 200
+MAX_SECONDS = 30.0
 PER_DOCUMENT = 16  # most questions of one document; a small folder needs that many
 MAX_SAMPLED, MAX_CONTRASTED = 600, 200  # documents that questions are made of
 SAVE_EVERY = 25
@@ -54,11 +56,14 @@ def held_out_questions(documents: Sequence[Document], count: int = MAX_QUESTIONS
 
     The same documents and seed give the same questions. Answerable ones are as many as the others together.
     """
-    order = sorted(documents, key=lambda d: hashlib.sha256(f"{seed}\0{d.id}".encode()).digest())[:MAX_SAMPLED]
+    prose = [document for document in documents if document.kind not in CODE_KINDS]
+    order = sorted(prose, key=lambda d: hashlib.sha256(f"{seed}\0{d.id}".encode()).digest())[:MAX_SAMPLED]
     contrasts = list(contrast_rows(order[:MAX_CONTRASTED], seed))
-    told = _spread([*_written(order, count, seed), *_facts(contrasts)])
+    told = _spread(one for one in (*_facts(contrasts), *_written(order, count, seed)) if fact_asked(one.question))
     contrast = _spread(
-        HeldOut(CONTRAST, row.question, row.document) for row in contrasts if row.kind in MISSING
+        HeldOut(CONTRAST, row.question, row.document)
+        for row in contrasts
+        if row.kind in MISSING and fact_asked(row.question)
     )[: count // 4]  # fmt: skip
     hidden = max(0, min(count // 2 - len(contrast), (len(told) - len(contrast)) // 2))
     left_out = [replace(one, kind=LEFT_OUT) for one in told[1 : 2 * hidden : 2]]

@@ -13,6 +13,7 @@ from cluster.core.errors import PlinthError
 from cluster.core.telemetry import log_event
 from data_jobs.retrieval.reader import Reader, Reading, Window, load_reader, windows
 from data_jobs.retrieval.results import ReaderState, Retrieval, WindowReading
+from data_jobs.retrieval.support import worth_reading
 
 AUTO, OFF = "auto", "off"
 SHIPPED = "shipped"
@@ -42,10 +43,13 @@ class PassageReader:
         return str(getattr(self._reader, "fingerprint", type(self._reader).__name__)) if self._reader else ""
 
     def read(self, found: Retrieval) -> Retrieval:
-        """The result with the readings of its windows, the time taken among its timings."""
+        """The result with the readings of its windows, the time taken among its timings; ``spared`` where they would
+        change nothing."""
         if self._reader is None:
             return replace(found, reader=self._state)
         began = time.perf_counter()
+        if not worth_reading(found):
+            return replace(found, reader="spared")
         shown = windows(found)
         try:
             said = self._reader.read(found.question, shown) if shown else []

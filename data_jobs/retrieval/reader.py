@@ -18,10 +18,9 @@ from data_jobs.text.units import ROW, TITLE
 if TYPE_CHECKING:
     from cluster.core.records import Chunk, Passage
 
-MAX_WINDOWS = 8
+MAX_WINDOWS = 2  # on eight small folders and on SQuAD, eight told no more
 WINDOW_CHARS = 240  # about 55 tokens of English
 TITLE_CHARS = 90
-EACH = 5  # so many of the best passages have a window whatever the others hold
 LEXICAL = 0.5  # what the share of the question's words counts beside the cosine, where sentences are compared
 LATER = 0.01  # what a sentence is worth less for every passage before its own
 
@@ -37,8 +36,8 @@ class Reader(Protocol):
 def windows(retrieval: Retrieval, most: int = MAX_WINDOWS) -> list[Window]:
     """The windows that a reader should see of a search's result, at most ``most``, in the order of their passages.
 
-    Each of the first ``EACH`` passages has the window around its best sentence; the rest are around the best sentences
-    of all passages that no window holds yet. A passage without scored sentences gives the beginning of its text.
+    They lie around the best sentences of all passages; none of these is in two windows. A passage without scored
+    sentences gives the beginning of its text.
     """
     own: dict[int, list[ScoredSentence]] = {}
     for sentence in retrieval.sentences:
@@ -51,12 +50,10 @@ def windows(retrieval: Retrieval, most: int = MAX_WINDOWS) -> list[Window]:
             found.append(window_around(number, retrieval.passages[number], own.get(number, []), centre))
 
     ranked = sorted((s for s in retrieval.sentences if s.kind != TITLE), key=_worth, reverse=True)
-    for number in range(min(EACH, len(retrieval.passages))):
-        add(number, next((s for s in ranked if s.passage == number), None))
     for sentence in ranked:
         add(sentence.passage, sentence)
     for number in range(len(retrieval.passages)):
-        if number not in own:
+        if not any(s.passage == number for s in ranked):
             add(number, None)
     return sorted(found, key=lambda window: (window.passage, window.start))
 

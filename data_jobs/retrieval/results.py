@@ -41,8 +41,9 @@ class ScoredSentence:
     lead: int = -1
 
 
-ReaderState = Literal["off", "read", "missing", "failed"]
-"""``off``: nobody wants a reader. ``missing``: one is wanted and not there. ``failed``: it broke on this question."""
+ReaderState = Literal["off", "read", "spared", "missing", "failed"]
+"""``off``: nobody wants a reader. ``spared``: its word would change nothing (``support.worth_reading``). ``missing``:
+one is wanted and not there. ``failed``: it broke on this question."""
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,9 @@ class Evidence:
         if found := self.promise(max_risk):
             at = found.point
             return (
-                f"at most {share} of the answers given are unsupported ({CONFIDENCE:.0%} confidence): {at.unsupported} "
-                f"of {at.answered} at confidence {at.threshold:.2f} and above, upper bound {at.bound:.1%}"
+                f"at most {share} of the answers to questions for a fact are unsupported ({CONFIDENCE:.0%} confidence)"
+                f": {at.unsupported} of {at.answered} at confidence {at.threshold:.2f} and above, upper bound "
+                f"{at.bound:.1%}"
             )
         needed = least_answers(max_risk)
         if sum(one.supported for one in self.judged) < needed:

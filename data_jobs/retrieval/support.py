@@ -2,7 +2,10 @@
 
 Two logistic models, whose coefficients lie beside this file. ``support_model.json`` judges by what the search measured
 and what the passages' words say. Where a reader read the passages, ``confidence_model.json`` combines its best
-probability with that judgement. ``train_jobs.evaluation.calibrate`` writes both, with what they were fitted on.
+probability with that judgement, and with whether what it points at is of the kind that is asked for.
+
+A reader is asked for little: whether prose tells one fact (``facts_asked``), where the search alone would answer. Of
+how-tos, definitions and documented code the search's evidence knows as much as the reader, or more.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import Any
 
 from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand
+from data_jobs.retrieval.facts_asked import fact_asked, may_tell
 from data_jobs.retrieval.names import is_named, missing_names, path_words
-from data_jobs.retrieval.results import Retrieval
+from data_jobs.retrieval.results import Retrieval, WindowReading
 from data_jobs.retrieval.terms import Term, question_terms
 from data_jobs.retrieval.wording import is_stop_word, text_stems
 
@@ -35,6 +39,7 @@ _TAIL = 80  # characters of a question in which it is looked for
 NAMED = 0.6
 MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
 STRANGE = ("strange_words", "unknown_identifiers", "foreign_names", "foreign_scope")
+UNREAD = 0.4  # least support of an answer that no reader read
 LOG_ODDS = 7.0  # most that either judgement counts for or against: no model is surer than 999 of 1,000
 
 
@@ -92,7 +97,7 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
     values = support_features(question, retrieval)
     probability = support_model().probability(values)
     if retrieval.reader == "read":
-        probability = support_model(CONFIDENCE_MODEL).probability(combined(retrieval, probability))
+        probability = support_model(CONFIDENCE_MODEL).probability(combined(question, retrieval, probability))
     documents = [p.document for p in retrieval.passages]
     if missing_names(question, documents, "\n".join(p.text for p in retrieval.passages)):
         probability = min(probability, MISSING)
@@ -104,10 +109,36 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
     return Confidence(probability, strange, named)
 
 
-def combined(retrieval: Retrieval, support: float) -> dict[str, float]:
-    """What the confidence model looks at: log odds of the reader's best probability, and of the support model's."""
-    best = max((reading.answerable for reading in retrieval.readings), default=0.0)
-    return {"reader": log_odds(best), "support": log_odds(support)}
+def worth_reading(found: Retrieval) -> bool:
+    """Whether a reader's word can change the answer: the question asks for a fact, the best passage is prose, and the
+    search's evidence alone would answer from it."""
+    if not found.passages or found.passages[0].kind in CODE_KINDS or not fact_asked(found.question):
+        return False
+    return support_model().probability(support_features(found.question, found)) >= UNREAD
+
+
+def combined(question: str, retrieval: Retrieval, support: float) -> dict[str, float]:
+    """What the confidence model looks at.
+
+    - ``reader``: log odds of the reader's best probability;
+    - ``unlike``: 1 where no sentence that it points into has anything of the kind of fact that is asked for;
+    - ``support``: log odds of the support model's probability.
+    """
+    kind = fact_asked(question)
+    judged = [(may_tell(kind, _pointed_at(retrieval, one)), one.answerable) for one in retrieval.readings]
+    like, best = max(judged, default=(True, 0.0))
+    return {"reader": log_odds(best), "unlike": float(not like), "support": log_odds(support)}
+
+
+def _pointed_at(retrieval: Retrieval, reading: WindowReading) -> str:
+    """The sentences that a reading points into; its whole window where it points at none."""
+    said = [
+        s.text
+        for s in retrieval.sentences
+        if s.passage == reading.passage and s.start < reading.answer_end and reading.answer_start < s.end
+    ]
+    passage = retrieval.passages[reading.passage]
+    return " ".join(said) or passage.text[reading.start - passage.start : reading.end - passage.start]
 
 
 def log_odds(probability: float) -> float:

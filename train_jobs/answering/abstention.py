@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data_jobs.retrieval.results import Retrieval
-from data_jobs.retrieval.support import NAMED, confidence
+from data_jobs.retrieval.support import NAMED, UNREAD, confidence
 
-UNREAD = 0.4  # the threshold where no reader read the passages
-CAREFUL = 0.4  # the one where a reader did, in an index whose evidence promises nothing
+CAREFUL = 0.4  # least confidence of an answer that a reader read, whatever the index's evidence promises
 REASONS = (
     "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
     "model_abstained", "model_unreadable", "uncited", "partly_supported", "unknown_language", "courtesy",
@@ -46,7 +45,8 @@ def support(question: str, retrieval: Retrieval, min_confidence: float | None = 
 
 
 def threshold_of(retrieval: Retrieval) -> float:
-    """The least confidence of an answer: what the index promises its risk at, else a careful default."""
+    """The least confidence of an answer: what the index promises its risk at, but never less than a careful default.
+    (Every threshold above the one that promises was tested, too.)"""
     if retrieval.reader != "read":
         return UNREAD
-    return CAREFUL if retrieval.threshold is None else retrieval.threshold
+    return max(CAREFUL, retrieval.threshold or 0.0)

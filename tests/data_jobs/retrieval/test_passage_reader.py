@@ -10,17 +10,16 @@ import pytest
 
 from cluster.core.errors import PlinthError
 from data_jobs.retrieval.passage_reader import PassageReader, load_passage_reader
-from data_jobs.retrieval.results import Retrieval
+from data_jobs.retrieval.results import Retrieval, WindowReading
 from tests.fakes import WordReader
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, retrieval
+from train_jobs.answering.abstention import support
 
 LEAVE = "How many days of paid leave do employees have a year?"
 
 
 def test_readings_stand_beside_the_passages_in_the_document_s_own_offsets() -> None:
-    found = retrieval(
-        "Where is metadata copied to?", [replace(p, start=p.start + 500, end=p.end + 500) for p in COPYING]
-    )
+    found = retrieval(LEAVE, [replace(p, start=p.start + 500, end=p.end + 500) for p in HANDBOOK])
     read = PassageReader(WordReader()).read(found)
     assert (read.reader, read.degraded) == ("read", False)
     assert read.readings
@@ -47,6 +46,21 @@ def test_a_reader_that_breaks_leaves_the_search_as_it_was() -> None:
     assert read == replace(found, reader="failed")
 
 
+def test_a_reader_is_spared_what_it_cannot_change() -> None:
+    reader = WordReader()
+    how = "How do I request paid leave before it starts?"
+    strange = "How many kangaroos does the Sydney opera feed?"
+    code = "Where does copy2 copy the metadata of a file to?"
+    for question, pages in ((how, HANDBOOK), (strange, HANDBOOK), (code, COPYING)):
+        found = retrieval(question, pages)
+        read = PassageReader(reader).read(found)
+        assert (read.reader, read.degraded, read.readings) == ("spared", False, ())
+        assert support(question, read) == support(question, found)
+    assert reader.read_windows == []
+    assert support(code, retrieval(code, COPYING)).grounded
+    assert PassageReader(reader).read(retrieval("", [])).reader == "spared"
+
+
 def test_off_is_a_choice_and_missing_is_not(tmp_path: Path) -> None:
     found = retrieval(LEAVE, HANDBOOK)
     off = load_passage_reader("off", 1)
@@ -59,7 +73,9 @@ def test_off_is_a_choice_and_missing_is_not(tmp_path: Path) -> None:
 
 
 def test_some_of_the_passages_keep_what_belongs_to_them() -> None:
-    read = PassageReader(WordReader()).read(retrieval("Delete a directory tree", COPYING))
+    found = retrieval("Delete a directory tree", COPYING)
+    readings = [WindowReading(n, p.start, p.end, n / 10, p.start, p.end, 0.0) for n, p in enumerate(found.passages)]
+    read = replace(found, reader="read", readings=tuple(readings))
     some = read.only([4, 0])
     assert [p.document for p in some.passages] == ["shutil.rmtree", "shutil.copytree"]
     for one in some.sentences:

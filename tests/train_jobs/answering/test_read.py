@@ -9,7 +9,7 @@ import pytest
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.passage_reader import PassageReader
 from data_jobs.retrieval.results import Retrieval, WindowReading
-from data_jobs.retrieval.support import CONFIDENCE_MODEL, confidence, log_odds, support_model
+from data_jobs.retrieval.support import CONFIDENCE_MODEL, combined, confidence, log_odds, support_model
 from tests.fakes import WordReader
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
 from train_jobs.answering.abstention import CAREFUL, UNREAD, support, threshold_of
@@ -46,10 +46,23 @@ def test_the_reader_decides_whether_the_passages_answer() -> None:
 
 def test_more_of_either_evidence_never_means_less_confidence() -> None:
     model = support_model(CONFIDENCE_MODEL)
-    assert model.features == ("reader", "support")
-    assert all(coefficient >= 0 for coefficient in model.coefficients)
-    assert model.coefficients[0] > 0
+    assert set(model.features) <= {"reader", "support", "unlike"}
+    signs = {"reader": 1, "support": 1, "unlike": -1}
+    assert all(c * signs[name] > 0 for name, c in zip(model.features, model.coefficients, strict=True))
+    assert model.features[0] == "reader"
     assert log_odds(0.0) == -log_odds(1.0) == -7.0
+
+
+def test_what_the_reader_points_at_must_be_of_the_kind_asked_for() -> None:
+    found = retrieval(LEAVE, HANDBOOK)
+    number = read(found, 0.8, at=(0, "28 days"))
+    assert combined(LEAVE, number, 0.9)["unlike"] == 0
+    name = "Which approval do flights need?"
+    elsewhere = read(retrieval(LEAVE, HANDBOOK), 0.0, 0.8, at=(1, "approval of a director"))
+    assert combined(LEAVE, replace(elsewhere, readings=elsewhere.readings[1:]), 0.9)["unlike"] == 1
+    assert combined(name, replace(elsewhere, readings=elsewhere.readings[1:]), 0.9)["unlike"] == 0
+    both = combined(LEAVE, read(found, 0.3, 0.8, at=(1, "approval of a director")), 0.9)
+    assert (both["unlike"], both["reader"]) == (0, log_odds(0.3)), "what is of the kind goes before"
 
 
 def test_the_threshold_is_the_index_s_own_else_careful_else_as_without_a_reader() -> None:
@@ -58,7 +71,8 @@ def test_the_threshold_is_the_index_s_own_else_careful_else_as_without_a_reader(
     assert threshold_of(replace(found, threshold=0.9)) == UNREAD, "its evidence is of a reader's confidence"
     assert threshold_of(replace(found, reader="failed", threshold=0.9)) == UNREAD
     once = read(found, 0.85, 0.1)
-    assert threshold_of(once) == CAREFUL
+    assert threshold_of(once) == threshold_of(replace(once, threshold=0.1)) == CAREFUL
+    assert threshold_of(replace(once, reader="spared", threshold=0.9)) == UNREAD
     sure = confidence(LEAVE, once).probability
     assert support(LEAVE, replace(once, threshold=sure - 0.01)).grounded
     assert not support(LEAVE, replace(once, threshold=sure + 0.01)).grounded
