@@ -96,14 +96,14 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
         return Confidence(0.0, 0.0, False)
     values = support_features(question, retrieval)
     probability = support_model().probability(values)
-    if retrieval.reader == "read":
+    if retrieval.readings:
         probability = support_model(CONFIDENCE_MODEL).probability(combined(question, retrieval, probability))
     documents = [p.document for p in retrieval.passages]
     if missing_names(question, documents, "\n".join(p.text for p in retrieval.passages)):
         probability = min(probability, MISSING)
     strange = sum(values[name] for name in STRANGE)
     named = strange < 1 and is_named(documents[0], question)
-    if retrieval.reader == "read":  # "When was PEP 572 withdrawn?" names it too, and the reader can tell
+    if retrieval.readings:  # "When was PEP 572 withdrawn?" names it too, and the reader can tell
         asked = {stem for term in question_terms(question) for stem in term.stem.split()}
         named = named and asked <= text_stems(path_words(documents[0]))
     return Confidence(probability, strange, named)

@@ -39,7 +39,7 @@ def support(question: str, retrieval: Retrieval, min_confidence: float | None = 
     least = threshold_of(retrieval) if min_confidence is None else min_confidence
     if found.probability >= least:
         return Support(True, "supported", found.probability)
-    if found.named and (retrieval.reader == "read" or least <= NAMED):
+    if found.named and (retrieval.readings or least <= NAMED):
         return Support(True, "supported", max(found.probability, NAMED))
     return Support(False, "unknown_terms" if found.strange >= 1 else "low_support", found.probability)
 
@@ -47,6 +47,6 @@ def support(question: str, retrieval: Retrieval, min_confidence: float | None = 
 def threshold_of(retrieval: Retrieval) -> float:
     """The least confidence of an answer: what the index promises its risk at, but never less than a careful default.
     (Every threshold above the one that promises was tested, too.)"""
-    if retrieval.reader != "read":
+    if not retrieval.readings:
         return UNREAD
     return max(CAREFUL, retrieval.threshold or 0.0)

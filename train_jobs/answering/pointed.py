@@ -62,7 +62,7 @@ def pointed_answer(
         return _refusal("nothing_quotable", confidence)
     if is_code(retrieval.passages[draft.used[0]]):
         order = ranked(retrieval)
-        close = [one for one in order if one.total >= order[0].total - CLOSE and one.passage not in draft.used]
+        close = [one for one in order if one.score >= order[0].score - CLOSE and one.passage not in draft.used]
         if close:
             name_functions(draft, close, question)
     return Answer(draft.text(), draft.citations(), True, "supported", confidence)

@@ -41,7 +41,6 @@ from train_jobs.answering.select import (
     is_code,
     of_named,
     only_names,
-    pointed,
     ranked,
     shows,
     worth,
@@ -144,7 +143,7 @@ def name_functions(draft: Draft, order: list[Ranked], question: str = "") -> Non
     """``name — "summary" [1] See also name — "summary" [2], name [3].``; signature and example below the first where
     the question asks for them."""
     passages = draft.found.passages
-    close = [one for one in order if one.total >= order[0].total - CLOSE]
+    close = [one for one in order if one.score >= order[0].score - CLOSE]
     for one in close:
         if not is_code(passages[one.passage]):
             continue
@@ -224,13 +223,11 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
     if any(named) and only_names(question, [p.document for p in draft.found.passages]):
         order = [one for one, more in zip(order, named, strict=True) if more]
         named = [more for more in named if more]
-    read = {one.passage: pointed(draft.found, one.passage) for one in order}
     pool = [
         (
             worth(s)
             + more.get(s.start, 0.0)
-            + read[one.passage].get(s.start, 0.0)
-            + WEIGHTS.sentence_passage * one.total
+            + WEIGHTS.sentence_passage * one.score
             + WEIGHTS.definition * defines(question, s.text)
             + how * (s.kind == CODE_BLOCK),
             s,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.core.records import CODE_KINDS, Passage
@@ -28,18 +28,11 @@ _ASKS_WHAT = re.compile(
 
 @dataclass(frozen=True)
 class Ranked:
-    """A passage (by its index in the retrieval) with its answer-level score and its sentences, best to quote first;
-    ``read`` is what the reader's word on it is worth beside the score."""
+    """A passage (by its index in the retrieval) with its answer-level score and its sentences, best to quote first."""
 
     passage: int
     score: float
     sentences: tuple[ScoredSentence, ...]
-    read: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """What passages are ordered by."""
-        return self.score + self.read
 
 
 @dataclass(frozen=True)
@@ -53,8 +46,6 @@ class Weights:
     sentence_lexical: float = 0.5
     sentence_passage: float = 0.3
     definition: float = 0.2
-    read: float = 0.5  # the reader's highest probability for a window of the passage
-    pointed: float = 0.5  # the reader's probability, for the sentences that hold the span it points at
 
 
 WEIGHTS = Weights()
@@ -110,21 +101,8 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
                 score -= weights.unmet * passage.lexical * (1 - _met(wanted, joint, passage))
         if passage.document.lower() in asked or is_named(passage.document, retrieval.question):
             score += weights.asked_by_name
-        marked = pointed(retrieval, index, weights)
-        read = weights.read * max((r.answerable for r in retrieval.readings if r.passage == index), default=0.0)
-        found.append(Ranked(index, score, tuple(_by_worth(own, weights, marked)), read))
-    return sorted(found, key=lambda one: (-one.total, one.passage))
-
-
-def pointed(retrieval: Retrieval, passage: int, weights: Weights = WEIGHTS) -> dict[int, float]:
-    """By its start what each sentence of a passage is worth more because the reader points into it."""
-    found: dict[int, float] = {}
-    readings = [r for r in retrieval.readings if r.passage == passage and r.answer_start < r.answer_end]
-    for s in retrieval.sentences if readings else ():
-        if s.passage == passage:
-            into = [r.answerable for r in readings if s.start < r.answer_end and r.answer_start < s.end]
-            found[s.start] = weights.pointed * max(into, default=0.0)
-    return found
+        found.append(Ranked(index, score, tuple(_by_worth(own, weights))))
+    return sorted(found, key=lambda one: (-one.score, one.passage))
 
 
 def is_code(passage: Passage) -> bool:
@@ -198,8 +176,8 @@ def defines(question: str, sentence: str) -> bool:
     )
 
 
-def _by_worth(sentences: Sequence[ScoredSentence], weights: Weights, more: Mapping[int, float]) -> list[ScoredSentence]:
-    return sorted(sentences, key=lambda s: (-worth(s, weights) - more.get(s.start, 0.0), s.start))
+def _by_worth(sentences: Sequence[ScoredSentence], weights: Weights) -> list[ScoredSentence]:
+    return sorted(sentences, key=lambda sentence: (-worth(sentence, weights), sentence.start))
 
 
 def _share(names: set[str], wanted: set[str]) -> float:

@@ -97,7 +97,7 @@ def gather(data: Path, cache: Path | None) -> list[Row]:
         for case in corpus.cases:
             found = searcher.search(case.question)
             values = support_features(case.question, found)
-            if found.reader == "read" and case.title not in learnt:
+            if found.readings and case.title not in learnt:
                 values |= combined(case.question, found, support_model().probability(values))
             rows.append(Row(corpus.name, corpus.family, case.group, case.question, values))
         print(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.cases)} questions", flush=True)
