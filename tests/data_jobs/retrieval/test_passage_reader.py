@@ -51,8 +51,12 @@ def test_a_reader_is_spared_what_it_cannot_change() -> None:
     how = "How do I request paid leave before it starts?"
     strange = "How many kangaroos does the Sydney opera feed?"
     code = "Where does copy2 copy the metadata of a file to?"
-    for question, pages in ((how, HANDBOOK), (strange, HANDBOOK), (code, COPYING)):
-        found = retrieval(question, pages)
+    weak = {"top_dense": 0.1, "mean_dense": 0.1, "top_sentence": 0.1, "coverage_1": 0.0, "unknown": 0.9}
+    for question, found in (
+        (how, retrieval(how, HANDBOOK)),
+        (strange, retrieval(strange, HANDBOOK, 0.1, {**weak, "strange_words": 2.0})),
+        (code, retrieval(code, COPYING)),
+    ):
         read = PassageReader(reader).read(found)
         assert (read.reader, read.degraded, read.readings) == ("spared", False, ())
         assert support(question, read) == support(question, found)

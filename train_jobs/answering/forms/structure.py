@@ -39,7 +39,7 @@ def from_structure(
     if not text:
         return None
     citations = tuple(cite(passage) for passage in outline.passages[: section.max_citations if first is None else 1])
-    return Answer(text, citations, True, "supported", max(NAMED, section.min_confidence), form=form.name)
+    return Answer(text, citations, True, "supported", max(NAMED, section.min_confidence or 0.0), form=form.name)
 
 
 def _object(outline: OutlineFound, max_words: int, marker: int) -> str:
