@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
-from cluster.core.records import Manifest
+from cluster.core.records import CODE_KINDS, Manifest
 from cluster.core.storage import Store
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import Recorder
@@ -63,7 +63,11 @@ class RetrieverReplica:
         before = self._serving()
         snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint, before.snapshot if before else None)
         evidence = read_evidence(folder)
-        promised = evidence.promise(self._config.answer.max_risk, self._reader.fingerprint) if evidence else None
+        if any(chunk.kind not in CODE_KINDS for chunk in snapshot.chunks):
+            self._reader.warm()  # of documented code alone it is never asked
+        promised = None
+        if evidence is not None and evidence.judged:
+            promised = evidence.promise(self._config.answer.max_risk, self._reader.fingerprint)
         threshold = promised.threshold if promised else None
         searcher = Searcher(
             snapshot, self._embedder, self._config.retrieval, self._reranker, self._reader, threshold

@@ -65,6 +65,21 @@ def test_a_reader_is_spared_what_it_cannot_change() -> None:
     assert PassageReader(reader).read(retrieval("", [])).reader == "spared"
 
 
+def test_a_reader_is_loaded_when_it_is_first_wanted() -> None:
+    loaded: list[WordReader] = []
+
+    def load() -> WordReader:
+        loaded.append(WordReader())
+        return loaded[-1]
+
+    reads = PassageReader(load)
+    assert reads.reads
+    assert reads.read(retrieval("Where is a file copied to?", COPYING)).reader == "spared"
+    assert loaded == []
+    assert reads.read(retrieval(LEAVE, HANDBOOK)).reader == reads.read(retrieval(LEAVE, HANDBOOK)).reader == "read"
+    assert len(loaded) == 1
+
+
 def test_off_is_a_choice_and_missing_is_not(tmp_path: Path) -> None:
     found = retrieval(LEAVE, HANDBOOK)
     off = load_passage_reader("off", 1)

@@ -8,7 +8,7 @@ from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.asking import DEFINITION, LIST, SIGNATURE, SUMMARY, Form, form_of
 from data_jobs.retrieval.outline import opening_sentences
 from data_jobs.retrieval.results import OutlineFound, Retrieval
-from train_jobs.answering.abstention import NAMED
+from data_jobs.retrieval.support import NAMED
 from train_jobs.answering.citations import cite, quotation
 from train_jobs.answering.forms.code import signature
 
