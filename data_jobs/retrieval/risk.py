@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from cluster.core.errors import IntegrityError
+from data_jobs.retrieval.support import UNREAD
 
 RISK_FILE, PLOT_FILE = "risk.json", "risk.png"
 FORMAT = 1
@@ -104,8 +105,9 @@ class Evidence:
             points.append(Point(threshold, answered, answered - supported, bound, covered))
         return tuple(points)
 
-    def promise(self, max_risk: float, reader: str | None = None) -> Promise | None:
-        """The lowest threshold that keeps the risk; None where none does, or it was gathered with another ``reader``.
+    def promise(self, max_risk: float, reader: str | None = None, least: float = UNREAD) -> Promise | None:
+        """The lowest threshold that keeps the risk, of those of ``least`` and more: people's questions are harder to tell
+        than those that rules make. None where none does, or it was gathered with another ``reader``.
 
         Testing begins at the first threshold with as many answers as the promise needs at least, or as half of the
         answerable questions are, if that is more: with fewer, one unlucky answer would end it.
@@ -117,7 +119,7 @@ class Evidence:
         for point in self.curve:
             if point.answered < enough:
                 continue
-            if point.bound > max_risk:
+            if point.bound > max_risk or point.threshold < least:
                 break
             kept = Promise(max_risk, point)
         return kept

@@ -45,8 +45,7 @@ def support(question: str, retrieval: Retrieval, min_confidence: float | None = 
 
 
 def threshold_of(retrieval: Retrieval) -> float:
-    """The least confidence of an answer: what the index promises its risk at, but never less than a careful default.
-    (Every threshold above the one that promises was tested, too.)"""
+    """The least confidence of an answer: what the index promises its risk at, but never less than a careful default."""
     if not retrieval.readings:
         return UNREAD
     return max(CAREFUL, retrieval.threshold or 0.0)

@@ -135,5 +135,5 @@ def test_the_next_versions_of_an_index_carry_what_is_known(home: Path, embedder:
         found = read_evidence(folder)
         assert found == replace(known, carried_from=second.version)
         assert (folder / PLOT_FILE).is_file()
-    assert summary(known, 0.05)["threshold"] == 0.05
+    assert summary(known, 0.05)["threshold"] == 0.4
     assert summary(Evidence("r", 1, ()), 0.05) == {"held_out_questions": 0}

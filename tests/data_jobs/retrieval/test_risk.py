@@ -46,13 +46,16 @@ def test_how_much_evidence_a_promise_takes() -> None:
 
 
 def test_the_lowest_threshold_that_keeps_the_risk() -> None:
-    promised = good().promise(0.05)
+    promised = good().promise(0.05, least=0.0)
     assert promised is not None
     assert 0.2 < promised.threshold <= 0.9
     assert promised.threshold == 0.21, "every threshold above the unanswerable ones keeps it"
     assert (promised.point.answered, promised.point.unsupported, promised.point.coverage) == (100, 0, 1.0)
     assert promised.point.bound <= 0.05
     assert "at most 5% of the answers" in good().said(0.05)
+    careful = good().promise(0.05)
+    assert careful is not None
+    assert careful.threshold == 0.4, "no promise makes the service less careful than it is without one"
 
 
 def test_no_promise_without_evidence_or_with_too_many_faults() -> None:
@@ -78,7 +81,7 @@ def test_promises_are_kept() -> None:
     for _ in range(corpora):
         sure = generator.uniform(0, 1, 600)
         right = generator.uniform(0, 1, 600) >= 0.02 + 0.2 * (1 - sure)
-        found = evidence([(float(s), True, bool(r)) for s, r in zip(sure, right, strict=True)]).promise(0.1)
+        found = evidence([(float(s), True, bool(r)) for s, r in zip(sure, right, strict=True)]).promise(0.1, least=0.0)
         if found is not None:
             made += 1
             broken += 0.02 + 0.1 * (1 - found.threshold) > 0.1  # the mean of the risk above the threshold
@@ -97,7 +100,7 @@ def test_evidence_is_kept_beside_the_index(tmp_path: Path) -> None:
     write_evidence(good(), 0.05, tmp_path)
     assert read_evidence(tmp_path) == good()
     row = json.loads((tmp_path / RISK_FILE).read_text())
-    assert row["promise"]["threshold"] == 0.21
+    assert row["promise"]["threshold"] == 0.4
     assert (row["questions"], row["max_risk"], row["confidence"]) == (200, 0.05, 0.95)
     assert "question" not in row["judged"][0], "what was asked, of whatever document, is not kept"
     first = carried(good(), "v1")
