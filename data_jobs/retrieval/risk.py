@@ -106,8 +106,8 @@ class Evidence:
         return tuple(points)
 
     def promise(self, max_risk: float, reader: str | None = None, least: float = UNREAD) -> Promise | None:
-        """The lowest threshold that keeps the risk, of those of ``least`` and more: people's questions are harder to tell
-        than those that rules make. None where none does, or it was gathered with another ``reader``.
+        """The lowest threshold that keeps the risk, of those of ``least`` and more: people's questions are harder to
+        tell than those that rules make. None where none does, or it was gathered with another ``reader``.
 
         Testing begins at the first threshold with as many answers as the promise needs at least, or as half of the
         answerable questions are, if that is more: with fewer, one unlucky answer would end it.
