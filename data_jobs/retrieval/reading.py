@@ -130,6 +130,7 @@ class WindowReader:
     """
 
     def __init__(self, folder: Path, threads: int = 0, precision: str = "") -> None:
+        self.about = about_of(folder)
         import torch
 
         from data_jobs.retrieval import bert
@@ -137,7 +138,6 @@ class WindowReader:
 
         if threads:
             torch.set_num_threads(threads)
-        self.about = about_of(folder)
         self._limits, self._temperature = Limits(**self.about["limits"]), float(self.about["temperature"])
         self._files = find_model(IndexSection(embedder=str(folder)))
         tensors = unpacked(self._files.weights)
