@@ -31,6 +31,7 @@ from train_jobs.evaluation.local_index import searcher_over
 SECTION = IndexSection()
 FOLDER = next(folder for folder in load_folders() if folder.name == "museum")
 DOCUMENTS = FOLDER.documents
+PAGES = tuple(replace(d, id=f"{folder.name}/{d.id}") for folder in load_folders() for d in folder.documents)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def searcher(embedder: HashEmbedder) -> Searcher:
 
 
 def test_half_of_the_questions_have_an_answer_and_any_first_part_too() -> None:
-    asked = held_out_questions(DOCUMENTS, 40)
+    asked = held_out_questions(PAGES, 40)
     kinds = Counter(one.kind for one in asked)
     assert kinds["answerable"] == kinds[LEFT_OUT] + kinds[CONTRAST] > 4
     for size in range(2, len(asked) + 1, 2):
@@ -55,14 +56,14 @@ def test_half_of_the_questions_have_an_answer_and_any_first_part_too() -> None:
 
 
 def test_only_what_a_reader_is_asked_of_is_asked() -> None:
-    asked = held_out_questions(DOCUMENTS, 40)
+    asked = held_out_questions(PAGES, 40)
     assert all(fact_asked(one.question) for one in asked)
-    assert held_out_questions([replace(one, kind="function") for one in DOCUMENTS], 40) == []
+    assert held_out_questions([replace(one, kind="function") for one in PAGES], 40) == []
 
 
 def test_the_same_corpus_gives_the_same_questions_in_whatever_order_it_comes() -> None:
-    assert held_out_questions(DOCUMENTS, 30) == held_out_questions(DOCUMENTS[::-1], 30)
-    assert held_out_questions(DOCUMENTS, 30) != held_out_questions(DOCUMENTS, 30, seed=2)
+    assert held_out_questions(PAGES, 30) == held_out_questions(PAGES[::-1], 30)
+    assert held_out_questions(PAGES, 30) != held_out_questions(PAGES, 30, seed=2)
     assert held_out_questions([], 30) == []
 
 
@@ -95,9 +96,9 @@ def test_what_may_be_told_elsewhere_is_not_judged(searcher: Searcher) -> None:
 def test_a_killed_gathering_goes_on_where_it_was(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "SAVE_EVERY", 5)
     kept: list[bytes] = []
-    whole = gather(searcher, DOCUMENTS, Silent(), save=kept.append, count=20)
-    assert (whole.reader, whole.documents) == ("words-1", len(DOCUMENTS))
-    asked = len(held_out_questions(DOCUMENTS, 20))
+    whole = gather(searcher, PAGES, Silent(), save=kept.append, count=20)
+    assert (whole.reader, whole.documents) == ("words-1", len(PAGES))
+    asked = len(held_out_questions(PAGES, 20))
     assert 4 <= len(whole.judged) <= asked <= 20
     known = json.loads(kept[-1])
     assert len(known) == asked // 5 * 5
@@ -109,12 +110,12 @@ def test_a_killed_gathering_goes_on_where_it_was(searcher: Searcher, monkeypatch
         return search(question, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(searcher, "search", counted)
-    assert gather(searcher, DOCUMENTS, Silent(), before=kept[-1], count=20) == whole
+    assert gather(searcher, PAGES, Silent(), before=kept[-1], count=20) == whole
     assert len(searched) == asked - len(known)
 
 
 def test_time_that_runs_out_leaves_questions_out(searcher: Searcher) -> None:
-    assert gather(searcher, DOCUMENTS, Silent(), count=20, seconds=-1.0).judged == ()
+    assert gather(searcher, PAGES, Silent(), count=20, seconds=-1.0).judged == ()
 
 
 def test_the_next_versions_of_an_index_carry_what_is_known(home: Path, embedder: HashEmbedder) -> None:
