@@ -28,6 +28,7 @@ from cluster.core.storage import Store
 from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.governance.tombstones import read_tombstones
+from data_jobs.indexing.evidence import KeptBytes, add_evidence
 from data_jobs.indexing.index_blocks import (
     IndexBlock,
     Piece,
@@ -41,18 +42,21 @@ from data_jobs.indexing.index_blocks import (
 )
 from data_jobs.indexing.update_index import bytes_per_chunk, known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
+from data_jobs.retrieval.passage_reader import load_passage_reader
 from data_jobs.retrieval.segments import FORMAT, KnownVectors
 from data_jobs.retrieval.snapshot import write_snapshot
 from data_jobs.tasks import await_start, worker_cpus
 
 GROUP_CHARS = 400_000  # cut into chunks by one call, in a second or two
 BLOCK_CHARS = 40_000  # embedded by one call, in two to ten seconds
+THREADS = 2  # that ask held-out questions of the finished index
 Job = TypeVar("Job")
 BlockId = tuple[int, int]  # a group of documents, and which of its blocks
 KEY = RunKey(
     "index", (__name__,),
-    inside=("index.chunk_tokens",),
-    outside=(*sections_but("index"), *EMBEDDING, "index.name"),
+    inside=("index.chunk_tokens", "answer.max_risk"),
+    outside=(*sections_but("index", "answer"), *EMBEDDING, "index.name", "answer.max_citations", "answer.max_words",
+             "answer.max_names", "answer.prompt_tokens", "answer.min_confidence"),
 )  # fmt: skip
 
 
@@ -80,6 +84,9 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
         "fingerprint": files.fingerprint,
         "format": FORMAT,
     }
+    reader = load_passage_reader(config.retrieval.reader, threads=THREADS, required=True)
+    if reader.reads:
+        settings["risk"] = {"reader": reader.fingerprint, **KEY.settings(config.answer)}
     forgotten = read_tombstones(store)
     if forgotten:
         settings["forgotten"] = forgotten.key
@@ -93,11 +100,18 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     staging = store.staging(f"{run_key}-blocks")
     blocks = _run_blocks(section, store, staging, _groups(documents_left), progress)
     progress.stage("write index", None)
-    output, texts, embedded = _write(store, run_key, staging, blocks, files)
     documents, chunks = len(documents_left), sum(blocks.values())
+
+    def promise(folder: Path) -> dict[str, Any]:
+        kept = posixpath.join(staging, "held-out.json")
+        return add_evidence(config, folder, documents_left, reader, progress, KeptBytes(store, kept))
+
+    output, texts, embedded, promised = _write(
+        store, run_key, staging, blocks, files, promise if reader.reads else None
+    )
     progress.counts(documents=documents, chunks=chunks)
     counts = {
-        "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded,
+        "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded, **promised,
         **bytes_per_chunk(store, output, chunks), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
     manifest = store.publish(
@@ -282,9 +296,15 @@ def _finished(store: Store, staging: str, block: BlockId) -> IndexBlock | None:
 
 
 def _write(
-    store: Store, run_key: str, staging: str, blocks: Iterable[BlockId], files: ModelFiles
-) -> tuple[str, int, int]:
-    """Join the blocks into a snapshot in a folder ready to publish; that folder, its texts and how many are new."""
+    store: Store,
+    run_key: str,
+    staging: str,
+    blocks: Iterable[BlockId],
+    files: ModelFiles,
+    promise: Callable[[Path], dict[str, Any]] | None,
+) -> tuple[str, int, int, dict[str, Any]]:
+    """Join the blocks into a snapshot in a folder ready to publish; that folder, its texts, how many are new, and what
+    ``promise`` counted, which adds its files to the snapshot's folder."""
     parts = (IndexBlock.from_bytes(store.read(_block_path(staging, name))) for name in blocks)
     block = joined(parts, int(files.identity["dim"]))
     if not block.chunks:
@@ -294,6 +314,7 @@ def _write(
         folder = Path(scratch)
         texts = (block.chunks, block.aliases, block.questions)
         write_snapshot(folder, *texts, block.units, block.vectors, files.identity, files.fingerprint)
+        promised = promise(folder) if promise else {}
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             store.write(posixpath.join(output, path.relative_to(folder).as_posix()), path.read_bytes())
-    return output, len(block.units), block.embedded
+    return output, len(block.units), block.embedded, promised

@@ -10,7 +10,10 @@ from typing import Any
 from cluster.core.config import PlinthConfig
 from cluster.core.records import Answer, Citation, Copy, Passage, Verdict
 from data_jobs.retrieval.examples import Example
+from data_jobs.retrieval.reader import Reading, Window
 from data_jobs.retrieval.results import Retrieval
+from data_jobs.retrieval.wording import text_stems
+from data_jobs.text.sentences import sentences
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.guards.chain import guard_chain
@@ -192,3 +195,26 @@ class MemoryRecorder:
 
     def record(self, metric: str, value: float, labels: dict[str, str]) -> None:
         self.values.append((metric, value, labels))
+
+
+class WordReader:
+    """Reads as a trained reader would be seen to: sure of a window that holds nearly all words of the question, unsure
+    of others; points at the sentence that holds most. ``fails`` makes it break."""
+
+    fingerprint = "words-1"
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+        self.read_windows: list[Window] = []
+
+    def read(self, question: str, windows: Sequence[Window]) -> list[Reading]:
+        if self.fails:
+            raise RuntimeError("the runtime lost its weights")
+        self.read_windows += windows
+        return [self._reading(text_stems(question), window) for window in windows]
+
+    def _reading(self, asked: set[str], window: Window) -> Reading:
+        share = len(asked & text_stems(f"{window.title} {window.text}")) / max(1, len(asked))
+        spans = sentences(window.text) or [(0, 0)]
+        start, end = max(spans, key=lambda span: len(asked & text_stems(window.text[slice(*span)])))
+        return Reading(0.97 if share > 0.8 else 0.1 * share, start, end, share)

@@ -25,6 +25,7 @@ from cluster.core.home import Home
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store, storage_errors
+from data_jobs.indexing.evidence import carry_evidence
 from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, joined, with_enclosing
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import find_model
@@ -86,7 +87,8 @@ def update(
     if before is not None and tuple(refs) == meta.segments and not block.chunks:
         return before
     block = replace(block, embedded=embedded)
-    return _publish(store, name, replace(meta, segments=tuple(refs)), folder, block, before, inputs, began)
+    kept = replace(meta, segments=tuple(refs))
+    return _publish(store, name, kept, folder, block, before, inputs, began, folder)
 
 
 def needs_compaction(store: Store, index: Manifest) -> bool:
@@ -107,7 +109,7 @@ def compact(store: Store, index: Manifest) -> Manifest:
         return index
     parts = [_alive(Segment.load(folder / ref.id), ref) for ref in meta.segments]
     block = joined(parts, meta.dim)
-    return _publish(store, index.name, replace(meta, segments=()), None, block, index, {}, began)
+    return _publish(store, index.name, replace(meta, segments=()), None, block, index, {}, began, folder)
 
 
 def indexed_documents(store: Store, index: Manifest) -> dict[str, int]:
@@ -233,9 +235,13 @@ def _publish(
     before: Manifest | None,
     inputs: dict[str, str],
     began: float,
+    known: Path | None,
 ) -> Manifest:
+    """``known`` is the folder of the version before: what is known of its risk goes on to this one."""
     with TemporaryDirectory() as scratch:
         local = Path(scratch)
+        if known is not None and before is not None:
+            carry_evidence(known, local, before.version)
         added = None
         if block.chunks:
             added = write_segment(local, block.chunks, block.aliases, block.questions, block.units, block.vectors)

@@ -52,10 +52,10 @@ class BertEncoder:
         self.norms = {n: t.float().to(device) for n, t in wanted.items() if "LayerNorm" in n}
         embeddings = "embeddings.{}_embeddings.weight"
         self.words = wanted[embeddings.format("word")].float().to(device)
-        # Single-segment input: the token type is always 0, so its row joins the positions once.
-        self.positions = (
-            wanted[embeddings.format("position")].float() + wanted[embeddings.format("token_type")].float()[0]
-        ).to(device)
+        # Mostly the token type is always 0, so its row joins the positions once; others are told apart from it.
+        types = wanted[embeddings.format("token_type")].float()
+        self.positions = (wanted[embeddings.format("position")].float() + types[0]).to(device)
+        self.types = (types - types[0]).to(device)
         self.blocks = [self._block(wanted, f"encoder.layer.{i}.", device) for i in range(self.layers)]
         self._quantized: list[dict[str, Int8Linear]] = []
         self._seen: dict[tuple[int, str], torch.Tensor] | None = None
@@ -73,17 +73,17 @@ class BertEncoder:
             block[f"down.{part}"] = joined(part, "output.dense")
         return block
 
-    def quantize(self, samples: Sequence[torch.Tensor]) -> None:
+    def quantize(self, samples: Sequence[torch.Tensor], types: Sequence[torch.Tensor] = ()) -> None:
         """Multiply in 8-bit integers from now on: about 1.3 times as fast on a CPU with AVX2 only.
 
         Weights are quantised once, per output channel; activations per call, after SmoothQuant's scaling (Xiao et al.
-        2022), whose channel ranges are read off a pass over ``samples`` (token ids, int64 [1, tokens]). fp32 weights
-        are let go.
+        2022), whose channel ranges are read off a pass over ``samples`` (token ids, int64 [1, tokens]; ``types`` as
+        many token types, or none). fp32 weights are let go.
         """
         ranges: dict[tuple[int, str], torch.Tensor] = {}
         self._seen = ranges
-        for ids in samples:
-            self(ids, None)
+        for number, ids in enumerate(samples):
+            self(ids, None, types[number] if types else None)
         self._seen = None
         self._quantized = [
             {n: Int8Linear(block[f"{n}.weight"], block[f"{n}.bias"], ranges[i, n], n == "down") for n in PRODUCTS}
@@ -105,15 +105,17 @@ class BertEncoder:
         return F.layer_norm(x, weight.shape, weight, bias, self.eps)
 
     @torch.inference_mode()
-    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states of the last layer, fp32 [batch, tokens, dim].
 
         Args:
             ids: token ids, int64 [batch, tokens].
             mask: bool [batch, tokens], True for real tokens; None where nothing is padded.
+            types: token types, int64 [batch, tokens]; None for all 0.
         """
         batch, tokens = ids.shape
-        x = self._norm(self.words[ids] + self.positions[:tokens], "embeddings")
+        x = self.words[ids] + self.positions[:tokens]
+        x = self._norm(x if types is None else x + self.types[types], "embeddings")
         attend = None if mask is None else mask[:, None, None, :]
         for i in range(self.layers):
             qkv = self._product(i, "qkv", x)

@@ -1,12 +1,13 @@
-"""What a search returns: passages, their scored sentences, and the features abstention is decided from.
+"""What a search returns: passages, their scored sentences, what a reader makes of them, and features for abstention.
 
 Plain values without behaviour, so that a result crosses a Serve handle, a cache or a log as JSON and comes back equal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from cluster.core.records import Passage
 from data_jobs.text.units import SENTENCE
@@ -38,6 +39,32 @@ class ScoredSentence:
     kind: str = SENTENCE
     header: str = ""
     lead: int = -1
+
+
+ReaderState = Literal["off", "read", "spared", "missing", "failed"]
+"""``off``: nobody wants a reader. ``spared``: its word would change nothing (``support.worth_reading``). ``missing``:
+one is wanted and not there. ``failed``: it broke on this question."""
+
+
+@dataclass(frozen=True)
+class WindowReading:
+    """What the reader says of one window of a passage.
+
+    Attributes:
+        passage: index into ``Retrieval.passages``.
+        start, end: half-open character offsets of the window in the passage's document.
+        answerable: calibrated probability, in [0, 1], that the window answers the question.
+        answer_start, answer_end: offsets in the document of the span that answers; empty where it points at none.
+        relevance: how well the window fits the question; orders the windows of one question.
+    """
+
+    passage: int
+    start: int
+    end: int
+    answerable: float
+    answer_start: int
+    answer_end: int
+    relevance: float
 
 
 @dataclass(frozen=True)
@@ -124,6 +151,10 @@ class Retrieval:
         index_version, index_as_of: which index answered (manifest version and its creation time, UTC ISO 8601).
         timings_ms: milliseconds per stage.
         understood: what the search read out of the question.
+        reader: whether a reader read the passages.
+        readings: what it says, in passage order; empty unless ``reader`` is ``read``.
+        threshold: the least confidence of an answer that keeps the promised risk in this index; None where its
+            evidence promises nothing.
     """
 
     question: str
@@ -134,6 +165,30 @@ class Retrieval:
     index_as_of: str = ""
     timings_ms: dict[str, float] = field(default_factory=dict)
     understood: Understood = Understood()
+    reader: ReaderState = "off"
+    readings: tuple[WindowReading, ...] = ()
+    threshold: float | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it lacks readings that were wanted."""
+        return self.reader in ("missing", "failed")
+
+    def unread(self) -> Retrieval:
+        """The same as if no reader had read it."""
+        return replace(self, reader="off", readings=())
+
+    def only(self, kept: Sequence[int]) -> Retrieval:
+        """The same with just these passages (places in ``passages``), in this order, and what belongs to them."""
+        place = {old: new for new, old in enumerate(kept)}
+        sentences = [replace(s, passage=place[s.passage]) for s in self.sentences if s.passage in place]
+        readings = [replace(r, passage=place[r.passage]) for r in self.readings if r.passage in place]
+        return replace(
+            self,
+            passages=tuple(self.passages[old] for old in kept),
+            sentences=tuple(sorted(sentences, key=lambda s: s.passage)),
+            readings=tuple(sorted(readings, key=lambda r: r.passage)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; ``from_dict`` restores an equal value."""
@@ -146,12 +201,17 @@ class Retrieval:
             "index_as_of": self.index_as_of,
             "timings_ms": dict(self.timings_ms),
             "understood": self.understood.to_dict(),
+            "reader": self.reader,
+            "readings": [vars(r).copy() for r in self.readings],
+            "threshold": self.threshold,
         }
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
-        """The result out of plain JSON."""
+        """The result out of plain JSON; what an earlier version of this program wrote lacks the readings."""
         passages = tuple(Passage.from_dict(p) for p in row["passages"])
         sentences = tuple(ScoredSentence(**s) for s in row["sentences"])
         understood = Understood.from_dict(row["understood"]) if "understood" in row else Understood()
-        return cls(**{**row, "passages": passages, "sentences": sentences, "understood": understood})
+        readings = tuple(WindowReading(**r) for r in row.get("readings", ()))
+        made = {"passages": passages, "sentences": sentences, "understood": understood, "readings": readings}
+        return cls(**{**row, **made})

@@ -17,6 +17,7 @@ from data_jobs.retrieval.features import QuestionTerms, covered, features, quest
 from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
 from data_jobs.retrieval.names import DocumentNames, path_words
+from data_jobs.retrieval.passage_reader import PassageReader
 from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
@@ -40,22 +41,32 @@ Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Searcher:
-    """Searches one snapshot. Not thread-safe (it shares the embedder).
+    """Searches one snapshot. Not thread-safe (it shares the embedder and the reader).
 
     Args:
         snapshot: a loaded index.
         embedder: the one it was built with (``Snapshot.load`` checked the fingerprint).
         section: ``candidates``, ``passages`` and ``rerank``.
         reranker: orders the best candidates anew (``load_reranker``).
+        reader: reads the passages found (``load_passage_reader``); none without it.
+        threshold: what results say of the least confidence that keeps the promised risk (``risk.promise``).
     """
 
     def __init__(
-        self, snapshot: Snapshot, embedder: Embedder, section: RetrievalSection, reranker: Reranker | None = None
+        self,
+        snapshot: Snapshot,
+        embedder: Embedder,
+        section: RetrievalSection,
+        reranker: Reranker | None = None,
+        reader: PassageReader | None = None,
+        threshold: float | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.embedder = embedder
         self.section = section
         self.reranker = reranker
+        self.reader = reader or PassageReader(None, "off")
+        self.threshold = threshold
         chunks = snapshot.chunks
         counted = _counted(snapshot)
         self.lexical = Bm25(FIELDS, counted)
@@ -154,7 +165,7 @@ class Searcher:
             background = self._background @ vector
             tops = (top_sentence, float(asked.max(initial=0.0)))
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
-        return self._result(question, timings, tuple(passages), tuple(scored), found)
+        return self.reader.read(self._result(question, timings, tuple(passages), tuple(scored), found))
 
     def warm(self) -> None:
         """Make what else the first question would wait for."""
@@ -204,8 +215,9 @@ class Searcher:
         found: dict[str, float] | None = None,
     ) -> Retrieval:
         return Retrieval(
-            question, passages, sentences, found or {}, self.snapshot.version, self.snapshot.as_of, timings
-        )
+            question, passages, sentences, found or {}, self.snapshot.version, self.snapshot.as_of, timings,
+            threshold=self.threshold,
+        )  # fmt: skip
 
     def _reranked(self, question: str, rows: np.ndarray, order: np.ndarray, reranker: Reranker) -> np.ndarray:
         """``order`` (places in ``rows``, best first) with its first ``section.rerank`` sorted by the reranker."""

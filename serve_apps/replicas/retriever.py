@@ -1,7 +1,7 @@
-"""The retriever's replica as a plain class: embedder and live index, searched in a thread.
+"""The retriever's replica as a plain class: embedder, live index and reader, searched and read in a thread.
 
-Blocking work (embedding, searching, loading an index) runs in threads: in Serve's fast mode user code shares the
-replica's event loop, and blocking it would stall its health checks.
+Blocking work (embedding, searching, reading, loading an index) runs in threads: in Serve's fast mode user code shares
+the replica's event loop, and blocking it would stall its health checks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
-from cluster.core.records import Manifest
+from cluster.core.records import CODE_KINDS, Manifest
 from cluster.core.storage import Store
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import Recorder
@@ -33,12 +33,14 @@ class RetrieverReplica:
 
     def __init__(self, config: PlinthConfig, recorder: Recorder | None = None) -> None:
         from data_jobs.retrieval.embedder import load_embedder
+        from data_jobs.retrieval.passage_reader import load_passage_reader
         from data_jobs.retrieval.rerank import load_reranker
 
         home = Home.from_env()
         self._config = config
         self._embedder = load_embedder(config.index, threads=config.serve.embed_threads)
         self._reranker = load_reranker(config.retrieval.reranker)
+        self._reader = load_passage_reader(config.retrieval.reader, config.serve.embed_threads)
         # One thread: the embedder is not thread-safe, and torch spreads one query over its own threads.
         self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
         store, name = Store(home.store_uri), config.index.name
@@ -54,12 +56,22 @@ class RetrieverReplica:
         self._live.refresh()
 
     def _load(self, folder: Path, manifest: Manifest) -> Searcher:
+        from data_jobs.retrieval.risk import read_evidence
         from data_jobs.retrieval.search import Searcher
         from data_jobs.retrieval.snapshot import Snapshot
 
         before = self._serving()
         snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint, before.snapshot if before else None)
-        searcher = Searcher(snapshot, self._embedder, self._config.retrieval, self._reranker)
+        evidence = read_evidence(folder)
+        if any(chunk.kind not in CODE_KINDS for chunk in snapshot.chunks):
+            self._reader.warm()  # of documented code alone it is never asked
+        promised = None
+        if evidence is not None and evidence.judged:
+            promised = evidence.promise(self._config.answer.max_risk, self._reader.fingerprint)
+        threshold = promised.threshold if promised else None
+        searcher = Searcher(
+            snapshot, self._embedder, self._config.retrieval, self._reranker, self._reader, threshold
+        )  # fmt: skip
         self._forgotten.hide_in(searcher)
         searcher.warm()
         return searcher
@@ -97,6 +109,8 @@ class RetrieverReplica:
             "chunks": manifest.counts.get("chunks"),
             "documents": manifest.counts.get("documents"),
             "embedder": self._embedder.identity.get("name"),
+            "reader": self._reader.reads,
+            "threshold": self._current().thing.threshold,
         }
 
     async def examples(self, count: int) -> tuple[str, list[Example]]:

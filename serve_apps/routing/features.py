@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
+from data_jobs.retrieval.terms import question_terms
 from serve_apps.routing.rules import Features
 from train_jobs.answering.abstention import support
-from train_jobs.answering.terms import question_terms
 
 
 def features_of(question: str, retrieval: Retrieval, section: AnswerSection) -> Features:

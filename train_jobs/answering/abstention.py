@@ -1,79 +1,18 @@
-"""Whether the passages support an answer: a calibrated probability from a handful of general features.
-
-The probability is a logistic model; its coefficients are in ``support_model.json`` beside this file, written by
-``train_jobs.evaluation.calibrate`` together with what they were fitted on.
-"""
+"""Whether to answer: the confidence that the passages support an answer, held against a threshold."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-from cluster.core.records import CODE_KINDS
-from data_jobs.retrieval.analysis import expand
-from data_jobs.retrieval.names import is_named, missing_names, path_words
 from data_jobs.retrieval.results import Retrieval
-from data_jobs.retrieval.wording import is_stop_word, text_stems
-from train_jobs.answering.terms import Term, question_terms
+from data_jobs.retrieval.support import NAMED, UNREAD, confidence
 
-MODEL = Path(__file__).with_name("support_model.json")
-# Counts say nothing new beyond this; without a bound, a very long question would outweigh all other evidence.
-MOST = {"terms": 12.0, "strange_words": 2.0, "unknown_identifiers": 2.0}
-# What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
-_SCOPE = re.compile(r"\b(?:in|with|using|on|for|from|via)\s+([A-Za-z][\w.+#-]*)$")
-_TAIL = 80  # characters of a question in which it is looked for
-# Least support where the question names the document by its file's name or number ("PEP 572"): what such a question
-# asks ("what is it about") stands in no text, so nothing else in it tells.
-NAMED = 0.6
-MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
+CAREFUL = 0.4  # least confidence of an answer that a reader read, whatever the index's evidence promises
 REASONS = (
     "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
     "model_abstained", "model_unreadable", "uncited", "partly_supported", "unknown_language", "courtesy",
 )  # fmt: skip
 """Why an answer is what it is (closed set, a metric label)."""
-
-
-@dataclass(frozen=True)
-class SupportModel:
-    """A logistic model: ``p = sigmoid(intercept + sum(coefficient * (feature - mean) / scale))``."""
-
-    features: tuple[str, ...]
-    means: tuple[float, ...]
-    scales: tuple[float, ...]
-    coefficients: tuple[float, ...]
-    intercept: float
-
-    def probability(self, values: Mapping[str, float]) -> float:
-        """Support in (0, 1). Raises KeyError where a feature is missing."""
-        total = self.intercept
-        for name, mean, scale, coefficient in zip(
-            self.features, self.means, self.scales, self.coefficients, strict=True
-        ):
-            total += coefficient * (values[name] - mean) / scale
-        return 1.0 / (1.0 + math.exp(-max(-40.0, min(40.0, total))))
-
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> SupportModel:
-        """The model in a parsed ``support_model.json``; other keys are ignored. KeyError where a part is missing."""
-        return cls(
-            tuple(row["features"]),
-            tuple(row["means"]),
-            tuple(row["scales"]),
-            tuple(row["coefficients"]),
-            float(row["intercept"]),
-        )
-
-
-@lru_cache(maxsize=1)
-def support_model() -> SupportModel:
-    """The calibrated model that ships."""
-    return SupportModel.from_dict(json.loads(MODEL.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -85,80 +24,28 @@ class Support:
     probability: float
 
 
-def support(question: str, retrieval: Retrieval, min_confidence: float) -> Support:
+def support(question: str, retrieval: Retrieval, min_confidence: float | None = None) -> Support:
     """Decide whether to answer.
+
+    Args:
+        min_confidence: least confidence of an answer; None for ``threshold_of`` the result.
 
     ``unknown_terms`` is the reason where the question turns on a name that the passages do not know,
     ``low_support`` where they are just about something else.
     """
     if not retrieval.passages:
         return Support(False, "no_passages", 0.0)
-    values = support_features(question, retrieval)
-    probability = support_model().probability(values)
-    if missing_names(question, [p.document for p in retrieval.passages], "\n".join(p.text for p in retrieval.passages)):
-        probability = min(probability, MISSING)
-    if probability >= min_confidence:
-        return Support(True, "supported", probability)
-    strange = (
-        values["strange_words"] + values["unknown_identifiers"] + values["foreign_names"] + values["foreign_scope"]
-    )
-    if strange < 1 and min_confidence <= NAMED and is_named(retrieval.passages[0].document, question):
-        return Support(True, "supported", max(probability, NAMED))
-    return Support(False, "unknown_terms" if strange >= 1 else "low_support", probability)
+    found = confidence(question, retrieval)
+    least = threshold_of(retrieval) if min_confidence is None else min_confidence
+    if found.probability >= least:
+        return Support(True, "supported", found.probability)
+    if found.named and (retrieval.readings or least <= NAMED):
+        return Support(True, "supported", max(found.probability, NAMED))
+    return Support(False, "unknown_terms" if found.strange >= 1 else "low_support", found.probability)
 
 
-def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
-    """Evidence for support: what the search measured against the corpus, and what the passages themselves say.
-
-    Beside ``Retrieval.features`` (``data_jobs.retrieval.features.FEATURES``):
-
-    - ``foreign_names``: proper names in the question (``New York`` is one) that no passage writes that way;
-    - ``foreign_acronyms``: the same for words in capitals, in any case;
-    - ``unwritten_identifiers``: code-like names in the question that no passage holds as written;
-    - ``foreign_scope``: 1 where the question ends in "in X", "with X", "using X" and no passage speaks of X;
-    - ``reference``: share of the passages that document code: such texts are terse, and resemble questions less;
-    - ``best_match``: highest cosine of the question and either a sentence of the passages or a question that a
-      document is known to answer;
-    - ``best_sentence``: highest dense plus lexical score of a sentence;
-    - ``covered_one``, ``covered_all``: share of the plain content words in the best passage, and in all together.
-    """
-    terms = question_terms(question)
-    texts = [f"{p.context}\n{p.title}\n{p.document}\n{path_words(p.document)}\n{p.text}" for p in retrieval.passages]
-    per_passage = [text_stems(text) for text in texts]
-    together = set().union(*per_passage)
-    whole = "\n".join(texts)
-    plain = [term for term in terms if not term.identifier]
-    return {
-        **{name: min(value, MOST.get(name, value)) for name, value in retrieval.features.items()},
-        "foreign_names": min(2.0, sum(t.proper and not t.acronym and not _written(t, whole) for t in terms)),
-        "foreign_acronyms": min(2.0, sum(t.acronym and not _written(t, whole) for t in terms)),
-        "unwritten_identifiers": min(2.0, sum(t.identifier and not _written(t, whole) for t in terms)),
-        "foreign_scope": float(_foreign_scope(question, whole, together)),
-        "reference": sum(p.kind in CODE_KINDS for p in retrieval.passages) / max(1, len(retrieval.passages)),
-        "best_match": max(retrieval.features["top_sentence"], retrieval.features["top_asked"]),
-        "best_sentence": max((s.dense + 0.5 * s.lexical for s in retrieval.sentences), default=0.0),
-        "covered_one": max((_share(plain, stems) for stems in per_passage), default=0.0),
-        "covered_all": _share(plain, together),
-    }
-
-
-def _written(term: Term, text: str) -> bool:
-    """Whether the text writes the name as the question does: identifiers and acronyms in any case, proper names in
-    this case (the verb ``go`` is no ``Go``) or in capitals."""
-    if term.identifier:
-        return term.text.lower() in text.lower()
-    forms = {term.text, term.text.upper()}
-    flags = re.IGNORECASE if term.acronym else re.NOFLAG
-    return any(re.search(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", text, flags) for form in forms)
-
-
-def _foreign_scope(question: str, text: str, stems: set[str]) -> bool:
-    match = _SCOPE.search(question.rstrip(" ?.!\t\r\n")[-_TAIL:])
-    if not match or is_stop_word(match.group(1)):
-        return False
-    name = match.group(1)
-    return name.lower() not in text.lower() and not set(expand(name)) & stems
-
-
-def _share(terms: list[Term], stems: set[str]) -> float:
-    return sum(set(term.stem.split()) <= stems for term in terms) / len(terms) if terms else 0.0
+def threshold_of(retrieval: Retrieval) -> float:
+    """The least confidence of an answer: what the index promises its risk at, but never less than a careful default."""
+    if not retrieval.readings:
+        return UNREAD
+    return max(CAREFUL, retrieval.threshold or 0.0)

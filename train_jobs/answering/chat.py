@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.records import Answer, Citation, Passage
+from cluster.core.records import Answer, Citation
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from train_jobs.answering.abstention import support
@@ -53,7 +52,7 @@ def chat_prompt(
     room = min(room_tokens, section.prompt_tokens)
     clean = _as_text(tokenizer)
     asked = clean(question)
-    order = [retrieval.passages[one.passage] for one in ranked(retrieval)]
+    order = [one.passage for one in ranked(retrieval)]
 
     def laid_out(passages: list[str]) -> str:
         numbered = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
@@ -63,14 +62,14 @@ def chat_prompt(
         return len(tokenizer.encode(laid_out(passages), add_special_tokens=False))
 
     texts: list[str] = []
-    for passage in order:
+    for passage in (retrieval.passages[place] for place in order):
         text = clean(f"{passage.title}: {' '.join(passage.text.split())}")
         if tokens([*texts, text]) > room:
             if texts:
                 break
             text = _cut(text, lambda shorter: tokens([shorter]) <= room)
         texts.append(text)
-    return laid_out(texts), _with(retrieval, order[: len(texts)])
+    return laid_out(texts), retrieval.only(order[: len(texts)])
 
 
 def text_answer(question: str, shown: Retrieval, said: str, section: AnswerSection) -> Answer:
@@ -149,13 +148,3 @@ def _cut(text: str, fits: Callable[[str], bool]) -> str:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(" ".join(words[:middle])) else (low, middle - 1)
     return " ".join(words[:low])
-
-
-def _with(retrieval: Retrieval, passages: list[Passage]) -> Retrieval:
-    place = {passage.chunk: number for number, passage in enumerate(passages)}
-    sentences = tuple(
-        replace(sentence, passage=place[retrieval.passages[sentence.passage].chunk])
-        for sentence in retrieval.sentences
-        if retrieval.passages[sentence.passage].chunk in place
-    )
-    return replace(retrieval, passages=tuple(passages), sentences=sentences)

@@ -116,6 +116,7 @@ def lay_out(
         count_tokens: tokens of a text under the model's tokenizer, special tokens one each.
         budget_tokens: most tokens of the prompt; the least likely sentences are left out.
     """
+    retrieval = retrieval.unread()  # as in the examples that taught it: evidence in other units would mislead it
     asked = _plain(question, QUESTION_WORDS)
     while count_tokens(asked) > budget_tokens // 3:
         asked = asked[: len(asked) // 2]

@@ -15,10 +15,12 @@ from cluster.core.records import Answer, Passage
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.asking import form_of
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.support import MISSING
+from data_jobs.retrieval.terms import question_terms
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
-from train_jobs.answering.abstention import MISSING, support
+from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
 from train_jobs.answering.citations import Quotation, quotation
 from train_jobs.answering.draft import Draft
@@ -43,7 +45,6 @@ from train_jobs.answering.select import (
     shows,
     worth,
 )
-from train_jobs.answering.terms import question_terms
 from train_jobs.answering.whole import shown_code, shown_rows
 
 LEAD_WORDS = 34  # of the 60: leaves room for two alternatives
@@ -89,7 +90,7 @@ def _answer(
         return made
     kept = fit(question, retrieval.passages, section.prompt_tokens, count_tokens)
     dropped = len(retrieval.passages) - kept
-    found = _first(retrieval, kept)
+    found = retrieval.only(range(kept)) if dropped else retrieval
     verdict = support(question, found, section.min_confidence)
     # Vectors say nothing of a language that they were not made for: words in common must.
     strange = bool(found.understood.language) and found.features.get("coverage_1", 0.0) < WORDS_IN_COMMON
@@ -124,13 +125,6 @@ def _refused(found: Retrieval, reason: str, confidence: float, dropped: int, max
     room = max_words - len(_note(dropped).split())
     made = refused(found, reason, confidence, dropped, room)
     return replace(made, text=_with_note(made.text, dropped, max_words))
-
-
-def _first(retrieval: Retrieval, kept: int) -> Retrieval:
-    if kept == len(retrieval.passages):
-        return retrieval
-    sentences = tuple(sentence for sentence in retrieval.sentences if sentence.passage < kept)
-    return replace(retrieval, passages=retrieval.passages[:kept], sentences=sentences)
 
 
 def _note(dropped: int) -> str:

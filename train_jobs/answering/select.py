@@ -15,10 +15,10 @@ from cluster.core.records import CODE_KINDS, Passage
 from data_jobs.retrieval.analysis import joined
 from data_jobs.retrieval.names import is_named, path_words
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.terms import name_stems, question_terms
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, FIELD, ROW, SENTENCE, TITLE
-from train_jobs.answering.terms import name_stems, question_terms
 
 _ASKS_WHAT = re.compile(
     r"\W*what(?:'s|\s+is|\s+are|\s+does)\s+(?:an?\s+|the\s+)?((?:[\w.-]+\s+){0,3}?[\w.-]+)(?:\s+(?:mean|for|do))?\s*\?*$",

@@ -17,7 +17,7 @@ def main() -> int:
     fit = verbs.add_parser("calibrate", help="fit the abstention model of the quote tier")
     fit.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     fit.add_argument("--cache", type=Path, help="folder to keep vectors in between runs")
-    fit.add_argument("--write", action="store_true", help="write train_jobs/answering/support_model.json")
+    fit.add_argument("--write", action="store_true", help="write data_jobs/retrieval/*_model.json")
     arguments = parser.parse_args()
     try:
         calibrate(arguments.data, arguments.cache, arguments.write)

@@ -1,29 +1,42 @@
-"""Fits the support model of the quote tier (``train_jobs/answering/support_model.json``) and says how far it carries.
+"""Fits the support model of the quote tier (``data_jobs/retrieval/support_model.json``) and says how far it carries.
 
     python -m train_jobs.evaluation calibrate --data ../shared/data --cache /tmp/vectors [--write]
 
 A logistic regression on ``support_features`` of real searches in several corpora (``corpora.py``). What counts is a
 corpus it never saw, so every family of corpora is also judged by a model fitted on the others. A feature whose sign
 contradicts its meaning (more coverage, less support) is left out and the rest fitted again.
+
+Where there is a reader, the confidence model is fitted on those of the same searches that it read: on the log odds of
+the reader's best probability and of the support model's, and on whether what it points at is of the kind asked for.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from data_jobs.retrieval.embedder import load_embedder
-from train_jobs.answering.abstention import MODEL, SupportModel, support_features
+from data_jobs.retrieval.passage_reader import AUTO, load_passage_reader
+from data_jobs.retrieval.support import (
+    CONFIDENCE_MODEL,
+    MODEL,
+    UNREAD,
+    SupportModel,
+    combined,
+    support_features,
+    support_model,
+)
+from train_jobs.answering.abstention import CAREFUL
 from train_jobs.evaluation.corpora import corpora
 from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import Rate
+from train_jobs.recipes.reader_rows import squad_titles
 
 # The evidence that may be used, and which way it must point: +1 speaks for support, -1 against. ``terms`` corrects
 # coverage for long questions, ``log_chunks`` the best of many for chance, ``reference`` similarity for terse texts.
@@ -45,10 +58,12 @@ SIGNS = {
     "log_chunks": -1,
     "reference": 1,
 }
+CONFIDENCE_SIGNS = {"reader": 1, "unlike": -1, "support": 1}
+HARD = ("impossible", "missing")  # what the support model cannot tell, and is not fitted on
 RIDGE = 0.05
 ROUNDS = 60
 # A group's share of the loss, whatever its number of cases: a refusal of an answerable question costs most.
-GROUP_WEIGHT = {"answerable": 2.6, "near": 1.5, "far": 1.0, "other": 1.0}
+GROUP_WEIGHT = {"answerable": 2.6, "near": 1.5, "far": 1.0, "other": 1.0, "impossible": 1.5, "missing": 1.5}
 # Families have one to eight corpora.
 FAMILY_WEIGHT = {"stdlib": 1.0, "rustbook": 1.0, "otel": 1.0, "folders": 0.8, "squad": 0.4, "scifact": 0.25}
 
@@ -70,26 +85,32 @@ class Row:
 
 
 def gather(data: Path, cache: Path | None) -> list[Row]:
-    """Search every question of every corpus. Minutes the first time (embedding), seconds with a warm cache."""
+    """Search, and where there is a reader read, every question of every corpus. Minutes the first time (embedding),
+    seconds with a warm cache, and a second for every ten questions read."""
     index, retrieval = IndexSection(), RetrievalSection()
-    embedder = load_embedder(index, threads=2)
+    embedder, reader = load_embedder(index, threads=2), load_passage_reader(AUTO, threads=2)
+    learnt = squad_titles(data)[0]  # the reader knows their answers
     rows = []
     for corpus in corpora(data):
         searcher = searcher_over(corpus.documents, index, retrieval, embedder, cache, corpus.name)
+        searcher.reader = reader
         for case in corpus.cases:
             found = searcher.search(case.question)
             values = support_features(case.question, found)
+            if found.readings and case.title not in learnt:
+                values |= combined(case.question, found, support_model().probability(values))
             rows.append(Row(corpus.name, corpus.family, case.group, case.question, values))
         print(f"{corpus.name}: {len(corpus.documents)} documents, {len(corpus.cases)} questions", flush=True)
     return rows
 
 
-def fit(rows: Sequence[Row], features: Sequence[str] = tuple(SIGNS)) -> SupportModel:
-    """Weighted ridge logistic regression by Newton's method; features of the wrong sign are dropped one by one."""
-    used = list(features)
+def fit(rows: Sequence[Row], signs: Mapping[str, int] = SIGNS) -> SupportModel:
+    """Weighted ridge logistic regression by Newton's method on the features in ``signs``; those of the wrong sign are
+    dropped one by one."""
+    used = list(signs)
     while True:
         model = _fit(rows, used)
-        wrong = {n: c * SIGNS[n] for n, c in zip(used, model.coefficients, strict=True) if c * SIGNS[n] < 0}
+        wrong = {n: c * signs[n] for n, c in zip(used, model.coefficients, strict=True) if c * signs[n] < 0}
         if not wrong:
             return model
         used.remove(min(wrong, key=lambda name: wrong[name]))
@@ -122,12 +143,13 @@ def _rounded(values: np.ndarray) -> tuple[float, ...]:
     return tuple(round(float(value), 5) for value in values)
 
 
-def held_out(rows: Sequence[Row], threshold: float) -> dict[str, dict[str, Rate]]:
+def held_out(
+    rows: Sequence[Row], training: Sequence[Row], threshold: float, signs: Mapping[str, int] = SIGNS
+) -> dict[str, dict[str, Rate]]:
     """Share of questions abstained from, per corpus and group, by models that never saw the corpus's family."""
-    training = [row for row in rows if row.group != "impossible"]
     table: dict[str, dict[str, Rate]] = {}
     for family in sorted({row.family for row in rows}):
-        model = fit([row for row in training if row.family != family])
+        model = fit([row for row in training if row.family != family], signs)
         table |= abstained([row for row in rows if row.family == family], model, threshold)
     return table
 
@@ -143,7 +165,7 @@ def abstained(rows: Sequence[Row], model: SupportModel, threshold: float) -> dic
 
 def to_dict(model: SupportModel, rows: Sequence[Row], unseen: dict[str, dict[str, Rate]]) -> dict[str, object]:
     """What the model file holds: the model, what it was fitted on, and how it did on corpora it had not seen."""
-    counts = Counter(f"{row.corpus} {row.group}" for row in rows if row.group != "impossible")
+    counts = Counter(f"{row.corpus} {row.group}" for row in rows)
     return {
         "features": model.features,
         "means": model.means,
@@ -157,16 +179,19 @@ def to_dict(model: SupportModel, rows: Sequence[Row], unseen: dict[str, dict[str
 
 
 def calibrate(data: Path, cache: Path | None, write: bool) -> None:
-    """Gather, fit, judge and print; with ``write``, put the model where the quote tier reads it."""
+    """Gather, fit, judge and print; with ``write``, put the models where the service reads them."""
     rows = gather(data, cache)
-    threshold = AnswerSection().min_confidence
-    model = fit([row for row in rows if row.group != "impossible"])
-    unseen = held_out(rows, threshold)
-    for title, table in (("corpus unseen", unseen), ("all seen", abstained(rows, model, threshold))):
-        print(f"\nabstained, {title}:")
-        for corpus, groups in table.items():
-            print(f"  {corpus:16}", "; ".join(f"{group} {rate}" for group, rate in groups.items()))
-    print("\n" + "\n".join(f"{n:22} {c:+.2f}" for n, c in zip(model.features, model.coefficients, strict=True)))
-    if write:
-        MODEL.write_text(json.dumps(to_dict(model, rows, unseen), indent=1) + "\n", encoding="utf-8")
-        print(f"wrote {MODEL}")
+    fitted = [(MODEL, SIGNS, UNREAD, rows, [row for row in rows if row.group not in HARD])]
+    if read := [row for row in rows if "reader" in row.values]:
+        fitted.append((CONFIDENCE_MODEL, CONFIDENCE_SIGNS, CAREFUL, read, read))
+    for path, signs, threshold, judged, training in fitted:
+        model = fit(training, signs)
+        unseen = held_out(judged, training, threshold, signs)
+        for title, table in (("corpus unseen", unseen), ("all seen", abstained(judged, model, threshold))):
+            print(f"\nabstained, {title} ({path.stem}):")
+            for corpus, groups in table.items():
+                print(f"  {corpus:16}", "; ".join(f"{group} {rate}" for group, rate in groups.items()))
+        print("\n" + "\n".join(f"{n:22} {c:+.2f}" for n, c in zip(model.features, model.coefficients, strict=True)))
+        if write:
+            path.write_text(json.dumps(to_dict(model, training, unseen), indent=1) + "\n", encoding="utf-8")
+            print(f"wrote {path}")

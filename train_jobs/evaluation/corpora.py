@@ -16,22 +16,25 @@ from typing import Any
 from cluster.core.errors import BadInputError
 from cluster.core.records import Document
 from data_jobs.sources.pydocs.documents import read_pydocs
+from train_jobs.evaluation.folders import load_folders
 from train_jobs.evaluation.questions import load_suite
 
 QUESTIONS = Path(__file__).with_name("calibration")
-GROUPS = ("answerable", "near", "far", "other", "impossible")
+GROUPS = ("answerable", "near", "far", "other", "impossible", "missing")
 """near: unanswerable but close. far: unrelated. other: about another subject of the same collection. impossible:
-SQuAD's adversarial questions, which differ from an answerable one in a detail; reported, never fitted on."""
+SQuAD's adversarial questions, which differ from an answerable one in a detail. missing: for what a page does not tell
+of a thing that it speaks of. The support model is not fitted on the last two, which it cannot tell apart."""
 SEED = 7
 
 
 @dataclass(frozen=True)
 class Case:
-    """A question to one corpus, and the group it belongs to (``GROUPS``); ``golds`` are SQuAD's answers."""
+    """A question to one corpus, and the group it belongs to (``GROUPS``); ``golds`` and ``title`` are SQuAD's."""
 
     group: str
     question: str
     golds: tuple[str, ...] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ def corpora(data: Path) -> Iterator[Corpus]:
         ]
         yield Corpus(name, name, tuple(_pages(data / f"pretrain_docs_{name}" / "docs.jsonl")), tuple(own + far))
     yield from _folders()
+    for folder in load_folders():
+        if folder.split == "tune":
+            asked = [Case("answerable", question) for question, _ in folder.answerable]
+            asked += [Case("missing", question) for question in folder.missing]
+            yield Corpus(f"suite-{folder.name}", "folders", folder.documents, tuple(asked))
     yield from squad.corpora(picker)
     yield _scifact(data / "ret_scifact", picker, far)
 
@@ -102,9 +110,11 @@ class _Squad:
         inside = [r for r in self.answerable if r["title"] in titles]
         outside = [r for r in self.answerable if r["title"] not in titles]
         trick = [r for r in self.impossible if r["title"] in titles]
-        cases = [Case("answerable", r["question"], tuple(r["answers"])) for r in _sample(picker, inside, own)]
+        cases = [
+            Case("answerable", r["question"], tuple(r["answers"]), r["title"]) for r in _sample(picker, inside, own)
+        ]
         cases += [Case("other", r["question"]) for r in _sample(picker, outside, other)]
-        cases += [Case("impossible", r["question"]) for r in _sample(picker, trick, other)]
+        cases += [Case("impossible", r["question"], title=r["title"]) for r in _sample(picker, trick, other)]
         cases += [Case("far", row["question"]) for row in _rows(QUESTIONS / "unrelated.jsonl")]
         return Corpus(name, "squad", documents, tuple(cases))
 

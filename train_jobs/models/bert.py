@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Embeddings(nn.Module):
-    """Words, positions and the one segment, normalised: ids [B, T] to [B, T, hidden]."""
+    """Words, positions and token types, normalised: ids [B, T] to [B, T, hidden]."""
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
@@ -28,9 +28,10 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(size, eps=float(settings.get("layer_norm_eps", 1e-12)))
         self.dropout = nn.Dropout(0.0)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """As the class says. All tokens are of the first segment, as where the encoder is served."""
-        places = self.position_embeddings.weight[: ids.shape[1]] + self.token_type_embeddings.weight[0]
+    def forward(self, ids: Tensor, types: Tensor | None = None) -> Tensor:
+        """As the class says; without ``types`` [B, T] all tokens are of the first, as where embedders are served."""
+        kinds = self.token_type_embeddings
+        places = self.position_embeddings.weight[: ids.shape[1]] + (kinds.weight[0] if types is None else kinds(types))
         return self.dropout(self.LayerNorm(self.word_embeddings(ids) + places))
 
 
@@ -120,9 +121,9 @@ class Bert(nn.Module):
             self.predictions = Predictions(spec)
         self._initialise(float(spec.settings.get("initializer_range", 0.02)), seed)
 
-    def hidden(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+    def hidden(self, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:
         """The last layer's states [B, T, hidden]."""
-        x = self.embeddings(ids)
+        x = self.embeddings(ids, types)
         attend = None if mask is None else mask[:, None, None, :]
         for layer in self.encoder["layer"].children():
             x = layer(x, attend)

@@ -14,7 +14,7 @@ from cluster.core.errors import UnsupportedError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Head = Literal["vector", "labels", "tokens"]
+Head = Literal["vector", "labels", "tokens", "reader"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EncoderSpec:
     Attributes:
         settings: its config.json.
         head: ``vector``: one of length 1 for a text; ``labels``: a score for each label; ``tokens``: a score for each
-            token of the vocabulary.
+            token of the vocabulary; ``reader``: whether a text answers a question, and where.
         labels: how many labels there are.
         tokens: the longest row; 0 for what the positions allow.
     """
@@ -64,9 +64,10 @@ class EncoderSpec:
         import torch
 
         from train_jobs.models.bert import Bert
+        from train_jobs.models.reader import ReaderNetwork
 
         with torch.device(device):
-            return Bert(self, seed)
+            return ReaderNetwork(self, seed) if self.head == "reader" else Bert(self, seed)
 
     def materialise(self, network: nn.Module, device: str) -> None:
         """As ``ModelSpec``: it computes nothing from its config alone."""

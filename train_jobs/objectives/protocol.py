@@ -26,6 +26,7 @@ MODULES = {
     "text_pairs": "train_jobs.objectives.contrastive",
     "image_text": "train_jobs.objectives.image_text",
     "labels": "train_jobs.objectives.classification",
+    "reading": "train_jobs.objectives.reading",
     "masked": "train_jobs.objectives.masked",
     "chat": "train_jobs.objectives.chat",
     "preference": "train_jobs.objectives.preference",

@@ -66,6 +66,25 @@ def run_classifier(args: argparse.Namespace, progress: Progress) -> Manifest:
         return train_classifier(config, store, args.data, args.base, args.name or "classifier", progress, **chosen)
 
 
+def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_reader`` reads them."""
+    add_data(parser, "JSONL of {question, title, text, answerable, answer?, document?}")
+    parser.add_argument("--base", default="minilm", help="minilm, shipped, a published reader or embedder, a folder")
+    parser.add_argument("--rows", type=int, help="rows of a step")
+    parser.add_argument("--layers", type=int, help="how many layers of the base are kept")
+    parser.add_argument("--licence", default="", help="of the data, for the card")
+
+
+def run_reader(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Train a reader on the running cluster."""
+    from train_jobs.recipes.reader import train_reader
+
+    config, store, chosen = ready(args, "epochs", "rate", "rows", "layers")
+    with connected(Home.from_env()):
+        return train_reader(config, store, args.data, args.base, args.name or "reader", progress, **chosen,
+                            licence=args.licence)  # fmt: skip
+
+
 def add_masked_arguments(parser: argparse.ArgumentParser) -> None:
     """As ``run_masked`` reads them."""
     add_data(parser, "JSONL of {text}")
@@ -188,6 +207,8 @@ RECIPES = (
             f"{ROWS}\nTo search with it, set index.embedder to its folder in the store and build an index."),
     JobVerb("classifier", "Train a classifier of texts, or of pairs of texts, with calibrated probabilities.",
             add_classifier_arguments, run_classifier, f"{ROWS}\n{PRIVATE}"),
+    JobVerb("reader", "Train the reader: whether a piece of text answers a question, and where.", add_reader_arguments,
+            run_reader, f"{ROWS}\nRows of one document, or else of one title, are on one side."),
     JobVerb("masked", "Train an encoder on the masked tokens of texts; embedders and classifiers go on from it.",
             add_masked_arguments, run_masked, ROWS),
     JobVerb("image-text", "Train small towers for images and captions (CLIP).", add_image_text_arguments,

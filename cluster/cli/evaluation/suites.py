@@ -184,6 +184,38 @@ def _retrieval(run: Run) -> Found:
     ]  # fmt: skip
 
 
+def _folders(run: Run) -> Found:
+    """In this process, with the reader of ``retrieval.reader``: needs neither a service nor an index."""
+    from data_jobs.retrieval.embedder import load_embedder
+    from data_jobs.retrieval.passage_reader import load_passage_reader
+    from train_jobs.evaluation.folders import MEASURES, ask_folders, load_folders, rates
+
+    threads = len(os.sched_getaffinity(0))
+    reader = load_passage_reader(run.config.retrieval.reader, threads)
+    folders, promises = load_folders(run.data) if run.data else load_folders(), []
+
+    def told(folder: Any, evidence: Any) -> None:
+        promises.append((folder.name, evidence.said(run.config.answer.max_risk) if evidence else "no reader"))
+
+    asked = ask_folders(folders, run.config, load_embedder(run.config.index, threads), reader, run.progress, told)
+    found = rates(asked)
+    rows = [(name, *(str(table[m]) for m in MEASURES)) for name, table in found.items()]
+    tables = [
+        Table("folders, in process" + ("" if reader.reads else " (no reader)"), ("", *MEASURES), rows, MEASURES),
+        Table("Promised of each", ("folder", ""), promises),
+    ]
+    if run.misses:
+        wrong = [o for o in asked if (o.first != o.page or not o.grounded if o.page else o.grounded)]
+        lines = [(o.folder, o.question, o.page, o.first, f"{o.confidence:.2f}") for o in wrong]
+        tables.append(Table("Misses", ("folder", "question", "wanted", "first", "confidence"), lines))
+    result = {
+        "suite": "folders", "reader": reader.reads, "promises": dict(promises),
+        "rates": {name: {m: rate.to_dict() for m, rate in table.items()} for name, table in found.items()},
+        "questions": [vars(one) for one in asked],
+    }  # fmt: skip
+    return result, tables
+
+
 def _fertility(run: Run) -> Found:
     """Of the tokenizer that --model names: an artefact, a registered model, or a folder."""
     from cluster.core.storage import Store
@@ -229,6 +261,9 @@ def _counting(progress: Progress, unit: str) -> Callable[[int], None]:
 SUITES: dict[str, Suite] = {
     "stdlib": Suite("answers about Python's standard library", "shipped; needs the pydocs index", _questions),
     "stdlib_wide": Suite("160 more, half of them terse", "shipped; needs the pydocs index", _questions),
+    "folders": Suite(
+        "what small folders tell and what they do not, in process", "shipped, or a folder of such .yaml files", _folders
+    ),
     FILE: Suite(
         "answers to questions of your own",
         "a row has id, question, answerable (true or false) and, if true, accepted (names of the documents that answer "

@@ -1,15 +1,16 @@
-"""plinth index: build, list, roll back, search."""
+"""plinth index: build, list, show, roll back, search."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cluster.cli.index import watch as index_watch
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, plain, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
-from cluster.core.errors import EnvironmentFaultError, ExitCode
+from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
@@ -23,6 +24,13 @@ def register(commands: Commands) -> None:
     job_verb(group, "data_jobs", next(job for job in JOBS if job.name == "index"), print_index, verb="build")
     index_watch.register(group)
     add_verb(group, "list", list_indexes, "List index versions; the live one is marked.")
+    parser = add_verb(
+        group, "show", show, "Show an index version: its counts, and what is promised of its answers.",
+        "The promise rests on held-out questions that are made of the corpus when the index is built. --plot writes\n"
+        "as a PNG how risk and coverage go together, and whether the confidence can be believed.",
+    )  # fmt: skip
+    parser.add_argument("version", nargs="?", default="", help="default: the live one")
+    parser.add_argument("--plot", metavar="FILE.png", help="where to write the picture")
     add_verb(group, "rollback", rollback, "Make the index that was live before the current one live again.")
     parser = add_verb(group, "search", search, "Search the live index through the running service.")
     parser.add_argument("query", nargs="+")
@@ -50,6 +58,53 @@ def list_indexes(args: argparse.Namespace) -> int:
         rows = [("*" if m.version == live else "", m.version, m.created_at, ", ".join(m.inputs.values()),
                  m.counts.get("chunks", "")) for m in versions]  # fmt: skip
         print_table(f"Index {name}", ("live", "version", "built", "from", "chunks"), rows, numeric=("chunks",))
+    return ExitCode.DONE
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print a version's counts, threshold, promised risk, coverage and evidence; exit code 0.
+
+    Raises:
+        BadInputError: there is no such version, or none is live.
+        UsageError: a picture is wanted of an index without evidence.
+    """
+    from data_jobs.retrieval.risk import PLOT_FILE, read_evidence
+
+    home = Home.from_env()
+    config, store = config_from(args, home), Store(home.store_uri)
+    name, max_risk = config.index.name, config.answer.max_risk
+    version = args.version or store.alias("indexes", name, "live")
+    if version is None:
+        raise BadInputError(f"no version of the index {name} is live: run `plinth index build` first")
+    index = store.manifest("indexes", name, version)
+    folder = store.fetch(index, home.folder("cache"))
+    evidence = read_evidence(folder)
+    if args.plot:
+        if evidence is None:
+            raise UsageError(f"{name}@{version} was built without a reader: there is no evidence to draw")
+        Path(args.plot).write_bytes((folder / PLOT_FILE).read_bytes())
+    told = evidence.to_dict(max_risk) if evidence else None
+    if args.json:
+        shown = {key: value for key, value in told.items() if key != "judged"} if told else None
+        print_json({"index": name, "version": version, "counts": index.counts, "risk": shown})
+        return ExitCode.DONE
+    print_index(index)
+    if told is None:
+        console.print("Promised: nothing: it was built without a reader.")
+        return ExitCode.DONE
+    console.print(f"Promised: {told['evidence']}")
+    point = told["promise"]
+    kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in told["kinds"].items())
+    rows = [
+        ("threshold", f"{point['threshold']:.2f}" if point else "careful"),
+        ("promised risk", f"{max_risk:.0%}" if point else "none"),
+        ("upper bound", f"{point['bound']:.1%}" if point else "-"),
+        ("coverage", f"{point['coverage']:.0%}" if point else "-"),
+        ("calibration error", f"{told['ece']:.3f}"),
+        ("held-out questions", f"{told['questions']} ({kinds})"),
+        ("gathered on", told["carried_from"] or "this version"),
+    ]
+    print_table("Risk", ("", ""), rows)
     return ExitCode.DONE
 
 

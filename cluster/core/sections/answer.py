@@ -18,5 +18,9 @@ class AnswerSection(Section):
     """Most documents (functions) one answer names."""
     prompt_tokens: int = Field(3072, ge=64)
     """Token budget for question and passages; the lowest passages are dropped first and the answer says so."""
-    min_confidence: float = Field(0.4, ge=0, le=1)
-    """Below this support probability the tier abstains."""
+    min_confidence: float | None = Field(None, ge=0, le=1)
+    """Below this confidence the tier abstains; null: below the threshold that keeps `max_risk` in the index asked, or a
+    careful one where its evidence promises nothing (`plinth index show`)."""
+    max_risk: float = Field(0.05, gt=0, lt=1)
+    """Largest share of the answers to questions for a fact that may be unsupported, promised with 95 % confidence from
+    questions made of the corpus when its index is built, where a reader reads (`retrieval.reader`)."""

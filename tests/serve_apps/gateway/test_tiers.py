@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import Band, TierState
 from serve_apps.routing.rules import Features
-from tests.fakes import ScriptedTier
+from tests.fakes import PASSAGE, FixedRetriever, ScriptedTier
 from tests.serve_apps.service import CHAT, QUESTION, Service
 
 GOOD = TierState(
@@ -59,6 +60,13 @@ def test_quote_answers_for_a_tier_that_died_and_the_answer_says_so() -> None:
     plinth = ask(service, "auto").json()["plinth"]
     assert (plinth["tier"], plinth["route"]["reason"], plinth["degraded"]) == ("quote", "fallback", True)
     assert ask(service, "small").status_code == 503  # asked for by name: nobody answers in its place
+
+
+def test_an_answer_says_when_its_passages_were_not_read() -> None:
+    for reader, degraded in (("read", False), ("off", False), ("missing", True), ("failed", True)):
+        found = Retrieval("", (PASSAGE,), reader=reader)  # type: ignore[arg-type]
+        plinth = ask(Service(retriever=FixedRetriever(found=found)), "quote").json()["plinth"]
+        assert (plinth["reader"], plinth["degraded"]) == (reader, degraded)
 
 
 def test_quote_answers_where_the_chosen_model_abstains() -> None:

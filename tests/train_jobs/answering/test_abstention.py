@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from data_jobs.retrieval.support import SupportModel, support_features, support_model
+from data_jobs.retrieval.terms import name_stems, question_terms
 from tests.train_jobs.answering.retrievals import COPYING, retrieval
-from train_jobs.answering.abstention import SupportModel, support_features, support_model
-from train_jobs.answering.terms import name_stems, question_terms
 from train_jobs.evaluation.calibrate import SIGNS
 
 

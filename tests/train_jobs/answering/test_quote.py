@@ -14,6 +14,7 @@ from cluster.core.records import Answer, Citation, Passage
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, passage, retrieval
+from train_jobs.answering.abstention import UNREAD
 from train_jobs.answering.conversation import leans_on_before, standalone_question
 from train_jobs.answering.quote import UNKNOWN, answer
 
@@ -115,7 +116,7 @@ def test_abstains_from_what_the_passages_do_not_support() -> None:
     question = "How long should I boil an egg?"
     made = answer(question, retrieval(question, COPYING, dense=0.1, features=weak), SECTION)
     assert (made.grounded, made.reason, made.citations) == (False, "low_support", ())
-    assert made.confidence < SECTION.min_confidence
+    assert made.confidence < UNREAD
     assert "do not know" in made.text
 
 

@@ -8,7 +8,7 @@ from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.asking import DEFINITION, LIST, SIGNATURE, SUMMARY, Form, form_of
 from data_jobs.retrieval.outline import opening_sentences
 from data_jobs.retrieval.results import OutlineFound, Retrieval
-from train_jobs.answering.abstention import NAMED
+from data_jobs.retrieval.support import NAMED
 from train_jobs.answering.citations import cite, quotation
 from train_jobs.answering.forms.code import signature
 
@@ -39,7 +39,7 @@ def from_structure(
     if not text:
         return None
     citations = tuple(cite(passage) for passage in outline.passages[: section.max_citations if first is None else 1])
-    return Answer(text, citations, True, "supported", max(NAMED, section.min_confidence), form=form.name)
+    return Answer(text, citations, True, "supported", max(NAMED, section.min_confidence or 0.0), form=form.name)
 
 
 def _object(outline: OutlineFound, max_words: int, marker: int) -> str:
