@@ -27,6 +27,7 @@ MODULES = {
     "image_text": "train_jobs.objectives.image_text",
     "labels": "train_jobs.objectives.classification",
     "masked": "train_jobs.objectives.masked",
+    "document_vectors": "train_jobs.objectives.document_vectors",
     "chat": "train_jobs.objectives.chat",
     "preference": "train_jobs.objectives.preference",
     "distillation": "train_jobs.objectives.distillation",
