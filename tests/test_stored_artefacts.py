@@ -65,7 +65,7 @@ def test_the_index_answers(store: Store, embedder) -> None:
     from data_jobs.retrieval.snapshot import Snapshot
 
     index = store.manifest("indexes", "main", "live")
-    snapshot = Snapshot.load(store.fetch(index, Path()), index, embedder.fingerprint, None)
+    snapshot = Snapshot.load(store.fetch(index, Path()), index, embedder.asks, None)
     found = Searcher(snapshot, embedder, laptop().retrieval).search("When does the relief valve open?")
     assert found.passages[0].document == "valve.md"
     assert found.index_version == index.version

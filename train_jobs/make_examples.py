@@ -273,7 +273,7 @@ class ExampleWorker:
         store, cache = Store(work.store_uri), Home.from_env().folder("cache")
         config = work.config
         embedder = cast(Embedder, AskedAgain(load_embedder(config.index, threads=1)))
-        snapshot = Snapshot.load(store.fetch(work.index, cache), work.index, embedder.fingerprint)
+        snapshot = Snapshot.load(store.fetch(work.index, cache), work.index, embedder.asks)
         reranker = load_reranker(config.retrieval.reranker)
         self.searcher = Searcher(without_hidden_questions(snapshot), embedder, config.retrieval, reranker)
         forgotten = read_tombstones(store)

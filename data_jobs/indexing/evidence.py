@@ -54,7 +54,7 @@ def add_evidence(
 
     embedder = load_embedder(config.index, threads=config.serve.embed_threads)
     unnamed = Manifest("indexes", config.index.name, "", "", ())
-    snapshot = Snapshot.load(folder, unnamed, embedder.fingerprint)
+    snapshot = Snapshot.load(folder, unnamed, embedder.asks)
     searcher = Searcher(snapshot, embedder, config.retrieval, load_reranker(config.retrieval.reranker), reader)
     evidence = gather(searcher, documents, progress, kept.read(), kept.write)
     write(evidence, config.answer.max_risk, folder, config.index.name)

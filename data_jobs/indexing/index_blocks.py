@@ -190,16 +190,21 @@ def embed(pieces: Sequence[Piece], embedder: Embedder, known: KnownVectors | Non
     vectors[[whole[i] for i in again]] = texts
     vectors[[row for i in again for row in rows[i]]] = parts
     asked = [row for row, unit in enumerate(units) if unit.kind == QUESTION and missing[row]]
-    vectors[asked] = embedder.encode([questions[units[row].chunk][units[row].start] for row in asked])
+    vectors[asked] = embedder.encode([questions[units[row].chunk][units[row].start] for row in asked], kind="query")
     made = len(again) + sum(map(len, rows.values())) + len(asked)
     return IndexBlock(chunks, tuple(p.aliases for p in pieces), questions, tuple(units), vectors, made)
 
 
+def parts_of(piece: Piece) -> list[tuple[int, int]]:
+    """The spans of a chunk's text that have vectors of their own: sentences, rows, code blocks."""
+    one = piece.chunk
+    return [(part.start, part.end) for part in text_units.units(one.text, one.header, one.start == 0)]
+
+
 def _units_of(number: int, piece: Piece) -> list[Unit]:
     one = piece.chunk
-    parts = text_units.units(one.text, one.header, one.start == 0)
     return [
         Unit(number, CHUNK, one.start, one.end),
-        *(Unit(number, SENTENCE, one.start + part.start, one.start + part.end) for part in parts),
+        *(Unit(number, SENTENCE, one.start + start, one.start + end) for start, end in parts_of(piece)),
         *(Unit(number, QUESTION, n, n + 1) for n in range(len(piece.questions))),
     ]

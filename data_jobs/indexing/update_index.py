@@ -164,7 +164,8 @@ def _meta(before: Manifest | None, folder: Path | None, embedder: Embedder) -> M
     if meta.fingerprint != embedder.fingerprint:
         raise IncompatibleError(
             f"index {before.name}@{before.version} was built with another embedder: build a new one, or set "
-            "index.embedder to the one it was built with",
+            "index.embedder and index.document_encoder to what it was built with ('same' for one built before "
+            "there were document encoders)",
             index=before.version,
         )
     return meta

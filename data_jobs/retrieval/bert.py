@@ -8,7 +8,7 @@ Every other architecture goes through transformers (``embedder.py``).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,10 @@ def supported(config: dict[str, Any]) -> bool:
 class BertEncoder:
     """Token ids to hidden states.
 
+    With ``merge_tokens`` n above 1 in its config, each n adjacent tokens become one state before the first layer, so
+    that every layer works on a row n times shorter: what a document encoder is made of
+    (``train_jobs/recipes/document_encoder.py``).
+
     Args:
         config: the parsed config.json.
         tensors: the checkpoint; names may carry a ``bert.`` prefix. Pooler weights are ignored.
@@ -56,6 +60,12 @@ class BertEncoder:
         types = wanted[embeddings.format("token_type")].float()
         self.positions = (wanted[embeddings.format("position")].float() + types[0]).to(device)
         self.types = (types - types[0]).to(device)
+        self.merge = int(config.get("merge_tokens", 1))
+        self.joins = {
+            name: wanted[name].float().to(device)
+            for name in ("merge.dense.weight", "merge.dense.bias", "projection.weight", "projection.bias")
+            if self.merge > 1
+        }
         self.blocks = [self._block(wanted, f"encoder.layer.{i}.", device) for i in range(self.layers)]
         self._quantized: list[dict[str, Int8Linear]] = []
         self._seen: dict[tuple[int, str], torch.Tensor] | None = None
@@ -106,7 +116,7 @@ class BertEncoder:
 
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None) -> torch.Tensor:
-        """Hidden states of the last layer, fp32 [batch, tokens, dim].
+        """Hidden states of the last layer, fp32 [batch, tokens, dim]; [batch, ceil(tokens / n), dim] of merged tokens.
 
         Args:
             ids: token ids, int64 [batch, tokens].
@@ -116,6 +126,9 @@ class BertEncoder:
         batch, tokens = ids.shape
         x = self.words[ids] + self.positions[:tokens]
         x = self._norm(x if types is None else x + self.types[types], "embeddings")
+        if self.merge > 1:
+            x, mask = self._merged(x, mask)
+            tokens = x.shape[1]
         attend = None if mask is None else mask[:, None, None, :]
         for i in range(self.layers):
             qkv = self._product(i, "qkv", x)
@@ -125,7 +138,58 @@ class BertEncoder:
             x = self._norm(x + mixed, f"encoder.layer.{i}.attention.output")
             up = F.gelu(self._product(i, "up", x))
             x = self._norm(x + self._product(i, "down", up), f"encoder.layer.{i}.output")
+        if self.merge > 1:
+            x = F.linear(x, self.joins["projection.weight"], self.joins["projection.bias"])
         return x
+
+    def _merged(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The states of ``merge`` tokens each, and which of them hold a real one."""
+        batch, tokens, dim = x.shape
+        missing = -tokens % self.merge
+        if mask is None and missing:
+            mask = torch.ones((batch, tokens), dtype=torch.bool, device=x.device)
+        if missing:
+            x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))  # type: ignore[arg-type]
+        if mask is not None:
+            real = token_counts(mask, self.merge)
+            x = x * mask.unsqueeze(-1)
+            mask = real > 0
+        x = F.linear(
+            x.view(batch, -1, self.merge * dim), self.joins["merge.dense.weight"], self.joins["merge.dense.bias"]
+        )
+        if mask is not None:  # where padding takes part, the rest speaks louder
+            x = x * (self.merge / real.clamp(min=1)).unsqueeze(-1)
+        return self._norm(x, "merge"), mask
+
+
+SCALE = ".scale"
+
+
+def packed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights for a file: matrices in 8-bit integers with a scale for each output channel, the rest in fp16."""
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() == 2:
+            scales = (tensor.float().abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-8)
+            found[name] = (tensor.float() / scales).round().clamp(-127, 127).to(torch.int8)
+            found[name + SCALE] = scales
+        else:
+            found[name] = tensor.half()
+    return found
+
+
+def unpacked(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """fp32 weights of what ``packed`` gave."""
+    return {
+        name: tensor.float() * tensors[name + SCALE] if name + SCALE in tensors else tensor.float()
+        for name, tensor in tensors.items()
+        if not name.endswith(SCALE)
+    }
+
+
+def token_counts(mask: torch.Tensor, merge: int) -> torch.Tensor:
+    """How many real tokens each state stands for: bool [batch, tokens] to int64 [batch, ceil(tokens / merge)]."""
+    return F.pad(mask, (0, -mask.shape[1] % merge)).view(len(mask), -1, merge).sum(-1)
 
 
 class Int8Linear:

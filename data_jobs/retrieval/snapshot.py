@@ -17,6 +17,7 @@ import numpy as np
 from cluster.core.errors import IncompatibleError
 from cluster.core.records import Chunk, Manifest
 from data_jobs.retrieval.dense import DenseIndex, PatchedDense
+from data_jobs.retrieval.model_files import asks_of
 from data_jobs.retrieval.segments import (
     CHUNK,
     DENSE_FILES,
@@ -63,12 +64,12 @@ class Snapshot:
     segments: tuple[tuple[Segment, np.ndarray], ...] = ()
 
     @classmethod
-    def load(
-        cls, folder: Path, manifest: Manifest, embedder_fingerprint: str, earlier: Snapshot | None = None
-    ) -> Snapshot:
+    def load(cls, folder: Path, manifest: Manifest, embedder: str, earlier: Snapshot | None = None) -> Snapshot:
         """Load a verified folder (``Store.fetch``).
 
         Args:
+            embedder: its fingerprint, or what it asks with (``Embedder.asks``) where it may have embedded the documents
+                with another network.
             earlier: a version loaded before, whose segments are used again where this one has them too.
 
         Raises:
@@ -76,11 +77,12 @@ class Snapshot:
             IntegrityError: files that contradict each other.
         """
         meta = Meta.read(folder, manifest.version)
-        if meta.fingerprint != embedder_fingerprint:
+        if embedder not in (meta.fingerprint, asks_of(meta.embedder)):
             raise IncompatibleError(
                 f"index {manifest.name}@{manifest.version} was built with the embedder {meta.embedder.get('name')} "
-                f"({meta.fingerprint}), the loaded one is {embedder_fingerprint}: rebuild the index or set "
-                "index.embedder to the one it was built with",
+                f"({meta.fingerprint}), the loaded one is {embedder}: rebuild the index, or set "
+                "index.embedder and index.document_encoder to what it was built with ('same' for one built before "
+                "there were document encoders)",
                 index=manifest.version,
             )
         held = {segment.id: segment for segment, _ in earlier.segments} if earlier else {}

@@ -87,6 +87,7 @@ class Manners:
             "index_as_of": "",
             "knowledge_cutoff": "",
             "degraded": False,
+            "reader": "spared",
             "dropped_passages": 0,
             "cache": "off",
             "verdicts": [verdict.to_dict() for verdict in record.verdicts],

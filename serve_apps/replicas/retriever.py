@@ -61,7 +61,7 @@ class RetrieverReplica:
         from data_jobs.retrieval.snapshot import Snapshot
 
         before = self._serving()
-        snapshot = Snapshot.load(folder, manifest, self._embedder.fingerprint, before.snapshot if before else None)
+        snapshot = Snapshot.load(folder, manifest, self._embedder.asks, before.snapshot if before else None)
         evidence = read_evidence(folder)
         if any(chunk.kind not in CODE_KINDS for chunk in snapshot.chunks):
             self._reader.warm()  # of documented code alone it is never asked

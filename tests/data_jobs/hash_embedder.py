@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cluster.core.records import stable_hash
+from data_jobs.retrieval.model_files import asks_of
 
 
 class HashEmbedder:
@@ -18,7 +19,7 @@ class HashEmbedder:
 
     def __init__(self, identity: dict[str, Any]) -> None:
         self.identity = identity
-        self.fingerprint = stable_hash(identity)
+        self.fingerprint, self.asks = stable_hash(identity), asks_of(identity)
         self.dim = 32
         self.texts: list[str] = []
 

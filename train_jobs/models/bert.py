@@ -12,8 +12,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own habit)
 from torch import Tensor, nn
 
+from data_jobs.retrieval.bert import token_counts
+
 if TYPE_CHECKING:
     from train_jobs.models.encoders import EncoderSpec
+
+# A document encoder's are its teacher's.
+EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 
 
 class Embeddings(nn.Module):
@@ -85,6 +90,24 @@ class Layer(nn.Module):
         return self.output(F.gelu(self.intermediate["dense"](x)), x)
 
 
+class Merge(nn.Module):
+    """The states of n adjacent tokens as one: [B, T, hidden] to [B, ceil(T / n), hidden]; at first their mean."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        size = int(spec.settings["hidden_size"])
+        self.merge = spec.merge
+        self.dense = nn.Linear(self.merge * size, size)
+        self.LayerNorm = nn.LayerNorm(size, eps=float(spec.settings.get("layer_norm_eps", 1e-12)))
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Also which states hold a real token, from which tokens are real."""
+        counts = token_counts(mask, self.merge)
+        x = F.pad(x * mask.unsqueeze(-1), (0, 0, 0, -x.shape[1] % self.merge))
+        x = self.dense(x.reshape(len(x), -1, self.merge * x.shape[2]))
+        return self.LayerNorm(x * (self.merge / counts.clamp(min=1)).unsqueeze(-1)), counts > 0
+
+
 class Predictions(nn.Module):
     """Scores of the tokens that a hidden state may stand for, over embeddings that are the input's."""
 
@@ -110,7 +133,7 @@ class Bert(nn.Module):
 
     def __init__(self, spec: EncoderSpec, seed: int = 0) -> None:
         super().__init__()
-        self.head = spec.head
+        self.head, self.spec = spec.head, spec
         self.embeddings = Embeddings(spec)
         layers = (Layer(spec) for _ in range(int(spec.settings["num_hidden_layers"])))
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
@@ -119,11 +142,18 @@ class Bert(nn.Module):
             self.classifier = nn.Linear(int(spec.settings["hidden_size"]), spec.labels)
         elif spec.head == "tokens":
             self.predictions = Predictions(spec)
+        elif spec.head == "states":
+            size = int(spec.settings["hidden_size"])
+            self.merge, self.projection = Merge(spec), nn.Linear(size, size)
+            for name in EMBEDDINGS:
+                getattr(self.embeddings, name).requires_grad_(False)
         self._initialise(float(spec.settings.get("initializer_range", 0.02)), seed)
 
     def hidden(self, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:
         """The last layer's states [B, T, hidden]."""
         x = self.embeddings(ids, types)
+        if self.head == "states":
+            x, mask = self.merge(x, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask)
         attend = None if mask is None else mask[:, None, None, :]
         for layer in self.encoder["layer"].children():
             x = layer(x, attend)
@@ -132,6 +162,8 @@ class Bert(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor | None = None, where: Tensor | None = None) -> Tensor:
         """As the class says."""
         hidden = self.hidden(ids, mask)
+        if self.head == "states":
+            return self.projection(hidden).float()
         if self.head == "tokens":
             flat = hidden.flatten(0, 1)
             words = self.embeddings.word_embeddings.weight
@@ -152,6 +184,9 @@ class Bert(nn.Module):
                     weight.normal_(0.0, std, generator=generator)
                 else:
                     weight.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
+                if name in ("merge.dense.weight", "projection.weight"):  # the mean, and nothing
+                    one = torch.eye(len(weight), device=weight.device)
+                    weight.copy_(one.repeat(1, weight.shape[1] // len(weight)) * len(weight) / weight.shape[1])
 
 
 def mean_of(hidden: Tensor, mask: Tensor | None) -> Tensor:

@@ -14,7 +14,8 @@ from cluster.core.errors import UnsupportedError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Head = Literal["vector", "labels", "tokens", "reader"]
+Head = Literal["vector", "labels", "tokens", "reader", "states"]
+MERGE, SKIPPED = "merge_tokens", "skipped_tokens"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class EncoderSpec:
     Attributes:
         settings: its config.json.
         head: ``vector``: one of length 1 for a text; ``labels``: a score for each label; ``tokens``: a score for each
-            token of the vocabulary; ``reader``: whether a text answers a question, and where.
+            token of the vocabulary; ``reader``: whether a text answers a question, and where; ``states``: those of its
+            tokens, ``merge_tokens`` of its settings to a state.
         labels: how many labels there are.
         tokens: the longest row; 0 for what the positions allow.
     """
@@ -58,6 +60,34 @@ class EncoderSpec:
     def parameters(self) -> int:
         """As ``ModelSpec``."""
         return sum(weight.numel() for weight in self.build(device="meta").parameters())
+
+    @property
+    def merge(self) -> int:
+        """How many adjacent tokens a state stands for."""
+        return int(self.settings.get(MERGE, 1))
+
+    def teacher_settings(self) -> dict[str, Any]:
+        """The settings without what makes a document encoder of them."""
+        return {name: value for name, value in self.settings.items() if name not in (MERGE, SKIPPED)}
+
+    def seen(self, ids: Tensor) -> Tensor:
+        """Which tokens [n, T] the network is shown, bool."""
+        import torch
+
+        return ~torch.isin(ids, torch.tensor(self.settings.get(SKIPPED, []), dtype=ids.dtype, device=ids.device))
+
+    def shown(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows [n, T] without the tokens that are skipped, [n, S]; which are real; and how many of those that are
+        shown stand before each place of the rows that were given, [n, T + 1]."""
+        import torch
+        import torch.nn.functional as F  # noqa: N812
+
+        kept = mask & self.seen(ids)
+        before = F.pad(kept.cumsum(1), (1, 0))
+        real = torch.arange(max(1, int(before[:, -1].max())), device=ids.device)[None, :] < before[:, -1:]
+        rows = torch.zeros(real.shape, dtype=ids.dtype, device=ids.device)
+        rows[real] = ids[kept]
+        return rows, real, before
 
     def build(self, seed: int = 0, device: str = "cpu") -> nn.Module:
         """As ``ModelSpec``."""

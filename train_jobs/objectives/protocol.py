@@ -28,6 +28,7 @@ MODULES = {
     "labels": "train_jobs.objectives.classification",
     "reading": "train_jobs.objectives.reading",
     "masked": "train_jobs.objectives.masked",
+    "document_vectors": "train_jobs.objectives.document_vectors",
     "chat": "train_jobs.objectives.chat",
     "preference": "train_jobs.objectives.preference",
     "distillation": "train_jobs.objectives.distillation",

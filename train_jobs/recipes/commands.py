@@ -101,6 +101,27 @@ def run_masked(args: argparse.Namespace, progress: Progress) -> Manifest:
         return train_masked(config, store, args.data, args.base, args.name or "encoder", progress, **chosen)
 
 
+def add_document_encoder_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_document_encoder`` reads them."""
+    parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    _add_run(parser)
+    parser.add_argument("--base", default="minilm", help="the embedder that teaches: minilm, a published one, a folder")
+    parser.add_argument("--rows", type=int, help="chunks of a step")
+
+
+def run_document_encoder(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Teach a document encoder, on the running cluster."""
+    from data_jobs.commands import find_dataset
+    from train_jobs.recipes.document_encoder import train_document_encoder
+
+    config, store, chosen = ready(args, "epochs", "rate", "rows")
+    dataset = find_dataset(store, args.dataset)
+    with connected(Home.from_env()):
+        return train_document_encoder(
+            config, store, dataset, args.base, args.name or "documents", progress, **chosen
+        )  # fmt: skip
+
+
 def add_image_text_arguments(parser: argparse.ArgumentParser) -> None:
     """As ``run_image_text`` reads them."""
     add_data(parser, "JSONL of {file, caption, tags?}; files below its folder")
@@ -211,6 +232,9 @@ RECIPES = (
             run_reader, f"{ROWS}\nRows of one document, or else of one title, are on one side."),
     JobVerb("masked", "Train an encoder on the masked tokens of texts; embedders and classifiers go on from it.",
             add_masked_arguments, run_masked, ROWS),
+    JobVerb("document-encoder", "Teach a small network an embedder's vectors of documents, to index faster.",
+            add_document_encoder_arguments, run_document_encoder,
+            "To index with it, set index.document_encoder to its folder in the store and build an index."),
     JobVerb("image-text", "Train small towers for images and captions (CLIP).", add_image_text_arguments,
             run_image_text, ROWS),
 )  # fmt: skip

@@ -149,11 +149,11 @@ def int8_vectors(finished: Finished, encoder: EncoderFolder, texts: list[str]) -
     import torch
 
     from data_jobs.retrieval.bert import BertEncoder
-    from data_jobs.retrieval.embedder import SAMPLES, Embedder
+    from data_jobs.retrieval.embedder import SAMPLES, Embedder, Forward
 
     served = BertEncoder(encoder.files.config, finished.weights, torch.float32, "cpu")
     served.quantize(list(_ids(encoder, list(SAMPLES))))
-    return Embedder(encoder.files, served, "int8", "cpu").encode(texts)
+    return Embedder(encoder.files, lambda kind: Forward(served), "int8", "cpu").encode(texts)
 
 
 def openvino_vectors(finished: Finished, encoder: EncoderFolder, texts: list[str]) -> np.ndarray:

@@ -68,9 +68,18 @@ def find_encoder(store: Store, base: str) -> EncoderFolder:
     if "/" not in base and base != "minilm" and name in store.names(KIND):
         manifest = store.manifest(KIND, name, version or "latest")
         folder = store.fetch(manifest, Home.from_env().root / "cache")
-        return EncoderFolder(find_model(IndexSection(embedder=str(folder))), folder, f"{name}@{manifest.version}")
-    files = find_model(IndexSection(embedder=base))
+        return EncoderFolder(
+            find_model(IndexSection(embedder=str(folder), document_encoder="same")),
+            folder,
+            f"{name}@{manifest.version}",
+        )
+    files = find_model(IndexSection(embedder=base, document_encoder="same"))
     return EncoderFolder(files, files.weights.parent, f"{base}@{files.identity['weights_sha256'][:12]}")
+
+
+def _alone(name: str) -> ModelFiles:
+    """A model without the document encoder that an index would use."""
+    return find_model(IndexSection(embedder=name, document_encoder="same"))
 
 
 def agreement(vectors: Any, others: Any) -> float:

@@ -117,7 +117,8 @@ def arrays_of(rows: list[Row], embedder: str) -> Arrays:
     """``images`` uint8 [n, 3, P, P] and ``texts`` float32 [n, d], the captions' vectors."""
     from data_jobs.retrieval.embedder import load_embedder
 
-    vectors = load_embedder(IndexSection(embedder=embedder, precision="fp32")).encode([row["text"] for row in rows])
+    section = IndexSection(embedder=embedder, document_encoder="same", precision="fp32")
+    vectors = load_embedder(section).encode([row["text"] for row in rows])
     return {"images": np.stack([row["pixels"] for row in rows]), "texts": vectors}
 
 

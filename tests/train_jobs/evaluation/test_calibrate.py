@@ -35,7 +35,7 @@ def test_fit_finds_the_evidence_and_drops_what_points_the_wrong_way() -> None:
 def test_held_out_corpora_are_judged_by_models_that_never_saw_them() -> None:
     honest, twisted = rows("rustbook"), rows("otel")
     flipped = [Row(r.corpus, r.family, "near" if r.answerable else "answerable", r.question, r.values) for r in twisted]
-    table = held_out([*honest, *flipped], 0.5)
+    table = held_out([*honest, *flipped], [*honest, *flipped], 0.5)
     # Fitted on the other corpus only, whose labels are the other way round: it must fail on both.
     assert (table["otel"]["near"].value or 0) < 0.1
     assert (table["otel"]["answerable"].value or 0) > 0.9

@@ -54,6 +54,7 @@ def rows(folder: Path) -> str:
                 {"role": "user", "content": part}, {"role": "assistant", "content": f"the {part}"}
             ],
             "prompt": part, "chosen": "yes", "rejected": "no", "query": part, "positive": f"the {part}", "text": part,
+            "question": f"What is the {part}?", "answerable": True, "answer": part,
             "label": "even" if number % 4 < 2 else "odd", "file": "red.png", "caption": part,
         }
         for number, part in enumerate(PARTS * 5)
@@ -64,15 +65,30 @@ def rows(folder: Path) -> str:
 
 
 def recipe(name: str, store: Store, folder: Path) -> Callable[..., Any]:
-    from train_jobs.recipes import chat, classifier, distill, embedder, image_text, masked, preference
+    from train_jobs.recipes import (
+        chat,
+        classifier,
+        distill,
+        document_encoder,
+        embedder,
+        image_text,
+        masked,
+        preference,
+        reader,
+    )  # fmt: skip
 
+    if name == "document-encoder":
+        encoder, dataset = make_encoder(folder / "encoder", {*PARTS, "the"}), make_dataset(store)
+        return lambda **how: document_encoder.train_document_encoder(
+            CONFIG, store, dataset, encoder, "made", Silent(), **how
+        )  # fmt: skip
     if name == "distill":
         teacher, dataset = make_checkpoint(store), make_dataset(store)
         return lambda **how: distill.distill(CONFIG, store, teacher, dataset, "made", Silent(), **how)
     of_text = {"chat": chat.train_chat, "preference": preference.train_preference}
     of_encoders = {
         "embedder": embedder.train_embedder, "classifier": classifier.train_classifier, "masked": masked.train_masked,
-        "image-text": image_text.train_image_text,
+        "image-text": image_text.train_image_text, "reader": reader.train_reader,
     }  # fmt: skip
     base: Any = make_checkpoint(store) if name in of_text else make_encoder(folder / "encoder", {*PARTS, "the"})
     train: Any = (of_text | of_encoders)[name]
