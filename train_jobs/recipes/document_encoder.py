@@ -1,7 +1,8 @@
 """A small network that gives documents the vectors of an embedder, about three times as fast: ``document_vectors``.
 
 It is taught on a dataset's documents, cut and embedded as an index does, and published as a folder that
-``index.document_encoder`` takes. What Plinth ships for minilm was made in this way.
+``index.document_encoder`` takes. What Plinth ships for minilm was taught with the same loss by a loop outside this
+recipe, which has only been run at toy size (``document_encoder/README.md``).
 """
 
 from __future__ import annotations
