@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.progress import Progress
-from cluster.core.records import Document, Manifest
+from cluster.core.records import CODE_KINDS, Document, Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.data import EMBEDDING, IndexSection
 from cluster.core.storage import Store
@@ -42,7 +42,7 @@ from data_jobs.indexing.index_blocks import (
 )
 from data_jobs.indexing.update_index import bytes_per_chunk, known_vectors
 from data_jobs.retrieval.model_files import ModelFiles, find_model
-from data_jobs.retrieval.passage_reader import load_passage_reader
+from data_jobs.retrieval.passage_reader import load_passage_reader, reader_fingerprint
 from data_jobs.retrieval.segments import FORMAT, KnownVectors
 from data_jobs.retrieval.snapshot import write_snapshot
 from data_jobs.tasks import await_start, worker_cpus
@@ -84,9 +84,9 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
         "fingerprint": files.fingerprint,
         "format": FORMAT,
     }
-    reader = load_passage_reader(config.retrieval.reader, threads=THREADS, required=True)
-    if reader.reads:
-        settings["risk"] = {"reader": reader.fingerprint, **KEY.settings(config.answer)}
+    reader = reader_fingerprint(config.retrieval.reader)
+    if reader:
+        settings["risk"] = {"reader": reader, **KEY.settings(config.answer)}
     forgotten = read_tombstones(store)
     if forgotten:
         settings["forgotten"] = forgotten.key
@@ -102,12 +102,15 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     progress.stage("write index", None)
     documents, chunks = len(documents_left), sum(blocks.values())
 
+    prose = any(document.kind not in CODE_KINDS for document in documents_left)  # of code a reader is never asked
+
     def promise(folder: Path) -> dict[str, Any]:
-        kept = posixpath.join(staging, "held-out.json")
-        return add_evidence(config, folder, documents_left, reader, progress, KeptBytes(store, kept))
+        kept = KeptBytes(store, posixpath.join(staging, "held-out.json"))
+        loaded = load_passage_reader(config.retrieval.reader, threads=THREADS, required=True)
+        return add_evidence(config, folder, documents_left, loaded, progress, kept)
 
     output, texts, embedded, promised = _write(
-        store, run_key, staging, blocks, files, promise if reader.reads else None
+        store, run_key, staging, blocks, files, promise if reader and prose else None
     )
     progress.counts(documents=documents, chunks=chunks)
     counts = {

@@ -6,14 +6,14 @@ the same, asked while the document is hidden, so that nothing answers them any m
 what it does not tell (``synthetic.contrast``), where no other passage tells it either. Questions that people asked are
 not used: they stand in the index.
 
-Everything here is bounded: so many questions, and so many seconds after which the questions not asked yet are left out.
+There are at most ``MAX_QUESTIONS``. No clock bounds them: what is found becomes part of an index, and equal inputs give
+equal bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +31,6 @@ from data_jobs.synthetic.rows import QUESTION, Settings, folded, idf, make, surv
 
 ANSWERABLE, LEFT_OUT, CONTRAST = "answerable", "left_out", "contrast"
 MAX_QUESTIONS = 200
-MAX_SECONDS = 30.0
 PER_DOCUMENT = 16  # most questions of one document; a small folder needs that many
 MAX_SAMPLED, MAX_CONTRASTED = 600, 200  # documents that questions are made of
 SAVE_EVERY = 25
@@ -150,7 +149,6 @@ def gather(
     before: bytes = b"",
     save: Callable[[bytes], None] | None = None,
     count: int = MAX_QUESTIONS,
-    seconds: float = MAX_SECONDS,
 ) -> Evidence:
     """Make the questions and ask them all.
 
@@ -159,17 +157,15 @@ def gather(
         documents: what it was made of.
         before: what ``save`` was last given in an earlier run of the same work.
         save: keeps what is known so far, now and then.
-        count, seconds: most questions; after so long, what was not asked is left out.
+        count: most questions.
     """
     questions = held_out_questions(documents, count)
     known: dict[str, dict[str, object] | None] = json.loads(before) if before else {}
     progress.stage("promise a risk", len(questions), "questions")
-    began, judged = time.monotonic(), list[Judged]()
+    judged = list[Judged]()
     for number, asked in enumerate(questions, 1):
         key = f"{asked.kind}\0{asked.question}"
         if key not in known:
-            if time.monotonic() - began > seconds:
-                break
             made = judge(searcher, asked)
             known[key] = asdict(made) if made else None
             if save and number % SAVE_EVERY == 0:

@@ -145,11 +145,9 @@ class BertEncoder:
     def _merged(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The states of ``merge`` tokens each, and which of them hold a real one."""
         batch, tokens, dim = x.shape
-        missing = -tokens % self.merge
-        if mask is None and missing:
-            mask = torch.ones((batch, tokens), dtype=torch.bool, device=x.device)
-        if missing:
-            x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))  # type: ignore[arg-type]
+        if missing := -tokens % self.merge:
+            mask = torch.ones((batch, tokens), dtype=torch.bool, device=x.device) if mask is None else mask
+            x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
         if mask is not None:
             real = token_counts(mask, self.merge)
             x = x * mask.unsqueeze(-1)
@@ -166,22 +164,23 @@ SCALE = ".scale"
 
 
 def packed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights for a file: matrices in 8-bit integers with a scale for each output channel, the rest in fp16."""
+    """Weights for a file: matrices as int8 with one scale for each row (``name.scale``, fp32), vectors as they are: a
+    fourth as large."""
     found: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        if tensor.dim() == 2:
-            scales = (tensor.float().abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-8)
-            found[name] = (tensor.float() / scales).round().clamp(-127, 127).to(torch.int8)
-            found[name + SCALE] = scales
-        else:
-            found[name] = tensor.half()
+        if tensor.dim() != 2:
+            found[name] = tensor.float().contiguous()
+            continue
+        scale = (tensor.float().abs().amax(dim=1) / 127).clamp(min=1e-8)
+        found[name] = (tensor.float() / scale[:, None]).round().clamp(-127, 127).to(torch.int8).contiguous()
+        found[name + SCALE] = scale.contiguous()
     return found
 
 
 def unpacked(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """fp32 weights of what ``packed`` gave."""
+    """The weights that were ``packed``, fp32; others as they are."""
     return {
-        name: tensor.float() * tensors[name + SCALE] if name + SCALE in tensors else tensor.float()
+        name: tensor.float() * tensors[name + SCALE].view(-1, 1) if name + SCALE in tensors else tensor.float()
         for name, tensor in tensors.items()
         if not name.endswith(SCALE)
     }

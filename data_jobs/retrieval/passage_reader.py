@@ -14,6 +14,7 @@ from functools import partial
 from cluster.core.errors import PlinthError
 from cluster.core.telemetry import log_event
 from data_jobs.retrieval.reader import Reader, Reading, Window, load_reader, windows
+from data_jobs.retrieval.reading import fingerprint_of
 from data_jobs.retrieval.results import ReaderState, Retrieval, WindowReading
 from data_jobs.retrieval.support import worth_reading
 
@@ -77,6 +78,15 @@ class PassageReader:
             return replace(found, reader="failed")
         took = round((time.perf_counter() - began) * 1000, 3)
         return replace(found, reader="read", readings=readings, timings_ms={**found.timings_ms, "read": took})
+
+
+def reader_fingerprint(name: str) -> str:
+    """``PassageReader.fingerprint`` of the reader of ``retrieval.reader``, not loaded; empty where there is none.
+
+    Raises:
+        BadInputError: the folder holds no reader, or one of another format.
+    """
+    return "" if name == OFF else fingerprint_of(SHIPPED if name == AUTO else name)
 
 
 def load_passage_reader(name: str, threads: int, required: bool = False) -> PassageReader:

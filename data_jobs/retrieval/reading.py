@@ -17,18 +17,16 @@ import numpy as np
 from cluster.core.errors import BadInputError
 from cluster.core.records import stable_hash
 from cluster.core.sections.data import IndexSection
-from data_jobs.retrieval.model_files import find_model
+from data_jobs.retrieval.model_files import ModelFiles, find_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from torch import Tensor
 
 
 FORMAT = "plinth-reader-1"
 ABOUT = "reader.json"
 SHIPPED = "shipped"
 SHIPPED_FOLDER = Path(__file__).with_name("reader_model")
-SCALE = ".scale"
 LONGEST_SPAN = 30  # tokens
 # Token types: a token of the question or of the window, each apart for those that the other side has, too. That words
 # are shared is what attention has to find out first: told, it needs fewer rows to learn from.
@@ -132,6 +130,7 @@ class WindowReader:
     def __init__(self, folder: Path, threads: int = 0, precision: str = "") -> None:
         self.about = about_of(folder)
         import torch
+        from safetensors.torch import load_file
 
         from data_jobs.retrieval import bert
         from data_jobs.retrieval.embedder import SAMPLES
@@ -140,7 +139,7 @@ class WindowReader:
             torch.set_num_threads(threads)
         self._limits, self._temperature = Limits(**self.about["limits"]), float(self.about["temperature"])
         self._files = find_model(IndexSection(embedder=str(folder)))
-        tensors = unpacked(self._files.weights)
+        tensors = bert.unpacked(load_file(self._files.weights))
         heads = ("answerable.dense", "answerable.out", "span")
         self._heads = {name: (tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.bias")) for name in heads}
         self._encoder = bert.BertEncoder(self._files.config, tensors, torch.float32, "cpu")
@@ -153,7 +152,7 @@ class WindowReader:
     @property
     def fingerprint(self) -> str:
         """Probabilities of equal fingerprints mean the same."""
-        return stable_hash([self._files.fingerprint, self.about["limits"], self._temperature])
+        return _fingerprint(self._files, self.about)
 
     def read(self, question: str, windows: Sequence[Window]) -> list[Reading]:
         """As ``reader.Reader``."""
@@ -207,39 +206,31 @@ def about_of(folder: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with one scale for each row (``name.scale``, fp32), vectors as they are: a fourth as large."""
-    import torch
+def fingerprint_of(name: str) -> str:
+    """The fingerprint of the reader that ``load`` gives, without loading its weights; empty where it gives none.
 
-    found = {}
-    for name, tensor in tensors.items():
-        if tensor.dim() != 2:
-            found[name] = tensor.float().contiguous()
-            continue
-        scale = (tensor.float().abs().amax(dim=1) / 127).clamp(min=1e-8)
-        found[name] = (tensor.float() / scale[:, None]).round().clamp(-127, 127).to(torch.int8).contiguous()
-        found[name + SCALE] = scale.contiguous()
-    return found
+    Raises:
+        BadInputError: as ``about_of``.
+    """
+    folder = folder_of(name)
+    if folder is None:
+        return ""
+    about = about_of(folder)
+    return _fingerprint(find_model(IndexSection(embedder=str(folder))), about)
 
 
-def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that were ``packed``, fp32; others as they are."""
-    return {
-        name: tensor.float() * tensors[name + SCALE][:, None] if name + SCALE in tensors else tensor.float()
-        for name, tensor in tensors.items()
-        if not name.endswith(SCALE)
-    }
+def _fingerprint(files: ModelFiles, about: dict[str, Any]) -> str:
+    return stable_hash([files.fingerprint, about["limits"], float(about["temperature"])])
 
 
-def unpacked(path: Path) -> dict[str, Tensor]:
-    """The weights out of a file, ``packed`` or not, fp32."""
-    from safetensors.torch import load_file
-
-    return restored(load_file(path))
+def folder_of(name: str) -> Path | None:
+    """Where the reader of that name is; None for an empty name, and where the program came without one."""
+    if not name or (name == SHIPPED and not (SHIPPED_FOLDER / ABOUT).is_file()):
+        return None
+    return SHIPPED_FOLDER if name == SHIPPED else Path(name).expanduser()
 
 
 def load(name: str, threads: int) -> WindowReader | None:
     """As ``reader.load_reader``."""
-    if not name or (name == SHIPPED and not (SHIPPED_FOLDER / ABOUT).is_file()):
-        return None
-    return WindowReader(SHIPPED_FOLDER if name == SHIPPED else Path(name).expanduser(), threads)
+    folder = folder_of(name)
+    return None if folder is None else WindowReader(folder, threads)

@@ -25,6 +25,7 @@ from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.retrieval import reading
+from data_jobs.retrieval.bert import packed, unpacked
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.reading import ABOUT, SHIPPED, SHIPPED_FOLDER, TYPES, Encoded, Limits, encode
 from train_jobs.data.batches import Arrays
@@ -195,7 +196,10 @@ def spec_of(encoder: EncoderFolder, layers: int) -> EncoderSpec:
 def initial(encoder: EncoderFolder, spec: EncoderSpec) -> dict[str, Tensor]:
     """The base's weights; heads that it does not have are random, token types that it does not have are its own two
     over again."""
-    tensors = {name.removeprefix("bert."): tensor for name, tensor in reading.unpacked(encoder.files.weights).items()}
+    from safetensors.torch import load_file
+
+    read = unpacked(load_file(encoder.files.weights))
+    tensors = {name.removeprefix("bert."): tensor for name, tensor in read.items()}
     kinds = "embeddings.token_type_embeddings.weight"
     tensors[kinds] = tensors[kinds].repeat(-(-TYPES // len(tensors[kinds])), 1)[:TYPES]
     first = dict(spec.build(0).named_parameters())
@@ -209,7 +213,7 @@ def publication(
     """The reader's folder, and what is known of it."""
     from safetensors.torch import save
 
-    weights = reading.packed(finished.weights)
+    weights = packed(finished.weights)
     scores, labels = judged(finished, finished.weights, held_out)
     known = report(np.stack([np.zeros_like(scores), scores], axis=1), labels, ["no", "yes"])
     yes = known["labels"]["yes"]
@@ -261,6 +265,6 @@ def disagreement(finished: Finished, weights: dict[str, Tensor], rows: Arrays, t
     """By how much probabilities change, in the mean, with weights of 8 bits instead of the trained ones."""
     few = {**rows, "starts": rows["starts"][: COMPARED + 1]}
     few |= {name: rows[name][:COMPARED] for name in ("answerable", "spans")}
-    both = [judged(finished, found, few)[0] for found in (finished.weights, reading.restored(weights))]
+    both = [judged(finished, found, few)[0] for found in (finished.weights, unpacked(weights))]
     first, second = (probabilities(np.stack([np.zeros_like(s), s], axis=1), temperature)[:, 1] for s in both)
     return round(float(np.abs(first - second).mean()), 5)

@@ -90,7 +90,7 @@ def show(args: argparse.Namespace) -> int:
         return ExitCode.DONE
     print_index(index)
     if told is None:
-        console.print("Promised: nothing: it was built without a reader.")
+        console.print("Promised: nothing: it was built without a reader, or holds no prose for one to read.")
         return ExitCode.DONE
     console.print(f"Promised: {told['evidence']}")
     point = told["promise"]

@@ -114,10 +114,6 @@ def test_a_killed_gathering_goes_on_where_it_was(searcher: Searcher, monkeypatch
     assert len(searched) == asked - len(known)
 
 
-def test_time_that_runs_out_leaves_questions_out(searcher: Searcher) -> None:
-    assert gather(searcher, PAGES, Silent(), count=20, seconds=-1.0).judged == ()
-
-
 def test_the_next_versions_of_an_index_carry_what_is_known(home: Path, embedder: HashEmbedder) -> None:
     store = Store(str(home / "store"))
     staging = Path(store.staging("first"))

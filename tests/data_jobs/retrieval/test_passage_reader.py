@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.errors import PlinthError
-from data_jobs.retrieval.passage_reader import PassageReader, load_passage_reader
+from cluster.core.errors import BadInputError, PlinthError
+from data_jobs.retrieval.passage_reader import PassageReader, load_passage_reader, reader_fingerprint
 from data_jobs.retrieval.results import Retrieval, WindowReading
 from tests.fakes import WordReader
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, retrieval
@@ -104,3 +104,15 @@ def test_some_of_the_passages_keep_what_belongs_to_them() -> None:
         (name, before[name]) for name in ("shutil.rmtree", "shutil.copytree")
     ]
     assert read.only(range(len(read.passages))) == read
+
+
+def test_a_fingerprint_is_known_before_the_reader_is_loaded(tmp_path: Path) -> None:
+    assert reader_fingerprint("off") == ""
+    assert reader_fingerprint("auto")
+    with pytest.raises(BadInputError, match="holds no reader"):
+        reader_fingerprint(str(tmp_path))
+
+
+@pytest.mark.process  # loads torch
+def test_it_is_the_one_of_the_loaded_reader() -> None:
+    assert reader_fingerprint("auto") == load_passage_reader("auto", 1, required=True).fingerprint

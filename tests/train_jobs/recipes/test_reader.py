@@ -83,7 +83,8 @@ def test_what_serves_computes_what_was_trained(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from data_jobs.retrieval.reading import FORMAT, Encoded, WindowReader, packed, restored
+    from data_jobs.retrieval.bert import packed, unpacked
+    from data_jobs.retrieval.reading import FORMAT, Encoded, WindowReader
     from train_jobs.models.encoders import EncoderSpec
 
     folder = tmp_path / "tiny"
@@ -91,7 +92,7 @@ def test_what_serves_computes_what_was_trained(tmp_path: Path) -> None:
     settings = json.loads((folder / "config.json").read_text()) | {"type_vocab_size": 4}
     network = EncoderSpec(settings, head="reader").build(7).eval()
     weights = packed({name: weight.detach() for name, weight in network.named_parameters()})
-    network.load_state_dict(restored(weights))
+    network.load_state_dict(unpacked(weights))
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(settings))
     about = {"format": FORMAT, "temperature": 1.0, "limits": {"question": 8, "title": 4, "total": 32}}
