@@ -91,10 +91,7 @@ class Embedder:
         self.device = device
         self.count_tokens = files.count_tokens
         self._files, self._load = files, load
-
-    @cached_property
-    def _questions(self) -> Forward:
-        return self._load("query")
+        self._questions = load("query")  # now: the first question shall not wait for it
 
     @cached_property
     def _documents(self) -> Forward:
