@@ -70,7 +70,7 @@ def train(
 
 def print_gate(name: str, gate: dict[str, Any]) -> None:
     """The gate's table, passed or refused."""
-    verdict = "[green]passed[/green]" if gate["passed"] else "[red]refused[/red]"
+    verdict = "passed" if gate["passed"] else "refused"
     console.print()
     print_checks(f"Gate of {name}: {verdict}", gate["checks"])
     if not gate["passed"]:

@@ -83,3 +83,13 @@ def test_a_script_without_blanks_is_not_held_back(capsys: pytest.CaptureFixture[
     write = WordWrap(10)
     write("駅までの道を教えてください")
     assert capsys.readouterr().out != "", "written before the word ends"
+
+
+@pytest.mark.parametrize(("passed", "verdict"), [(True, "passed"), (False, "refused")])
+def test_a_gates_title_is_text_and_no_markup(passed: bool, verdict: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from cluster.cli.training import print_gate
+
+    print_gate("small", {"passed": passed, "checks": []})
+    shown = capsys.readouterr().out
+    assert f"Gate of small: {verdict}" in shown
+    assert "[" not in shown
