@@ -25,9 +25,9 @@ from cluster.core.errors import EnvironmentFaultError
 from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 
-# Tokens of one forward pass, padding included: enough to keep a core busy, few enough for its hidden states to stay in
-# its cache (2,048 tokens of MiniLM's widest layer are 12 MB).
-BATCH_TOKENS = 2048
+# Tokens of one forward pass, padding included. A core is busy with few, and the fewer there are, the more alike in
+# length are the rows of a batch: at 2,048 three tokens of ten were padding, at 256 one of eighteen. A GPU wants many.
+BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
 
 # Texts of so few tokens go through the network for questions whatever embeds documents: one that skips and merges
 # tokens sees too little of them, and they cost no more than a question.
@@ -147,13 +147,14 @@ class Embedder:
         self, forward: Forward, rows: Sequence[list[int]], parts: Sequence[Runs]
     ) -> tuple[np.ndarray, np.ndarray]:
         """The same through one network, in batches of about ``BATCH_TOKENS``."""
+        limit = BATCH_TOKENS[self.device] * forward.merge
         starts = np.cumsum([0, *map(len, parts)])
         whole = np.zeros((len(rows), self.dim), dtype=np.float32)
         partial = np.zeros((int(starts[-1]), self.dim), dtype=np.float32)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         at = 0
         while at < len(order):
-            batch = order[at : at + max(1, BATCH_TOKENS * forward.merge // len(rows[order[at]]))]
+            batch = order[at : at + max(1, limit // len(rows[order[at]]))]
             vectors, own = self._forward_pass(forward, [rows[i] for i in batch], [parts[i] for i in batch])
             whole[batch] = vectors
             places = [row for i in batch for row in range(starts[i], starts[i + 1])]
@@ -222,7 +223,8 @@ def _tokens_of(encoding: Any, spans: Sequence[tuple[int, int]], shift: int) -> R
         return []
     marks = encoding.special_tokens_mask
     places = [i for i, special in enumerate(marks) if not special]
-    begins = [encoding.offsets[i][0] - shift for i in places]
+    offsets = encoding.offsets  # a new list at each look
+    begins = [offsets[i][0] - shift for i in places]
     runs = []
     for start, end in spans:
         first, last = bisect_left(begins, start), bisect_left(begins, end)
