@@ -162,7 +162,7 @@ class EmbedWorker:
             from data_jobs.retrieval.embedder import load_embedder
 
             self.embedder = load_embedder(self.section, threads=1)
-            self.known = known_vectors(self.store, self.section.name, self.files.fingerprint)
+            self.known = known_vectors(self.store, self.section.name, self.files)
         if self._group[0] != group:  # one long document may be a group of thousands of blocks
             self._group = group, blocks_of(pieces_from_bytes(self.store.read(group)), BLOCK_CHARS)
         pieces = self._group[1][number]

@@ -27,8 +27,9 @@ from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store, storage_errors
 from data_jobs.indexing.evidence import carry_evidence
 from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, joined, with_enclosing
+from data_jobs.indexing.shipped_questions import shipped_vectors
 from data_jobs.retrieval.embedder import Embedder
-from data_jobs.retrieval.model_files import find_model
+from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.segments import (
     CONTINUED,
     KnownVectors,
@@ -127,9 +128,9 @@ def indexed_documents(store: Store, index: Manifest) -> dict[str, int]:
     return found
 
 
-def known_vectors(store: Store, name: str, fingerprint: str) -> KnownVectors | None:
-    """Vectors of the live and the newest version of an index, if they were made by the same embedder."""
-    versions = [m for m in store.versions(KIND, name) if m.config.get("fingerprint") == fingerprint]
+def known_vectors(store: Store, name: str, files: ModelFiles) -> KnownVectors:
+    """Vectors of the live and the newest version of an index and of the shipped questions, of the same embedder."""
+    versions = [m for m in store.versions(KIND, name) if m.config.get("fingerprint") == files.fingerprint]
     live = store.alias(KIND, name, "live")
     folders: dict[str, Path] = {}
     for manifest in [*(m for m in versions if m.version == live), *versions[-1:]]:
@@ -138,7 +139,7 @@ def known_vectors(store: Store, name: str, fingerprint: str) -> KnownVectors | N
         except IncompatibleError:
             continue
         folders |= {ref.id: folder / ref.id for ref in meta.segments} if folder else {}
-    return KnownVectors.read(list(folders.values())) if folders else None
+    return KnownVectors.read(list(folders.values()), shipped_vectors(files.asks))
 
 
 def _folder(store: Store, manifest: Manifest | None) -> Path | None:

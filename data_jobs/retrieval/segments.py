@@ -233,10 +233,11 @@ class KnownVectors:
         self._vectors = list(vectors)
 
     @classmethod
-    def read(cls, folders: Sequence[Path]) -> KnownVectors:
-        """Of verified segment folders; the vectors stay on disk until asked for."""
+    def read(cls, folders: Sequence[Path], also: tuple[np.ndarray, np.ndarray] | None = None) -> KnownVectors:
+        """Of verified segment folders, whose vectors stay on disk until asked for; ``also`` more keys and vectors."""
         keys = [np.load(folder / "keys.npy", allow_pickle=False) for folder in folders]
-        return cls(keys, [np.load(f / "vectors.npy", mmap_mode="r", allow_pickle=False) for f in folders])
+        vectors = [np.load(f / "vectors.npy", mmap_mode="r", allow_pickle=False) for f in folders]
+        return cls([*keys, *([also[0]] if also else [])], [*vectors, *([also[1]] if also else [])])
 
     def __len__(self) -> int:
         return len(self._at)
