@@ -88,11 +88,13 @@ def recorded(home: Home) -> Instance | None:
 
 
 def running(home: Home) -> Instance | None:
-    """The recorded instance if its head is up and answering on its port."""
+    """The recorded instance if its head is up, answering on its port, and has a node to run anything on."""
     instance = recorded(home)
     if instance is None or not instance.pid or port_free(instance.gcs_port):
         return None
-    return instance if any(process.pid == instance.pid for process in instance.processes()) else None
+    processes = instance.processes()
+    node = any(process.command.partition(" ")[0].endswith("/raylet") for process in processes)
+    return instance if node and any(process.pid == instance.pid for process in processes) else None
 
 
 def require_running(home: Home) -> Instance:
@@ -142,6 +144,13 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
         _wait_until_up(home, instance)
         log_event("cluster", "head_started", instance=instance.id, address=instance.ray_address)
         return instance
+
+
+def clear_remains(home: Home) -> None:
+    """End what is left of an instance that died: its orphans hold the ports that the next one needs."""
+    with _one_at_a_time(home):
+        if running(home) is None:
+            stop_recorded(home)
 
 
 def stop(home: Home) -> int:

@@ -57,7 +57,12 @@ def marked(instance_id: str) -> list[Process]:
 
 def command_of(pid: int) -> str:
     """The command line of a process, cut to 120 characters; empty where it is gone."""
-    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()[:120]
+    return " ".join(words_of(pid)).strip()[:120]
+
+
+def words_of(pid: int) -> list[str]:
+    """The whole command line of a process, or the title it gave itself as one word; empty where it is gone."""
+    return _read(pid, "cmdline").rstrip(b"\0").decode(errors="replace").split("\0")
 
 
 def alive(pid: int) -> bool:
@@ -69,6 +74,12 @@ def born(pid: int) -> int:
     """When a live process was started (clock ticks since boot), which tells it from a later one; 0: there is none."""
     fields = _read(pid, "stat").rpartition(b")")[2].split()
     return int(fields[19]) if len(fields) > 19 and fields[0] != b"Z" else 0
+
+
+def parent(pid: int) -> int:
+    """The id of the process that a live one is a child of; 0: there is none."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
 
 
 def is_zombie(pid: int) -> bool:

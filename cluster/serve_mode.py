@@ -104,10 +104,8 @@ def serve_environment(home: Home, temp_dir: str, ports: Mapping[str, int]) -> di
     }
 
 
-def head_environment(
-    home: Home, temp_dir: str, ports: Mapping[str, int], instance_id: str, base: Mapping[str, str]
-) -> dict[str, str]:
-    """The whole environment of ``ray start``: the caller's less what looks like a secret, plus the platform's.
+def inherited_environment(home: Home, base: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment less what looks like a secret and what names another Ray.
 
     Credentials for object stores stay when PLINTH_STORE is not a local path, since workers then need them.
     """
@@ -117,13 +115,19 @@ def head_environment(
         for name, value in base.items()
         if not SECRET_NAME.search(name) or (remote_store and STORE_CREDENTIALS.match(name))
     }
-    kept.pop("RAY_ADDRESS", None)
-    kept.pop("RAY_API_SERVER_ADDRESS", None)
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", MARK):
+        kept.pop(name, None)
+    return {**kept, "PLINTH_HOME": str(home.root), "PLINTH_STORE": home.store_uri}
+
+
+def head_environment(
+    home: Home, temp_dir: str, ports: Mapping[str, int], instance_id: str, base: Mapping[str, str]
+) -> dict[str, str]:
+    """The whole environment of ``ray start``: what is inherited, plus the platform's."""
+    kept = inherited_environment(home, base)
     return {
         **kept,
         **serve_environment(home, temp_dir, ports),
-        "PLINTH_HOME": str(home.root),
-        "PLINTH_STORE": home.store_uri,
         MARK: instance_id,
         # Jobs run `python`: it must be the interpreter that has the packages.
         "PATH": f"{executables()}{os.pathsep}{kept.get('PATH', os.defpath)}",

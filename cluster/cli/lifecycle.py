@@ -74,7 +74,9 @@ def down(args: argparse.Namespace) -> int:
         EnvironmentFaultError: some would not end.
     """
     from cluster import local_head
+    from cluster.supervision import stop_watching
 
+    stop_watching(Home.from_env())
     ended = local_head.stop(Home.from_env())
     if args.json:
         print_json({"processes_ended": ended})
@@ -105,6 +107,8 @@ def _print_status(found: dict[str, Any]) -> None:
         print_table("What answers", ("part", "", "", "what to do"), rows)
     facts: list[tuple[str, Any]] = [("service", found["service"])]
     facts += [(key, found[key]) for key in ("base_url", "started_at", "processes", "memory") if key in found]
+    if watch := found.get("supervisor"):
+        facts.append(("kept up", _kept_up(watch)))
     if "login" in found:
         facts.append(("dashboard", found["login"]))
     facts += [(f"model {name}", version) for name, version in found.get("models", {}).items()]
@@ -123,6 +127,15 @@ def _print_status(found: dict[str, Any]) -> None:
     facts.append(("disk used", ", ".join(f"{name} {human_bytes(size)}" for name, size in found["disk"].items())))
     print_facts(facts)
     print_jobs(found["jobs"])
+
+
+def _kept_up(watch: dict[str, Any]) -> str:
+    """What watches the head, and what it did."""
+    state = "somebody watches" if watch["watched"] else "nobody watches: `plinth up` starts it"
+    if watch["gave_up"]:
+        state = f"given up, as it died too often: `plinth logs ray_head`; {state}"
+    times = f", put up again {watch['restarts']} times, last: {watch['last']}" if watch["restarts"] else ""
+    return state + times
 
 
 def doctor(args: argparse.Namespace) -> int:

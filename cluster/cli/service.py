@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ from cluster.core.storage import Store
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
 from cluster.loopback import get
+from cluster.supervision import Watch, start_watching
 from serve_apps import served_code
 from serve_apps.config_file import model_tiers
 
@@ -32,11 +34,12 @@ def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
     if (instance := local_head.running(home)) is not None:
         _same_place(config, instance)
         return instance
+    local_head.clear_remains(home)
     with stages.run("check this machine"):
         require_ready(config, home)
     with stages.run("start Ray (token, loopback)"):
         instance = local_head.start(config, home)
-    write_private(home.run / "config.json", json.dumps(config.model_dump(), indent=1))
+    _keep(config, home)
     return instance
 
 
@@ -46,20 +49,32 @@ def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages)
     With other settings or newer code, Serve replaces the replicas one by one while the old ones answer.
     """
     with stages.run("deploy the service"):
-        models = model_tiers(config, Store(home.store_uri))
-        settings = config.model_dump(exclude={"cluster", "data", "train", "gate"})
-        wanted = json.dumps({**settings, "models": models, "code": served_code()})
-        deployed = home.run / "deployed.json"
-        last = json.loads(deployed.read_text()) if deployed.exists() else {}
-        if last == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):
-            stages.note("already up")
-            return
-        with connected(home):
-            from serve_apps.deploy import run
+        _deploy(config, home, instance, stages)
+    if config.cluster.supervise:
+        start_watching(home, os.environ)
 
-            run(config, models)
-        wait_for(instance.base_url, "/healthz", home)
-        write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))
+
+def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages) -> None:
+    models = model_tiers(config, Store(home.store_uri))
+    settings = config.model_dump(exclude={"cluster", "data", "train", "gate"})
+    wanted = json.dumps({**settings, "models": models, "code": served_code()})
+    deployed = home.run / "deployed.json"
+    last = json.loads(deployed.read_text()) if deployed.exists() else {}
+    if last == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):
+        stages.note("already up")
+        return
+    with connected(home):
+        from serve_apps.deploy import run
+
+        run(config, models)
+    wait_for(instance.base_url, "/healthz", home)
+    write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))
+    _keep(config, home)
+
+
+def _keep(config: PlinthConfig, home: Home) -> None:
+    """For other verbs, and for putting up the same again."""
+    write_private(home.run / "config.json", json.dumps(config.model_dump(), indent=1))
 
 
 def _same_place(config: PlinthConfig, instance: Instance) -> None:
@@ -136,6 +151,7 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
             dashboard=instance.dashboard_url,
             login=instance.login(home),
             started_at=instance.started_at,
+            supervisor=Watch.read(home).to_dict(),
             processes=len(processes),
             memory=human_bytes(_memory([process.pid for process in processes])),
             models=_models(instance.base_url) if up["service"] else {},

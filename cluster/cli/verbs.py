@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "status": Verb("lifecycle", "Show what runs, which versions serve, where state lives, disk use."),
     "doctor": Verb("lifecycle", "Check ports, memory, disk, Python, packages and other Rays."),
     "env": Verb("lifecycle", "Print what another shell needs to use the running cluster."),
+    "supervise": Verb("supervise", "Keep up what `plinth up` started: one process watches, `plinth up` starts it."),
     "logs": Verb("logs", "Show the newest log lines, and follow them."),
     "ask": Verb("ask", "Ask the running service; answers stream and cite their sources."),
     "gaps": Verb("gaps", "What was asked and the documents did not answer, and who should answer it."),

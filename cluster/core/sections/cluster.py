@@ -34,6 +34,8 @@ class ClusterSection(Section):
     PLINTH_HOME). No password here: `~/.pgpass` or PGPASSWORD of the head has it."""
     allow_other_ray: bool = False
     """Start although another Ray cluster runs on this machine (its ports must differ)."""
+    supervise: bool = True
+    """Watch what `plinth up` started, and put it up again within seconds when one of Ray's processes dies."""
     min_memory_mb: int = Field(3000, ge=0)
     """`plinth up` refuses to start with less available memory than this (MiB)."""
     min_disk_mb: int = Field(2000, ge=0)
