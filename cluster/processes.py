@@ -1,7 +1,8 @@
 """What runs and what listens on this machine, read from /proc (Linux).
 
 Every process that ``plinth up`` starts inherits one environment variable, ``PLINTH_INSTANCE``. That mark, not a process
-name, decides what belongs to an instance: so ``plinth down`` ends what it started, nothing else, and leaves nothing.
+name, decides what belongs to an instance, together with the children of what carries it: so ``plinth down`` ends what
+it started, nothing else, and leaves nothing.
 """
 
 from __future__ import annotations
@@ -46,13 +47,23 @@ class Listener:
 
 
 def marked(instance_id: str) -> list[Process]:
-    """All live processes that carry this instance's mark, the caller excepted."""
+    """All live processes that carry this instance's mark, and what these started; the caller excepted.
+
+    A process that gives itself a title writes over its environment, so that its mark is gone: its parent's holds.
+    """
     mark = f"{MARK}={instance_id}".encode()
-    found = []
-    for pid in _pids():
-        if pid != os.getpid() and mark in _read(pid, "environ").split(b"\0") and not is_zombie(pid):
-            found.append(Process(pid, command_of(pid)))
-    return found
+    pids = [pid for pid in _pids() if not is_zombie(pid)]
+    children: dict[int, list[int]] = {}
+    for pid in pids:
+        children.setdefault(parent(pid), []).append(pid)
+    found: dict[int, None] = {}
+    queue = [pid for pid in pids if mark in _read(pid, "environ").split(b"\0")]
+    while queue:
+        pid = queue.pop()
+        if pid not in found:
+            found[pid] = None
+            queue += children.get(pid, [])
+    return [Process(pid, command_of(pid)) for pid in sorted(found) if pid != os.getpid()]
 
 
 def command_of(pid: int) -> str:

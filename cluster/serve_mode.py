@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,27 +21,10 @@ from cluster.processes import MARK
 SECRET_NAME = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|COOKIE)", re.IGNORECASE)
 STORE_CREDENTIALS = re.compile(r"^(AWS|GOOGLE|GCS|AZURE|FSSPEC)_")
 
-# HAProxy's template in Serve binds its metrics and statistics ports on every interface, makes its admin socket world
-# writable, lists the routes to anybody and lets a client dribble headers for an hour. There is no setting for any of
-# it, so the executable Serve starts is this: it mends the file after -f, then becomes the bundled haproxy (by exec,
-# since Serve watches the pid). Replies carry two x-request-id headers, the gateway's and one Serve appends: the first
-# stays.
+# The executable that Serve starts for HAProxy: it mends the configuration (``haproxy_edge.py``), then becomes the
+# bundled haproxy, by exec, since Serve watches the pid. What cannot be mended is not served.
 HAPROXY_WRAPPER = """#!/bin/sh
-config=""; previous=""
-for argument in "$@"; do
-  [ "$previous" = "-f" ] && config="$argument"
-  previous="$argument"
-done
-if [ -n "$config" ]; then
-  sed -i -E \\
-    -e 's/^([[:space:]]*bind )(\\*|0\\.0\\.0\\.0)?:([0-9]+)/\\1127.0.0.1:\\3/' \\
-    -e 's/(stats socket .*) mode 666 /\\1 mode 600 /' \\
-    -e 's/^([[:space:]]*http-request return )status .* if routes$/\\1status 404 if routes/' \\
-    -e '/timeout http-request/d' \\
-    -e 's/^defaults$/defaults\\n    timeout http-request 10s/' \\
-    -e 's/^frontend http_frontend$/&\\n    http-response set-header x-request-id %[res.fhdr(x-request-id,1)]/' \\
-    "$config"
-fi
+{python} -I -S {edge} "$@" || exit 1
 exec "$PLINTH_HAPROXY" "$@"
 """
 
@@ -91,6 +76,8 @@ def serve_environment(home: Home, temp_dir: str, ports: Mapping[str, int]) -> di
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports["serve_fallback"]),
         # On a busy machine HAProxy's actor needs longer than Serve's 5 s; Serve would kill it and the deployment fails.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+        # Three checks that fail make Serve start HAProxy again: after 4 s, not after 31.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # A reload must not cut a stream that is still being generated.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "120",
         "RAY_SERVE_PORT_QUARANTINE_S": "150",
@@ -160,8 +147,6 @@ def client_environment(home: Home, http: str, ray: str, dashboard: str, base: Ma
 
 def executables() -> str:
     """The folder of this interpreter's scripts (not resolved: a venv's python is a link)."""
-    import sys
-
     return str(Path(sys.executable).parent)
 
 
@@ -178,8 +163,9 @@ def bundled_haproxy() -> str:
 
 
 def write_haproxy_wrapper(temp_dir: str) -> Path:
-    """Put the executable in place that keeps HAProxy on loopback."""
+    """Put the executable in place that keeps HAProxy on loopback and gives it an edge."""
     path = Path(temp_dir) / "haproxy-loopback"
-    path.write_text(HAPROXY_WRAPPER)
+    edge = Path(__file__).with_name("haproxy_edge.py")
+    path.write_text(HAPROXY_WRAPPER.format(python=shlex.quote(sys.executable), edge=shlex.quote(str(edge))))
     path.chmod(stat.S_IRWXU)
     return path

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cluster import processes
 from cluster.core.errors import EnvironmentFaultError
-from cluster.processes import free_ports
+from cluster.processes import MARK, free_ports, marked
 
 
 def test_free_ports_are_none_that_the_kernel_or_ray_give_away() -> None:
@@ -28,3 +31,17 @@ def test_a_port_in_use_is_not_free_and_too_few_are_an_error(monkeypatch: pytest.
         server.listen()
         with pytest.raises(EnvironmentFaultError, match="are free"):
             free_ports(2)
+
+
+def test_what_carries_the_mark_and_what_it_started_belong_to_an_instance() -> None:
+    """Ray's agents write their title over their environment: six listeners were once not seen."""
+    child = "import sys; sys.stdin.read()"
+    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}], env={{}}); print(p.pid)"
+    command = [sys.executable, "-c", f"{code}; sys.stdout.flush(); p.wait()"]
+    environ = {**os.environ, MARK: "a-test"}
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        unmarked = int(started.stdout.readline())
+        assert {process.pid for process in marked("a-test")} == {started.pid, unmarked}
+        assert marked("another") == []
+        started.communicate()

@@ -145,35 +145,6 @@ def test_head_environment_carries_no_secrets(tmp_path: Path) -> None:
     assert made["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
 
 
-def test_haproxy_stays_on_loopback(tmp_path: Path) -> None:
-    """The wrapper mends Serve's configuration file before HAProxy reads it, and hands every argument on."""
-    from cluster.serve_mode import write_haproxy_wrapper
-
-    config = tmp_path / "haproxy.cfg"
-    config.write_text(
-        "global\n    stats socket /x mode 666 level admin\ndefaults\n    mode http\n"
-        "frontend prometheus\n    bind :9101\nfrontend http_frontend\n    bind 127.0.0.1:8000\n"
-        "listen stats\n  bind *:8404\n"
-        '  bind 0.0.0.0:9000\n    http-request return status 200 content-type text/plain string "x" if routes\n'
-    )
-    wrapper = write_haproxy_wrapper(str(tmp_path))
-    command = [wrapper, "-db", "-f", config, "-p", "pid file"]
-    environ = {"PATH": os.environ["PATH"], "PLINTH_HAPROXY": shutil.which("echo") or "/bin/echo"}
-    said = subprocess.run(command, env=environ,
-                          capture_output=True, text=True, check=True).stdout  # fmt: skip
-    assert said.strip() == f"-db -f {config} -p pid file"
-    mended = config.read_text()
-    assert "bind 127.0.0.1:9101" in mended
-    assert "bind 127.0.0.1:8404" in mended
-    assert "bind 127.0.0.1:9000" in mended
-    assert "bind *" not in mended
-    assert "bind :" not in mended
-    assert "mode 600 level admin" in mended
-    assert "timeout http-request 10s" in mended
-    assert "return status 404 if routes" in mended
-    assert "frontend http_frontend\n    http-response set-header x-request-id" in mended
-
-
 @pytest.mark.parametrize(("port", "state"), [(12_345, "warn"), (30_500, "warn"), (24_680, "ok")])
 def test_doctor_warns_of_ports_that_ray_gives_away(
     port: int, state: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,106 @@
+"""What Serve's HAProxy configuration lacks at the edge, written into it before HAProxy reads it.
+
+Serve binds HAProxy's metrics and statistics on every interface, makes its admin socket world writable, lists the routes
+to anybody, lets a client hold a connection for an hour, and answers in text or HTML where the gateway is not asked.
+There is no setting for any of it. So the executable that Serve starts runs this file over the configuration, and then
+becomes the bundled HAProxy. It imports the standard library only, as it runs at every reload.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+REQUEST_S = 10  # for a whole request of up to 16 KB, and for the head of a larger one
+CLIENT_S = 60  # in which a client has to send or take something
+RETRY_AFTER_S = 2
+
+# status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and headers
+# above 15 KB, it refuses with a 400 in HTML, for which it reads no file.)
+ERRORS: dict[int, tuple[str, str, str]] = {
+    400: ("Bad Request", "bad_request", "this is no HTTP request that can be read"),
+    403: ("Forbidden", "forbidden", "this is not allowed here"),
+    404: ("Not Found", "not_found", "there is nothing here"),
+    405: ("Method Not Allowed", "method_not_allowed", f"use one of {', '.join(METHODS)}"),
+    408: ("Request Timeout", "request_timeout", f"the request did not arrive within {REQUEST_S} seconds"),
+    500: ("Internal Server Error", "internal_error", "the service failed; try again in a moment"),
+    502: ("Bad Gateway", "bad_gateway", "the service ended before it had answered; try again in a moment"),
+    503: ("Service Unavailable", "unavailable", "the service is starting or starting again; try again in a moment"),
+    504: ("Gateway Timeout", "timeout", "the service did not answer in time; try again in a moment"),
+}
+
+
+def reply(status: int) -> str:
+    """The whole HTTP reply that HAProxy gives by itself, in the shape of the API's errors."""
+    phrase, _, _ = ERRORS[status]
+    body = _body(status)
+    headers = [
+        f"HTTP/1.1 {status} {phrase}", "content-type: application/json", f"content-length: {len(body)}",
+        "cache-control: no-store", "connection: close",
+        *([f"retry-after: {RETRY_AFTER_S}"] if status >= 500 else []),
+        *([f"allow: {', '.join(METHODS)}"] if status == 405 else []),
+    ]  # fmt: skip
+    return "\r\n".join(headers) + "\r\n\r\n" + body
+
+
+def _body(status: int) -> str:
+    _, code, message = ERRORS[status]
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def edged(config: str, folder: str) -> str:
+    """The configuration with an edge; one that has it stays as it is.
+
+    Args:
+        folder: where the files of ``write_replies`` are.
+    """
+    swaps = [
+        (r"^([ \t]*bind )(\*|0\.0\.0\.0)?:(\d+)", r"\g<1>127.0.0.1:\3"),
+        (r"^([ \t]*stats socket .*) mode 666 ", r"\1 mode 600 "),
+        (r"^([ \t]*http-request )return status .* if routes$", r"\1deny deny_status 404 if routes"),
+        (r"^[ \t]*(timeout (http-request|client)|errorfile) .*\n", ""),
+    ]
+    for pattern, replacement in swaps:
+        config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
+    files = "".join(f"    errorfile {status} {folder}/{status}.http\n" for status in ERRORS)
+    config = config.replace(
+        "\ndefaults\n",
+        f"\ndefaults\n    timeout http-request {REQUEST_S}s\n    timeout client {CLIENT_S}s\n{files}", 1,
+    )  # fmt: skip
+    # Two x-request-id headers come back, the gateway's and one that Serve appends: the first stays. A body is waited
+    # for here, where a slow client holds a connection and nothing else.
+    front = (
+        "\nfrontend http_frontend\n"
+        "    http-response set-header x-request-id %[res.fhdr(x-request-id,1)]\n"
+        "    option http-buffer-request\n"
+        f"    http-request deny deny_status 405 unless {{ method {' '.join(METHODS)} }}\n"
+    )
+    if front not in config:
+        config = config.replace("\nfrontend http_frontend\n", front, 1)
+    # While Serve knows of no application there is no backend, and any path is one that will be there in a moment.
+    return re.sub(
+        r"^(backend default_backend\n)[ \t]*http-request return status 404 .*$",
+        r"\1    http-request deny deny_status 503", config, flags=re.MULTILINE,
+    )  # fmt: skip
+
+
+def write_replies(folder: Path) -> None:
+    """The files that ``edged`` names."""
+    for status in ERRORS:
+        (folder / f"{status}.http").write_bytes(reply(status).encode())
+
+
+def mend(words: list[str]) -> None:
+    """Give the file behind ``-f`` of HAProxy's command line an edge; without one there is nothing to do."""
+    if "-f" in words[:-1]:
+        path = Path(words[words.index("-f") + 1])
+        write_replies(path.parent)
+        path.write_text(edged(path.read_text(), str(path.parent)))
+
+
+if __name__ == "__main__":
+    mend(sys.argv[1:])

@@ -1,0 +1,152 @@
+"""HAProxy's configuration as Serve writes it gets an edge: loopback, limits, errors in the API's shape."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.haproxy_edge import ERRORS, METHODS, edged, reply, write_replies
+from cluster.processes import free_ports
+from cluster.serve_mode import bundled_haproxy, write_haproxy_wrapper
+
+CONFIG = """\
+global
+    stats socket {folder}/admin.sock mode 666 level admin
+    maxconn 4096
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 3600s
+    timeout server 5s
+    errorfile 502 {folder}/500.http
+    errorfile 503 {folder}/500.http
+frontend prometheus
+    bind :{metrics}
+    http-request use-service prometheus-exporter if {{ path /metrics }}
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    acl routes path -i /-/routes
+    http-request return status 200 content-type text/plain string "x" if routes
+    acl is_app path_beg /app
+    use_backend app if is_app
+    default_backend default_backend
+backend default_backend
+    http-request return status 404 content-type text/plain lf-string "Path '%[path]' not found."
+backend app
+    server nobody 127.0.0.1:{nobody}
+listen stats
+  bind *:{stats}
+  stats enable
+"""
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A real HAProxy, started as Serve starts it, with nothing behind it."""
+    folder = tmp_path_factory.mktemp("edge")
+    names = ("port", "metrics", "stats", "nobody")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    config = folder / "haproxy.cfg"
+    config.write_text(CONFIG.format(folder=folder, **ports))
+    wrapper = write_haproxy_wrapper(str(folder))
+    environ = {**os.environ, "PLINTH_HAPROXY": bundled_haproxy()}
+    with subprocess.Popen([wrapper, "-db", "-f", config], env=environ) as haproxy:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", ports["port"])) == 0:
+                    break
+        yield ports["port"]
+        haproxy.terminate()
+
+
+def said(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """What comes back for these bytes: status, headers, body."""
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as connection:
+        connection.sendall(request)
+        data = b""
+        while more := connection.recv(65_536):
+            data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}, body
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 503),  # no application yet
+        (b"GET /app HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 503),  # nobody behind it
+        (b"GET /-/routes HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 405),
+        (b"DELETE /app HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    ],
+)
+def test_what_haproxy_answers_by_itself_is_an_error_of_the_api(port: int, request_bytes: bytes, status: int) -> None:
+    found, headers, body = said(port, request_bytes)
+    assert found == status
+    assert headers["content-type"] == "application/json"
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert ("retry-after" in headers) == (status >= 500)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /app HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+        b"\x00\x01\x02 what\r\n\r\n",
+        b"POST /app HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(port: int, request_bytes: bytes) -> None:
+    """In HAProxy's own words: it reads no error file for what it could not parse."""
+    assert said(port, request_bytes)[0] == 400
+
+
+def test_a_body_that_does_not_come_is_given_up(port: int) -> None:
+    """Its connection held a place for an hour."""
+    began = time.monotonic()
+    status, _, body = said(port, b"POST /app HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+    assert status == 408
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+    assert time.monotonic() - began < 14
+
+
+def test_the_configuration_stays_on_loopback_and_an_edge_is_given_once(tmp_path: Path) -> None:
+    config = CONFIG.format(folder=tmp_path, port=1, metrics=2, stats=3, nobody=4) + "  bind 0.0.0.0:9000\n"
+    once = edged(config, str(tmp_path))
+    assert edged(once, str(tmp_path)) == once
+    for number in (1, 2, 3, 9000):
+        assert f"bind 127.0.0.1:{number}\n" in once
+    assert "mode 600 level admin" in once
+    assert "3600s" not in once
+    assert once.count("errorfile 503") == 1
+
+
+def test_what_cannot_be_mended_is_not_served(tmp_path: Path) -> None:
+    wrapper = write_haproxy_wrapper(str(tmp_path))
+    environ = {**os.environ, "PLINTH_HAPROXY": shutil.which("echo") or "/bin/echo"}
+    done = subprocess.run([wrapper, "-f", tmp_path / "none.cfg"], env=environ, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    kept = subprocess.run([wrapper, "-vv", "a b"], env=environ, capture_output=True, check=True)
+    assert kept.stdout == b"-vv a b\n", "every argument is handed on"
+
+
+def test_replies_are_whole(tmp_path: Path) -> None:
+    write_replies(tmp_path)
+    for status in ERRORS:
+        head, _, body = reply(status).partition("\r\n\r\n")
+        assert f"content-length: {len(body)}" in head
+        assert (tmp_path / f"{status}.http").read_text().startswith("HTTP/1.1 ")
+    assert f"allow: {', '.join(METHODS)}" in reply(405)
