@@ -18,7 +18,7 @@ REQUEST_S = 10  # for a whole request of up to 16 KB, and for the head of a larg
 CLIENT_S = 60  # in which a client has to send or take something
 RETRY_AFTER_S = 2
 
-# status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and headers
+# status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and heads
 # above 15 KB, it refuses with a 400 in HTML, for which it reads no file.)
 ERRORS: dict[int, tuple[str, str, str]] = {
     400: ("Bad Request", "bad_request", "this is no HTTP request that can be read"),
