@@ -151,16 +151,24 @@ def watch(
         before, backoff = Watch.read(home), Backoff()
         me = Watch(os.getpid(), born(os.getpid()), before.restarts, before.last)
         me.write(home)
-        while dead := first_death(home, wait):
+        failed = ""  # a restart that fails is tried again like a death
+        while dead := failed or first_death(home, wait):
             delay = backoff.next(clock())
-            me = replace(me, restarts=me.restarts + 1, last=f"{dead} died, {utc_now()}", gave_up=delay is None)
+            me = replace(
+                me,
+                restarts=me.restarts + 1,
+                last=f"{dead} {'failed' if failed else 'died'}, {utc_now()}",
+                gave_up=delay is None,
+            )
             me.write(home)  # before the restart, so that what it starts can read it
             if delay is None:
                 log_event("cluster", "supervisor_gave_up", died=dead, restarts=backoff.limit, window_s=backoff.window_s)
                 return ExitCode.ENVIRONMENT
             log_event("cluster", "head_died", died=dead, restart_in_s=delay)
             wait(delay)
-            log_event("cluster", "head_restarted", died=dead, exit_code=restart(), restarts=me.restarts)
+            code = restart()
+            failed = "the restart" if code else ""
+            log_event("cluster", "head_restarted", died=dead, exit_code=code, restarts=me.restarts)
     return ExitCode.DONE
 
 

@@ -18,6 +18,7 @@ from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
+from cluster.supervision import Watch
 from serve_apps import served_code
 from serve_apps.gateway import handles
 from serve_apps.gateway.protocols import TierState
@@ -139,6 +140,8 @@ class GatewayIngress:
 
         stay_on_loopback(config)
         self._config = config
+        recorder = RayRecorder()
+        recorder.record("plinth_head_restarts", Watch.read(Home.from_env()).restarts, {})
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
@@ -147,7 +150,7 @@ class GatewayIngress:
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
-            journal=Journal(RayRecorder()),
+            journal=Journal(recorder),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
         )

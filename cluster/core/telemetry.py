@@ -48,6 +48,7 @@ METRICS: dict[str, Metric] = {
         Metric("plinth_index_build_seconds", "gauge", "Seconds that building or updating the serving index took."),
         Metric("plinth_index_documents", "gauge", "Documents of the serving index."),
         Metric("plinth_index_chunks", "gauge", "Chunks of the serving index."),
+        Metric("plinth_head_restarts", "gauge", "Times that the head was put up again since `plinth up`."),
         Metric("plinth_answers_total", "counter", "Answers by tier and grounding.", ("tier", "grounded", "reason")),
     )
 }

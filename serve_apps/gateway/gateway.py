@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
+from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
@@ -60,7 +61,8 @@ class Gateway:
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()))
         self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
-        self.lookups = Lookups(self._hops, embedding_model, counter)
+        self._admission = Admission(section.longest_wait_s)
+        self.lookups = Lookups(self._hops, embedding_model, counter, self._admission)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
 
     async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
@@ -68,8 +70,15 @@ class Gateway:
 
         Raises:
             ApiError: unknown model, or the guard refused the input.
-            UnavailableError: guard, retriever or tier is down; text not yet yielded is dropped.
+            UnavailableError: guard, retriever or tier is down, or too many wait; text not yet yielded is dropped.
         """
+        with self._admission.place() as place:
+            async with aclosing(self._answer(ask, record)) as events:
+                async for event in events:
+                    place.leave()  # its turn came; how long the client takes to listen is its own affair
+                    yield event
+
+    async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
         await self.tiers.refresh()  # models that went live or died since
         question = self._planner.question(ask, record)  # a known model, something to ask
         if kind := self._manners.kind(ask):  # thanks, a greeting, "what can you do"

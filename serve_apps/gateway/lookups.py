@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from serve_apps.errors import UnavailableError, model_not_found
+from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.hops import Hops, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
@@ -24,10 +25,12 @@ class Lookups:
     Args:
         embedding_model: the name clients ask for embeddings by.
         tokens: counts usage.
+        admission: who may come in; the gateway's own, as both are served by the same replicas.
     """
 
-    def __init__(self, hops: Hops, embedding_model: str, tokens: TokenCounter) -> None:
+    def __init__(self, hops: Hops, embedding_model: str, tokens: TokenCounter, admission: Admission) -> None:
         self._hops, self.embedding_model, self._tokens = hops, embedding_model, tokens
+        self._admission = admission
 
     async def embed(
         self, model: str, texts: Sequence[str], record: RequestRecord
@@ -36,15 +39,16 @@ class Lookups:
 
         Raises:
             ApiError: another model was asked for, a text is empty to a reader, or the guard refused it.
-            UnavailableError: guard or retriever is down.
+            UnavailableError: guard or retriever is down, or too many wait.
         """
         record.model = model
         if model != self.embedding_model:
             raise model_not_found(model, (self.embedding_model,))
         for text in texts:
             something_to_see(text, "input")
-        checked = [check.text for check in await self._hops.guard_in(list(texts), record, "input")]
-        vectors = await self._hops.embed(checked, record)
+        with self._admission.place():
+            checked = [check.text for check in await self._hops.guard_in(list(texts), record, "input")]
+            vectors = await self._hops.embed(checked, record)
         record.prompt_tokens = sum(map(self._tokens.count, checked))
         return vectors, record.prompt_tokens, _told(record)
 
@@ -55,9 +59,15 @@ class Lookups:
 
         Raises:
             ApiError: there is nothing to see in the query, or the guard refused it.
-            UnavailableError: guard or retriever is down, or a passage may not leave.
+            UnavailableError: guard or retriever is down, too many wait, or a passage may not leave.
         """
         something_to_see(query, "query")
+        with self._admission.place():
+            return await self._search(query, k, record)
+
+    async def _search(
+        self, query: str, k: int | None, record: RequestRecord
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         checks, retrieval = await together(
             self._hops.guard_in([query], record, "query"), self._hops.search(query, k, record)
         )

@@ -93,6 +93,15 @@ def test_what_dies_is_put_up_again_and_counted(tmp_path: Path, monkeypatch: pyte
     assert events.count("head_restarted") == 2
 
 
+def test_a_restart_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLINTH_HOME", str(tmp_path))
+    deaths, codes, waited = iter(["raylet", ""]), iter([5, 5, 0]), []
+    monkeypatch.setattr(supervision, "first_death", lambda home, wait: next(deaths))
+    assert watch(Home(tmp_path), lambda: next(codes), clock=lambda: 0.0, wait=waited.append) == 0
+    assert waited == [0, 5, 15]
+    assert Watch.read(Home(tmp_path)).last.startswith("the restart failed, ")
+
+
 def test_it_gives_up_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLINTH_HOME", str(tmp_path))
     home, restarts = Home(tmp_path), []

@@ -1,0 +1,95 @@
+"""Who may come in: a request that would wait too long for its turn is refused at once and told when to come back.
+
+Without this everybody is admitted and everybody waits: 200 chats at once took up to 18 s each. What a request would
+wait is read off what came out lately (Little 1961: those inside, times the time between two that leave, is how long one
+stays), less what one takes that meets nobody. Nothing is configured but the longest wait.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from serve_apps.errors import UnavailableError
+
+ALWAYS = 8  # so many are inside without being asked, so that what is known is never too old to be corrected
+SHARE = 0.1  # of a new observation in the running mean
+FORGETS_A_SECOND = 0.001  # of the shortest stay: a crowd of an hour shall not pass for the usual
+
+
+class Admission:
+    """What one gateway knows of the queue behind it. For one event loop; not thread-safe.
+
+    Args:
+        longest_wait_s: a request that is expected to wait longer is refused.
+        clock: seconds that do not go back.
+    """
+
+    def __init__(self, longest_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._longest, self._clock = longest_wait_s, clock
+        self._inside = 0
+        self._between = 0.0
+        self._shortest = math.inf
+        self._last = clock()  # when somebody left, or came into an empty house
+        self._first = True  # nobody left since the house was empty
+
+    @property
+    def expected_wait_s(self) -> float:
+        """What a request that came now would wait beyond what it takes by itself."""
+        silent = self._clock() - self._last if self._inside else 0.0
+        if math.isinf(self._shortest):
+            return silent
+        # Where nobody leaves for longer than one stays, that is what is known of the pace.
+        between = max(self._between, silent - self._shortest)
+        return max(0.0, (self._inside + 1) * between - self._shortest)
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """A place inside, until the block ends or ``Place.leave``.
+
+        Raises:
+            UnavailableError: the wait would be too long; with the seconds after which to try again.
+        """
+        wait = self.expected_wait_s if self._inside >= ALWAYS else 0.0
+        if wait > self._longest:
+            raise UnavailableError(
+                f"too many requests are waiting (this one would wait {wait:.1f} s, {self._longest:g} s at most)",
+                retry_after_s=max(1, math.ceil(wait - self._longest)),
+            )
+        now = self._clock()
+        if self._inside == 0:
+            self._last, self._first = now, True
+        self._inside += 1
+        place = Place(self, now)
+        try:
+            yield place
+        except BaseException:
+            place.leave(served=False)
+            raise
+        place.leave()
+
+    def _left(self, came: float, served: bool) -> None:
+        now = self._clock()
+        self._inside -= 1
+        if not served:  # who gave up says nothing about those that are served
+            return
+        gap = now - self._last
+        self._shortest = min(now - came, self._shortest * (1 + gap * FORGETS_A_SECOND))
+        if not self._first:  # the first takes as long as it takes: nobody was served before it
+            self._between = self._between + SHARE * (gap - self._between) if self._between else gap
+        self._last, self._first = now, False
+
+
+class Place:
+    """One request's place inside."""
+
+    def __init__(self, admission: Admission, came: float) -> None:
+        self._admission, self._came, self._here = admission, came, True
+
+    def leave(self, served: bool = True) -> None:
+        """Make room: its turn came. Later calls do nothing."""
+        if self._here:
+            self._here = False
+            self._admission._left(self._came, served)

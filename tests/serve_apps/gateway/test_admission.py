@@ -1,0 +1,169 @@
+"""Under too many requests the gateway keeps its pace: simulated time, real decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from cluster.core.sections.serve import ServeSection
+from serve_apps.errors import UnavailableError, to_api_error
+from serve_apps.gateway.admission import ALWAYS, Admission
+from tests.fakes import FixedRetriever
+from tests.serve_apps.service import CHAT, Service, eventually, on_socket
+
+LONGEST = 2.0
+
+
+@dataclass
+class House:
+    """Servers that take one request each for ``service_s``, in order, behind an Admission."""
+
+    servers: int
+    service_s: float
+    now: float = 0.0
+    refused: int = 0
+    stays: list[float] = field(default_factory=list)
+    _free: list[float] = field(default_factory=list)
+    _leaving: list[tuple[float, int, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(LONGEST, lambda: self.now)
+        self._free = [0.0] * self.servers
+
+    def arrive(self, at: float) -> None:
+        self.until(at)
+        place = ExitStack()
+        try:
+            place.enter_context(self.admission.place())
+        except UnavailableError:
+            self.refused += 1
+            return
+        done = max(at, heapq.heappop(self._free)) + self.service_s
+        heapq.heappush(self._free, done)
+        heapq.heappush(self._leaving, (done, len(self.stays), place))
+        self.stays.append(done - at)
+
+    def until(self, at: float) -> None:
+        while self._leaving and self._leaving[0][0] <= at:
+            self.now, _, place = heapq.heappop(self._leaving)
+            place.close()
+        self.now = at
+
+
+def crowd(house: House, per_second: float, seconds: float, seed: int = 0) -> None:
+    rng, at = random.Random(seed), house.now
+    end = at + seconds
+    while (at := at + rng.expovariate(per_second)) < end:
+        house.arrive(at)
+
+
+@pytest.mark.parametrize(("servers", "service_s"), [(1, 0.02), (2, 0.05), (16, 1.0)])
+def test_at_five_times_the_load_the_pace_stays_and_nobody_waits_long(servers: int, service_s: float) -> None:
+    house = House(servers, service_s)
+    capacity = servers / service_s
+    crowd(house, 0.5 * capacity, 20)
+    assert house.refused == 0
+    before = len(house.stays)
+    crowd(house, 5 * capacity, 60)
+    served = len(house.stays) - before
+    assert served >= 0.9 * capacity * 60
+    assert house.refused > 3 * served
+    late = sorted(house.stays[before:])
+    assert late[int(0.95 * len(late))] <= 1.5 * LONGEST + service_s
+    house.until(house.now + 10)
+    refused = house.refused
+    crowd(house, 0.5 * capacity, 20, seed=1)
+    assert house.refused == refused, "after the crowd everybody is let in again"
+
+
+def test_long_answers_side_by_side_are_no_queue() -> None:
+    """16 at once that take ten seconds each, on 16 servers: nobody waits, nobody is refused."""
+    house = House(16, 10.0)
+    for round_ in range(10):
+        for user in range(16):
+            house.arrive(round_ * 10.5 + user * 0.01)
+    assert house.refused == 0
+
+
+def test_where_nobody_leaves_any_more_the_door_is_shut() -> None:
+    house = House(1, 0.02)
+    crowd(house, 20, 10)
+    house._free = [1e9]  # it hangs
+    for step in range(400):
+        house.arrive(house.now + 0.05 + step * 0)
+    assert house.refused > 300
+    few = House(1, 1e9)
+    for _ in range(ALWAYS):
+        few.arrive(few.now + 5)
+    assert few.refused == 0, "a few are always let in"
+
+
+def test_a_refusal_says_when_to_come_back() -> None:
+    house = House(1, 1.0)
+    for _ in range(60):
+        house.arrive(house.now + 0.01)
+    house.until(house.now + 3)
+    with pytest.raises(UnavailableError) as refused, house.admission.place():
+        pass
+    error = to_api_error(refused.value)
+    assert error.status == 503
+    assert int(error.headers["retry-after"]) >= 1
+
+
+def test_who_gave_up_counts_for_nothing() -> None:
+    now = [0.0]
+    admission = Admission(LONGEST, lambda: now[0])
+
+    def gives_up() -> None:
+        with admission.place():
+            now[0] = 9.0
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        gives_up()
+    assert admission.expected_wait_s == 0
+    with admission.place() as place:
+        place.leave()
+        place.leave()
+    assert admission._inside == 0
+
+
+def test_a_crowd_is_told_at_once_over_http() -> None:
+    """The search hangs: a few are let in and wait, the others are told at once; once it goes on, all is well."""
+
+    class Hanging(FixedRetriever):
+        def __init__(self) -> None:
+            super().__init__()
+            self.event, self.searching = asyncio.Event(), 0
+
+        async def search(self, question: str, k: int | None) -> Any:
+            self.loop = asyncio.get_running_loop()
+            self.searching += 1
+            await self.event.wait()
+            return await super().search(question, k)
+
+    retriever = Hanging()
+    service = Service(retriever=retriever, section=ServeSection(longest_wait_s=0.05))
+    with on_socket(service.app()) as url, ThreadPoolExecutor(ALWAYS) as pool:
+
+        def ask() -> httpx.Response:
+            return httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30, trust_env=False)
+
+        inside = [pool.submit(ask) for _ in range(ALWAYS)]
+        eventually(lambda: retriever.searching == ALWAYS, 20)
+        request = {"json": {"query": "How?"}, "timeout": 10, "trust_env": False}
+        refused = httpx.post(f"{url}/v1/search", **request)
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["code"] == "server_is_overloaded"
+        retriever.loop.call_soon_threadsafe(retriever.event.set)
+        assert {future.result().status_code for future in inside} == {200}
+        assert ask().status_code == 200
