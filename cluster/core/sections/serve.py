@@ -48,7 +48,7 @@ class ServeSection(Section):
     """A guard that has not answered by then counts as down: the request fails closed with 503."""
     request_timeout_s: float = Field(30.0, gt=0)
     """Deadline of one request; 504 after it."""
-    longest_wait_s: float = Field(2.0, gt=0)
+    longest_wait_s: float = Field(5.0, gt=0)
     """A request that is expected to wait longer for its turn is refused at once, with 503 and when to try again."""
     hold_back_chars: int = Field(80, ge=16)
     """Streamed text is held back until this many checked characters follow it (at least the longest thing a guard can
