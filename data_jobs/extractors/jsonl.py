@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.encoding import UTF8_MARK, codec_of_lines, decode_line, marked
+from data_jobs.extractors.encoding import UTF8_MARK, codec_of_lines, decode_line, decode_wide, marked
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Format,
@@ -67,12 +67,9 @@ def lines_of(data: bytes) -> Iterator[tuple[int, int, int, bytes, tuple[str, ...
     steps: tuple[str, ...] = ()
     name, offset = marked(data), 0
     if name is not None:
-        try:
-            text = data.decode(name)
-        except UnicodeDecodeError as error:
-            raise UnreadableFileError("invalid_utf16", f"{name} by its mark, but not at byte {error.start}") from None
-        order = "le" if data[0] == 0xFF else "be"
-        wide, offset, steps = f"{name}-{order}", 2 if name == "utf-16" else 4, (f"decoded:{name}",)
+        text, steps = decode_wide(data, name)
+        wide, offset = (name, 0) if name[-2:] in ("le", "be") else (f"{name}-{'le' if data[0] == 0xFF else 'be'}", 2)
+        offset *= 2 if name == "utf-32" else 1
         for number, part in enumerate(text.split("\n"), start=1):
             size = len((part + "\n").encode(wide, "surrogatepass"))
             end = min(offset + size - len("\n".encode(wide)), len(data))
