@@ -325,6 +325,8 @@ def _document_network(
         # The embeddings are the teacher's; a layer that is missing must not be.
         shared = {n.removeprefix("bert."): t for n, t in teacher.items() if "encoder.layer." not in n}
         encoder = bert.BertEncoder(documents.config, shared | own, dtype, device)
+        if encoder.merge < 1 or (encoder.merge > 1) != ("merge.dense.weight" in own):
+            raise ValueError("merge_tokens of its config.json is not what its weights were made for")
         ids = torch.tensor([files.tokenizer.encode(SAMPLES[0]).ids], device=device)
         hidden = encoder(ids, None)
         if hidden.shape[-1] != files.identity["dim"] or not bool(torch.isfinite(hidden).all()):
