@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.docx_body import Walk, children, local, value
-from data_jobs.extractors.html import visible_text
+from data_jobs.extractors.docx_body import Walk
+from data_jobs.extractors.docx_xml import children, local, value
+from data_jobs.extractors.html import page_text, visible_text
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, Skipped, UnreadableFileError, parsing
 from data_jobs.extractors.titles import given_title, text_title
 
@@ -126,7 +127,7 @@ class Package:
         return ""
 
 
-def _parts(package: Package, budget: Budget, skipped: Skipped) -> Iterator[str]:
+def _parts(package: Package, budget: Budget, skipped: Skipped, inside: bool = False) -> Iterator[str]:
     """Headers, the body with its notes and boxes at their places, footers; each as pieces of Markdown."""
     root = package.root(package.main)
     body = next(iter(children(root, "body")), None)
@@ -141,7 +142,7 @@ def _parts(package: Package, budget: Budget, skipped: Skipped) -> Iterator[str]:
             return package.relations(part).get(relation, ("", ""))[1]
 
         def embedded(relation: str) -> str:
-            return _embedded(package, related(relation), budget, skipped)
+            return _embedded(package, related(relation), budget, skipped, inside)
 
         def drawn(relation: str) -> Any:
             return package.root(related(relation)) if related(relation) else None
@@ -172,13 +173,22 @@ def _once(walk: Walk, root: Any, shown: set[str]) -> Iterator[str]:
 
 def _styles(package: Package) -> tuple[dict[str, str], frozenset[str]]:
     """Names of styles by their ids, and the ids of those that hide their text."""
-    names, hidden = {}, set()
+    names, hides, based = dict[str, str](), dict[str, bool](), dict[str, str]()
     for part in package.of_kind(package.main, "styles"):
         for style in children(package.root(part), "style"):
             key = value(style, "styleId")
             names[key] = value(next(iter(children(style, "name")), None))
-            if any(value(v) not in ("0", "false") for p in children(style, "rPr") for v in children(p, "vanish")):
-                hidden.add(key)
+            based[key] = value(next(iter(children(style, "basedOn")), None))
+            for vanish in (v for p in children(style, "rPr") for v in children(p, "vanish")):
+                hides[key] = value(vanish) not in ("0", "false", "off")
+    hidden = set()
+    for key in names:
+        at, seen = key, set[str]()
+        while at in based and at not in hides and at not in seen:
+            seen.add(at)
+            at = based[at]
+        if hides.get(at):
+            hidden.add(key)
     return names, frozenset(hidden)
 
 
@@ -209,15 +219,47 @@ def _edges(package: Package, body: Any) -> tuple[list[str], list[str]]:
     return headers, footers
 
 
-def _embedded(package: Package, part: str, budget: Budget, skipped: Skipped) -> str:
-    """The text of a file that a document has built in (``altChunk``): of web pages and plain text, of nothing else."""
-    data, suffix = package.read(part), posixpath.splitext(part.lower())[1]
-    if suffix in (".txt", ".text"):
-        return data.decode("utf-8", "replace")
-    if suffix in (".html", ".htm", ".xhtml") and data:
-        return visible_text(data.decode("utf-8", "replace"), budget, skipped)[1]
+def _embedded(package: Package, part: str, budget: Budget, skipped: Skipped, inside: bool) -> str:
+    """The text of a file that a document has built in (``altChunk``): of web pages, plain text and Word files.
+
+    Args:
+        inside: whether the document is built in itself; one in one in one is only counted.
+    """
+    try:
+        with parsing("built-in file", zipfile.BadZipFile, *_errors()):
+            return _text_of_embedded(package.read(part), part, budget, skipped, inside)
+    except UnreadableFileError as error:  # it costs itself only
+        if error.args[0] in ("bomb", "too_much_text", "too_slow"):
+            raise
     skipped["embedded"] += 1
     return ""
+
+
+def _text_of_embedded(data: bytes, part: str, budget: Budget, skipped: Skipped, inside: bool) -> str:
+    suffix = posixpath.splitext(part.lower())[1]
+    if suffix in (".mht", ".mhtml"):
+        data, suffix = _page_of_message(data), ".html"
+    if suffix in (".txt", ".text"):
+        return page_text(data, budget.limits)[0]
+    if suffix in (".html", ".htm", ".xhtml") and data:
+        return visible_text(page_text(data, budget.limits)[0], budget, skipped)[1]
+    if suffix in (".docx", ".docm", ".dotx") and data and not inside:
+        check_package(data, budget.limits)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return "\n\n".join(_parts(Package(archive), budget, skipped, inside=True))
+    raise UnreadableFileError("unsupported_kind", f"a {suffix} file")
+
+
+def _page_of_message(data: bytes) -> bytes:
+    """The page in a web page that was saved as one file (MHTML), in UTF-8; none where there is no page in it."""
+    import email
+    from email.message import EmailMessage
+    from email.policy import default
+
+    for part in email.message_from_bytes(data, policy=default).walk():
+        if isinstance(part, EmailMessage) and part.get_content_type() in ("text/html", "text/plain"):
+            return str(part.get_content()).encode("utf-8", "surrogatepass")
+    return b""
 
 
 def _errors() -> tuple[type[Exception], ...]:

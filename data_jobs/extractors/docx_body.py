@@ -13,6 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from data_jobs.extractors.docx_math import equation
+from data_jobs.extractors.docx_symbols import symbol_of, without_private_use
+from data_jobs.extractors.docx_xml import (
+    children,
+    choice,
+    contents,
+    drawn_words,
+    first_column,
+    form_value,
+    local,
+    value,
+)
 from data_jobs.extractors.protocol import Budget, Skipped, UnreadableFileError
 
 MAX_DEPTH = 100  # of tables, boxes and controls inside each other
@@ -26,26 +37,6 @@ _INLINE = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "
 _DELETED = frozenset(("del", "moveFrom"))
 _BOXES = frozenset(("drawing", "pict", "object", "AlternateContent"))
 _CODES = frozenset(("instrText", "delText", "delInstrText", "rPr", "pPr", "tblPr", "tcPr", "trPr", "sdtPr", "rubyPr"))
-_SYMBOLS = dict(zip("abcdefghijklmnopqrstuvwxyz", "αβχδεφγηιϕκλμνοπθρστυϖωξψζ", strict=True)) | dict(
-    zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", strict=True)
-)
-
-
-def local(element: Any) -> str:
-    """The name of an element without its namespace."""
-    return str(element.tag).rpartition("}")[2]
-
-
-def children(element: Any, name: str) -> list[Any]:
-    """The children of one name; none of no element."""
-    return [e for e in element if isinstance(e.tag, str) and local(e) == name] if element is not None else []
-
-
-def value(element: Any, name: str = "val") -> str:
-    """An attribute by its local name, empty where it is missing."""
-    if element is None:
-        return ""
-    return next((str(v) for k, v in element.attrib.items() if k.rpartition("}")[2] == name), "")
 
 
 class Walk:
@@ -65,6 +56,8 @@ class Walk:
         self.fields: list[bool] = []  # open fields, innermost last: whether their result has begun
         self.waiting: list[str] = []  # boxes and notes that are shown behind the block they hang on
         self.depth = 0
+        self.veiled = False  # whether the paragraph's style hides its text
+        self._endless: dict[Any, frozenset[Any]] = {}  # by part: marks that begin a field which nothing ends
 
     # -- blocks --------------------------------------------------------------------------------------------------------
     def blocks(self, parent: Any) -> Iterator[str]:
@@ -76,7 +69,7 @@ class Walk:
         for block in self._flat(parent):
             kind, text = local(block), ""
             if kind == "p":
-                style, text = self._style(block), self.inline(block)
+                style, text = self._style(block), self._shown(block)
                 if _CODE.match(style):
                     code.append(text)
                     self.budget.take_text(text)
@@ -113,7 +106,7 @@ class Walk:
             elif kind in _DELETED:
                 self.skipped["deletions"] += 1
             elif kind == "AlternateContent":
-                yield from self._flat(_choice(child), depth + 1)
+                yield from self._flat(choice(child), depth + 1)
             elif kind not in _CODES:
                 yield from self._flat(child, depth + 1)
 
@@ -124,6 +117,14 @@ class Walk:
     def _style(self, paragraph: Any) -> str:
         found = [s for p in children(paragraph, "pPr") for s in children(p, "pStyle")]
         return self.names.get(value(found[0]), "") if found else ""
+
+    def _shown(self, paragraph: Any) -> str:
+        """The text of a paragraph, whose style may hide all runs that do not say otherwise."""
+        around = self.veiled
+        self.veiled = any(value(s) in self.hidden for p in children(paragraph, "pPr") for s in children(p, "pStyle"))
+        text = self.inline(paragraph)
+        self.veiled = around
+        return text
 
     def _paragraph(self, paragraph: Any, style: str, text: str) -> str:
         if not text.strip():
@@ -145,7 +146,7 @@ class Walk:
         lines, above, waiting = [], dict[int, str](), []
         for row in rows:
             self.budget.check_time()
-            texts, column = [], 0
+            texts, column = [], first_column(row)
             for cell in row:
                 properties = next(iter(children(cell, "tcPr")), None)
                 merged = next(iter(children(properties, "vMerge")), None)
@@ -158,13 +159,18 @@ class Walk:
                 above[column] = text
                 texts.append(text)
                 span = value(next(iter(children(properties, "gridSpan")), None))
-                column += int(span) if span.isdigit() else 1
-            lines.append(" | ".join(texts))
+                wide = int(span) if span.isdigit() and len(span) < 4 else 1
+                texts += [""] * (wide - 1)  # so that what follows stands below its heading
+                column += wide
+            lines.append(" | ".join(texts).rstrip())
         self.waiting = waiting
         return "\n".join(line for line in lines if line.strip(" |"))
 
     def _cells(self, row: Any) -> list[Any]:
-        return list(self._inside(row, "tc"))
+        cells = list(self._inside(row, "tc"))
+        shown = [cell for cell in cells if not any(children(p, "cellDel") for p in children(cell, "tcPr"))]
+        self.skipped["deletions"] += len(cells) - len(shown)
+        return shown
 
     def _inside(self, parent: Any, name: str) -> Iterator[Any]:
         """Rows of a table or cells of a row, those in content controls and insertions included."""
@@ -175,6 +181,8 @@ class Walk:
                 yield child
             elif local(child) in _DELETED:
                 self.skipped["deletions"] += 1
+            elif local(child) == "AlternateContent":
+                yield from self._inside(choice(child), name)
             elif local(child) in ("sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag"):
                 yield from self._inside(child, name)
 
@@ -199,7 +207,7 @@ class Walk:
             self.skipped["deletions"] += 1
             return ""
         if kind == "fldChar":
-            return self._field(value(element, "fldCharType"))
+            return self._field(element)
         if kind in _CODES:
             return ""
         if kind == "r":
@@ -217,8 +225,12 @@ class Walk:
             return _INLINE[kind]
         if kind in ("oMath", "oMathPara"):
             return equation(element)
-        if kind == "sym":
-            return self._symbol(element)
+        if kind in ("sym", "symEx"):
+            text = symbol_of(value(element, "font"), value(element, "char"))
+            self.skipped["symbols"] += not text
+            return text
+        if kind == "AlternateContent":
+            return self.inline(choice(element))
         if kind == "ruby":
             return f"{self._part(element, 'rubyBase')}({self._part(element, 'rt')})"
         if kind in ("footnoteReference", "endnoteReference"):
@@ -232,33 +244,45 @@ class Walk:
     def _part(self, element: Any, name: str) -> str:
         return "".join(self.inline(child) for child in children(element, name))
 
-    def _field(self, kind: str) -> str:
+    def _field(self, mark: Any) -> str:
+        """Follow the marks of a field. What a form's field shows without a result of its own is its text."""
+        kind = value(mark, "fldCharType")
         if kind == "begin":
-            self.fields.append(False)
-        elif kind == "separate" and self.fields:
+            shown = all(self.fields)
+            if mark not in self._without_end(mark):
+                self.fields.append(False)
+            return form_value(mark) if shown else ""
+        if kind == "separate" and self.fields:
             self.fields[-1] = True
         elif kind == "end" and self.fields:
             self.fields.pop()
         return ""
 
-    def _run(self, run: Any) -> str:
-        for properties in children(run, "rPr"):
-            vanish = [v for v in children(properties, "vanish") if value(v) not in ("0", "false")]
-            if vanish or any(value(s) in self.hidden for s in children(properties, "rStyle")):
-                self.skipped["hidden"] += 1
-                return ""
-        return self.inline(run)
+    def _without_end(self, mark: Any) -> frozenset[Any]:
+        """Marks of this part that begin a field which nothing ends: all the rest would be its code, and hidden."""
+        root = mark.getroottree().getroot()
+        if root not in self._endless:
+            begun: list[Any] = []
+            for other in root.iter("{*}fldChar"):
+                kind = value(other, "fldCharType")
+                if kind == "begin":
+                    begun.append(other)
+                elif kind == "end" and begun:
+                    begun.pop()
+            self._endless[root] = frozenset(begun)
+        return self._endless[root]
 
-    def _symbol(self, element: Any) -> str:
-        """A character of a symbol font: Greek letters as letters, ticks as ticks, others are no text."""
-        font, code = value(element, "font").lower(), value(element, "char")
-        char = chr(int(code, 16) & 0xFF) if code and len(code) <= 4 else ""
-        if font == "symbol" and char in _SYMBOLS:
-            return _SYMBOLS[char]
-        if "wingdings" in font:
-            return {"\xfc": "✓", "\xfb": "✗", "\xfe": "☑", "\xe0": "→"}.get(char, "")
-        self.skipped["symbols"] += 1
-        return ""
+    def _run(self, run: Any) -> str:
+        hidden, font = self.veiled, ""
+        for properties in children(run, "rPr"):
+            hidden = hidden or any(value(s) in self.hidden for s in children(properties, "rStyle"))
+            for vanish in children(properties, "vanish"):
+                hidden = value(vanish) not in ("0", "false", "off")
+            font = next((value(fonts, "ascii") for fonts in children(properties, "rFonts")), "")
+        if hidden:
+            self.skipped["hidden"] += 1
+            return ""
+        return without_private_use(self.inline(run), font)
 
     def _note(self, key: str) -> None:
         note = self.notes.pop(key, None)
@@ -276,12 +300,17 @@ class Walk:
         fields, self.fields = self.fields, []
         waiting, self.waiting = self.waiting, []
         found: list[str] = []
-        for part in _contents(_choice(element) if local(element) == "AlternateContent" else element):
+        veiled, self.veiled = self.veiled, False
+        for part in contents(choice(element) if local(element) == "AlternateContent" else element):
             kind = local(part)
             if kind == "txbxContent":
                 found += self.blocks(part)
             elif kind in ("relIds", "chart") and (relation := value(part, "dm") or value(part, "id")):
-                found.append(_drawn(self.drawn(relation)))
+                found.append(drawn_words(self.drawn(relation)))
+            elif kind == "txBody":
+                found.append(drawn_words(part))
+            elif kind == "textpath":
+                found.append(value(part, "string"))
             elif kind == "AlternateContent":
                 self._box(part)
             elif kind in ("pic", "imagedata"):
@@ -289,45 +318,8 @@ class Walk:
             elif kind == "OLEObject":
                 self.skipped["embedded"] += 1
         found += self.waiting
+        self.veiled = veiled
         self.fields, self.waiting = fields, [*waiting, *(text for text in found if text.strip())]
-
-
-def _contents(element: Any) -> Iterator[Any]:
-    """What a drawing holds, not what is inside of that."""
-    for child in element:
-        if not isinstance(child.tag, str):
-            continue
-        if local(child) in ("txbxContent", "relIds", "chart", "AlternateContent", "pic", "imagedata", "OLEObject"):
-            yield child
-        else:
-            yield from _contents(child)
-
-
-def _choice(element: Any) -> Any:
-    """The first form of an alternative that shows text, so that a box is read once; the last one where none does."""
-    forms = [e for e in element if isinstance(e.tag, str)]
-    for form in forms:
-        if any(isinstance(e.tag, str) and local(e) in ("t", "relIds", "chart") for e in form.iter()):
-            return form
-    return forms[0] if forms else element
-
-
-def _drawn(root: Any) -> str:
-    """The words of a diagram or a chart, a line each, once."""
-    found: dict[str, None] = {}
-    for element in root.iter() if root is not None else ():
-        text = ""
-        if _is(element, "p"):
-            text = "".join(t.text or "" for t in element.iter() if _is(t, "t"))
-        elif _is(element, "pt"):
-            text = " ".join(v.text or "" for v in children(element, "v"))
-        if text.strip():
-            found[text.strip()] = None
-    return "\n".join(found)
-
-
-def _is(element: Any, name: str) -> bool:
-    return isinstance(element.tag, str) and local(element) == name
 
 
 def _row_of(piece: str) -> str:

@@ -6,6 +6,7 @@ encodings in common use, need a text long enough to recognise a language by, and
 
 from __future__ import annotations
 
+import codecs
 import re
 
 from data_jobs.extractors.protocol import Skipped, UnreadableFileError
@@ -23,6 +24,9 @@ _SINGLE = ("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256",
 _SAMPLE = 64 << 10
 # A byte order mark is a declaration. UTF-32's starts like UTF-16's, so it is looked for first.
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+# Without a mark: width of a character, the byte of it that is mostly NUL, and one that hardly ever is.
+_UNMARKED = (("utf-32-le", 4, 3, 0), ("utf-32-be", 4, 0, 3), ("utf-16-le", 2, 1, 0), ("utf-16-be", 2, 0, 1))
+MIN_WIDE_UNITS, MIN_ZERO_SHARE = 4, 0.1
 _UNDECODED = re.compile("[\udc80-\udcff]+")  # what ``surrogateescape`` makes of bytes that are no UTF-8
 _UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -37,15 +41,12 @@ def decode_file(data: bytes, max_line_bytes: int) -> tuple[str, tuple[str, ...]]
         UnreadableFileError: NUL bytes, a line that is too long, no encoding that can be told; the detail says where.
     """
     if (name := marked(data)) is not None:
-        try:
-            text = data.decode(name)
-        except UnicodeDecodeError as error:
-            raise UnreadableFileError("invalid_utf16", f"{name} by its mark, but not at byte {error.start}") from None
-        text, steps = _without_nul(text)
+        text, steps = decode_wide(data, name)
+        text, nul = _without_nul(text)
         if (at := text.find("\0")) >= 0:
             raise UnreadableFileError("nul_bytes", f"at character {at}")
         check_lines(text.encode("utf-8", "surrogatepass"), max_line_bytes)
-        return text, (f"decoded:{name}", *steps)
+        return text, (*steps, *nul)
     data = data.removeprefix(UTF8_MARK)
     try:
         return decode(data, max_line_bytes), ()
@@ -110,8 +111,42 @@ def _without_nul(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def marked(data: bytes) -> str | None:
-    """The encoding a byte order mark declares, None without one."""
-    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    """The encoding of wide characters that a byte order mark declares, or that NUL bytes at every second place tell;
+    None for all others."""
+    declared = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    return declared or (_unmarked(data[:_SAMPLE]) if b"\0" in data[:_SAMPLE] else None)
+
+
+def _unmarked(sample: bytes) -> str | None:
+    """UTF-16 or UTF-32 without its mark: in most scripts blanks, digits, line ends and Latin letters have a NUL byte at
+    one side. What comes of it must be text."""
+    for name, width, zero, other in _UNMARKED:
+        units = len(sample) // width
+        zeros = sample[zero::width].count(0)
+        if units < MIN_WIDE_UNITS or zeros < MIN_ZERO_SHARE * units or zeros <= 10 * sample[other::width].count(0):
+            continue
+        text = codecs.getincrementaldecoder(name)("replace").decode(sample)
+        if sum((char.isprintable() and char != "\ufffd") or char in "\t\n\r" for char in text) > (
+            1 - MAX_ODD_SHARE
+        ) * len(text):
+            return name
+    return None
+
+
+def decode_wide(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
+    """Text of an encoding that ``marked`` told, and the steps taken: its name, and how many characters are damaged.
+
+    Raises:
+        UnreadableFileError: ``invalid_utf16``, more than a few are.
+    """
+    try:
+        return data.decode(name), (f"decoded:{name}",)
+    except UnicodeDecodeError as error:
+        text = data.decode(name, "replace")
+        bad = text.count("\ufffd")
+        if bad > max(1, MAX_ODD_SHARE * len(text)):
+            raise UnreadableFileError("invalid_utf16", f"{name} by its mark, but not at byte {error.start}") from None
+        return text, (f"decoded:{name}", *Skipped(bad_bytes=bad).steps())
 
 
 def decode(line: bytes, max_line_bytes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +34,8 @@ _BROWSER_CODECS = (
     "utf-16", "tis",
 )  # fmt: skip
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.I)
+_XML_ENCODING = re.compile(rb"\A\s*<\?xml[^>]{0,200}?\bencoding\s*=\s*[\"']([a-zA-Z0-9_:.-]{2,40})", re.I)
+_HEAD_BYTES = 64 << 10  # what a page declares may stand behind many scripts
 _XHTML = re.compile(r"<\?xml|xmlns=[\"']http://www\.w3\.org/1999/xhtml", re.I)
 _CLOSES_ITSELF = re.compile(
     r"<((?:script|style|title|textarea|iframe|noscript|template|div|span|p|a|i|b|em|td|th|li)\b)([^<>]{0,2000}?)/>",
@@ -65,7 +68,7 @@ def page_text(data: bytes, limits: Limits, declared: str = "") -> tuple[str, tup
     try:
         data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError:
-        found = _CHARSET.search(data[:4096])
+        found = _XML_ENCODING.match(data[:4096]) or _CHARSET.search(data[:_HEAD_BYTES])
         name = _codec(declared or (found[1].decode("ascii") if found else ""))
         if name and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
             try:
@@ -130,7 +133,7 @@ def _parsed(page: str) -> Any:
     from lxml import etree
 
     if _XHTML.search(page[:2000]):  # there any element may close itself, which HTML's parser does not know
-        page = _CLOSES_ITSELF.sub(r"<\1\2></\1>", page)
+        page = _CLOSES_ITSELF.sub(r"<\1\2></\1>", _without_cdata(page))
     for source in (page, _FORMATTING.sub("", page)):
         parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
         root = etree.fromstring(source.encode("utf-8", "replace"), parser)
@@ -141,6 +144,16 @@ def _parsed(page: str) -> Any:
     if root is None:
         raise UnreadableFileError("no_text", "an empty page")
     return root
+
+
+def _without_cdata(page: str) -> str:
+    """The source of an XHTML page with its CDATA sections as the text that they are."""
+    first, *others = page.split("<![CDATA[")
+    parts = [first]
+    for other in others:
+        text, end, rest = other.partition("]]>")
+        parts += [html.escape(text), rest] if end else ["<![CDATA[", other]
+    return "".join(parts)
 
 
 def _title(walk: Walk) -> str:

@@ -24,6 +24,12 @@ _UNSEEN_CLASSES = frozenset(
 )
 _SCRIPTS = frozenset(("head", "script", "style", "template", "link", "meta"))
 _INSTEAD = frozenset(("noscript", "iframe", "audio", "video", "object", "canvas", "datalist", "meter", "progress"))
+_TYPED = frozenset(
+    ("text", "search", "email", "url", "tel", "number", "date", "time", "month", "week", "datetime-local")
+)
+_PRESSED = frozenset(("submit", "button", "reset"))
+_ROW_GROUPS = frozenset(("table", "thead", "tbody", "tfoot", "tr"))
+_TABLE_PARTS = _ROW_GROUPS | frozenset(("td", "th", "caption", "colgroup", "col"))
 _OF_DRAWINGS = frozenset(("title", "desc", "metadata", "defs"))
 _BLOCK_NAMES = (
     "html body address article aside blockquote center dd details dialog dir div dl dt fieldset figcaption figure "
@@ -101,6 +107,8 @@ class Walk:
 
     # -- what is not shown, and what is shown as something else -------------------------------------------------------
     def _is_unseen(self, element: Any, name: str) -> bool:
+        if name == "template" and (element.get("shadowrootmode") or element.get("shadowroot")):
+            return False  # a browser shows it where it stands
         if name in _SCRIPTS:
             if name == "head":
                 self.title = next((t.text or "" for t in element if _name(t) == "title"), "")
@@ -123,19 +131,27 @@ class Walk:
             or (name == "dialog" and element.get("open") is None)
         ):
             kind = "hidden"
-        if kind and name != "rp" and any(text.strip() for text in element.itertext()):
+        if kind and name != "rp" and (element.get("srcdoc") or any(text.strip() for text in element.itertext())):
             self.skipped[kind] += 1
         return bool(kind)
 
     def _replaced(self, element: Any, name: str) -> bool:
         """Elements that are shown as something else than their content; true where that is done."""
-        if name == "img":
-            self.skipped["images"] += 1
+        if name in ("img", "area"):
+            self.skipped["images"] += name == "img"
             self._text(element.get("alt"))
             return True
         if name == "input":
-            if (element.get("type") or "text").lower() in ("text", "search", "email", "url", "tel", "number", "date"):
-                self._text(f" {element.get('value') or ''} ")
+            kind = (element.get("type") or "text").lower()
+            if kind in _TYPED or kind in _PRESSED:
+                self._text(f" {element.get('value') or (kind in _TYPED and element.get('placeholder')) or ''} ")
+            elif kind == "image":
+                self._text(f" {element.get('alt') or ''} ")
+            return True
+        if name == "option" and element.get("label"):
+            self._flush(element)
+            self._text(element.get("label"))
+            self._flush(element)
             return True
         if name == "table" and (rows := _data_rows(element)):
             self._flush(element)
@@ -159,6 +175,9 @@ class Walk:
             self._lists.append((int(start) if start.lstrip("-").isdigit() else 1) if name == "ol" else None)
         elif name == "li":
             self._enter_item(element)
+        elif name == "optgroup":
+            self._text(element.get("label"))
+            self._flush(element)
         elif name == "br":
             self._pieces.append("\n")
         elif name in _STRUCK:
@@ -255,24 +274,41 @@ class Walk:
     def _table(self, table: Any, rows: Sequence[Any]) -> None:
         for caption in (e for e in table if _name(e) == "caption"):
             self.blocks += Walk(self.budget, self.skipped).over(caption).blocks
+        self._beside_cells(table)
         lines: list[str] = []
         above: dict[int, tuple[int, str]] = {}  # column -> rows still to come and the text that stands in them
+        group = None
         for row in rows:
             if self._is_unseen(row, "tr"):
                 continue
+            if row.getparent() is not group:  # no cell goes on in another part of the table
+                group, above = row.getparent(), {}
             texts: list[str] = []
             for cell in (e for e in row if _name(e) in ("td", "th")):
                 self._carry(above, texts)
                 text = "" if self._is_unseen(cell, _name(cell)) else self._cell(cell)
-                rest = _span(cell, "rowspan") - 1
-                if rest > 0:
-                    above[len(texts)] = (rest, text)
-                texts.append(text)
+                rest = (_span(cell, "rowspan") or MAX_SPAN) - 1  # 0: down to the end
+                for said in (text, *[""] * (_span(cell, "colspan") - 1)):  # what follows stands below its heading
+                    if rest > 0:
+                        above[len(texts)] = (rest, said)
+                    texts.append(said)
             self._carry(above, texts)
             if any(texts):
                 lines.append(" | ".join(texts).rstrip())
         if lines:
             self._add("\n".join(lines), table)
+
+    def _beside_cells(self, table: Any) -> None:
+        """What stands in a table outside of its cells: browsers show it above the table."""
+        for part in (e for e in table.iter() if _name(e) in _ROW_GROUPS):
+            self._text(part.text)
+            for child in part:
+                name = _name(child)
+                if name not in _TABLE_PARTS and not self._is_unseen(child, name):
+                    self._flush(table)
+                    self.blocks += Walk(self.budget, self.skipped).over(child).blocks
+                self._text(child.tail)
+        self._flush(table)
 
     @staticmethod
     def _carry(above: dict[int, tuple[int, str]], texts: list[str]) -> None:

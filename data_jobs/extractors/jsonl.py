@@ -8,11 +8,12 @@ have another type.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from cluster.core.records import Document, Quarantined
-from data_jobs.extractors.encoding import UTF8_MARK, codec_of_lines, decode_line, marked
+from data_jobs.extractors.encoding import UTF8_MARK, codec_of_lines, decode_line, decode_wide, marked
 from data_jobs.extractors.protocol import (
     TEXT_FIELDS,
     Format,
@@ -25,6 +26,7 @@ from data_jobs.extractors.protocol import (
 )
 from data_jobs.extractors.titles import text_title
 
+MAX_DIGITS, MAX_DEPTH = 4_000, 20
 RECORD_FIELDS = ("id", "title", "questions")  # what they say goes into the document's own fields
 
 
@@ -39,7 +41,7 @@ class JsonLinesExtractor:
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         used: set[str] = set()
         for number, start, end, line, steps in lines_of(data):
-            if not line.strip():
+            if line.strip() in (b"", b"[", b"]", b"],"):
                 continue
             if number > limits.rows:
                 raise UnreadableFileError("too_many_rows", f"over {limits.rows} lines")
@@ -67,12 +69,9 @@ def lines_of(data: bytes) -> Iterator[tuple[int, int, int, bytes, tuple[str, ...
     steps: tuple[str, ...] = ()
     name, offset = marked(data), 0
     if name is not None:
-        try:
-            text = data.decode(name)
-        except UnicodeDecodeError as error:
-            raise UnreadableFileError("invalid_utf16", f"{name} by its mark, but not at byte {error.start}") from None
-        order = "le" if data[0] == 0xFF else "be"
-        wide, offset, steps = f"{name}-{order}", 2 if name == "utf-16" else 4, (f"decoded:{name}",)
+        text, steps = decode_wide(data, name)
+        wide, offset = (name, 0) if name[-2:] in ("le", "be") else (f"{name}-{'le' if data[0] == 0xFF else 'be'}", 2)
+        offset *= 2 if name == "utf-32" else 1
         for number, part in enumerate(text.split("\n"), start=1):
             size = len((part + "\n").encode(wide, "surrogatepass"))
             end = min(offset + size - len("\n".encode(wide)), len(data))
@@ -99,26 +98,63 @@ def end_of_lines(data: bytes) -> bytes:
     return b"\n" if b"\n" in data or b"\r" not in data else b"\r"
 
 
+class _Numeral(str):
+    """A number as it is written: one that no computer's number holds."""
+
+
 def parsed(line: str) -> dict[str, Any]:
-    """One JSON object.
+    """One JSON object. What files of one array have around their objects is no part of them, nor is the separator of
+    RFC 7464; a name used twice gets a number, as in tables.
 
     Raises:
         UnreadableFileError: ``bad_json`` or ``not_an_object``.
     """
     try:
-        record = json.loads(line)
+        record = _loaded(line.strip().lstrip("\x1e"))
     except (ValueError, RecursionError) as error:
-        raise UnreadableFileError("bad_json", str(error)[:200]) from None
+        try:
+            record = _loaded(line.strip().removeprefix("[").removesuffix("]").strip().removesuffix(","))
+        except (ValueError, RecursionError):
+            raise UnreadableFileError("bad_json", str(error)[:200]) from None
     if not isinstance(record, dict):
         raise UnreadableFileError("not_an_object", f"a {type(record).__name__}")
     return record
 
 
+def _loaded(source: str) -> Any:
+    return json.loads(source, parse_int=_whole, parse_float=_real, object_pairs_hook=_object)
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) < MAX_DIGITS else _Numeral(digits)
+
+
+def _real(digits: str) -> float | str:
+    number = float(digits)
+    written = sum(c.isdigit() for c in digits.lower().partition("e")[0].strip("-0."))
+    return number if math.isfinite(number) and (number or not written) and written <= 17 else _Numeral(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last value of a name is its value, as everywhere; earlier ones are kept under numbered names."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    last = {name: place for place, (name, _) in enumerate(pairs)}
+    for place, (name, value) in enumerate(pairs):
+        if place != last[name]:
+            count = 2
+            while f"{name} {count}" in found:
+                count += 1
+            found[f"{name} {count}"] = value
+    return found
+
+
 def text_of(record: dict[str, Any]) -> tuple[str, int]:
     """The text of a record, and how many of its fields are no part of it.
 
-    The text is the first of ``TEXT_FIELDS`` that is filled (a list of texts is one text). Without any such field it
-    is all the others, ``name: value`` a line.
+    The text is the first of ``TEXT_FIELDS`` that is filled (of a list or an object, the texts in it). Without any such
+    field it is all the others, ``name: value`` a line.
 
     Raises:
         UnreadableFileError: ``no_text`` or ``text_not_string``.
@@ -126,8 +162,8 @@ def text_of(record: dict[str, Any]) -> tuple[str, int]:
     present = [field for field in TEXT_FIELDS if record.get(field) not in (None, "", [])]
     for field in present:
         text = record[field]
-        if isinstance(text, list) and all(isinstance(part, str) for part in text):
-            text = "\n".join(text)
+        if isinstance(text, list | dict):
+            text = _parts(text)
         if isinstance(text, str) and text.strip():
             own = (field, *RECORD_FIELDS)
             return text, sum(name not in own and value is not None for name, value in record.items())
@@ -141,6 +177,19 @@ def text_of(record: dict[str, Any]) -> tuple[str, int]:
     if not lines:
         raise UnreadableFileError("no_text", f"none of the fields {' '.join(TEXT_FIELDS)}, nor others with text")
     return "\n".join(lines), 0
+
+
+def _parts(value: Any, depth: int = 0) -> str:
+    """The texts in a list or an object, a line each: of messages and parts of messages their text fields only."""
+    if isinstance(value, str):
+        return value
+    if depth > MAX_DEPTH:
+        return ""
+    if isinstance(value, dict):
+        own = [value[field] for field in TEXT_FIELDS if isinstance(value.get(field), str | list | dict)]
+        value = own[:1] or list(value.values())
+    items = (_parts(item, depth + 1) for item in value) if isinstance(value, list) else ()
+    return "\n".join(text for text in items if text.strip())
 
 
 def _said(value: Any) -> str:

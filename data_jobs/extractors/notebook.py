@@ -9,8 +9,9 @@ from typing import Any
 
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import decode_file
+from data_jobs.extractors.html import visible_text
 from data_jobs.extractors.protocol import Budget, Format, Limits, Origin, Skipped, UnreadableFileError, clean_title
-from data_jobs.extractors.text import shown_markdown
+from data_jobs.extractors.shown_markdown import shown_markdown
 from data_jobs.extractors.titles import text_title
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
@@ -105,6 +106,15 @@ def _output(output: Any, skipped: Skipped) -> str:
     for kind in _TEXT_TYPES:
         if text := _joined(data.get(kind)):
             return shown_markdown(text, skipped).strip() if kind == "text/markdown" else _fenced(text)
+    if page := _joined(data.get("text/html")):
+        try:
+            return visible_text(page, Budget(Limits(), len(page)), skipped)[1]
+        except UnreadableFileError:  # scripts only: it is counted below
+            pass
+    if text := _joined(data.get("text/latex")):
+        return text.strip()
+    if "application/json" in data:
+        return _fenced(json.dumps(data["application/json"], ensure_ascii=False, indent=1), "json")
     skipped["outputs"] += bool(data)
     return ""
 

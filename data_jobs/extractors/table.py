@@ -27,8 +27,11 @@ from data_jobs.extractors.protocol import (
 )
 
 _DELIMITERS = ",;\t|"
-_SEPARATOR_LINE = re.compile(r"sep=(.)\s*\Z", re.I)  # how Excel is told the delimiter
+_SEPARATOR_LINE = re.compile(r"\"?sep=(.)\"?\s*\Z", re.I)  # how Excel is told the delimiter
+_BLANK_QUOTE = re.compile(r"[,;\t|] +\"")
 MAX_ROW_LINES = 10_000
+LOOK_LINES = 12  # so many lines tell the delimiter
+ONE_COLUMN = "\x1f"  # a delimiter that no table has
 
 
 class TableExtractor:
@@ -41,8 +44,11 @@ class TableExtractor:
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         lines, budget = _Lines(data, limits), Budget(limits, len(data))
-        rows = _Rows(lines, _delimiter(lines, origin.path))
+        delimiter, above = _delimiter(lines, origin.path)
+        rows = _Rows(lines, delimiter)
         used: set[str] = set()
+        if above:
+            yield _lines_above(lines, above, origin, used)
         count = 0
         for number, start, row, steps, problem in rows:
             count += 1
@@ -70,6 +76,18 @@ class TableExtractor:
             raise UnreadableFileError("empty", "a header and no rows")
 
 
+def _lines_above(lines: _Lines, count: int, origin: Origin, used: set[str]) -> Document:
+    """What stands above a table's header, as a record of its own."""
+    number, start, taken = lines.number + 1, lines.offset, list[str]()
+    while len(taken) < count and (line := lines.take()) is not None:
+        if line.strip():
+            taken.append(line.decode("utf-8", "replace").strip())
+    span = (0, origin.size) if lines.steps else (start, lines.offset)
+    return origin.record(
+        record_name(None, number, used), str(number), "", "\n".join(taken), span=span, steps=lines.steps
+    )
+
+
 class _Lines:
     """The file's lines as text, and where the last one ended (bytes)."""
 
@@ -85,16 +103,16 @@ class _Lines:
         self.data, self.line_end = data, end_of_lines(data)
         self.offset = len(UTF8_MARK) if data.startswith(UTF8_MARK) else 0
 
-    def peek(self) -> str:
-        """The next line that is not blank, undecodable bytes replaced."""
-        at = self.offset
-        while at < len(self.data):
+    def peek(self, count: int = 1) -> list[str]:
+        """The next lines that are not blank, undecodable bytes replaced."""
+        at, found = self.offset, list[str]()
+        while at < len(self.data) and len(found) < count:
             end = self.data.find(self.line_end, at)
-            line = self.data[at : len(self.data) if end < 0 else end]
-            if line.strip() or end < 0:
-                return line.decode("utf-8", "replace")
+            end = len(self.data) if end < 0 else end
+            if self.data[at:end].strip():
+                found.append(self.data[at:end].decode("utf-8", "replace"))
             at = end + 1
-        return ""
+        return found
 
     def take(self) -> bytes | None:
         """The next line with its end, None after the last."""
@@ -107,17 +125,53 @@ class _Lines:
         return line
 
 
-def _delimiter(lines: _Lines, path: str) -> str:
-    """The character between two values: as the first line says or has it most often."""
-    first = lines.peek()
+def _delimiter(lines: _Lines, path: str) -> tuple[str, int]:
+    """The character between two values, and how many lines stand above the header.
+
+    It is what the first line says, or what the lines have equally often; of two, what the first has most often without
+    a blank behind it. Without one in the first line a file has one column, unless the next lines are a table.
+    """
+    looked = lines.peek(LOOK_LINES)
+    first = looked[0] if looked else ""
     if found := _SEPARATOR_LINE.match(first):
         while (line := lines.take()) is not None and not line.strip():
             pass
-        return found[1]
+        return found[1], 0
     if path.lower().endswith((".tsv", ".tab")) and "\t" in first:
-        return "\t"
-    unquoted = re.sub(r'"[^"]*"', "", first)
-    return max(_DELIMITERS, key=lambda d: (unquoted.count(d), -_DELIMITERS.index(d)))
+        return "\t", 0
+    bare = [re.sub(r'"[^"]*"', "", line) for line in looked]
+    above = 0
+    while above < len(bare) - 1 and _is_no_row(bare[above], bare[-1]):
+        above += 1
+    least = 2 if all(line.startswith("#") for line in bare[:above]) else 3
+    if above and not any(_is_table(bare[above:], d, least) for d in _DELIMITERS):
+        above = 0
+    header = bare[above] if bare else ""
+    if not any(d in header for d in _DELIMITERS):
+        return ONE_COLUMN, 0
+
+    def likely(delimiter: str) -> tuple[int, int, int, int]:
+        count = header.count(delimiter)
+        same = sum(line.count(delimiter) == count for line in bare[above:]) if count else 0
+        tight = len(re.findall(re.escape(delimiter) + r"(?! )", header))
+        return same, tight, count, -_DELIMITERS.index(delimiter)
+
+    return max(_DELIMITERS, key=likely), above
+
+
+def _is_no_row(line: str, last: str) -> bool:
+    """Whether a line above a table is a title or a comment: without values, or with others than the last line has."""
+    if line.startswith("#"):
+        return all(line.count(d) != last.count(d) for d in _DELIMITERS if d in last)
+    return not any(d in line for d in _DELIMITERS)
+
+
+def _is_table(lines: Sequence[str], delimiter: str, least: int) -> bool:
+    """Whether lines, the first of them with names, have as many of a delimiter each, without a blank behind it as in
+    prose."""
+    counts = {len(re.findall(re.escape(delimiter) + r"(?! )", line)) for line in lines}
+    named = any(char.isalpha() for char in lines[0])
+    return len(lines) >= least and len(counts) == 1 and counts != {0} and named
 
 
 class _Rows:
@@ -164,6 +218,9 @@ class _Rows:
         text, steps = decode_line(line, limit)
         row = self._parsed(text)
         if row is not None:
+            if self.width and len(row) != self.width and _BLANK_QUOTE.search(text):
+                spaced = self._parsed(text, skipinitialspace=True)
+                row = spaced if spaced is not None and len(spaced) == self.width else row
             return row, steps
         before = (self.lines.offset, self.lines.number)
         if '"' in text and (whole := self._continued(line)) is not None:
@@ -191,10 +248,12 @@ class _Rows:
         row = self._parsed(text)
         return (row, steps) if row is not None and (not self.width or len(row) == self.width) else None
 
-    def _parsed(self, text: str) -> list[str] | None:
+    def _parsed(self, text: str, skipinitialspace: bool = False) -> list[str] | None:
         """One row by the rules of CSV, None where it breaks them."""
         try:
-            found = list(csv.reader([_one_line(text)], delimiter=self.delimiter, strict=True))
+            found = list(
+                csv.reader([_one_line(text)], delimiter=self.delimiter, strict=True, skipinitialspace=skipinitialspace)
+            )
         except csv.Error:
             return None
         return found[0] if len(found) == 1 else None

@@ -1,4 +1,4 @@
-"""Markdown, reStructuredText, plain text: one document a file; what Markdown does not show is cut out here."""
+"""Markdown, reStructuredText, plain text: one document a file."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from typing import Any
 from cluster.core.records import Document, Quarantined
 from data_jobs.extractors.encoding import check_lines, decode_file
 from data_jobs.extractors.protocol import Format, Limits, Origin, Skipped, clean_title
+from data_jobs.extractors.shown_markdown import shown_markdown
 from data_jobs.extractors.titles import text_title
-from data_jobs.text.fences import fenced_blocks
 
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?=\S)(.{0,20000}?)\n(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _FIELD = re.compile(r"[A-Za-z_][\w .-]{0,60}:(?:[ \t]|\Z)")
-# Pictures as text: in a link, as the target of a reference, in an HTML element.
-_DATA = r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*,[^\s)>\"']*"
-_PICTURE = re.compile(rf"!\[([^\]]*)\]\(\s*<?{_DATA}>?(?:\s+[\"'][^\"'\n]*[\"'])?\s*\)")
-_PICTURE_ELEMENT = re.compile(rf"<img\b[^<>]*?\bsrc\s*=\s*[\"']?{_DATA}[^<>]*>", re.I)
-_PICTURE_TARGET = re.compile(rf"^[ ]{{0,3}}\[([^\]\n]+)\]:[ \t]*<?{_DATA}>?.*$\n?", re.M)
-_ALT = re.compile(r"\balt\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.I)
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
 MARKDOWN = (".md", ".markdown", ".mdx")
 
 
@@ -42,55 +35,6 @@ class TextExtractor:
             skipped["front_matter"] += front_matter(text)[0] is not None
         title, body = split_title(text, origin.path)
         yield origin.document(title, body, steps=(*steps, *skipped.steps()))
-
-
-def shown_markdown(text: str, skipped: Skipped) -> str:
-    """Markdown without what its reader does not see: the bytes of pictures (their descriptions stay) and comments.
-
-    Code is shown as it is.
-    """
-    if "data:" not in text and "<!--" not in text:
-        return text
-    names: set[str] = set()
-    for part, is_code in _parts(text):
-        if not is_code:
-            names |= {found[1].lower() for found in _PICTURE_TARGET.finditer(part)}
-    parts = []
-    for part, is_code in _parts(text):
-        parts.append(part if is_code else _without_pictures(part, names, skipped))
-    return "".join(parts)
-
-
-def _parts(text: str) -> Iterator[tuple[str, bool]]:
-    """The text in pieces, each with whether it is fenced code."""
-    at = 0
-    for start, end in fenced_blocks(text):
-        yield text[at:start], False
-        yield text[start:end], True
-        at = end
-    yield text[at:], False
-
-
-def _without_pictures(text: str, names: set[str], skipped: Skipped) -> str:
-    def described(found: re.Match[str]) -> str:
-        skipped["images"] += 1
-        return found[1]
-
-    def alternative(found: re.Match[str]) -> str:
-        skipped["images"] += 1
-        alt = _ALT.search(found[0])
-        return (alt[1] or alt[2] or "") if alt else ""
-
-    def referred(found: re.Match[str]) -> str:
-        name = (found[2] or found[1]).lower()
-        return described(found) if name in names else found[0]
-
-    text = _PICTURE_ELEMENT.sub(alternative, _PICTURE.sub(described, _PICTURE_TARGET.sub("", text)))
-    if names:
-        text = re.sub(r"!\[([^\]\n]*)\](?:\[([^\]\n]*)\])?", referred, text)
-    text, comments = _COMMENT.subn("", text)
-    skipped["hidden"] += comments
-    return text
 
 
 def front_matter(text: str) -> tuple[dict[str, Any] | None, int]:

@@ -48,7 +48,21 @@ def _entries() -> dict[str, tuple[str, ...]]:
 _WORDS = _entries()
 _STAMPS = _WORDS["stamps"]  # What a line says about the document itself, in the languages people print in.
 _ORDINALS, _NEGATIONS = frozenset(_WORDS["ordinals"]), frozenset(_WORDS["negations"])
-_TOKEN = re.compile(rf"\d+(?:[.,:/-]\d+)*|[^\W\d_{UNSPACED}][^\W_{UNSPACED}]*|{_LETTERS}")
+_PREFIXES = _WORDS["prefixes"]
+# Of two words of one group each says something else.
+_GROUPS = [frozenset(_WORDS[name]) for name in ("numerals", "calendar", "colours", "durations")] + [
+    frozenset(group.split("/")) for group in _WORDS["opposites"]
+]
+_GROUPS_OF: dict[str, list[int]] = {}
+for _number, _group in enumerate(_GROUPS):
+    for _word in _group:
+        _GROUPS_OF.setdefault(_word, []).append(_number)
+_COMPARING, _COUNTING = frozenset(("<", ">", "<=", ">=", "==", "!=")), frozenset("+-*")
+# Numbers with their sign, signs between two things, words, flags, letters of scripts without blanks.
+_TOKEN = re.compile(
+    rf"(?:(?<![^\s(\[=:])[-−–](?=\d))?\d+(?:[.,:/-]\d+)*|(?<= )(?:[<>]=?|[=!]=|[-+*])(?= )"
+    rf"|[\U0001f1e6-\U0001f1ff]{{2}}|[^\W\d_{UNSPACED}][^\W_{UNSPACED}]*|{_LETTERS}"
+)
 _SENTENCE = re.compile(r"(?<=[.!?។။།।۔؟։])\s+|(?<=[。！？｡])|\s*\n\s*")
 # Addresses, anchors, sources of images, numbered references: where something is, not what.
 _ADDRESS = re.compile(
@@ -94,6 +108,8 @@ def different_facts(left: str, right: str) -> bool:
             else:
                 edits += ADDED
                 added[bool(new)] |= len(lost or new) <= LONGEST and _has_number(lost or new)
+        elif _opposes(lost, new):
+            facts.add((_said(lost), _said(new)))
         elif not _spelling(lost, new):
             if len(titles) > 1 and _short(lost, new) and lost[0].sentence in titles and new[0].sentence in titles:
                 return True
@@ -222,6 +238,29 @@ def _is_fact(lost: Run, new: Run, left: str, right: str) -> bool:
     if abs(len(lost) - len(new)) > FEW and not _unspaced(lost, new):
         return False
     return _mostly_names(lost, left) and _mostly_names(new, right)
+
+
+def _opposes(lost: Run, new: Run) -> bool:
+    """Whether a word was exchanged for another of its group (``before``, ``after``; ``three``, ``seven``), for the same
+    with a prefix that denies it (``locked``, ``unlocked``), a sign, a letter or a flag for another."""
+    if not _short(lost, new):
+        return False
+    one, two = {t.folded for t in lost}, {t.folded for t in new}
+    if any(
+        not {*_GROUPS_OF.get(a, ())}.isdisjoint(_GROUPS_OF.get(b, ())) for a in one - two for b in two - one if a != b
+    ):
+        return True
+    if len(lost) != 1 or len(new) != 1:
+        return False
+    (first, second) = sorted((lost[0].folded, new[0].folded), key=len)
+    if {first, second} <= _COMPARING or {first, second} <= _COUNTING or (_is_sign(first) and _is_sign(second)):
+        return True
+    return len(first) > 3 and second.endswith(first) and second.removesuffix(first) in _PREFIXES
+
+
+def _is_sign(word: str) -> bool:
+    """A Greek letter by itself, a flag."""
+    return (len(word) == 1 and "\u0391" <= word <= "\u03c9") or "\U0001f1e6" <= word[:1] <= "\U0001f1ff"
 
 
 def _negates(run: Run) -> bool:

@@ -50,6 +50,15 @@ _BOXES = re.compile(
     r"|\b(?:Apt|Apartment|Suite|Ste)\.? #?\d{1,5}[A-Z]?(?!\w)"
     , re.I,
 )  # fmt: skip
+# 中关村大街 27 号, 千代田区丸の内 1-9-1: the form of a text has blanks where digits meet other scripts.
+_HAN = "\u3400-\u9fff"
+_EAST = re.compile(
+    rf"[{_HAN}]{{2,24}}(?:路|街|道|巷|弄|胡同) ?\d{{1,5}} ?(?:号|號)(?!线|線|楼梯)(?:院|楼|樓)?"
+    r"(?: ?\d{1,4} ?(?:室|楼|樓|栋|单元|單元|层)){0,3}"
+    rf"|(?:東京都|北海道|大阪府|京都府|[{_HAN}]{{2,3}}県)[{_HAN}\u3040-\u30ff]{{1,12}}[市区町村郡][{_HAN}\u3040-\u30ff]{{0,16}}"
+    r" ?\d{1,4}"
+    r"(?: ?丁目 ?\d{1,4} ?番(?:地)?(?: ?\d{1,4} ?号)?|(?:-\d{1,4}){1,3})(?!\d)"
+)
 _FLAT = re.compile(r"[,\s]{1,3}(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|#)\.? ?#?\w{1,5}(?!\w)", re.I)
 _PLACE = re.compile(r"[,\s]{1,4}([^\W\d_][^\W\d_.'’()/-]{0,24}[.'’)/-]?)(?![\w@])")
 _CODE = re.compile(
@@ -81,6 +90,8 @@ def addresses_in(text: str) -> Iterator[tuple[int, int]]:
             start = _word_start(text, match.start())
             if text[start].isupper():
                 yield _whole(text, _numbers_before(text, start), match.end())
+    if any(mark in text for mark in "号號都府県") or "北海道" in text:
+        yield from (match.span() for match in _EAST.finditer(text))
     if any(word in spaced for word in _BOX_WORDS):
         yield from (_whole(text, *match.span()) for match in _BOXES.finditer(text))
 

@@ -58,7 +58,9 @@ _KEY_LABEL = (
 )
 _SEPARATOR = (
     r"[\"'*]{0,3}(?: {0,6}(?::=|=>|[:=]) {0,6}"
-    r"| (?:is|ist|lautet|est|es|è|é|to|war|was) (?:now |set to )?| {0,2}(?:は|是|为) {0,2})"
+    r"| (?:is|ist|lautet|est|es|è|é|to|war|was) (?:now |set to )?| {0,2}(?:は|是|为) {0,2}"
+    # the next cell of a table; a line of its own
+    r"| {0,6}\| {0,6}(?=[^\s|]{5,60} {0,60}(?:\||\n|\Z))| {0,2}: {0,2}\n {0,8}(?=\S{5,60} {0,4}(?:\n|\Z)))"
 )
 _ASSIGNED = re.compile(
     rf"(?:({_LABELS_OF_PEOPLE})|(?<!public)(?<!public[ _-])(?<!publickey)(?:{_KEY_LABEL})){_SEPARATOR}"

@@ -1,8 +1,9 @@
 """The form of a text in which the rules look: what differs in writing only is written in one way.
 
-Compatibility characters (full-width digits, no-break blanks) become plain ones, typographic dashes become hyphens,
-Markdown's emphasis becomes blanks, and a blank is put where a script that is written without blanks meets Latin letters
-or digits. So a rule's borders may be borders of words, whatever the language. Places are mapped back to the text given.
+Compatibility characters (full-width digits, no-break blanks) and the digits of all scripts become plain ones,
+typographic dashes become hyphens, Markdown's emphasis becomes blanks, and a blank is put where a script that is written
+without blanks meets Latin letters or digits. So a rule's borders may be borders of words, whatever the language. Places
+are mapped back to the text given.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class _Plain(dict[int, str]):
     def __missing__(self, code: int) -> str:
         char = chr(code)
         plain = _WRITTEN_AS.get(char) or unicodedata.normalize("NFKC", char)
+        if len(plain) == 1 and plain.isdecimal():  # Arabic, Devanagari, Thai and other digits
+            plain = str(unicodedata.decimal(plain))
         self[code] = plain
         return plain
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-_CARD = re.compile(r"\d(?<![\w.-].)(?<!\d[ -].)(?:[ -]?\d){11,18}(?![ -]?\d)(?!\w)")
+_CARD = re.compile(r"\d(?<![\w.-].)(?<!\d[ -].)(?:[ .-]?\d){11,18}(?![ .-]?\d)(?!\w)")
 _CARD_SAID = re.compile(r"card|maestro|unionpay|卡|カード|카드", re.I)
-_CARD_GROUPS = re.compile(r"\d+|(?:\d{4}[ -]){3,4}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{4,5}")
+_CARD_GROUPS = re.compile(r"\d+|(?:\d{4}[ -]){3,4}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{4,5}|\d{4}(?:\.\d{4}){3}")
 # ISO/IEC 7812 prefixes in use; a random number passes Luhn one time in ten, so the prefix matters.
 _CARD_PREFIX = re.compile(r"4|5[0-8]|6|3[0-9]|2[1-7]|1800")
 _SSN = re.compile(r"\d(?<![\w-].)\d\d(?<!000)(?<!666)([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
 _SSN_NAMED = re.compile(r"(?:\bssn|social security)\D{1,24}(\d{9})(?!\w)", re.I)
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}", re.I)
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}", re.I)
 # Country and length of its IBANs (SWIFT's IBAN registry).
 _IBAN_REGISTRY = """
 AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24
@@ -35,7 +35,7 @@ def cards_in(text: str) -> Iterator[tuple[int, int]]:
             and not _CARD_SAID.search(text, max(0, match.start() - 40), match.start())
         ):
             continue  # rather an id: one in ten has the checksum of a card
-        if _CARD_PREFIX.match(match[0].replace(" ", "").replace("-", "")) and luhn(digits) and any(digits):
+        if _CARD_PREFIX.match("".join(map(str, digits))) and luhn(digits) and any(digits):
             yield match.span()
 
 
@@ -53,9 +53,9 @@ def ibans_in(text: str) -> Iterator[tuple[int, int]]:
         length = _IBAN_LENGTHS.get(match[0][:2].upper(), 0)
         end, seen = match.start(), 0
         while end < match.end() and seen < length:  # the words after it are made of the same characters
-            seen += text[end] != " "
+            seen += text[end] not in " -"
             end += 1
-        value = text[match.start() : end].replace(" ", "")
+        value = text[match.start() : end].replace(" ", "").replace("-", "")
         if length and seen == length and not text[end : end + 1].isalnum() and value.isascii():
             rearranged = value[4:] + value[:4]
             if int("".join(str(int(c, 36)) for c in rearranged)) % 97 == 1:

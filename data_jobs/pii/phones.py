@@ -38,15 +38,18 @@ _GROUPED = re.compile(
 )
 # Any digits that could be a number, and the words right before them that say they are one.
 _LOOSE = re.compile(
-    r"(?:\+(?<![\w.,:/$€£#=\[-].)\(?\d|\((?<![\w.,:/$€£#=\[-].)\d|\d(?<![\w.,:/$€£#=\[-].))"
+    r"(?:\+(?<![\w.,/$€£#\[-].)\(?\d|\((?<![\w.,/$€£#\[-].)\d|\d(?<![\w.,/$€£#\[-].))"
     rf"[\d ()./-]{{5,18}}\d{_EXTENSION}(?!\w)"
 )
 _NAMED = re.compile(
-    r"(?:电话|電話|手机|手機|传真|携帯|전화|연락처|휴대폰|โทร|เบอร์|\b(?:(?:tele?)?phone|telefono?|t[ée]l[ée]phone|tel|mobile|m[óo]vil|handy|mobil|cell|fax|desk|hotline|landline"
+    r"(?:电话|電話|手机|手機|传真|携帯|전화|연락처|휴대폰|โทร|เบอร์"
+    r"|هاتف|جوال|تليفون|موبايل|טלפון|נייד|फोन|मोबाइल|điện thoại|\b(?:телефон|тел|моб|факс|τηλ(?:έφωνο)?|κινητό"
+    r"|(?:tele?)?phone|telefono?|t[ée]l[ée]phone|tel|mobile|m[óo]vil|handy|mobil|cell|fax|desk|hotline|landline"
     r"|whatsapp|sms|viber|signal|call(?:ed|ing)? (?:me|us|him|her|them|at|on)|reach(?:ed)? (?:me|us|him|her|them|at|on)"
     r"|answering|dial(?:ed|ing)?|text me|messages to|ring (?:me|us)|rufen sie|appelez)\b)"
     r"[^\d\n+(]{0,14}(?:\n[^\d\n+(]{0,4})?\Z"
 )  # fmt: skip
+_ASSIGNED = ("phone=", "tel=", "mobile=", "fax=")
 # One of these is in every context looked for.
 _PHONE_WORDS = (
     "phone", "tel", "t\u00e9l", "mobil", "m\u00f3vil", "handy", "cell", "fax", "desk", "hotline", "landline",
@@ -57,6 +60,8 @@ _PHONE_WORDS = (
     "ph ", "mob", "rufen", "appele", "in touch", "extension", "\u7535\u8bdd", "\u96fb\u8a71",
     "\u624b\u673a", "\u624b\u6a5f", "\u4f20\u771f", "\u643a\u5e2f", "\uc804\ud654", "\uc5f0\ub77d\ucc98",
     "\ud734\ub300\ud3f0", "\u0e42\u0e17\u0e23", "\u0e40\u0e1a\u0e2d\u0e23\u0e4c",
+    "هاتف", "جوال", "تليفون", "موبايل", "טלפון", "נייד", "फोन", "मोबाइल", "điện thoại", "тел", "моб", "факс",
+    "τηλ", "κινητό",
 )  # fmt: skip
 CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
 # The last of these before a number decides: they speak of phoning, or may do so of a number in groups, or do not.
@@ -138,6 +143,8 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
     read = 0
     for match in _LOOSE.finditer(text) if named else ():
         begin, read = max(read, match.start() - CONTEXT_CHARS), match.end()  # no digit stands behind such a word
+        if text[match.start() - 1 : match.start()] == "=" and not lowered.endswith(_ASSIGNED, begin, match.start()):
+            continue  # of code: ``signal=1234567``
         if 7 <= _count(match[0]) <= 20 and _NAMED.search(lowered, begin, match.start()) and not _is_no_number(match[0]):
             bare = match[0].isdigit()
             if not bare or not _EPOCH.fullmatch(match[0]):
@@ -166,6 +173,8 @@ def _has_phone_shape(value: str, sizes: list[int]) -> bool:
     separator = value[sizes[0]]
     if len(sizes) in (4, 5) and set(sizes) == {2} and (separator == "-" or (separator == "." and len(sizes) == 5)):
         return True  # 60-56-85-91, 03.93.92.16.85
+    if separator == "/" and value[0] == "0" and 3 <= sizes[0] <= 5 and len(sizes) > 2 and sizes[1] <= 3:
+        return True  # 0171/123 45 67
     mixed = len(sizes) >= 3 and {2, 3} <= set(sizes) and max(sizes) < 5 and sum(sizes) >= 8
     return mixed and separator in " -" and sizes[1:] != [3] * (len(sizes) - 1)
 

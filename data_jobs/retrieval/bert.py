@@ -178,7 +178,14 @@ def packed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def unpacked(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights that were ``packed``, fp32; others as they are."""
+    """The weights that were ``packed``, fp32; others as they are.
+
+    Raises:
+        ValueError: 8-bit weights without their scale, which are no numbers by themselves.
+    """
+    bare = [name for name, tensor in tensors.items() if tensor.dtype == torch.int8 and name + SCALE not in tensors]
+    if bare:
+        raise ValueError(f"{bare[0]} has no {SCALE.strip('.')}")
     return {
         name: tensor.float() * tensors[name + SCALE].view(-1, 1) if name + SCALE in tensors else tensor.float()
         for name, tensor in tensors.items()

@@ -17,21 +17,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cluster.core.errors import EnvironmentFaultError
+from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.sections.data import IndexSection
-from data_jobs.retrieval.model_files import ModelFiles, find_model
+from data_jobs.retrieval.model_files import DocumentEncoder, ModelFiles, find_model
+
+if TYPE_CHECKING:
+    from data_jobs.retrieval.bert import BertEncoder
 
 # Tokens of one forward pass, padding included. A core is busy with few, and the fewer there are, the more alike in
 # length are the rows of a batch: at 2,048 three tokens of ten were padding, at 256 one of eighteen. A GPU wants many.
 BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
 
-# Texts of so few tokens go through the network for questions whatever embeds documents: one that skips and merges
-# tokens sees too little of them, and they cost no more than a question.
-SHORT = 32
+# Texts of so few tokens, or of which so few are shown, go through the network for questions whatever embeds documents:
+# one that skips and merges tokens sees too little of them, and they cost no more than a question.
+SHORT, FEW_SHOWN = 32, 16
 
 # What int8 learns the range of each channel from: text of many kinds, so that none is cut off.
 SAMPLES = (
@@ -133,7 +136,7 @@ class Embedder:
         starts = np.cumsum([0, *map(len, parts)])
         whole = np.zeros((len(rows), self.dim), dtype=np.float32)
         partial = np.zeros((int(starts[-1]), self.dim), dtype=np.float32)
-        short = [i for i, row in enumerate(rows) if forward.skipped and len(row) <= SHORT]
+        short = [i for i, row in enumerate(rows) if forward.skipped and _is_short(row, forward.skipped)]
         few = set(short)
         for kind, own in (("long", [i for i in range(len(rows)) if i not in few]), ("short", short)):
             if own:
@@ -206,6 +209,10 @@ def tokenized(
     return encoding.ids, _tokens_of(encoding, spans, shift)
 
 
+def _is_short(ids: list[int], skipped: frozenset[int]) -> bool:
+    return len(ids) <= SHORT or sum(token not in skipped for token in ids) <= FEW_SHOWN
+
+
 def _shown(ids: list[int], runs: Runs, skipped: frozenset[int]) -> tuple[list[int], Runs]:
     """A row without the tokens that are skipped, and the same runs of it."""
     if not skipped:
@@ -269,11 +276,12 @@ def _forward(files: ModelFiles, kind: Literal["document", "query"], precision: s
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     documents = files.documents if kind == "document" else None
     config = documents.config if documents is not None else files.config
-    if bert.supported(config):
+    if documents is not None or bert.supported(config):
         tensors = load_file(files.weights)
         if documents is not None:
-            tensors |= bert.unpacked(load_file(documents.weights))
-        encoder = bert.BertEncoder(config, tensors, dtype, device)
+            encoder = _document_network(documents, tensors, dtype, device, files)
+        else:
+            encoder = bert.BertEncoder(config, tensors, dtype, device)
         skipped = frozenset(map(int, config.get("skipped_tokens", ())))
         if precision == "int8":
             rows = [_shown(files.tokenizer.encode(text).ids, [], skipped)[0] for text in SAMPLES]
@@ -294,6 +302,44 @@ def _forward(files: ModelFiles, kind: Literal["document", "query"], precision: s
             return model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
 
     return Forward(forward)
+
+
+def _document_network(
+    documents: DocumentEncoder, teacher: dict[str, Any], dtype: Any, device: str, files: ModelFiles
+) -> BertEncoder:
+    """The network of a document encoder, tried on one text: what is damaged gives no vectors.
+
+    Raises:
+        BadInputError: the folder holds no network that gives vectors of the embedder's size.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from data_jobs.retrieval import bert
+
+    try:
+        if not bert.supported(documents.config):
+            raise ValueError("its config.json describes no BERT encoder")
+        own = {
+            name.removeprefix("bert."): tensor for name, tensor in bert.unpacked(load_file(documents.weights)).items()
+        }
+        # The embeddings are the teacher's; a layer that is missing must not be.
+        shared = {n.removeprefix("bert."): t for n, t in teacher.items() if "encoder.layer." not in n}
+        encoder = bert.BertEncoder(documents.config, shared | own, dtype, device)
+        if encoder.merge < 1 or (encoder.merge > 1) != ("merge.dense.weight" in own):
+            raise ValueError("merge_tokens of its config.json is not what its weights were made for")
+        ids = torch.tensor([files.tokenizer.encode(SAMPLES[0]).ids], device=device)
+        hidden = encoder(ids, None)
+        if hidden.shape[-1] != files.identity["dim"] or not bool(torch.isfinite(hidden).all()):
+            raise ValueError(f"it gives no vectors of {files.identity['dim']} numbers")
+    except (SafetensorError, OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BadInputError(
+            f"index.document_encoder: {documents.weights.parent} cannot be used ({type(error).__name__}: "
+            f"{str(error)[:160]}): copy it again, train one (plinth train document-encoder), or set it to same",
+            path=str(documents.weights),
+        ) from error
+    return encoder
 
 
 def _fast_precision(device: str) -> str:

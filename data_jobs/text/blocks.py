@@ -234,7 +234,11 @@ class _Scanner:
         if is_separator(following) or (line.strip().startswith("|") and is_separator(line)):
             heads = 1 if is_separator(line) else 2
             return self._made_table(at, at + heads, stop, self.text[slice(*self._span(at, at + heads))])
-        alike = stop - at > 1 and len(cells(line)) == len(cells(following)) > 1
+        # ``a | b |`` may have an empty last cell, and ``| a | b`` an empty first one: then as many pipes tell.
+        alike = stop - at > 1 and (
+            len(cells(line)) == len(cells(following)) > 1
+            or (len(_PIPE.findall(line.strip())) == len(_PIPE.findall(following.strip())) and len(cells(line)) > 1)
+        )
         return self._made_table(at, at + 1, stop, self.text[slice(*self._span(at, at + 1))]) if alike else None
 
     def _row_end(self, at: int) -> int:

@@ -82,3 +82,34 @@ def test_one_text_under_two_titles(one: str, other: str, stays: bool) -> None:
 
 def test_numbers_leave_dates_and_page_numbers_out() -> None:
     assert numbers("Printed on 3 May 2024\nPump P1 takes 40 bar since 2019.\nPage 3 of 7") == "40 P1"
+
+
+SHARED = (
+    "The service covers inspection, cleaning and the replacement of worn parts by trained staff in the working week, "
+    "and the customer keeps the room dry, accessible and well lit at all times so that work can be done without delay. "
+)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "different"),
+    [
+        ("Store it at -20 °C.", "Store it at 20 °C.", True),
+        ("Wait for three days.", "Wait for seven days.", True),
+        ("Warten Sie drei Tage.", "Warten Sie sieben Tage.", True),
+        ("Open it before the start.", "Open it after the start.", True),
+        ("That is the minimum.", "That is the maximum.", True),
+        ("The lid is locked.", "The lid is unlocked.", True),
+        ("Turn the switch on.", "Turn the switch off.", True),
+        ("verify = true", "verify = false", True),
+        ("if x < 5 then stop", "if x > 5 then stop", True),
+        ("x = a + b", "x = a - b", True),
+        ("of type α.", "of type β.", True),
+        ("The wire is red.", "The wire is green.", True),
+        ("Team: 🇩🇪", "Team: 🇫🇷", True),
+        ("Le délai finit en mars.", "Le délai finit en mai.", True),
+        ("Open the lid slowly.", "Open the lid gently.", False),
+        ("It sits on the table.", "It sits at the table.", False),
+    ],
+)
+def test_values_in_words_and_opposites_are_facts(left: str, right: str, different: bool) -> None:
+    assert different_facts(SHARED + left, SHARED + right) is different

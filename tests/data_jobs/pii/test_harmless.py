@@ -1,5 +1,6 @@
 """What only looks like personal data stays; what stands beside other scripts and in emphasis is found."""
 
+# ruff: noqa: E501 (wide letters count twice)
 from __future__ import annotations
 
 import csv
@@ -67,3 +68,31 @@ def test_every_place_of_a_form_is_one_of_the_text() -> None:
     assert all(0 <= start < end <= len(text) for start, end in at)
     assert at == sorted(at)
     assert form.text == "1⁄2 邮 a1ffi   x   字 b-c 한글 d"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("电话：010-62781234", "010-62781234"), ("Tel:030-901820", "030-901820"), ("phone=4155552671", "4155552671"),
+        ("เบอร์โทร๐๘๑-๒๓๔-๕๖๗๘", "๐๘๑-๒๓๔-๕๖๗๘"), ("هاتف: ٠١٠٠١٢٣٤٥٦٧", "٠١٠٠١٢٣٤٥٦٧"), ("मोबाइल: ९८७६५४३२१०", "९८७६५४३२१०"),
+        ("Телефон: 8 912 345 67 89", "8 912 345 67 89"), ("тел.: 89123456789", "89123456789"), ("0171/123 45 67", "0171/123 45 67"),
+        ("GB82-WEST-1234-5698-7654-32", "GB82-WEST-1234-5698-7654-32"), ("card 4111.1111.1111.1111", "4111.1111.1111.1111"),
+        ("| password | Xk9#pQ2z |", "Xk9#pQ2z"), ("password:\nXk9#pQ2z\n", "Xk9#pQ2z"), ("Passwort:\n  Xk9#pQ2z", "Xk9#pQ2z"),
+        ("北京市海淀区中关村大街27号", "北京市海淀区中关村大街27号"), ("東京都千代田区丸の内1-9-1", "東京都千代田区丸の内1-9-1"),
+        ("大阪府大阪市北区梅田1丁目2番3号", "大阪府大阪市北区梅田1丁目2番3号"),
+    ],
+)  # fmt: skip
+def test_what_other_scripts_and_layouts_write_is_found_whole(text: str, said: str) -> None:
+    assert [text[found.start : found.end] for found in find(text)] == [said]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "signal=12345678", "phone:1700000000", "0102/2024 12", "12.1234.5678.9012.3456", "地铁2号线沿解放路12号线", "第3条第2号",
+        "東京都の人口は14-15万", "| password | string | required |", "| token | uint64 |", "Password:\nStep1 do it\n",
+        "password:\nuser1: x\n", "٣ كتب و ٢٠٢٤", "١٢٣٤٥٦٧ نسمة",
+    ],
+)  # fmt: skip
+def test_what_looks_like_it_there_stays(text: str) -> None:
+    assert find(text) == []

@@ -111,3 +111,11 @@ def test_cells_and_title_fields() -> None:
     assert cells(r"| a \| b |  | c |") == [r"a \| b", "", "c"]
     assert title_field("PEP: 1\nTitle: A long\n  title\nAuthor: X\n\nText") == "A long title"
     assert title_field("Some text.\n\nTitle: no header") == ""
+
+
+@pytest.mark.parametrize(
+    "rows", [("A | B | C", "n | 0 |"), ("| 2019 | 2020", "Berlin | 3 | 4"), ("A | B |", "a | b | c")]
+)
+def test_rows_without_bars_at_their_ends_may_have_empty_cells_there(rows: tuple[str, str]) -> None:
+    (table,) = blocks("\n".join(rows))
+    assert (table.kind, table.header, len(table.rows)) == ("table", rows[0], 1)
