@@ -17,7 +17,7 @@ from cluster.core.records import CODE_KINDS, Chunk
 
 # The weights of BM25 beside a cosine. Terse reference texts share few words with a question, so BM25 says less of them.
 LEXICAL_WEIGHT = 0.3
-# The weight for prose, whose documents a smaller network embeds than their questions. Chosen on SciFact's training split
+# The weight for prose, whose documents a smaller network embeds than questions. Chosen on SciFact's training split
 # (nDCG@10 0.739 at 0.5, 0.741 at 0.7) and half of SQuAD's titles (recall@5 0.973, 0.977 at 0.7, 0.973 at 0.9, 0.965 at
 # 1.2); on the other half recall@5 is 0.942 at both and nDCG@10 0.892 and 0.897.
 LEXICAL_WEIGHT_PROSE = 0.7
