@@ -84,6 +84,33 @@ def test_a_hung_worker_is_told_from_a_killed_one(watch: Any, home: Path) -> None
     ]  # fmt: skip
 
 
+def test_the_start_of_a_group_is_counted_from_the_end_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it failed or is to have another size; the steps that it took are no part of the next one's start."""
+    from train_jobs.distributed import group
+
+    clock, began = [100.0], []
+    monkeypatch.setattr(group.time, "time", lambda: clock[0])
+    monkeypatch.setattr(group.ray, "get", lambda found: found)
+    monkeypatch.setattr(group, "_ended", {})
+
+    class One:
+        """A group of one worker, which does nothing but note when its start began."""
+
+        def __len__(self) -> int:
+            return 1
+
+        def execute_single_async(self, *told: Any) -> None:
+            began.append(told[-1].began)
+
+    backend, config = group.GroupBackend(), group.GroupConfig(asked_at=90.0)
+    backend.on_start(One(), config)
+    clock[0] = 500.0
+    backend.on_shutdown(One(), config)
+    clock[0] = 520.0
+    backend.on_start(One(), config)
+    assert began == [90.0, 500.0]
+
+
 def test_this_kernel_counts() -> None:
     from train_jobs.distributed.group import oom_kills
 
