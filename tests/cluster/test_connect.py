@@ -1,4 +1,4 @@
-"""What Ray prints by itself does not reach the terminal, what the program prints does; Ray takes no signal for itself."""
+"""What Ray prints by itself does not reach the terminal, what the program prints does; SIGTERM stays ours."""
 
 from __future__ import annotations
 
