@@ -134,7 +134,7 @@ def template_of(folder: Path) -> str:
 def ends_of(folder: Path) -> list[int]:
     """The ids that a model ends its turn with, as its folder says."""
     said = [_json(folder / name).get("eos_token_id") for name in ("generation_config.json", "config.json")]
-    found = next((one for one in said if one is not None), [])
+    found: Any = next((one for one in said if one is not None), [])
     return [int(one) for one in (found if isinstance(found, list) else [found])]
 
 
