@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster.core.errors import IntegrityError, TrainingError
+from cluster.core.errors import EnvironmentFaultError, IntegrityError, TrainingError
 from cluster.core.storage import Store
 from train_jobs.trainer.outcome import MAX_FAILURES, ORDERS, RUNNING
 
@@ -109,6 +109,30 @@ def test_the_start_of_a_group_is_counted_from_the_end_of_the_one_before(monkeypa
     clock[0] = 520.0
     backend.on_start(One(), config)
     assert began == [90.0, 500.0]
+
+
+def test_a_group_ends_on_a_full_disk_and_what_went_wrong_is_not_hidden(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from train_jobs.fit import Workers
+
+    del home
+    workers = object.__new__(Workers)  # to connect to a cluster is not what is tried
+    workers.store = Store(str(tmp_path / "store"))
+    workers.folder, workers._number, workers._fitting = workers.store.staging("workers-1"), 0, None
+    workers._thread = ThreadPoolExecutor(1)
+    workers._order(None)
+
+    def full(path: str, body: bytes) -> None:
+        del body
+        raise EnvironmentFaultError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(workers.store, "write", full)
+    error = TrainingError("the loss is not a number")
+    assert workers.__exit__(TrainingError, error, None) is None
+    assert not Path(workers.folder).exists(), "without orders the workers end, and nothing is left"
 
 
 def test_this_kernel_counts() -> None:
