@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -41,7 +42,8 @@ def connected(home: Home) -> Iterator[None]:
 
     with ray_aside(home):
         try:
-            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+            with sigterm_kept():
+                ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise EnvironmentFaultError(f"cannot connect to Ray at {address}: {error}") from error
         try:
@@ -64,7 +66,8 @@ def node_resources(home: Home) -> list[dict[str, float]]:
 
     with ray_aside(home):
         try:
-            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+            with sigterm_kept():
+                ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise EnvironmentFaultError(f"cannot connect to Ray at {address}: {error}") from error
         try:
@@ -98,6 +101,20 @@ def ray_aside(home: Home) -> Iterator[None]:
         streams.enter_context(contextlib.redirect_stdout(cast(TextIO, _Aside(sys.stdout, log))))
         streams.enter_context(contextlib.redirect_stderr(cast(TextIO, _Aside(sys.stderr, log))))
         yield
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """SIGTERM is handled after the block as before it: ray.init's own handlers print a stack and end the process with
+    code 15, where a verb is to clean up, say that it was interrupted, and end with 130."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -48,8 +48,19 @@ def submit(home: Home, module: str, arguments: Sequence[str]) -> int:
     asyncio.run(_follow(client, job))
     info = client.get_job_info(job)
     log_event("cluster", "job_ended", job=job, status=str(info.status))
-    code = info.driver_exit_code
-    return int(code) if code is not None else int(ExitCode.INTERNAL)
+    return exit_code(job, str(info.status), info.driver_exit_code, info.message)
+
+
+def exit_code(job: str, status: str, code: int | None, message: str | None) -> int:
+    """The exit code for a job that ended: its own; where somebody stopped it or Ray ended it, that is said."""
+    if status == "STOPPED":
+        said = "was stopped; finished work is kept, run the same command again to go on"
+        print(f"plinth: {job} {said}", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    if code is not None:
+        return int(code)
+    print(f"plinth: {job} ended as {status}: {message or 'Ray does not say why'}", file=sys.stderr)
+    return int(ExitCode.INTERNAL)
 
 
 async def _follow(client: object, job: str) -> None:

@@ -30,7 +30,7 @@ import ray
 from actors import spawn
 from actors.registry.runs import FOLDER, NewestPoint, read_metrics
 from cluster.core.config import available_cpus
-from cluster.core.errors import PlinthError, TooSlowError, TrainingError
+from cluster.core.errors import EnvironmentFaultError, PlinthError, TooSlowError, TrainingError
 from cluster.core.home import Home
 from cluster.core.progress import Progress
 from cluster.core.sections.train import TrainSection
@@ -94,7 +94,10 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._order(None, end=True)
+        try:
+            self._order(None, end=True)
+        except EnvironmentFaultError:  # the disk is full: without orders the workers end too
+            self.store.fs.rm(posixpath.join(self.folder, ORDERS))
         self._over(STOP_GRACE_S if kind is None else 5.0)
         self._thread.shutdown(wait=False, cancel_futures=True)
         if self.store.exists(self.folder):

@@ -99,6 +99,8 @@ def run_main(work: Callable[[], int], *, as_json: bool = False) -> int:
     With ``as_json`` only ``print_json`` writes to stdout. A PlinthError prints its message; any other exception is a
     bug: its traceback goes to ``logs/cli-error.log``, the terminal gets the file's name. KeyboardInterrupt gives 130.
     """
+    # transformers and the hub's client read it when they are imported: their bars would write over ours.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         with _stdout_for_answers() if as_json else contextlib.nullcontext():
             return work()

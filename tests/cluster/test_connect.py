@@ -1,13 +1,15 @@
-"""What Ray prints by itself does not reach the terminal; what the program prints does."""
+"""What Ray prints by itself does not reach the terminal, what the program prints does; SIGTERM stays ours."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 
 import pytest
 
-from cluster.connect import ray_aside
+from cluster.connect import ray_aside, sigterm_kept
 from cluster.core.home import Home
 
 
@@ -45,3 +47,34 @@ def test_the_thread_of_rays_that_prints_is_still_called_so() -> None:
     assert found.origin is not None
     source = (Path(found.origin).parent / "_private" / "worker.py").read_text()
     assert f'name="{RAY_THREADS}listen_error_messages"' in source
+
+
+def test_a_verb_is_interrupted_by_sigterm_and_not_ended_by_rays_handler() -> None:
+    def as_ray_does(number: int, frame: object) -> None:
+        del frame
+        raise SystemExit(number)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with sigterm_kept():
+            signal.signal(signal.SIGTERM, as_ray_does)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_connecting_in_a_thread_touches_no_signal() -> None:
+    before, failed = signal.getsignal(signal.SIGTERM), []
+
+    def connect() -> None:
+        try:
+            with sigterm_kept():
+                pass
+        except ValueError as error:  # what the interpreter raises outside the main thread
+            failed.append(error)
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    thread.join()
+    assert (signal.getsignal(signal.SIGTERM), failed) == (before, [])

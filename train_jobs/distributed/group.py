@@ -97,7 +97,7 @@ class GroupBackend(Backend):
             where = f"file://{backend_config.folder}/rendezvous-{secrets.token_hex(4)}"
         elif size > 1:
             where = f"tcp://{worker_group.execute_single(0, _address)}"
-        times = _Start(_last_failure.pop("at", 0.0) or backend_config.asked_at, _BORN, time.time())
+        times = _Start(_ended.pop("at", 0.0) or backend_config.asked_at, _BORN, time.time())
         try:
             ray.get([
                 worker_group.execute_single_async(rank, _join, backend_config, where, rank, size, times)
@@ -114,13 +114,14 @@ class GroupBackend(Backend):
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Have the workers leave their process group, for at most 5 s; workers that died are passed over."""
         del backend_config
+        _ended.setdefault("at", time.time())  # one that is to grow or shrink has not failed
         if len(worker_group) > 1:
             with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
                 ray.get(worker_group.execute_async(_leave), timeout=5)
 
 
-# In the controller: when the group that is replaced now was found to have failed.
-_last_failure: dict[str, float] = {}
+# In the controller: when the group that is replaced now was found to have failed, or was ended to have another size.
+_ended: dict[str, float] = {}
 
 
 class FailureWatch(UserCallback):
@@ -145,7 +146,7 @@ class FailureWatch(UserCallback):
         """
         del run_context
         store = Store(self.store)
-        _last_failure["at"] = time.time()
+        _ended["at"] = time.time()
         for error in worker_exceptions.values():
             own = cause_of(error)
             if isinstance(own, PlinthError):

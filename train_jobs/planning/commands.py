@@ -105,6 +105,7 @@ def by_sweep(
     dataset, tokenizer = inputs
     widths, lengths = widths_of(config.train, shapes[0]), sorted(set(shapes[1] or STEPS))
     runs = list(sweep(config, store, dataset, tokenizer, widths, lengths, progress, workers))
+    progress.stage("fit")
     law = fit([run.point for run in runs])
     largest = max(runs, key=lambda run: (run.point.parameters, run.point.tokens))
     found = answer(law, question, largest.flops_per_s, largest.flops_per_token / largest.point.parameters)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from cluster.core.config import PlinthConfig
 from cluster.core.progress import Progress
@@ -24,6 +27,7 @@ from train_jobs.models.weights import weight_files
 from train_jobs.publishing.artefact import ALIAS, KIND, TRAINING
 from train_jobs.publishing.model_folder import ModelFolder, digests
 
+TOKENIZER_CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 KEY = RunKey("base", (__name__,), outside=sections_but())  # what it is handed says everything
 
 
@@ -63,7 +67,8 @@ def take_base(
         made = _publish_tokenizer(config, store, key, files, counts, inputs)
         progress.stage("publish")
         staging = posixpath.join(store.staging(key), "artefact")
-        generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad, "do_sample": False}
+        ends = [eos, *(end for end in ends_of(folder.path) if end < extended.size)]
+        generation = {"bos_token_id": bos, "eos_token_id": ends, "pad_token_id": pad, "do_sample": False}
         about = {
             "stage": "base",
             "origin": dict(origin),
@@ -73,6 +78,9 @@ def take_base(
         written = {"config.json": spec.config(bos, eos, pad), "generation_config.json": generation, TRAINING: about}
         for file, value in written.items():
             store.write(posixpath.join(staging, file), json.dumps(value, indent=1).encode())
+        if template := template_of(folder.path):
+            settings = json.loads(files[TOKENIZER_CONFIG]) | {"chat_template": template}
+            files |= {TOKENIZER_CONFIG: json.dumps(settings, indent=1).encode()}
         for file, body in (*files.items(), *weight_files(spec.to_hugging_face(state))):
             store.write(posixpath.join(staging, file), body)
         found = store.publish(
@@ -104,3 +112,31 @@ def _publish_tokenizer(
     for file, body in files.items():
         store.write(posixpath.join(folder, file), body)
     return store.publish(tokenizers_kind.KIND, config.train.name, folder, run_key=key, inputs=inputs, counts=counts)
+
+
+def template_of(folder: Path) -> str:
+    """The chat template of a model's checked folder, empty without one: whoever teaches it more turns writes them as it
+    knows them. The special tokens that it names are set in it, since those of the tokenizer are the prompt's now."""
+    settings = _json(folder / TOKENIZER_CONFIG)
+    file = folder / TEMPLATE
+    found = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
+    if isinstance(found, list):  # several by name
+        found = next((one.get("template") for one in found if one.get("name") == "default"), None)
+    if not isinstance(found, str) or not found:
+        return ""
+    given = _json(folder / "special_tokens_map.json") | settings
+    named = sorted(set(re.findall(r"\b(?:bos|eos|pad|unk)_token\b", found)))
+    values = {name: given.get(name) or "" for name in named}
+    texts = {name: value.get("content", "") if isinstance(value, dict) else value for name, value in values.items()}
+    return "".join(f"{{% set {name} = {json.dumps(text)} %}}" for name, text in texts.items()) + found
+
+
+def ends_of(folder: Path) -> list[int]:
+    """The ids that a model ends its turn with, as its folder says."""
+    said = [_json(folder / name).get("eos_token_id") for name in ("generation_config.json", "config.json")]
+    found: Any = next((one for one in said if one is not None), [])
+    return [int(one) for one in (found if isinstance(found, list) else [found])]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

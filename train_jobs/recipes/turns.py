@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cluster.core.storage import Store
     from train_jobs.recipes.training import Finished
 
+GENERATION_CONFIG = "generation_config.json"
 ROLES = ("system", "user", "assistant")
 # Of models with the project's own tokens, which have no template until they learn to chat.
 OWN_TEMPLATE = (
@@ -85,9 +87,31 @@ class Turns:
         return ids, learn
 
     def files_of(self, finished: Finished) -> dict[str, bytes]:
-        """The folder of what came of the model, which says by which template it was taught."""
+        """The folder of what came of the model, which says by which template it was taught and what ends a turn."""
         settings = {**self.base.settings(self.store), "chat_template": self.template}
-        return files_of(finished, self.store, self.base, {TOKENIZER_CONFIG: as_json(settings)})
+        changed: dict[str, Any] = {}
+        end = self.end_of_turn()
+        if end and self.tokenizer.token_to_id(end) != self.base.eos:
+            settings["eos_token"] = end
+            path = posixpath.join(self.store.artefact(self.base.manifest), GENERATION_CONFIG)
+            generation = self.store.read_json(path) if self.store.exists(path) else {}
+            given = generation.get("eos_token_id", self.base.eos)
+            ends = [self.tokenizer.token_to_id(end), *(given if isinstance(given, list) else [given])]
+            changed[GENERATION_CONFIG] = {**generation, "eos_token_id": list(dict.fromkeys(ends))}
+        changed[TOKENIZER_CONFIG] = settings
+        files = {name: as_json(value) for name, value in changed.items()}
+        return files_of(finished, self.store, self.base, files)
+
+    def end_of_turn(self) -> str:
+        """The control token that the template writes after what the assistant said; empty where it writes none."""
+        said = "ok"
+        try:
+            text = self.written([{"role": "user", "content": said}, {"role": "assistant", "content": said}])
+        except BadRowError:
+            return ""
+        after = text.rpartition(said)[2]
+        places = {token: after.find(token) for token in self._control if token in after}
+        return min(places, key=lambda token: (places[token], -len(token)), default="")
 
     def written(self, messages: Sequence[Mapping[str, str]], asked: bool = False) -> str:
         """The text of a conversation; with ``asked`` up to where the assistant is to go on.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -64,3 +66,15 @@ def test_an_interrupt_that_a_callback_swallowed_comes_again(monkeypatch: pytest.
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_bars_of_libraries_do_not_write_over_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    code = (
+        "from cluster.core.entry import run_main\n"
+        "def work():\n"
+        "    from huggingface_hub import constants\n"
+        "    return 0 if constants.HF_HUB_DISABLE_PROGRESS_BARS else 9\n"
+        "raise SystemExit(run_main(work))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

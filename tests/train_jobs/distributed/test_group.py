@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster.core.errors import IntegrityError, TrainingError
+from cluster.core.errors import EnvironmentFaultError, IntegrityError, TrainingError
 from cluster.core.storage import Store
 from train_jobs.trainer.outcome import MAX_FAILURES, ORDERS, RUNNING
 
@@ -82,6 +82,57 @@ def test_a_hung_worker_is_told_from_a_killed_one(watch: Any, home: Path) -> None
     assert [event["causes"]["1"].split(",")[0] for event in events] == [
         "its watchdog ended it", "its process was killed or crashed",
     ]  # fmt: skip
+
+
+def test_the_start_of_a_group_is_counted_from_the_end_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it failed or is to have another size; the steps that it took are no part of the next one's start."""
+    from train_jobs.distributed import group
+
+    clock, began = [100.0], []
+    monkeypatch.setattr(group.time, "time", lambda: clock[0])
+    monkeypatch.setattr(group.ray, "get", lambda found: found)
+    monkeypatch.setattr(group, "_ended", {})
+
+    class One:
+        """A group of one worker, which does nothing but note when its start began."""
+
+        def __len__(self) -> int:
+            return 1
+
+        def execute_single_async(self, *told: Any) -> None:
+            began.append(told[-1].began)
+
+    backend, config = group.GroupBackend(), group.GroupConfig(asked_at=90.0)
+    backend.on_start(One(), config)
+    clock[0] = 500.0
+    backend.on_shutdown(One(), config)
+    clock[0] = 520.0
+    backend.on_start(One(), config)
+    assert began == [90.0, 500.0]
+
+
+def test_a_group_ends_on_a_full_disk_and_what_went_wrong_is_not_hidden(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from train_jobs.fit import Workers
+
+    del home
+    workers = object.__new__(Workers)  # to connect to a cluster is not what is tried
+    workers.store = Store(str(tmp_path / "store"))
+    workers.folder, workers._number, workers._fitting = workers.store.staging("workers-1"), 0, None
+    workers._thread = ThreadPoolExecutor(1)
+    workers._order(None)
+
+    def full(path: str, body: bytes) -> None:
+        del body
+        raise EnvironmentFaultError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(workers.store, "write", full)
+    error = TrainingError("the loss is not a number")
+    assert workers.__exit__(TrainingError, error, None) is None
+    assert not Path(workers.folder).exists(), "without orders the workers end, and nothing is left"
 
 
 def test_this_kernel_counts() -> None:
