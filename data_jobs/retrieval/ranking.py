@@ -51,9 +51,8 @@ def corrected(question: str, passages: Sequence[Passage], sentences: Sequence[Sc
     best = [SENTENCE_EVEN] * len(passages)
     for sentence in sentences:
         best[sentence.passage] = max(best[sentence.passage], sentence.dense)
-    tokens = [fold(word) for word in words(question)]
-    wanted = frozenset(stem(word) for word in tokens if not is_stop_word(word))
-    joint = frozenset(joined(tokens)) if len(wanted) <= SHORT else frozenset()
+    content = [fold(word) for word in words(question) if not is_stop_word(word)]
+    wanted, joint = frozenset(map(stem, content)), frozenset(joined(content))
     scores = np.array([passage.score for passage in passages], dtype=np.float64)
     relatives = _relatives(passages, scores)
     asked = known(np.array([passage.asked for passage in passages]))
@@ -68,8 +67,8 @@ def corrected(question: str, passages: Sequence[Passage], sentences: Sequence[Sc
 
 
 def _met(wanted: frozenset[str], joint: frozenset[str], passage: Passage) -> float:
-    """Share of the question's stems that a code object's name or opening says. ``joint``: neighbouring words of the
-    question written as one, as names are (``copyfile``)."""
+    """Share of the question's stems that a code object's name or opening says. ``joint``: neighbouring content
+    words of the question written as one, as names are (``copyfile``)."""
     names = _stems_of_name(passage.document)
     if not wanted or not joint.isdisjoint(names):
         return 1.0

@@ -13,6 +13,7 @@ from data_jobs.retrieval.ranking import corrected, ordered
 from tests.train_jobs.answering.retrievals import passage, retrieval
 
 QUESTION = "How do I copy a file?"
+LONG = "which question holds clearly more different content words"
 OBJECTS = passage("copy.deepcopy", "Deep copy operation on arbitrary Python objects.")
 FILES = passage("shutil.copyfile", "Copy data from one to another.")
 FOLDER = passage("shutil.copytree", "Copy a directory and what is below it.")
@@ -28,20 +29,18 @@ def changes(question: str, passages: Sequence[Passage], best: Sequence[float]) -
 
 
 def test_a_sentence_that_answers_counts_beside_its_text() -> None:
-    near, far = changes(
-        "a question of more than three content words", (OBJECTS, passage("os.stat", "Text.")), (0.8, 0.1)
-    )
+    near, far = changes(LONG, (OBJECTS, passage("os.stat", "Text.")), (0.8, 0.1))
     assert near == pytest.approx(0.3 * (0.8 - 0.35))
     assert far == 0
 
 
 def test_a_known_question_that_is_nearer_says_it_all() -> None:
     known = replace(OBJECTS, asked=0.95)
-    assert changes("a question of more than three content words", (known, FILES), (0.8, 0.1))[0] == 0
+    assert changes(LONG, (known, FILES), (0.8, 0.1))[0] == 0
 
 
 def test_the_class_or_module_of_most_of_what_was_found_counts() -> None:
-    alone, one, other = changes("a question of more than three content words", (OBJECTS, FILES, FOLDER), (0, 0, 0))
+    alone, one, other = changes(LONG, (OBJECTS, FILES, FOLDER), (0, 0, 0))
     assert alone == 0
     assert one == other == pytest.approx(0.1 / 3)
 
