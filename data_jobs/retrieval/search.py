@@ -11,6 +11,7 @@ import numpy as np
 from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
+from data_jobs.retrieval.beside import LanguageQuestions
 from data_jobs.retrieval.dense import DenseIndex, cosines_of
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
@@ -19,9 +20,9 @@ from data_jobs.retrieval.known_questions import KnownQuestions
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
 from data_jobs.retrieval.names import DocumentNames, path_words
 from data_jobs.retrieval.passage_reader import PassageReader
-from data_jobs.retrieval.ranking import LOOKED_AT, ordered
+from data_jobs.retrieval.ranking import led
 from data_jobs.retrieval.rerank import Reranker
-from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.retrieval.results import Retrieval, ScoredSentence, in_order
 from data_jobs.retrieval.segments import CHUNK, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
@@ -88,6 +89,7 @@ class Searcher:
         self._rank = _static_ranks(snapshot)
         self._weights = lexical_weights(chunks)
         self._holds_code = any(chunk.kind in CODE_KINDS for chunk in chunks)
+        self._language = LanguageQuestions(embedder)
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
         sample = vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)]
         self._background = np.ascontiguousarray(sample, dtype=np.float32)
@@ -159,24 +161,25 @@ class Searcher:
         if self.reranker is not None:
             with _timed(timings, "rerank"):
                 order = self._reranked(question, rows, order, self.reranker)
-        wanted = k or self.section.passages
-        closer = self._holds_code and self.reranker is None
-        looked_at = max(wanted, LOOKED_AT) if closer else wanted
-        passages, places = self._passages(rows, order, scores, evidence, looked_at, terms.content)
+        passages, places = self._passages(rows, order, scores, evidence, k or self.section.passages, terms.content)
         with _timed(timings, "sentences"):
             scored = self._scored_sentences(passages, places, vector, terms, names)
-            if closer:
-                passages, scored = ordered(question, passages, scored, wanted)
         with _timed(timings, "features"):
             top_sentence = max((s.dense for s in scored), default=0.0)
             strange = strange_words(question, index.vocabulary, self.embedder.count_tokens)
             background = self._background @ vector
-            tops = (top_sentence, float(asked.max(initial=0.0)))
+            language = self._language.nearest(vector) if self._holds_code else 0.0
+            tops = (top_sentence, float(asked.max(initial=0.0)), language)
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
+            if self._holds_code and self.reranker is None:
+                passages, before = led(question, passages, scored)
+                scored = in_order(scored, before)
         return self.reader.read(self._result(question, timings, tuple(passages), tuple(scored), found))
 
     def warm(self) -> None:
         """Make what else the first question would wait for."""
+        if self._holds_code:
+            self._language.warm()
         self._understanding.warm()
 
     @property

@@ -1,20 +1,22 @@
 """Which passages an answer should name, and which of their sentences it should quote.
 
-The answer's order is the search's, which looked at sentences of code objects already (``data_jobs.retrieval.ranking``);
-a document that the question names comes first, and of prose the best sentence counts too.
+What the search puts first among code objects it has looked at closer (``data_jobs.retrieval.ranking``), and it stays
+first unless the question names another document. The others are put in the order a reader should meet them. All
+evidence is general: the fused score, similarity of the best sentence, the document's name in the question.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 
 from cluster.core.records import CODE_KINDS, Passage
 from data_jobs.retrieval.names import is_named, path_words
+from data_jobs.retrieval.ranking import SHORT, UNMET, asked_words, met
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from data_jobs.retrieval.terms import question_terms
+from data_jobs.retrieval.terms import name_stems, question_terms
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, FIELD, ROW, SENTENCE, TITLE
@@ -38,7 +40,8 @@ class Ranked:
 class Weights:
     """Weights of the evidence, in units of cosine, as the fused score of a passage is."""
 
-    best: float = 0.2  # cosine of a text's best sentence
+    best: float = 0.2  # cosine of the best sentence
+    name: float = 0.05  # share of the document's name that the question says
     asked_by_name: float = 0.5  # the question names the document itself
     sentence_lexical: float = 0.5
     sentence_passage: float = 0.3
@@ -80,17 +83,25 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
     passages = retrieval.passages
     if not passages:
         return []
-    terms = question_terms(retrieval.question)
-    asked = {term.text.lower() for term in terms if term.identifier}
+    asked = {term.text.lower() for term in question_terms(retrieval.question) if term.identifier}
+    wanted, joint = asked_words(retrieval.question)
     found = []
+    named = False
     for index, passage in enumerate(passages):
         own = [sentence for sentence in retrieval.sentences if sentence.passage == index]
         score = passage.score
-        if own and not is_code(passage):
+        if own:
             score += weights.best * max(sentence.dense for sentence in own)
+        if is_code(passage):
+            score += weights.name * _share(name_stems(passage.document), wanted)
+            if len(wanted) <= SHORT:
+                score -= UNMET * passage.lexical * (1 - met(wanted, joint, passage))
         if passage.document.lower() in asked or is_named(passage.document, retrieval.question):
             score += weights.asked_by_name
+            named = True
         found.append(Ranked(index, score, tuple(_by_worth(own, weights))))
+    if is_code(passages[0]) and not named:
+        found[0] = replace(found[0], score=max(one.score for one in found))
     return sorted(found, key=lambda one: (-one.score, one.passage))
 
 
@@ -167,3 +178,15 @@ def defines(question: str, sentence: str) -> bool:
 
 def _by_worth(sentences: Sequence[ScoredSentence], weights: Weights) -> list[ScoredSentence]:
     return sorted(sentences, key=lambda sentence: (-worth(sentence, weights), sentence.start))
+
+
+def _share(names: set[str], wanted: Set[str]) -> float:
+    """Share of a name's words that the question says; words joined in a name count when the question says both."""
+    if not names:
+        return 0.0
+    hits = sum(name in wanted or _is_joined(name, wanted) for name in names)
+    return hits / len(names)
+
+
+def _is_joined(name: str, wanted: Set[str]) -> bool:
+    return any(len(word) >= 3 and name.startswith(word) and name[len(word) :] in wanted for word in wanted)

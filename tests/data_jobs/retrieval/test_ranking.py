@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cluster.core.records import Passage
-from data_jobs.retrieval.ranking import corrected, ordered
+from data_jobs.retrieval.ranking import corrected, led
+from data_jobs.retrieval.results import in_order
 from tests.train_jobs.answering.retrievals import passage, retrieval
 
 QUESTION = "How do I copy a file?"
@@ -48,17 +49,23 @@ def test_the_class_or_module_of_most_of_what_was_found_counts() -> None:
 def test_what_a_short_question_asks_and_neither_name_nor_opening_says_counts_less() -> None:
     objects, files = changes(QUESTION, (OBJECTS, FILES), (0, 0))
     assert objects < 0 == files
-    passages, _ = ordered(QUESTION, (OBJECTS, FILES), (), 2)
+    passages, _ = led(QUESTION, (OBJECTS, FILES), ())
     assert [p.document for p in passages] == ["shutil.copyfile", "copy.deepcopy"]
 
 
-def test_sentences_follow_their_passages_and_scores_fall() -> None:
-    found = retrieval(QUESTION, (OBJECTS, FOLDER, PROSE, FILES))
-    passages, sentences = ordered(QUESTION, found.passages, found.sentences, 3)
-    assert [p.score for p in passages] == sorted((p.score for p in passages), reverse=True)
+def test_one_comes_first_and_the_others_keep_their_order() -> None:
+    found = retrieval(QUESTION, (OBJECTS, PROSE, replace(FOLDER, score=0.8), FILES))
+    passages, before = led(QUESTION, found.passages, found.sentences)
+    assert [p.document for p in passages] == ["shutil.copyfile", "copy.deepcopy", "guide.md", "shutil.copytree"]
+    assert before == [3, 0, 1, 2]
+    assert passages[0].score >= passages[1].score
+    sentences = in_order(found.sentences, before)
     assert [s.passage for s in sentences] == sorted(s.passage for s in sentences)
-    assert {s.passage for s in sentences} == {0, 1, 2}
     assert all(s.text in passages[s.passage].text for s in sentences)
+
+
+def test_nothing_found_has_no_first() -> None:
+    assert led(QUESTION, (), ()) == ([], [])
 
 
 def test_prose_keeps_its_score() -> None:
