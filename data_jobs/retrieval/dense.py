@@ -137,3 +137,8 @@ def _filled_on_gpu(index: Any, sample: np.ndarray, vectors: np.ndarray) -> Any:
 def is_large(rows: int) -> bool:
     """Whether an index of that many rows is clustered, and therefore saved."""
     return rows > EXACT_UP_TO
+
+
+def cosines_of(vectors: np.ndarray, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Of a float32 vector and some rows, float32; stored vectors are half as long."""
+    return np.asarray(vectors[rows].astype(np.float32) @ vector)

@@ -25,6 +25,7 @@ FEATURES = {
     "top_lexical": "highest BM25 divided by the question's idf mass",
     "top_sentence": "highest cosine of question and a sentence of the passages",
     "top_asked": "highest cosine of question and one that a candidate is known to answer; 0 where none is known",
+    "top_language": "highest cosine of the question and one about a language and its tools; 0 without documented code",
     "coverage_1": "idf share of the question's words found in the first passage",
     "coverage_3": "idf share of the question's words found in the first three passages",
     "unknown": "idf share of the question's words that occur nowhere in the corpus",
@@ -96,6 +97,7 @@ def features(
     lexical: np.ndarray,
     top_sentence: float,
     top_asked: float = 0.0,
+    top_language: float = 0.0,
     strange_words: int = 0,
 ) -> dict[str, float]:
     """The features of one search (see ``FEATURES``).
@@ -108,6 +110,7 @@ def features(
         lexical: BM25 over the question's idf mass, of all chunks.
         top_sentence: highest sentence cosine.
         top_asked: highest cosine of the question and a known one.
+        top_language: highest cosine of the question and one about a language (``beside``).
         strange_words: how many words are strange to the corpus.
     """
     if not passages:
@@ -124,6 +127,7 @@ def features(
         "top_lexical": float(lexical.max()),
         "top_sentence": top_sentence,
         "top_asked": top_asked,
+        "top_language": top_language,
         "coverage_1": covered(terms.content, texts[:1]),
         "coverage_3": covered(terms.content, texts),
         "unknown": sum(terms.content[t] for t in terms.unknown) / (terms.mass or 1.0),

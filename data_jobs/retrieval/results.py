@@ -41,6 +41,13 @@ class ScoredSentence:
     lead: int = -1
 
 
+def in_order(sentences: Sequence[ScoredSentence], kept: Sequence[int]) -> list[ScoredSentence]:
+    """The sentences of just these passages (places), when the passages come in this order."""
+    place = {old: new for new, old in enumerate(kept)}
+    found = [replace(s, passage=place[s.passage]) for s in sentences if s.passage in place]
+    return sorted(found, key=lambda s: s.passage)
+
+
 ReaderState = Literal["off", "read", "spared", "missing", "failed"]
 """``off``: nobody wants a reader. ``spared``: its word would change nothing (``support.worth_reading``). ``missing``:
 one is wanted and not there. ``failed``: it broke on this question."""
@@ -181,12 +188,11 @@ class Retrieval:
     def only(self, kept: Sequence[int]) -> Retrieval:
         """The same with just these passages (places in ``passages``), in this order, and what belongs to them."""
         place = {old: new for new, old in enumerate(kept)}
-        sentences = [replace(s, passage=place[s.passage]) for s in self.sentences if s.passage in place]
         readings = [replace(r, passage=place[r.passage]) for r in self.readings if r.passage in place]
         return replace(
             self,
             passages=tuple(self.passages[old] for old in kept),
-            sentences=tuple(sorted(sentences, key=lambda s: s.passage)),
+            sentences=tuple(in_order(self.sentences, kept)),
             readings=tuple(sorted(readings, key=lambda r: r.passage)),
         )
 

@@ -11,16 +11,19 @@ import numpy as np
 from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
-from data_jobs.retrieval.dense import DenseIndex
+from data_jobs.retrieval.beside import LanguageQuestions
+from data_jobs.retrieval.dense import DenseIndex, cosines_of
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
+from data_jobs.retrieval.known_questions import KnownQuestions
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
 from data_jobs.retrieval.names import DocumentNames, path_words
 from data_jobs.retrieval.passage_reader import PassageReader
+from data_jobs.retrieval.ranking import led
 from data_jobs.retrieval.rerank import Reranker
-from data_jobs.retrieval.results import Retrieval, ScoredSentence
-from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE
+from data_jobs.retrieval.results import Retrieval, ScoredSentence, in_order
+from data_jobs.retrieval.segments import CHUNK, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.synonyms import load_thesaurus, thesaurus_for
@@ -82,9 +85,11 @@ class Searcher:
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
-        self._asked = _Asked(snapshot)
+        self._asked = KnownQuestions(snapshot)
         self._rank = _static_ranks(snapshot)
         self._weights = lexical_weights(chunks)
+        self._holds_code = any(chunk.kind in CODE_KINDS for chunk in chunks)
+        self._language = LanguageQuestions(embedder)
         # What an unrelated chunk scores: a fixed sample, so that large indexes need no full scan per question.
         sample = vectors[:: max(1, len(vectors) // BACKGROUND_ROWS)]
         self._background = np.ascontiguousarray(sample, dtype=np.float32)
@@ -147,7 +152,7 @@ class Searcher:
             names = self._names.documents(question)
             named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
             rows = np.setdiff1d(np.union1d(np.union1d(rows, named), _best(lexical, self.section.candidates)), hidden)
-            cosines = _cosines(self.snapshot.vectors, self._chunk_units[rows], vector)
+            cosines = cosines_of(self.snapshot.vectors, self._chunk_units[rows], vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
             rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
@@ -163,12 +168,18 @@ class Searcher:
             top_sentence = max((s.dense for s in scored), default=0.0)
             strange = strange_words(question, index.vocabulary, self.embedder.count_tokens)
             background = self._background @ vector
-            tops = (top_sentence, float(asked.max(initial=0.0)))
+            language = self._language.nearest(vector) if self._holds_code else 0.0
+            tops = (top_sentence, float(asked.max(initial=0.0)), language)
             found = features(terms, passages, cosines, background, said, *tops, len(strange))
+            if self._holds_code and self.reranker is None:
+                passages, before = led(question, passages, scored)
+                scored = in_order(scored, before)
         return self.reader.read(self._result(question, timings, tuple(passages), tuple(scored), found))
 
     def warm(self) -> None:
         """Make what else the first question would wait for."""
+        if self._holds_code:
+            self._language.warm()
         self._understanding.warm()
 
     @property
@@ -193,7 +204,7 @@ class Searcher:
         """BM25 (over the question's idf mass) and cosine of every chunk, float32 [chunks]; exact, for evaluation."""
         lexical = self._lexical(question, self._mask[0])[2]
         vector = self.embedder.encode([question], kind="query")[0]
-        return lexical, _cosines(self.snapshot.vectors, self._chunk_units, vector)
+        return lexical, cosines_of(self.snapshot.vectors, self._chunk_units, vector)
 
     def _lexical(self, question: str, index: Bm25) -> tuple[QuestionTerms, np.ndarray, np.ndarray]:
         """The question's terms, BM25 of its own words, BM25 with synonyms and whole documents; over its idf mass."""
@@ -302,7 +313,7 @@ class Searcher:
             units = self._sentences[self._sentence_starts[row] : self._sentence_starts[row + 1]]
             if not len(units):
                 continue
-            cosines = _cosines(self.snapshot.vectors, units, vector)
+            cosines = cosines_of(self.snapshot.vectors, units, vector)
             name = path_words(passage.document) if passage.document in named else ""
             known = {
                 (part.start, part.end): part
@@ -339,42 +350,10 @@ def _static_ranks(snapshot: Snapshot) -> np.ndarray:
     return static(prior, known, len(asked) / max(1, len({c.document for c in snapshot.chunks})))
 
 
-class _Asked:
-    """The questions that chunks are known to answer."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        units = np.flatnonzero(snapshot.unit_kind == QUESTION)
-        self._vectors = snapshot.vectors[units]
-        self._chunk = snapshot.unit_chunk[units]
-        self._chunks = len(snapshot.chunks)
-        stored = snapshot.dense.get(QUESTION)
-        self._index = stored or (DenseIndex(self._vectors) if len(units) else None)
-
-    def search(self, vector: np.ndarray, k: int) -> np.ndarray:
-        """Chunks of the ``k`` questions nearest to this one, in no order."""
-        if self._index is None:
-            return np.empty(0, dtype=np.int32)
-        return np.unique(self._chunk[self._index.search(vector, k)[0]])
-
-    def cosines(self, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        """Per chunk of ``rows`` the highest cosine of this question and one of its own, 0 where it has none."""
-        best = np.zeros(self._chunks, dtype=np.float32)
-        wanted = np.zeros(self._chunks, dtype=bool)
-        wanted[rows] = True
-        mine = np.flatnonzero(wanted[self._chunk])
-        np.maximum.at(best, self._chunk[mine], _cosines(self._vectors, mine, vector))
-        return best[rows]
-
-
 def _best(scores: np.ndarray, k: int) -> np.ndarray:
     """Rows of the ``k`` highest scores above zero, in no order."""
     rows = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
     return rows[scores[rows] > 0]
-
-
-def _cosines(vectors: np.ndarray, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Of a float32 vector and some rows, float32; stored vectors are half as long."""
-    return np.asarray(vectors[rows].astype(np.float32) @ vector)
 
 
 def _counted(snapshot: Snapshot) -> list[tuple[Counted, np.ndarray | None]]:

@@ -1,8 +1,11 @@
 """How sure one may be that the passages found answer a question: calibrated probabilities from general evidence.
 
-Two logistic models, whose coefficients lie beside this file. ``support_model.json`` judges by what the search measured
+Logistic models, whose coefficients lie beside this file. ``support_model.json`` judges by what the search measured
 and what the passages' words say. Where a reader read the passages, ``confidence_model.json`` combines its best
 probability with that judgement, and with whether what it points at is of the kind that is asked for.
+
+Where code is documented, ``code_model.json`` holds the first judgement against how near the question is to questions
+about the language itself (``beside``), which documentation of functions and classes resembles and does not answer.
 
 A reader is asked for little: whether prose tells one fact (``facts_asked``), where the search alone would answer. Of
 how-tos, definitions and documented code the search's evidence knows as much as the reader, or more.
@@ -29,6 +32,7 @@ from data_jobs.retrieval.wording import is_stop_word, text_stems
 
 MODEL = Path(__file__).with_name("support_model.json")
 CONFIDENCE_MODEL = Path(__file__).with_name("confidence_model.json")
+CODE_MODEL = Path(__file__).with_name("code_model.json")
 # Counts say nothing new beyond this; without a bound, a very long question would outweigh all other evidence.
 MOST = {"terms": 12.0, "strange_words": 2.0, "unknown_identifiers": 2.0}
 # What a question is asked within, at its end and without an article: "in Go", "with pika", "using docker".
@@ -40,6 +44,8 @@ NAMED = 0.6
 MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
 STRANGE = ("strange_words", "unknown_identifiers", "foreign_names", "foreign_scope")
 UNREAD = 0.4  # least support of an answer that no reader read
+CLEARLY = 0.3  # a question that is so much nearer to the documents than to the language is not about the language
+SHORT = 4  # content words
 LOG_ODDS = 7.0  # most that either judgement counts for or against: no model is surer than 999 of 1,000
 
 
@@ -96,7 +102,9 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
         return Confidence(0.0, 0.0, False)
     values = support_features(question, retrieval)
     probability = support_model().probability(values)
-    if retrieval.readings:
+    if retrieval.passages[0].kind in CODE_KINDS:
+        probability = support_model(CODE_MODEL).probability(of_code(question, retrieval, values, probability))
+    elif retrieval.readings:
         probability = support_model(CONFIDENCE_MODEL).probability(combined(question, retrieval, probability))
     documents = [p.document for p in retrieval.passages]
     if missing_names(question, documents, "\n".join(p.text for p in retrieval.passages)):
@@ -115,6 +123,27 @@ def worth_reading(found: Retrieval) -> bool:
     if not found.passages or found.passages[0].kind in CODE_KINDS or not fact_asked(found.question):
         return False
     return support_model().probability(support_features(found.question, found)) >= UNREAD
+
+
+def of_code(question: str, retrieval: Retrieval, values: Mapping[str, float], support: float) -> dict[str, float]:
+    """What the model of documented code looks at.
+
+    - ``support``: log odds of the support model's probability;
+    - ``beside``: how much nearer the question is to one about a language than to the documents and what they are known
+      to answer; not below ``-CLEARLY``, which it is where the question writes a document's name as code writes it;
+    - ``long``: content words beyond ``SHORT``, at most five: a long question tells a task of its own, where one about
+      the language is short; among short ones their number says nothing;
+    - ``unknown``: as in ``support_features``.
+    """
+    written = {f".{term.text.lower()}" for term in question_terms(question) if term.identifier}
+    named = any(f".{p.document.lower()}".endswith(tuple(written)) for p in retrieval.passages)
+    nearer = -CLEARLY if named else values["top_language"] - values["best_match"]
+    return {
+        "support": log_odds(support),
+        "beside": max(-CLEARLY, nearer),
+        "long": min(5.0, max(0.0, values["terms"] - SHORT)),
+        "unknown": values["unknown"],
+    }
 
 
 def combined(question: str, retrieval: Retrieval, support: float) -> dict[str, float]:

@@ -1,19 +1,20 @@
 """Which passages an answer should name, and which of their sentences it should quote.
 
-Retrieval orders passages for recall; here the first few are put in the order a reader should meet them. All evidence is
-general: the fused score, similarity of the best sentence, the document's name in the question.
+What the search puts first among code objects it has looked at closer (``data_jobs.retrieval.ranking``), and it stays
+first unless the question names another document. The others are put in the order a reader should meet them. All
+evidence is general: the fused score, similarity of the best sentence, the document's name in the question.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 
 from cluster.core.records import CODE_KINDS, Passage
-from data_jobs.retrieval.analysis import joined
 from data_jobs.retrieval.names import is_named, path_words
+from data_jobs.retrieval.ranking import SHORT, UNMET, asked_words, met
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.retrieval.terms import name_stems, question_terms
 from data_jobs.retrieval.wording import text_stems
@@ -41,7 +42,6 @@ class Weights:
 
     best: float = 0.2  # cosine of the best sentence
     name: float = 0.05  # share of the document's name that the question says
-    unmet: float = 0.1  # of a code object's BM25, times the share of the question's words that it does not meet
     asked_by_name: float = 0.5  # the question names the document itself
     sentence_lexical: float = 0.5
     sentence_passage: float = 0.3
@@ -74,8 +74,6 @@ _ASKS_COMMAND = re.compile(
     r"\b(?:commands?|install\w*|set\s*up|example|syntax|snippet|code|befehle?|installier\w*|commande|comando|instalar)\b",
     re.IGNORECASE,
 )
-SHORT = 3  # words of a question of which each counts: longer ones say more than any answer does
-OPENING_CHARS = 400  # of a code object's documentation: its summary, and what it says of its arguments
 # One question sorts its sentences several times, and the same sentences come up for many questions.
 _unreadable = functools.lru_cache(maxsize=8192)(unreadable)
 
@@ -85,11 +83,10 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
     passages = retrieval.passages
     if not passages:
         return []
-    terms = question_terms(retrieval.question)
-    wanted = {term.stem for term in terms}
-    asked = {term.text.lower() for term in terms if term.identifier}
-    joint = set(joined(term.text for term in terms))
+    asked = {term.text.lower() for term in question_terms(retrieval.question) if term.identifier}
+    wanted, joint = asked_words(retrieval.question)
     found = []
+    named = False
     for index, passage in enumerate(passages):
         own = [sentence for sentence in retrieval.sentences if sentence.passage == index]
         score = passage.score
@@ -98,10 +95,13 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
         if is_code(passage):
             score += weights.name * _share(name_stems(passage.document), wanted)
             if len(wanted) <= SHORT:
-                score -= weights.unmet * passage.lexical * (1 - _met(wanted, joint, passage))
+                score -= UNMET * passage.lexical * (1 - met(wanted, joint, passage))
         if passage.document.lower() in asked or is_named(passage.document, retrieval.question):
             score += weights.asked_by_name
+            named = True
         found.append(Ranked(index, score, tuple(_by_worth(own, weights))))
+    if is_code(passages[0]) and not named:
+        found[0] = replace(found[0], score=max(one.score for one in found))
     return sorted(found, key=lambda one: (-one.score, one.passage))
 
 
@@ -180,7 +180,7 @@ def _by_worth(sentences: Sequence[ScoredSentence], weights: Weights) -> list[Sco
     return sorted(sentences, key=lambda sentence: (-worth(sentence, weights), sentence.start))
 
 
-def _share(names: set[str], wanted: set[str]) -> float:
+def _share(names: set[str], wanted: Set[str]) -> float:
     """Share of a name's words that the question says; words joined in a name count when the question says both."""
     if not names:
         return 0.0
@@ -188,18 +188,5 @@ def _share(names: set[str], wanted: set[str]) -> float:
     return hits / len(names)
 
 
-def _met(wanted: set[str], joint: set[str], passage: Passage) -> float:
-    """Share of the question's stems that a code object's name or opening says. To copy a file is to copy files, not
-    objects: what does a thing of another kind meets the verb alone. ``joint``: neighbouring words of the question
-    written as one, as names are (``copyfile``)."""
-    if not wanted:
-        return 0.0
-    names = name_stems(passage.document)
-    if any(name in joint for name in names):
-        return 1.0
-    said = names | text_stems(passage.text[:OPENING_CHARS])
-    return sum(set(stem.split()) <= said for stem in wanted) / len(wanted)
-
-
-def _is_joined(name: str, wanted: set[str]) -> bool:
+def _is_joined(name: str, wanted: Set[str]) -> bool:
     return any(len(word) >= 3 and name.startswith(word) and name[len(word) :] in wanted for word in wanted)

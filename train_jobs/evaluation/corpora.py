@@ -20,10 +20,11 @@ from train_jobs.evaluation.folders import load_folders
 from train_jobs.evaluation.questions import load_suite
 
 QUESTIONS = Path(__file__).with_name("calibration")
-GROUPS = ("answerable", "near", "far", "other", "impossible", "missing")
+GROUPS = ("answerable", "near", "far", "other", "impossible", "missing", "absent")
 """near: unanswerable but close. far: unrelated. other: about another subject of the same collection. impossible:
 SQuAD's adversarial questions, which differ from an answerable one in a detail. missing: for what a page does not tell
-of a thing that it speaks of. The support model is not fitted on the last two, which it cannot tell apart."""
+of a thing that it speaks of. absent: about a language and its tools, or what its library lacks, asked of documented
+code. The support model is not fitted on the last three, which it cannot tell apart."""
 SEED = 7
 
 
@@ -65,6 +66,8 @@ def corpora(data: Path) -> Iterator[Corpus]:
     far += [Case("far", text) for text in picker.sample(bank, 20)]
     tuned = [Case(q.group, q.question) for q in load_suite("stdlib") if q.split == "tune"]
     tuned += [Case(q.group, q.question) for q in load_suite(str(QUESTIONS / "stdlib_more.jsonl"))]
+    tuned += [Case("answerable", q.question) for q in load_suite("stdlib_unasked") if q.split == "tune"]
+    tuned += [Case("absent", q.question) for q in load_suite("stdlib_absent") if q.split == "tune"]
     yield Corpus("stdlib", "stdlib", tuple(read_pydocs()), tuple(tuned + far))
     for name in ("rustbook", "otel"):
         own = [
