@@ -250,9 +250,7 @@ class ModelReplica:
                         yield piece
             yield _counted(Answer(said, (), False, CONTINUATION), len(ids), count, finish)
 
-    async def _text(
-        self, model: ServedModel, ids: Sequence[int], sampling: Sampling
-    ) -> AsyncGenerator[Piece, None]:
+    async def _text(self, model: ServedModel, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """What the model writes, detokenised as it comes, up to the first stop string."""
         room = model.capabilities.context_tokens - len(ids)
         limit = min(sampling.max_tokens or self._tier.max_new_tokens, self._tier.max_new_tokens, room)

@@ -129,7 +129,9 @@ class RowMaker:
             answerable=kind not in ("left_out", "foreign"),
             baseline=first_sentence(retrieval),
             quote={
-                "text": said.text, "sentence": led_with(said, retrieval), "grounded": said.grounded,
+                "text": said.text,
+                "sentence": led_with(said, retrieval),
+                "grounded": said.grounded,
                 "document": said.citations[0].document if said.grounded and said.citations else "",
             },
             support=round(verdict.probability, 4),

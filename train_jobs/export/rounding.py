@@ -8,8 +8,8 @@ INT8 = "int8"  # in a model's plinth.json, as ``weights``
 
 
 def round_weights(folder: Path) -> None:
-    """Replace every matrix of a Hugging Face folder's safetensors by the values that ``openvino_graph`` keeps of it in 8
-    bits: whole numbers to 127, times one scale a row."""
+    """Replace every matrix of a Hugging Face folder's safetensors by the values that ``openvino_graph`` keeps of it:
+    whole numbers of 8 bits, times one scale a row."""
     import numpy as np
     from safetensors.numpy import load_file, save_file
 

@@ -26,8 +26,8 @@ WHAT = {
     "sentences of the retrieved passages and writes the numbers of the sentences that answer it, or that none does. "
     "The product then quotes those sentences with their source; the model writes no words of its own.",
     "grounded": "A causal language model that writes a short answer from a few quoted sentences of the retrieved "
-    "passages. Each statement is checked against the sentence it cites before it leaves: one that says anything else is "
-    "replaced by the quotation, one without evidence is dropped.",
+    "passages. Each statement is checked against the sentence it cites before it leaves: one that says anything else "
+    "is replaced by the quotation, one without evidence is dropped.",
     "text": "A causal language model that writes an answer in its own words from the numbered passages it is shown, "
     "and marks them [n].",
 }

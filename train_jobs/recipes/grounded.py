@@ -63,7 +63,7 @@ def train_grounded(
 
     Args:
         examples: of the corpus, as ``plinth train examples`` makes them.
-        base: a checkpoint with a chat template. Adapters learn on it (``train.lora_rank``, or ``RANK`` where that is 0).
+        base: a checkpoint with a chat template. Adapters learn on it: ``train.lora_rank``, or ``RANK`` where that is 0.
 
     Raises:
         BadInputError: too few examples, or no chat template.

@@ -23,7 +23,11 @@ LIBRARY = "The town library was built in 1911 by Andrew Carnegie."
         ("The Town Library was built by Carnegie.", "It was built in 1911, by Carnegie.", "Town library"),
         ("Alice married Dan.", "Alice, who met Bob, married Dan.", ""),
         ("The ship has 20 cabins and 300 seats.", "The ship has 20 cabins and 300 seats (for crew).", ""),
-        ("shutil.copytree recursively copies a directory tree.", "Recursively copy a directory tree.", "shutil.copytree"),
+        (
+            "shutil.copytree recursively copies a directory tree.",
+            "Recursively copy a directory tree.",
+            "shutil.copytree",
+        ),
         ("A room costs $5 per night.", "A room costs $5 per night in winter.", ""),
     ],
 )

@@ -80,7 +80,9 @@ def test_it_is_not_asked_where_the_passages_support_no_answer() -> None:
 def test_nothing_leaves_before_its_number_is_complete() -> None:
     writing = GroundedAnswer(QUESTION, LEAVE, SECTION)
     days = number_of("28 days")
-    heard = [writing.feed(piece) for piece in ("Employees have 28 days of paid", " leave a year.", " [", f"{days}", "]")]
+    heard = [
+        writing.feed(piece) for piece in ("Employees have 28 days of paid", " leave a year.", " [", f"{days}", "]")
+    ]
     assert heard == [""] * 5
     assert writing.feed(" And") == "Employees have 28 days of paid leave a year. [1]"
 
@@ -99,8 +101,10 @@ def test_code_is_named_and_a_leaning_sentence_keeps_its_title() -> None:
     at = next(n for n, one in enumerate(evidence, 1) if one.heading == "shutil.copytree")
     copies = f"Recursively copy a directory tree and return the destination directory. [{at}]"
     said, _ = written(copies, question=asked, found=found)
-    assert said == f"shutil.copytree — {copies[:-len(str(at)) - 2]}[1]"
-    leaning = retrieval("When was the library built?", [passage("l.md", "It was built in 1911.", kind="file", title="Town library")])
+    assert said == f"shutil.copytree — {copies[: -len(str(at)) - 2]}[1]"
+    leaning = retrieval(
+        "When was the library built?", [passage("l.md", "It was built in 1911.", kind="file", title="Town library")]
+    )
     said, _ = written("It was built in 1911. [1]", question="When was the library built?", found=leaning)
     assert said == 'Town library: "It was built in 1911." [1]'
 
@@ -126,8 +130,8 @@ def test_rows_and_code_are_shown_as_they_stand() -> None:
 PIECES = st.lists(
     st.sampled_from(
         ["Employees have 28 days", " of paid leave", " a year", ".", " [1]", "[2]", " [1", "]", " [3, 1]", " [99]", "!",
-         " Mr. Smith", " 1987", " fired", " I do not know.", "\n", " It must be requested", " two weeks before it starts",
-         " not", " Flights need the approval of a director", " €30", "[", " [x]", "東京"]
+         " Mr. Smith", " 1987", " fired", " I do not know.", "\n", " It must be requested", 
+         " two weeks before it starts", " not", " Flights need the approval of a director", " €30", "[", " [x]", "東京"]
     ), max_size=14,
 )  # fmt: skip
 
@@ -152,7 +156,9 @@ def test_however_it_comes_nothing_gets_out_that_is_not_in_the_evidence(pieces: l
 @settings(max_examples=20, deadline=None)
 @given(PIECES)
 def test_statements_are_counted_once_each(pieces: list[str]) -> None:
-    statements = Statements([Evidence("Leave policy", "Employees have 28 days of paid leave a year."), Evidence("", "x")])
+    statements = Statements(
+        [Evidence("Leave policy", "Employees have 28 days of paid leave a year."), Evidence("", "x")]
+    )
     made = statements.feed("".join(pieces), final=True)
     assert len(made) == statements.own + statements.replaced
     assert len({one.evidence for one in made}) == len(made) <= 3
