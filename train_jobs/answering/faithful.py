@@ -1,8 +1,8 @@
 """Whether a sentence that a model wrote says nothing but what its source says: decided by words, without a model.
 
 A sentence is *faithful* to a source if it is the source with phrases left out. Every word of it stands in the source,
-in the same order: numbers, names and signs to the letter, other words perhaps inflected; only articles, forms of "to be"
-and the like (``FREE``) come and go. What is left out begins and ends where a phrase does, at a preposition or a mark of
+in the same order: numbers, names and signs to the letter, other words perhaps inflected; only articles, forms of "to
+be" and the like (``FREE``) come and go. What is left out begins and ends where a phrase does, at a preposition or a mark of
 punctuation, and holds no word that turns a meaning round ("not", "only", "unless", "at least 5"). So nothing gets in
 that is not in the source: no number, no name, no other deed, no other doer.
 
@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from data_jobs.retrieval.analysis import fold, stem
 
@@ -147,7 +148,7 @@ def _same(word: Word, other: Word) -> bool:
 def _may_leave_out(source: Sequence[Word], kept: Sequence[int]) -> bool:
     """Whether every run of words that is left out is a phrase, and turns nothing round."""
     edges = [-1, *kept, len(source)]
-    for before, after in zip(edges, edges[1:], strict=False):
+    for before, after in pairwise(edges):
         gone = source[before + 1 : after]
         if not gone or (before < 0 and all(word.exact in LEANING for word in gone)):
             continue

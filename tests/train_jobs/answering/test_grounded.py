@@ -130,7 +130,7 @@ def test_rows_and_code_are_shown_as_they_stand() -> None:
 PIECES = st.lists(
     st.sampled_from(
         ["Employees have 28 days", " of paid leave", " a year", ".", " [1]", "[2]", " [1", "]", " [3, 1]", " [99]", "!",
-         " Mr. Smith", " 1987", " fired", " I do not know.", "\n", " It must be requested", 
+         " Mr. Smith", " 1987", " fired", " I do not know.", "\n", " It must be requested",
          " two weeks before it starts", " not", " Flights need the approval of a director", " €30", "[", " [x]", "東京"]
     ), max_size=14,
 )  # fmt: skip

@@ -34,7 +34,8 @@ def example(number: int, side: str) -> dict[str, Any]:
     known = number % 3 != 0
     asked = parts[0] if known else next(p for p in PARTS if p not in parts)
     return {
-        "split": side, "kind": "own" if known else "left_out", "question": f"How often is the {asked} cleaned {number}?",
+        "split": side, "kind": "own" if known else "left_out",
+        "question": f"How often is the {asked} cleaned {number}?",
         "prompt": "", "gold_sentence": texts[0] if known else "", "document": parts[0] if known else "",
         "answerable": known, "baseline": texts[1], "support": 0.8, "supported": True, "sentences": texts,
         "documents": parts, "evidence": [{"heading": p, "text": t} for p, t in zip(parts, texts, strict=True)],
