@@ -2,9 +2,9 @@
 
 A sentence is *faithful* to a source if it is the source with phrases left out. Every word of it stands in the source,
 in the same order: numbers, names and signs to the letter, other words perhaps inflected; only articles, forms of "to
-be" and the like (``FREE``) come and go. What is left out begins and ends where a phrase does, at a preposition or a mark of
-punctuation, and holds no word that turns a meaning round ("not", "only", "unless", "at least 5"). So nothing gets in
-that is not in the source: no number, no name, no other deed, no other doer.
+be" and the like (``FREE``) come and go. What is left out begins and ends where a phrase does, at a preposition or a
+mark of punctuation, and holds no word that turns a meaning round ("not", "only", "unless", "at least 5"). So nothing
+gets in that is not in the source: no number, no name, no other deed, no other doer.
 
 It errs on one side: many true sentences are refused (another order, a synonym), for which a quotation can stand. What
 it cannot see: a phrase that restricted a meaning without one of the words it knows ("in the film").

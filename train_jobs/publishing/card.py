@@ -136,8 +136,9 @@ def _reproduce(config: PlinthConfig, facts: Mapping[str, Any], made_from: Mappin
     quickstart = " ".join(
         ["plinth quickstart", *([f"--source {source}"] if source not in ("", "pydocs") else []), *changed]
     )
+    taught = ["plinth train grounded"] if facts["format"] == "grounded" else []
     return {
-        "commands": [quickstart],
+        "commands": [quickstart, *taught],
         "commits": commits,
         "seed": config.train.seed,
         "note": "With train.steps=0 a stage runs by the clock, so another machine does another number of steps; set "
