@@ -20,10 +20,10 @@ from itertools import pairwise
 
 from data_jobs.retrieval.analysis import fold, stem
 
-# Added, dropped and changed freely: they say nothing by themselves. None that tells a direction, no "or", no person.
+# Added, dropped and changed freely: they say nothing by themselves. None that tells whom or where to, no "or", no person.
 FREE = frozenset(
-    """a an the is are was were be been being am it its this that these those which there and of in on at for as has
-    have had do does did""".split()  # noqa: SIM905
+    """a an the is are was were be been being am it its this that these those which there and of in on has have had do
+    does did""".split()  # noqa: SIM905
 )
 # What a sentence may have begun with where its heading says what it is about.
 LEANING = frozenset("they their he she his her such".split())  # noqa: SIM905

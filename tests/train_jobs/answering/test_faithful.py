@@ -59,6 +59,8 @@ def test_what_leaves_phrases_out_is_faithful(sentence: str, source: str, heading
         ("The rate is 5.", "The rate is 5%.", ""),
         ("x < y", "x > y", ""),
         ("It was moved to Paris from London.", "It was moved from Paris to London.", ""),
+        ("They shot Bob.", "They shot at Bob.", ""),
+        ("It was paid for Bob.", "It was paid by Bob.", ""),
         ("May built it.", "The wall was built.", ""),  # a name that is a common word
         ("IT is used.", "It is used.", ""),
         ("Library.", "It was built in 1911.", "Library"),  # a heading says nothing

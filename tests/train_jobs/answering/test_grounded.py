@@ -48,9 +48,9 @@ def test_a_statement_that_its_evidence_does_not_bear_out_gives_way_to_the_quotat
     said, writing = written(f"Employees have 30 days of paid leave a year. [{days}]")
     assert said == '"Employees have 28 days of paid leave a year." [1]'
     assert writing.answer().grounded
-    flights = number_of("Flights")
-    said, _ = written(f"Employees have 28 days of paid leave a year. [{flights}]")  # true, and cited wrongly
-    assert said == '"Flights need the approval of a director." [1]'
+    trains = number_of("Train journeys")
+    said, _ = written(f"Employees have 28 days of paid leave a year. [{trains}]")  # true, and cited wrongly
+    assert said == '"Train journeys of up to six hours are booked in second class." [1]'
 
 
 def test_what_has_no_evidence_is_dropped() -> None:

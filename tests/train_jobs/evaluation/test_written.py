@@ -17,6 +17,10 @@ from train_jobs.evaluation.written import compare, hear_writer
 SECTION = GateSection(questions=60, unanswerable=30)
 QUICK = {"prompt_tokens": 600, "first_token_s": 0.7, "tokens_per_s": 20.0}
 TOWNS = ("Albury", "Bemfort", "Carrow", "Dunmere", "Elvaston")
+TOLD = (
+    "The mill of {town} was built in {year}.", "Fire destroyed both harbour cranes during {year}.",
+    "A railway reached this valley by {year}.", "Its oldest church burned down, they say, around {year}.",
+)  # fmt: skip
 
 
 def made_rows() -> list[dict[str, Any]]:
@@ -24,7 +28,7 @@ def made_rows() -> list[dict[str, Any]]:
     made = []
     for number in range(90):
         known = number < 60
-        texts = [f"The mill of {TOWNS[(number + at) % 5]} was built in {1700 + 7 * number + at}." for at in range(4)]
+        texts = [text.format(town=TOWNS[number % 5], year=1700 + 3 * number + at) for at, text in enumerate(TOLD)]
         right = number % 4
         made.append({
             "kind": "own" if known else "left_out", "question": f"When was mill {number} built?", "prompt": str(number),
@@ -82,7 +86,7 @@ def test_one_that_is_no_better_than_the_pointing_model_does_not() -> None:
 
 
 def test_what_it_invents_is_counted_and_does_not_pay() -> None:
-    found = report(lambda row: right_or_refusing(row).replace(" was built in 1", " was built in 2"))
+    found = report(lambda row: right_or_refusing(row).replace(" 1", " 2"))
     assert found["written"]["unsupported"] == 1.0
     assert found["written"]["own"] == 0
     assert found["contenders"]["writer"]["right"] == pytest.approx(56 / 60), "the quotation stands for it"
