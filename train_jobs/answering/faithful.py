@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from data_jobs.retrieval.analysis import fold, stem
 
-# Added, dropped and changed freely: they say nothing by themselves. None that tells whom or where to, no "or", no person.
+# Added, dropped and changed freely: they say nothing by themselves. None that tells whom or where to, or an "or".
 FREE = frozenset(
     """a an the is are was were be been being am it its this that these those which there and of in on has have had do
     does did""".split()  # noqa: SIM905

@@ -91,18 +91,18 @@ def test_it_is_taught_judged_and_published_under_the_name_it_earned(home: Path, 
     )
     base, examples = make_checkpoint(store, context_tokens=1024), make_examples(store)
     workers = InProcess()
-    made = train_grounded(config, store, examples, base, "tiny-writer", Silent(), workers=workers)
+    made = train_grounded(config, store, examples, base, "tiny-writer", Silent(), rate=2e-2, workers=workers)
     assert made.inputs == {"examples": f"tiny@{examples.version}", "base": f"tiny-base@{base.version}"}
     assert made.counts["held_out_loss"] < made.counts["held_out_loss_at_start"]
     assert made.config["lora_rank"] == 8
-    again = train_grounded(config, store, examples, base, "tiny-writer", Silent(), workers=workers)
+    again = train_grounded(config, store, examples, base, "tiny-writer", Silent(), rate=2e-2, workers=workers)
     assert (again.version, len(workers.plans)) == (made.version, 1), "a finished run is reused"
     built = publish_grounded(config, store, made, examples, Silent())
     assert not built.gate.passed, "three steps teach nothing"
     assert built.model.name == "tiny-writer"
     assert "tiny" not in Registry(store).names(), "the pointing model's name was not earned"
     report = store.read_json(f"{store.artefact(built.judged)}/report.json")
-    assert report["contenders"]["quote"]["right"] == 0
+    assert report["contenders"]["quote"]["named"] == 0
     assert report["pace"]["first_token_s"] > 0
     facts = Registry(store).version("tiny-writer", built.model.version).metadata
     assert (facts["format"], facts["weights"], facts["engine"]) == ("grounded", "int8", "openvino")
