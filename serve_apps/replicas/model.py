@@ -192,13 +192,13 @@ class ModelReplica:
     ) -> AsyncGenerator[str | Answer, None]:
         """Each statement leaves when it is checked. ``sampling`` has nothing to act on: the likeliest text is written,
         for as many tokens and seconds as the tier allows."""
-        from train_jobs.answering.grounded import NEW_TOKENS, GroundedAnswer, prompt_of
+        from train_jobs.answering.grounded import NEW_TOKENS, GroundedAnswer
 
         writing = GroundedAnswer(question, retrieval, self._answers)
-        ids: list[int] = []
+        room = min(self._answers.prompt_tokens, model.capabilities.context_tokens - NEW_TOKENS)
+        ids = writing.prompt(model.tokenizer, model.ids, room)
         count = 0
-        if writing.worth_asking:
-            ids = model.ids(prompt_of(question, writing.evidence, model.tokenizer))
+        if ids:
             pieces = self._text(model, ids, Sampling(max_tokens=NEW_TOKENS))
             async with aclosing(until(pieces, self._tier.answer_s)) as heard:
                 async for piece, made, _ in heard:

@@ -9,7 +9,7 @@ Whatever the model writes, no number and no name gets out that does not stand in
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ INSTRUCTION = (
 _NUMBERS = r"(?:\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\])+"
 _STATEMENT = re.compile(rf"(?P<said>.*?)(?P<numbers>{_NUMBERS})(?P<end>\s*[.!?]*)", re.DOTALL)
 _MORE_NUMBERS = re.compile(r"\s*(?:\[[\d,\s]*)?\Z")
+_QUOTES = re.compile('["“”„«»]')
 _MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 
@@ -134,7 +135,7 @@ class Statements:
         return found
 
     def _judged(self, said: str, numbers: str, end: str) -> Statement | None:
-        text = " ".join(said.split())
+        text = " ".join(_QUOTES.sub("", said).split())  # nothing of its own poses as a quotation
         if REFUSAL.match(text):
             self.refused = True
             return None
@@ -162,20 +163,31 @@ class Statements:
 
 
 class GroundedAnswer:
-    """The answer to one question as a model writes it: feed it text, say what it returns, and end with ``answer``."""
+    """The answer to one question as a model writes it: ask the model the ``prompt``, feed it what the model writes, say
+    what it returns, and end with ``answer``."""
 
     def __init__(self, question: str, retrieval: Retrieval, section: AnswerSection) -> None:
-        self.evidence, self._sentences = evidence_of(retrieval)
+        self._evidence, self._sentences = evidence_of(retrieval)
         self._question, self._found = question, retrieval
         self._verdict: Support = support(question, retrieval, section.min_confidence)
         self._draft = Draft(retrieval, section.max_words, section.max_names, section.max_citations)
-        self._statements = Statements(self.evidence)
+        self._statements = Statements(())
         self._released = 0
 
-    @property
-    def worth_asking(self) -> bool:
-        """Whether a model should write at all: the passages support an answer, and there is evidence to show."""
-        return self._verdict.grounded and bool(self.evidence)
+    def prompt(
+        self, tokenizer: PreTrainedTokenizerBase, encode: Callable[[str], list[int]], room_tokens: int
+    ) -> list[int]:
+        """The ids of what to ask, with as much evidence as has room, the likeliest first; empty where no model need be
+        asked: the passages support no answer, or there is no evidence to show."""
+        if not self._verdict.grounded:
+            return []
+        for most in range(len(self._evidence), 0, -1):
+            shown = self._evidence[:most]
+            ids = encode(prompt_of(self._question, shown, tokenizer))
+            if len(ids) <= room_tokens:
+                self._statements = Statements(shown)
+                return ids
+        return []
 
     @property
     def done(self) -> bool:
@@ -197,10 +209,10 @@ class GroundedAnswer:
             return Answer(self._draft.text(), self._draft.citations(), True, "supported", confidence)
         if not self._verdict.grounded:
             reason = self._verdict.reason
-        elif not self.evidence:
-            reason = "nothing_quotable"
+        elif self._statements.refused:
+            reason = "model_abstained"
         else:
-            reason = "model_abstained" if self._statements.refused else "uncited"
+            reason = "uncited" if self._statements.dropped else "nothing_quotable"
         return Answer(UNKNOWN, grounded=False, reason=reason, confidence=confidence)
 
     def _add(self, statement: Statement) -> bool:

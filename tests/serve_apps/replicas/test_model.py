@@ -68,7 +68,7 @@ def make_model(folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=True,
+        num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=True,
         bos_token_id=fast.bos_token_id, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -84,7 +84,7 @@ def publish(store: Store, seed: int, kind: str = "points", tokenizer_sha256: str
     export(staging, staging / "openvino")
     digest = hashlib.sha256((staging / "tokenizer.json").read_bytes()).hexdigest()
     facts = {
-        "format": kind, "tier": "tiny", "context_tokens": 256, "tokenizer_sha256": tokenizer_sha256 or digest,
+        "format": kind, "tier": "tiny", "context_tokens": 512, "tokenizer_sha256": tokenizer_sha256 or digest,
         "parameters": 30_000, "license": "Apache-2.0", "knowledge_cutoff": "",
         "provenance": {"checkpoint": "tiny@1", "tokenizer": "tiny@1", "dataset": "d@1", "examples": "tiny@1"},
     }  # fmt: skip

@@ -18,9 +18,21 @@ QUESTION = "How many days of paid leave do employees have?"
 LEAVE = retrieval(QUESTION, HANDBOOK)
 
 
+class Words:
+    """A tokenizer without special tokens and template; a token a word."""
+
+    all_special_tokens: tuple[str, ...] = ()
+
+
+def asked_of(question: str = QUESTION, found=LEAVE, room: int = 1000, section=SECTION) -> tuple[list, GroundedAnswer]:
+    """The prompt for a question, a token a word, and the answer that begins."""
+    writing = GroundedAnswer(question, found, section)
+    return writing.prompt(Words(), str.split, room), writing  # type: ignore[arg-type]
+
+
 def written(*pieces: str, question: str = QUESTION, found=LEAVE) -> tuple[str, GroundedAnswer]:
     """What is said of a text that comes in these pieces."""
-    writing = GroundedAnswer(question, found, SECTION)
+    writing = asked_of(question, found)[1]
     said = ""
     for piece in pieces:
         if writing.done:
@@ -63,6 +75,12 @@ def test_what_has_no_evidence_is_dropped() -> None:
     assert said == "Employees have 28 days of paid leave a year. [1]"
 
 
+def test_nothing_of_its_own_poses_as_a_quotation() -> None:
+    days = number_of("28 days")
+    said, _ = written(f'"Employees have 28 days of paid leave a year." [{days}]')
+    assert said == "Employees have 28 days of paid leave a year. [1]"
+
+
 def test_it_may_say_that_it_does_not_know() -> None:
     said, writing = written(NOT_KNOWN)
     assert (said, writing.answer().reason) == ("", "model_abstained")
@@ -71,14 +89,26 @@ def test_it_may_say_that_it_does_not_know() -> None:
 
 
 def test_it_is_not_asked_where_the_passages_support_no_answer() -> None:
-    careful = GroundedAnswer(QUESTION, LEAVE, AnswerSection(min_confidence=1.0))
-    assert not careful.worth_asking
-    assert not careful.answer().grounded
-    assert not GroundedAnswer(QUESTION, retrieval(QUESTION, ()), SECTION).worth_asking
+    prompt, careful = asked_of(section=AnswerSection(min_confidence=1.0))
+    assert (prompt, careful.answer().reason) == ([], "low_support")
+    prompt, empty = asked_of(found=retrieval(QUESTION, ()))
+    assert (prompt, empty.answer().reason) == ([], "no_passages")
+
+
+def test_evidence_that_has_no_room_is_not_shown_and_not_cited() -> None:
+    whole, _ = asked_of()
+    prompt, writing = asked_of(room=len(whole) - 1)
+    assert 0 < len(prompt) < len(whole)
+    last = len(evidence_of(LEAVE)[0])
+    assert f"[{last}]" in whole
+    assert f"[{last}]" not in prompt
+    assert writing.feed(f"Employees have 28 days of paid leave a year. [{last}]", final=True) == ""
+    prompt, none = asked_of(room=5)
+    assert (prompt, none.answer().reason) == ([], "nothing_quotable")
 
 
 def test_nothing_leaves_before_its_number_is_complete() -> None:
-    writing = GroundedAnswer(QUESTION, LEAVE, SECTION)
+    writing = asked_of()[1]
     days = number_of("28 days")
     heard = [
         writing.feed(piece) for piece in ("Employees have 28 days of paid", " leave a year.", " [", f"{days}", "]")
