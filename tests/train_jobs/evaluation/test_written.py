@@ -19,7 +19,7 @@ QUICK = {"prompt_tokens": 600, "first_token_s": 0.7, "tokens_per_s": 20.0}
 TOWNS = ("Albury", "Bemfort", "Carrow", "Dunmere", "Elvaston")
 TOLD = (
     "The mill of {town} was built in {year}.", "Fire destroyed both harbour cranes during {year}.",
-    "A railway reached this valley by {year}.", "Its oldest church burned down, they say, around {year}.",
+    "A railway reached this valley by {year}.", "The oldest church burned down, they say, around {year}.",
 )  # fmt: skip
 
 
