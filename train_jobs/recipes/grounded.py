@@ -142,7 +142,7 @@ def publish_grounded(
     cache = Home.from_env().root / "cache"
     folder = store.fetch(checkpoint, cache)
     rows = load_rows(store, examples, config.gate)
-    report = compared(rows, folder, pointing and store.fetch(pointing, cache), progress)
+    report = compared(rows, folder, store.fetch(pointing, cache) if pointing else None, progress)
     passed = decide(report, config.gate).passed
     name = config.train.name if passed else config.train.name + SUFFIX
     model = publish_model(

@@ -78,7 +78,9 @@ def test_a_writer_that_is_right_and_knows_when_it_is_not_takes_the_name() -> Non
 
 
 def test_one_that_is_no_better_than_the_pointing_model_does_not() -> None:
-    points = [[row["sentences"].index(row["gold_sentence"])] if row["answerable"] else [] for row in ROWS]
+    points: list[list[int] | None] = [
+        [row["sentences"].index(row["gold_sentence"])] if row["answerable"] else [] for row in ROWS
+    ]
     found = report(right_or_refusing, Heard(points, [None] * len(ROWS), {"p50": 3.0}))
     gate = decide(found, SECTION)
     assert not gate.passed
