@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,42 +10,16 @@ from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.progress import Silent
-from cluster.core.records import Manifest
 from cluster.core.sections.train import GateSection
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import SECTION
+from tests.train_jobs.recipes.grounded_examples import example, make_examples
 from tests.train_jobs.recipes.in_process import InProcess
 from tests.train_jobs.recipes.language_models import make_checkpoint
 from train_jobs.answering.chat import NOT_KNOWN
 from train_jobs.answering.faithful import faithful
 from train_jobs.answering.grounded import Evidence, Statements
 from train_jobs.recipes.grounded_rows import conversations, shortened
-
-PARTS = ("pump", "valve", "filter", "hose", "gauge", "relay")
-
-
-def example(number: int, side: str) -> dict[str, Any]:
-    picker = random.Random(number)
-    parts = picker.sample(PARTS, 2)
-    texts = [f"The {part} is cleaned every {picker.randrange(2, 9)} days." for part in parts]
-    known = number % 3 != 0
-    asked = parts[0] if known else next(p for p in PARTS if p not in parts)
-    return {
-        "split": side, "kind": "own" if known else "left_out",
-        "question": f"How often is the {asked} cleaned {number}?",
-        "prompt": "", "gold_sentence": texts[0] if known else "", "document": parts[0] if known else "",
-        "answerable": known, "baseline": texts[1], "support": 0.8, "supported": True, "sentences": texts,
-        "documents": parts, "evidence": [{"heading": p, "text": t} for p, t in zip(parts, texts, strict=True)],
-        "quote": {"text": "", "sentence": texts[1], "grounded": True, "document": parts[1]},
-    }  # fmt: skip
-
-
-def make_examples(store: Store, rows: int = 60) -> Manifest:
-    folder = store.staging("grounded-examples")
-    for side, count in (("train", rows), ("held_out", 24)):
-        lines = "".join(json.dumps(example(n + 1000 * (side == "train"), side)) + "\n" for n in range(count))
-        store.write(f"{folder}/{side}.jsonl", lines.encode())
-    return store.publish("examples", "tiny", folder, run_key=f"grounded-{rows}", inputs={"index": "i@1"})
 
 
 def test_what_is_taught_is_what_may_be_said() -> None:
