@@ -135,5 +135,7 @@ def test_each_verb_hands_the_answer_on(home: Path, given: list[str], change: Cod
         parser = argparse.ArgumentParser()
         verb.add_arguments(parser)
         add_common(parser)
-        args = parser.parse_args([*given, *(["--data", "rows.jsonl"] if verb.name != "distill" else [])])
+        args = parser.parse_args(
+            [*given, *(["--data", "rows.jsonl"] if verb.name not in ("distill", "grounded") else [])]
+        )
         assert ready(args)[2]["code_change"] == change
