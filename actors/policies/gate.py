@@ -59,7 +59,8 @@ def decide(report: Mapping[str, Any], section: GateSection) -> GateResult:
     Checks (``CHECKS``): enough questions of both kinds were asked; the lower 95 % bound of the paired difference of
     score, model minus baseline, lies above ``min_difference``; the share of unanswerable questions on which the model
     abstained is at least ``min_abstained``; and it answers some of the answerable ones (one that always abstains is no
-    model). Where the section sets them: ``max_verbatim``, ``max_ece``, ``max_slice_gap``.
+    model). Where the section sets them: ``max_verbatim``, ``max_ece``, ``max_slice_gap``. Of a model that writes
+    (a report with ``against``), too: it is better than what answers without it, and quick enough.
 
     Args:
         report: ``HeldOutReport.to_dict()``, and ``memorization`` (``actors.registry.audits``); what is missing fails.
@@ -80,6 +81,7 @@ def decide(report: Mapping[str, Any], section: GateSection) -> GateResult:
         _at_least("abstains", refused, section.min_abstained, "answers too often when the passages hold no answer"),
         _at_least("answers", answered, section.min_answered, "abstains too often when the passages hold the answer"),
         *_limits(report, section),
+        *_rivals(report, section),
     )  # fmt: skip
     failed = [check for check in checks if not check.passed]
     if not failed:
@@ -100,6 +102,20 @@ def _limits(report: Mapping[str, Any], section: GateSection) -> Iterator[GateChe
         if most is not None:
             value = _number(report, part, key)
             yield _check(name, value, most, value is not None and value <= most, why)
+
+
+def _rivals(report: Mapping[str, Any], section: GateSection) -> Iterator[GateCheck]:
+    """What a model that writes must show beside: it costs more than those that need not."""
+    against = report.get("against")
+    if not isinstance(against, Mapping):
+        return
+    for name in sorted({"quote", *against}):
+        low = _number(against, name, "low")
+        why = f"not better than {name} on the same questions (lower 95 % bound of the difference)"
+        yield _above(f"beats_{name}", low, section.min_difference, why)
+    if section.max_first_token_s is not None:
+        first, most = _number(report, "pace", "first_token_s"), section.max_first_token_s
+        yield _check("first_token", first, most, first is not None and first <= most, "seconds to its first word")
 
 
 def _worst(report: Mapping[str, Any]) -> str:

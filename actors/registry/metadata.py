@@ -14,7 +14,7 @@ from cluster.core.sections.tiers import ENGINES, names_taken
 from cluster.core.storage import NAME, check_name
 
 RESERVED = names_taken(ServeSection().tiers)  # as shipped: a registry serves services of any configuration
-FORMATS = ("points", "text")
+FORMATS = ("points", "grounded", "text")
 MAX_BYTES = 65_536
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
 REFERENCE = re.compile(r"^[^\s@]+@[^\s@]+$")
@@ -31,7 +31,7 @@ REQUIRED = {
     "provenance": "an object naming what it was made from",
 }
 # What `provenance` must name, as name@version; a model from elsewhere names its `source`.
-MADE_FROM = {"points": ("checkpoint", "tokenizer", "dataset"), "text": ()}
+MADE_FROM = {"points": ("checkpoint", "tokenizer", "dataset"), "grounded": ("checkpoint", "examples"), "text": ()}
 
 
 def check_tier_name(name: str, taken: Collection[str] = RESERVED) -> str:

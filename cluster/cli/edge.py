@@ -45,9 +45,9 @@ def export(args: argparse.Namespace) -> int:
 
     store, stages = Store(Home.from_env().store_uri), Stages(show=not args.json)
     with stages.run(f"export {args.model}"), model_of(store, args.model) as (folder, origin):
-        if _points(store, origin):
+        if _needs_passages(store, origin):
             raise UnsupportedError(
-                f"{args.model} answers by pointing at the sentences of retrieved passages: it has nothing to say alone"
+                f"{args.model} answers from the sentences of retrieved passages only: it has nothing to say alone"
             )
         facts = export_edge(folder.path, args.output.expanduser(), origin, stages)
     size = sum(path.stat().st_size for path in args.output.expanduser().iterdir())
@@ -90,12 +90,16 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _points(store: Store, origin: dict[str, str]) -> bool:
-    """Whether a model, or a checkpoint that would become one, answers by pointing at passages."""
-    files = {"model": ("plinth.json", "format", "points"), "checkpoint": ("training.json", "stage", "finetune")}
-    for part, (file, key, value) in files.items():
+def _needs_passages(store: Store, origin: dict[str, str]) -> bool:
+    """Whether a model, or a checkpoint that would become one, points at passages, or writes only what is checked
+    against them."""
+    files = {
+        "model": ("plinth.json", "format", ("points", "grounded")),
+        "checkpoint": ("training.json", "stage", ("finetune",)),
+    }
+    for part, (file, key, values) in files.items():
         if part in origin:
             name, _, version = origin[part].partition("@")
             path = f"{store.artefact(store.manifest(f'{part}s', name, version))}/{file}"
-            return store.exists(path) and store.read_json(path).get(key) == value
+            return store.exists(path) and store.read_json(path).get(key) in values
     return False

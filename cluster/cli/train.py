@@ -66,10 +66,13 @@ def print_made(made: Manifest) -> None:
     """What was made and from what; of a gate's report the checks."""
     console.print(f"[bold]{made.kind} {made.name}@{made.version}[/bold] from {', '.join(made.inputs.values())}")
     if made.kind == "gates":
-        from cluster.cli.training import print_gate
+        from cluster.cli.training import print_contenders, print_gate
 
         store = Store(Home.from_env().store_uri)
-        print_gate(made.inputs["model"], store.read_json(f"{store.artefact(made)}/report.json")["decision"])
+        report = store.read_json(f"{store.artefact(made)}/report.json")
+        if "contenders" in report:
+            print_contenders(report)
+        print_gate(made.inputs["model"], report["decision"])
         return
     if made.kind == "plans":
         from cluster.cli.plan import print_plan

@@ -7,7 +7,7 @@ from typing import Any
 from actors.registry.models import Registry
 from cluster.cli.ask import print_answer, stream_answer
 from cluster.cli.models import print_checks
-from cluster.cli.output import Stages, console
+from cluster.cli.output import Stages, console, print_table
 from cluster.cli.service import wait_until_live
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
@@ -75,6 +75,22 @@ def print_gate(name: str, gate: dict[str, Any]) -> None:
     print_checks(f"Gate of {name}: {verdict}", gate["checks"])
     if not gate["passed"]:
         console.print(f"`{name}` answers only when asked for by name; `auto` stays with what passed.")
+
+
+def print_contenders(report: dict[str, Any]) -> None:
+    """A model that writes beside the pointing model and the quote tier, on the same questions."""
+    columns = ("answered", "right", "named", "abstained", "score", "ms")
+    rows = [
+        (name, *(f"{one[key]:.3f}" if key in one else "-" for key in columns))
+        for name, one in report["contenders"].items()
+    ]
+    print_table("On the same held-out questions", ("", *columns), rows, numeric=columns)
+    written, pace = report["written"], report["pace"]
+    console.print(
+        f"Of {written['statements']} statements written the check let {written['own']} through; the quotation stands "
+        f"for {written['replaced']}. First token after {pace['first_token_s']:.2f} s, {pace['tokens_per_s']:.0f} "
+        "tokens/s."
+    )
 
 
 def _show_one_answer(base_url: str, name: str) -> None:

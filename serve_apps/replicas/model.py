@@ -7,6 +7,7 @@ detokenising are here, above it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import threading
@@ -44,6 +45,7 @@ POINT_TOKENS = 8  # the longest completion of a pointing model: a few sentence i
 REFRESH_S = 0.5
 DRAIN_S = 60.0
 CONTINUATION = "continuation"
+Piece = tuple[str, int, str]  # new text, tokens so far, how it ended or ""
 
 
 @dataclass
@@ -153,13 +155,16 @@ class ModelReplica:
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
-        """An answer from the passages: by pointing at sentences, or in free text with [n] markers.
+        """An answer from the passages: by pointing at sentences, in statements that the evidence bears out, or in free
+        text with [n] markers.
 
         Raises:
             UnavailableError: no version of the model is live.
         """
         with self._using() as model:
-            speak = self._pointed if model.facts.get("format") == "points" else self._free_text
+            speak = {"points": self._pointed, "grounded": self._grounded}.get(
+                str(model.facts.get("format")), self._free_text
+            )
             async with aclosing(speak(model, question, retrieval, sampling)) as items:
                 async for item in items:
                     yield item
@@ -181,6 +186,30 @@ class ModelReplica:
         text = model.text(made, special=True)
         answer = pointed_answer(question, retrieval, prompt, text, self._answers)
         yield _counted(answer, len(ids), len(made))
+
+    async def _grounded(
+        self, model: ServedModel, question: str, retrieval: Retrieval, sampling: Sampling
+    ) -> AsyncGenerator[str | Answer, None]:
+        """Each statement leaves when it is checked. ``sampling`` has nothing to act on: the likeliest text is written,
+        for as many tokens and seconds as the tier allows."""
+        from train_jobs.answering.grounded import NEW_TOKENS, GroundedAnswer
+
+        writing = GroundedAnswer(question, retrieval, self._answers)
+        room = min(self._answers.prompt_tokens, model.capabilities.context_tokens - NEW_TOKENS)
+        ids = writing.prompt(model.tokenizer, model.ids, room)
+        count = 0
+        if ids:
+            pieces = self._text(model, ids, Sampling(max_tokens=NEW_TOKENS))
+            async with aclosing(until(pieces, self._tier.answer_s)) as heard:
+                async for piece, made, _ in heard:
+                    count = made
+                    if new := writing.feed(piece):
+                        yield new
+                    if writing.done:
+                        break
+            if new := writing.feed("", final=True):
+                yield new
+        yield _counted(writing.answer(), len(ids), count)
 
     async def _free_text(
         self, model: ServedModel, question: str, retrieval: Retrieval, sampling: Sampling
@@ -221,10 +250,8 @@ class ModelReplica:
                         yield piece
             yield _counted(Answer(said, (), False, CONTINUATION), len(ids), count, finish)
 
-    async def _text(
-        self, model: ServedModel, ids: Sequence[int], sampling: Sampling
-    ) -> AsyncGenerator[tuple[str, int, str], None]:
-        """(new text, tokens so far, how it ended or ""): detokenised as it comes, up to the first stop string."""
+    async def _text(self, model: ServedModel, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        """What the model writes, detokenised as it comes, up to the first stop string."""
         room = model.capabilities.context_tokens - len(ids)
         limit = min(sampling.max_tokens or self._tier.max_new_tokens, self._tier.max_new_tokens, room)
         wanted = EngineSampling(
@@ -247,6 +274,17 @@ class ModelReplica:
         if self._live.current is None:
             raise UnavailableError(f"the tier {self._tier.name} has no version of {self._name} to serve yet")
         return _Use(self._live.current.thing)
+
+
+async def until(items: AsyncGenerator[Piece, None], seconds: float) -> AsyncGenerator[Piece, None]:
+    """The items that come within ``seconds``; then it ends, and closes what they came from."""
+    ends = asyncio.get_running_loop().time() + seconds
+    async with aclosing(items):
+        while (left := ends - asyncio.get_running_loop().time()) > 0:
+            try:
+                yield await asyncio.wait_for(anext(items), left)
+            except (StopAsyncIteration, TimeoutError):
+                return
 
 
 class _Use:

@@ -30,7 +30,7 @@ INSTRUCTION = (
 # What a chat template may set turns apart with: <|im_end|>, <start_of_turn>, [/INST], <<SYS>>.
 _MARKUP = re.compile(r"<{1,2}[|/]?[A-Za-z_][\w|/ -]{0,30}>{1,2}|\[/?[A-Z_]{2,24}\]")
 _MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"^\W*(?:sorry\W+)?(?:i (?:do not|don['’]t|cannot|can['’]t) (?:know|answer|find|tell)"
     r"|the (?:passages?|documents?|texts?) (?:do|does) not|(?:there is )?no (?:answer|information))\b",
     re.IGNORECASE,
@@ -50,13 +50,13 @@ def chat_prompt(
             left out, the lowest first; the best one is cut if it must be.
     """
     room = min(room_tokens, section.prompt_tokens)
-    clean = _as_text(tokenizer)
+    clean = as_text(tokenizer)
     asked = clean(question)
     order = [one.passage for one in ranked(retrieval)]
 
     def laid_out(passages: list[str]) -> str:
         numbered = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
-        return _templated(tokenizer, f"Passages:\n\n{numbered}\n\nQuestion: {asked}")
+        return templated(tokenizer, f"Passages:\n\n{numbered}\n\nQuestion: {asked}")
 
     def tokens(passages: list[str]) -> int:
         return len(tokenizer.encode(laid_out(passages), add_special_tokens=False))
@@ -82,7 +82,7 @@ def text_answer(question: str, shown: Retrieval, said: str, section: AnswerSecti
     said = said.strip()
     if not shown.passages:
         return Answer(UNKNOWN, grounded=False, reason="no_passages", confidence=confidence)
-    if not said or _REFUSAL.match(said):
+    if not said or REFUSAL.match(said):
         return Answer(said or UNKNOWN, grounded=False, reason="model_abstained", confidence=confidence)
     used: list[int] = []
 
@@ -105,10 +105,10 @@ def text_answer(question: str, shown: Retrieval, said: str, section: AnswerSecti
     return Answer(text, citations, True, "supported", confidence)
 
 
-def _templated(tokenizer: PreTrainedTokenizerBase, content: str) -> str:
+def templated(tokenizer: PreTrainedTokenizerBase, content: str, instruction: str = INSTRUCTION) -> str:
     """The instruction and the content as this model was taught to read them."""
     if not getattr(tokenizer, "chat_template", None):
-        return f"{INSTRUCTION}\n\n{content}\nAnswer:"
+        return f"{instruction}\n\n{content}\nAnswer:"
     from jinja2.exceptions import TemplateError
 
     def turns(messages: list[dict[str, str]]) -> str:
@@ -116,12 +116,12 @@ def _templated(tokenizer: PreTrainedTokenizerBase, content: str) -> str:
         return str(made)
 
     try:
-        return turns([{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": content}])
+        return turns([{"role": "system", "content": instruction}, {"role": "user", "content": content}])
     except TemplateError:  # this one knows no system turn
-        return turns([{"role": "user", "content": f"{INSTRUCTION}\n\n{content}"}])
+        return turns([{"role": "user", "content": f"{instruction}\n\n{content}"}])
 
 
-def _as_text(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
+def as_text(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
     """Writes a text so that nothing in it is a control token, nor the markup of turns in the tokenizer's template
     (``[INST]`` is no token everywhere): a blank stands behind the first character of each, so it can still be read."""
     marks = {str(token) for token in tokenizer.all_special_tokens}

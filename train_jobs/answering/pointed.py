@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cluster.core.records import Answer
 from cluster.core.sections.answer import AnswerSection
-from data_jobs.retrieval.results import Retrieval
+from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from train_jobs.answering.abstention import support
 from train_jobs.answering.citations import quotation
 from train_jobs.answering.prompt import Prompt, read_points
@@ -48,16 +48,7 @@ def pointed_answer(
         return _refusal(verdict.reason, confidence)
     draft = Draft(retrieval, section.max_words, section.max_names, section.max_citations)
     for point in points:
-        sentence = prompt.sentences[point]
-        passage = retrieval.passages[sentence.passage]
-        if is_code(passage):
-            if sentence.passage in draft.used:
-                continue
-            words = ALTERNATIVE_WORDS if draft.pieces else LEAD_WORDS
-            quote = quotation(retrieval.passages, sentence.passage, sentence.start, sentence.end, words)
-            add_function(draft, sentence.passage, passage.document, quote, lead=not draft.pieces)
-        elif (room := min(draft.words_left - 6, PROSE_WORDS)) >= MIN_QUOTED:
-            add_quotation(draft, sentence, question, room)
+        quote_sentence(draft, question, prompt.sentences[point])
     if not draft.pieces:
         return _refusal("nothing_quotable", confidence)
     if is_code(retrieval.passages[draft.used[0]]):
@@ -66,6 +57,20 @@ def pointed_answer(
         if close:
             name_functions(draft, close, question)
     return Answer(draft.text(), draft.citations(), True, "supported", confidence)
+
+
+def quote_sentence(draft: Draft, question: str, sentence: ScoredSentence) -> bool:
+    """Append a sentence in the documents' own words: of a code object its name beside it. Whether the draft can afford
+    it; a code object stands in it once."""
+    passage = draft.found.passages[sentence.passage]
+    if not is_code(passage):
+        room = min(draft.words_left - 6, PROSE_WORDS)
+        return room >= MIN_QUOTED and add_quotation(draft, sentence, question, room)
+    if sentence.passage in draft.used:
+        return False
+    words = ALTERNATIVE_WORDS if draft.pieces else LEAD_WORDS
+    quote = quotation(draft.found.passages, sentence.passage, sentence.start, sentence.end, words)
+    return add_function(draft, sentence.passage, passage.document, quote, lead=not draft.pieces)
 
 
 def _refusal(reason: str, confidence: float) -> Answer:

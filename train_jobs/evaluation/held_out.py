@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -87,8 +87,23 @@ def load_rows(store: Store, examples: Manifest, section: GateSection) -> list[di
     return answerable + [row for row in rows if not row["answerable"]][: section.unanswerable]
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What a model said to every row.
+
+    Attributes:
+        points: places of the sentences it answered with; none where it abstained, None where it made no sense.
+        probabilities: that it said so, None where that is not known.
+        ms: as ``HeldOutReport.ms``.
+    """
+
+    points: list[list[int] | None]
+    probabilities: list[float | None]
+    ms: dict[str, float]
+
+
 def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> HeldOutReport:
-    """Let a model answer every row's prompt and count.
+    """Let a pointing model answer every row's prompt and count.
 
     Args:
         rows: held-out examples (``train_jobs.examples.rows.Row`` as plain data).
@@ -96,9 +111,27 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
         section: says how many questions are expected; fewer are judged all the same, and the gate sees how many.
     """
     rows = list(rows)[: section.questions + section.unanswerable]
-    completions, ms = _completions([row["prompt"] for row in rows], generate)
-    said = [_points(row, one.text) for one, row in zip(completions, rows, strict=True)]
-    model = [_said_score(row, points) for row, points in zip(rows, said, strict=True)]
+    return counted(rows, hear(rows, generate))
+
+
+def hear(
+    rows: Sequence[Row], generate: Generate, prompt: Callable[[Row], str] = lambda row: str(row["prompt"]),
+    read: Callable[[Row, str], list[int] | None] = lambda row, text: read_points(text, len(row["sentences"])),
+) -> Heard:  # fmt: skip
+    """Let a model answer every row.
+
+    Args:
+        prompt: what it is asked of a row; read: which of the row's sentences a completion answers with.
+    """
+    completions, ms = _completions([prompt(row) for row in rows], generate)
+    points = [_in_service(row, read(row, one.text)) for row, one in zip(rows, completions, strict=True)]
+    return Heard(points, [one.probability for one in completions], ms)
+
+
+def counted(rows: Sequence[Row], heard: Heard) -> HeldOutReport:
+    """The report on what a model said to these rows."""
+    said, ms = heard.points, heard.ms
+    model = scores(rows, heard)
     quote = [_score(row, row["quote"]["sentence"] if row["quote"]["grounded"] else None) for row in rows]
     asked = [place for place, row in enumerate(rows) if row["answerable"]]
     foreign = [place for place, row in enumerate(rows) if not row["answerable"]]
@@ -130,9 +163,14 @@ def evaluate(rows: Sequence[Row], generate: Generate, section: GateSection) -> H
         against_quote=paired([model[place] - quote[place] for place in asked], documents),
         bands=_bands(rows, model, quote),
         slices=by_slice(rows, model),
-        calibration=_calibration(rows, [one.probability for one in completions], model),
+        calibration=_calibration(rows, heard.probabilities, model),
         ms=ms,
     )
+
+
+def scores(rows: Sequence[Row], heard: Heard) -> list[float]:
+    """Of each row the F1 of what was said with the gold sentence; where there is none to find, 1 for an abstention."""
+    return [_said_score(row, points) for row, points in zip(rows, heard.points, strict=True)]
 
 
 def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, float | None]:
@@ -164,9 +202,8 @@ def _completions(prompts: list[str], generate: Generate) -> tuple[list[Said], di
     return made, {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "model": round(float(warm.mean()), 2)}
 
 
-def _points(row: Row, text: str) -> list[int] | None:
-    """What a completion comes to in the service, where no tier answers what the passages do not support."""
-    points = read_points(text, len(row["sentences"]))
+def _in_service(row: Row, points: list[int] | None) -> list[int] | None:
+    """What an answer comes to in the service, where no tier answers what the passages do not support."""
     return points if row["supported"] or points is None else []
 
 

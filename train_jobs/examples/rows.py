@@ -18,6 +18,7 @@ from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from data_jobs.synthetic.writer import Asked
 from data_jobs.text.sentences import sentences
 from train_jobs.answering.abstention import support
+from train_jobs.answering.grounded import evidence_of
 from train_jobs.answering.prompt import Prompt, completion, lay_out
 from train_jobs.answering.quote import answer
 from train_jobs.answering.special_tokens import QUESTION
@@ -37,10 +38,13 @@ class Row:
     Attributes:
         split: ``train`` or ``held_out``.
         kind: how the question was made (``KINDS``); ``left_out`` and ``foreign`` are unanswerable.
-        prompt, completion: what the model reads and should write; ``sentences`` are those the prompt numbers.
+        prompt, completion: what the model reads and should write; ``sentences`` are those the prompt numbers, and
+            ``documents`` where they stand.
+        evidence: the first of them as a model that writes reads them: ``{heading, text}``.
         document, gold_sentence: where the answer stands (of a ``left_out`` row: stood), empty for ``foreign``.
         baseline: the first sentence of the first passage, empty where nothing was found.
-        quote: what the quote tier says: its text, the sentence it quotes first, whether it is grounded.
+        quote: what the quote tier says: its text, the sentence it quotes first, the document it cites first, whether it
+            is grounded.
         source: of the document, as its dataset names it; empty for ``foreign``.
         support, supported: probability that the passages answer, and whether it is enough for any tier to answer.
     """
@@ -59,6 +63,8 @@ class Row:
     support: float
     supported: bool
     source: str = ""
+    documents: tuple[str, ...] = ()
+    evidence: tuple[dict[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The row as one JSON object, field by field."""
@@ -122,9 +128,16 @@ class RowMaker:
             gold_sentence=asked.sentence if asked else "",
             answerable=kind not in ("left_out", "foreign"),
             baseline=first_sentence(retrieval),
-            quote={"text": said.text, "sentence": led_with(said, retrieval), "grounded": said.grounded},
+            quote={
+                "text": said.text,
+                "sentence": led_with(said, retrieval),
+                "grounded": said.grounded,
+                "document": said.citations[0].document if said.grounded and said.citations else "",
+            },
             support=round(verdict.probability, 4),
             supported=verdict.grounded,
+            documents=tuple(retrieval.passages[sentence.passage].document for sentence in prompt.sentences),
+            evidence=tuple(asdict(one) for one in evidence_of(retrieval)[0][: len(prompt.sentences)]),
         )
 
 

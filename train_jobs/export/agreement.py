@@ -123,7 +123,7 @@ def _converted(out: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> 
 
     scheduler = SchedulerConfig()
     scheduler.num_kv_blocks = sum((len(prompt) + new_tokens) // KV_BLOCK + 2 for prompt in prompts)
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
     pipeline = ContinuousBatchingPipeline(str(out), scheduler, "CPU", exact)
     config = GenerationConfig()
     config.max_new_tokens, config.do_sample = new_tokens, False

@@ -96,6 +96,25 @@ def take_base(
     return found
 
 
+def keep_base(store: Store, folder: ModelFolder, origin: Mapping[str, str], name: str) -> Manifest:
+    """Publish the model in a checked folder as ``checkpoints/<name>``, as it is: with its own tokenizer and chat
+    template, for recipes that go on from those. The same one again is reused.
+
+    Raises:
+        EnvironmentFaultError: no space.
+    """
+    key = KEY(name=name, files=digests(folder), origin=dict(origin), inputs={}, tokens=0)
+    found = store.find_run(key)
+    if found is None:
+        staging = store.staging(key)
+        for file in folder.files:
+            store.write(posixpath.join(staging, file), (folder.path / file).read_bytes())
+        store.write(posixpath.join(staging, TRAINING), json.dumps({"stage": "base", "origin": dict(origin)}).encode())
+        found = store.publish(KIND, name, staging, run_key=key, counts={"parameters": folder.parameters})
+    store.move_alias(KIND, name, ALIAS, found.version, why=f"taken from {dict(origin)}")
+    return found
+
+
 def _publish_tokenizer(
     config: PlinthConfig,
     store: Store,

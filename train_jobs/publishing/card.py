@@ -25,23 +25,32 @@ WHAT = {
     "points": "A small decoder-only language model that answers by pointing: it reads a question and the best "
     "sentences of the retrieved passages and writes the numbers of the sentences that answer it, or that none does. "
     "The product then quotes those sentences with their source; the model writes no words of its own.",
+    "grounded": "A causal language model that writes a short answer from a few quoted sentences of the retrieved "
+    "passages. Each statement is checked against the sentence it cites before it leaves: one that says anything else "
+    "is replaced by the quotation, one without evidence is dropped.",
     "text": "A causal language model that writes an answer in its own words from the numbered passages it is shown, "
     "and marks them [n].",
 }
 USE = {
     "points": ["Answering questions about the documents of its index, with the sentences quoted and cited.",
                "Abstaining when the passages shown hold no answer."],
+    "grounded": ["Answering questions about the documents of its index in a sentence or two, each with its source.",
+                 "Abstaining when the evidence shown holds no answer."],
     "text": ["Answering questions from the retrieved passages, by name; it answers auto only after its gate passed."],
 }  # fmt: skip
 NOT_FOR = {
     "points": ["Questions that need more than three sentences, arithmetic, or knowledge outside the index.",
                "Conversation, translation, code generation, or any text generation of its own."],
+    "grounded": ["Questions that need more than three sentences, arithmetic, or knowledge outside the index.",
+                 "Conversation, translation, code generation: what does not stand in the evidence is not let out."],
     "text": ["Decisions that nobody checks: what it writes may be wrong even where it cites a passage."],
 }  # fmt: skip
 LIMITS = {
     "points": ["It can only be as right as the passages: it repeats what they say, outdated or wrong as it may be.",
                "It was trained on one corpus and its synthetic questions; other languages and subjects are untested.",
                "It knows nothing beyond the passages in its prompt, and at most a dozen of their sentences."],
+    "grounded": ["It can only be as right as the passages: it repeats what they say, outdated or wrong as it may be.",
+                 "The check compares words: a phrase that restricted a meaning may be left out without being noticed."],
     "text": ["Its training data and behaviour are known only from whoever published it.",
              "No held-out evaluation of it was made here unless one is shown below."],
 }  # fmt: skip
@@ -127,8 +136,9 @@ def _reproduce(config: PlinthConfig, facts: Mapping[str, Any], made_from: Mappin
     quickstart = " ".join(
         ["plinth quickstart", *([f"--source {source}"] if source not in ("", "pydocs") else []), *changed]
     )
+    taught = ["plinth train grounded"] if facts["format"] == "grounded" else []
     return {
-        "commands": [quickstart],
+        "commands": [quickstart, *taught],
         "commits": commits,
         "seed": config.train.seed,
         "note": "With train.steps=0 a stage runs by the clock, so another machine does another number of steps; set "

@@ -29,6 +29,7 @@ from cluster.core.sections.tiers import names_taken
 from cluster.core.storage import Store, storage_errors
 from cluster.core.telemetry import log_event
 from data_jobs.lineage.receipts import inherited
+from train_jobs.export.rounding import INT8, round_weights
 from train_jobs.publishing.card import build_card, render
 from train_jobs.publishing.model_folder import ModelFolder, inspect
 from train_jobs.publishing.plots import loss_curve
@@ -78,7 +79,7 @@ def publish_model(
     Args:
         checkpoint_folder: Hugging Face layout: config.json, safetensors, tokenizer.json; metrics.jsonl if there is one.
         metadata: fields of plinth.json (``actors/registry/metadata.py``). ``tier``, ``parameters`` and
-            ``tokenizer_sha256`` are taken from name and files.
+            ``tokenizer_sha256`` are taken from name and files. ``weights: int8`` rounds the matrices to 8 bits.
         metrics: what becomes metrics.json: ``training`` and ``held_out`` by convention.
         run_key: decides reuse; by default a hash of name, files' sha256, metadata and metrics.
         registry: where to register; by default the store's registry, directly.
@@ -155,9 +156,12 @@ def _fill(
     progress.stage("copy")
     for file in source.files:
         shutil.copyfile(source.path / file, folder / file)
+    int8 = facts.get("weights") == INT8
+    if int8:
+        round_weights(folder)
     copied = inspect(folder)  # what was copied is what is checked: the source may change meanwhile
     progress.stage("convert for the CPU engine")
-    conversion = _convert(copied, folder / "openvino", int(facts["context_tokens"]))
+    conversion = _convert(copied, folder / "openvino", int(facts["context_tokens"]), int8)
     facts["engine"] = conversion["engine"]
     rows = _loss_rows(store, source.path, facts["provenance"])
     told = _finite({**metrics, "conversion": conversion})
@@ -172,7 +176,7 @@ def _fill(
     (folder / "card.md").write_text(render(card), encoding="utf-8")
 
 
-def _convert(model: ModelFolder, out: Path, context: int) -> dict[str, Any]:
+def _convert(model: ModelFolder, out: Path, context: int, int8: bool) -> dict[str, Any]:
     """Convert and check. A model that cannot be converted, or not exactly, is served by transformers; this says why."""
     from transformers.utils import logging
 
@@ -181,7 +185,7 @@ def _convert(model: ModelFolder, out: Path, context: int) -> dict[str, Any]:
     logging.disable_progress_bar()  # it would write over ours
     new_tokens = CHECKED_TOKENS if model.parameters <= CHECKED_PARAMETERS else 4
     try:
-        export(model.path, out)
+        export(model.path, out, int8)
         agreement = verify(model.path, out, None, max(1, min(new_tokens, context // 2)))
     except UnsupportedError as error:
         return _not_converted(out, error.message)

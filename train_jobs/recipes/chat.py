@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +11,15 @@ from cluster.core.config import PlinthConfig
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey
+from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from train_jobs.data.batches import Arrays
 from train_jobs.data.texts import flat, part
 from train_jobs.objectives.chat import Packed
 from train_jobs.publishing.artefact import KIND
 from train_jobs.recipes.language_model import open_model
-from train_jobs.recipes.rows import BadRowError, Row, read_rows
-from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Training, begin, carry_out, request, steps_of
+from train_jobs.recipes.rows import BadRowError, Row, Rows, read_rows
+from train_jobs.recipes.training import KEY_INSIDE, KEY_OUTSIDE, Request, Training, begin, carry_out, request, steps_of
 from train_jobs.recipes.turns import Turns, messages_of
 from train_jobs.trainer.unfinished import CodeChange
 
@@ -45,25 +46,46 @@ def train_chat(
         PlinthError: what ``open_model`` and ``carry_out`` raise.
     """
     section = config.train
-    model = open_model(store, base)
-    turns = Turns(store, model)
+    turns = Turns(store, open_model(store, base))
 
     def parse(row: Mapping[str, Any]) -> Row:
         messages = messages_of(row.get("messages"))
         if all(message["role"] != "assistant" for message in messages):
             raise BadRowError("the assistant says nothing")
-        ids, learn = turns.encode(messages)
-        if len(ids) > model.model.context:
-            raise BadRowError(f"it has {len(ids)} tokens, and the model reads {model.model.context}")
-        key = next((m["content"] for m in messages if m["role"] == "user"), messages[0]["content"])
-        return {"key": key, "ids": ids, "learn": learn}
+        return conversation(turns, messages)
 
     progress.stage("tokenise")
     rows = read_rows(data, parse, section.held_out)
-    inputs = {"data": rows.reference, "base": model.reference}
+    inputs = {"data": rows.reference, "base": turns.base.reference}
     asked = request(KEY, "chat", KIND, name, inputs, section, code_change, epochs=epochs, rate=rate)
+    return learn(section, store, asked, rows, turns, progress, epochs, rate, workers)
+
+
+def conversation(turns: Turns, messages: Sequence[Mapping[str, str]]) -> Row:
+    """The row of a conversation.
+
+    Raises:
+        BadRowError: it is too long, or as ``Turns.encode``.
+    """
+    ids, learn = turns.encode(messages)
+    if len(ids) > turns.base.model.context:
+        raise BadRowError(f"it has {len(ids)} tokens, and the model reads {turns.base.model.context}")
+    key = next((m["content"] for m in messages if m["role"] == "user"), messages[0]["content"])
+    return {"key": key, "ids": ids, "learn": learn}
+
+
+def learn(
+    section: TrainSection, store: Store, asked: Request, rows: Rows, turns: Turns, progress: Progress,
+    epochs: float, rate: float, workers: TrainingWorkers | None = None,
+) -> Manifest:  # fmt: skip
+    """Fine-tune the model of ``turns`` on rows of ``conversation``, or find that done.
+
+    Raises:
+        PlinthError: what ``begin`` and ``carry_out`` raise.
+    """
     if (found := begin(store, asked)) is not None:
         return found
+    model = turns.base
     arrays = rows.arrays(arrays_of)
     train, alone = part(arrays, "train"), section.dp_epsilon > 0
     batches = Packed(train, model.model.context, section.batch_tokens, section.seed, model.pad, alone)
@@ -72,7 +94,8 @@ def train_chat(
         Training(
             asked, {**rows.counts, **counts, "packed_rows": len(batches)}, model.learning(section), arrays, model.pad,
             None, rate, steps_of(section, batches.steps_per_epoch, epochs),
-            lambda finished: (turns.files_of(finished), {}), len(batches), batches.size, base=base, protects=True,
+            lambda finished: (turns.files_of(finished), {}), len(batches), batches.size, base=model.manifest,
+            protects=True,
         ),
         section, store, progress, workers,
     )  # fmt: skip

@@ -11,12 +11,13 @@ from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
 from cluster.core.errors import UsageError
 from cluster.core.home import Home
-from cluster.core.job_verbs import JobVerb
+from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.arguments import add_code_change, code_change_of, find
 
+WRITER_BASE = "smollm2"  # as ``publishing.smollm2.NAME``
 ROWS = "Bad rows are counted and named; a file with too few good ones is refused. A row's `split` (train, test)\n"\
        "decides its side, else its content does."  # fmt: skip
 
@@ -154,6 +155,37 @@ def run_chat(args: argparse.Namespace, progress: Progress) -> Manifest:
         return train_chat(config, store, args.data, base, args.name or f"{base.name}-chat", progress, **chosen)
 
 
+def add_grounded_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_grounded`` reads them."""
+    parser.add_argument("--examples", default="", help="NAME or NAME@VERSION (default: the latest of train.name)")
+    parser.add_argument(
+        "--base", default=WRITER_BASE, help="what is taught: smollm2 (a package), a checkpoint, a folder, a hub's id"
+    )
+    _add_run(parser)
+
+
+def run_grounded(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Teach a pretrained model to write from evidence, on the running cluster; returns the gate's report of it."""
+    from actors import spawn
+    from train_jobs.publishing.base import keep_base
+    from train_jobs.publishing.sources import model_of
+    from train_jobs.recipes.grounded import SUFFIX, publish_grounded, train_grounded
+
+    config, store, chosen = ready(args, "epochs", "rate")
+    examples = find(store, "examples", args.examples or config.train.name, "plinth train examples")
+    name = args.name or config.train.name + SUFFIX
+    if args.base.partition("@")[0] in store.names("checkpoints"):
+        base = find(store, "checkpoints", args.base, "plinth train pretrain")
+    else:
+        progress.stage("look at the base")
+        with model_of(store, args.base) as (folder, origin):
+            base = keep_base(store, folder, origin, args.base if args.base == WRITER_BASE else f"{name}-base")
+    home = Home.from_env()
+    with connected(home):
+        made = train_grounded(config, store, examples, base, name, progress, **chosen)
+        return publish_grounded(config, store, made, examples, progress, spawn.registry(store, home)).judged
+
+
 def add_preference_arguments(parser: argparse.ArgumentParser) -> None:
     """As ``run_preference`` reads them."""
     add_data(parser, "JSONL of {prompt, chosen, rejected}")
@@ -215,10 +247,17 @@ def ready(args: argparse.Namespace, *numbers: str) -> tuple[PlinthConfig, Store,
     return config_from(args, home), Store(home.store_uri), {**chosen, "code_change": code_change_of(args)}
 
 
+WRITER = (
+    "It learns from the examples of `plinth train model`, is asked the same held-out questions as the pointing model\n"
+    "and as `quote`, and takes the name of the pointing model only where it is better than both and quick enough;\n"
+    "else it answers by its own name alone (exit code 4)."
+)
 PRIVATE = "With train.dp_epsilon each row is protected (DP-SGD); a run without tells what that costs."
 RECIPES = (
     JobVerb("chat", "Fine-tune a model on conversations: what the assistant said, packed.", add_chat_arguments,
             run_chat, f"{ROWS}\n{PRIVATE}"),
+    JobVerb("grounded", "Teach a pretrained model to write short answers from quoted evidence, and judge it.",
+            add_grounded_arguments, run_grounded, WRITER, refused_if_not_passed),
     JobVerb("preference", "Tune a model towards preferred answers (DPO).", add_preference_arguments, run_preference,
             ROWS),
     JobVerb("distill", "Train a small model on a dataset and on what a large one thinks of it.",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from train_jobs.recipes.training import Finished
 
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER, TOKENIZER_CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 OWN = (METRICS, TRAINING, "manifest.json")  # of each run
 
 
@@ -52,13 +52,18 @@ class LanguageModel:
         return adapted(self.model, self.manifest, *lora, section.seed)
 
     def settings(self, store: Store) -> dict[str, Any]:
-        """Its tokenizer_config.json."""
-        path = posixpath.join(store.artefact(self.manifest), TOKENIZER_CONFIG)
-        return dict(store.read_json(path)) if store.exists(path) else {}
+        """Its tokenizer_config.json, with the chat template that stands in a file of its own."""
+        folder = store.artefact(self.manifest)
+        path, beside = posixpath.join(folder, TOKENIZER_CONFIG), posixpath.join(folder, TEMPLATE)
+        found = dict(store.read_json(path)) if store.exists(path) else {}
+        return found | ({"chat_template": store.read(beside).decode()} if store.exists(beside) else {})
 
 
-def open_model(store: Store, manifest: Manifest) -> LanguageModel:
+def open_model(store: Store, manifest: Manifest, context: int = 0) -> LanguageModel:
     """The model of a checkpoint artefact.
+
+    Args:
+        context: the longest row that it is to learn from, where that is less than it reads.
 
     Raises:
         IntegrityError: a file does not match the manifest.
@@ -77,7 +82,7 @@ def open_model(store: Store, manifest: Manifest) -> LanguageModel:
     eos = config.get("eos_token_id")
     eos = int((eos[0] if isinstance(eos, list) else eos) or 0)
     pad = config.get("pad_token_id")
-    return LanguageModel(manifest, spec_of_config(config), tokenizer, eos if pad is None else int(pad), eos)
+    return LanguageModel(manifest, spec_of_config(config, context), tokenizer, eos if pad is None else int(pad), eos)
 
 
 def files_of(

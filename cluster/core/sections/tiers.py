@@ -42,6 +42,8 @@ class TierOptions(Section):
     """Longest prompt and completion together, in tokens; 0 is all that the model and the engine's cache hold."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest answer of a model in tokens."""
+    answer_s: float = Field(20.0, gt=0)
+    """Longest time that a model writes from evidence (s): what is not written and checked by then is not said."""
     max_batch: int = Field(64, ge=1)
     """Answers an engine works on at once; more wait in its queue."""
     batch_tokens: int = Field(1024, ge=32)

@@ -178,11 +178,13 @@ class GateSection(Section):
     """How far, on average, its certainty may be from how often it is right; unset: not asked."""
     max_slice_gap: float | None = Field(None, ge=0, le=1)
     """How far the worst slice of the questions may lie below all of them; unset: not asked."""
+    max_first_token_s: float | None = Field(1.0, gt=0)
+    """Most seconds to the first token of a model that writes, after a prompt of 600 tokens; unset: not asked."""
 
 
 # Which questions the gate asks, and what it wants of the answers.
 QUESTIONS = ("gate.questions", "gate.unanswerable")
 VERDICT = (
     "gate.min_difference", "gate.min_abstained", "gate.min_answered", "gate.max_verbatim", "gate.max_ece",
-    "gate.max_slice_gap",
+    "gate.max_slice_gap", "gate.max_first_token_s",
 )  # fmt: skip

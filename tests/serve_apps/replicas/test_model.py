@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def make_model(folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=True,
+        num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=True,
         bos_token_id=fast.bos_token_id, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -83,9 +84,9 @@ def publish(store: Store, seed: int, kind: str = "points", tokenizer_sha256: str
     export(staging, staging / "openvino")
     digest = hashlib.sha256((staging / "tokenizer.json").read_bytes()).hexdigest()
     facts = {
-        "format": kind, "tier": "tiny", "context_tokens": 256, "tokenizer_sha256": tokenizer_sha256 or digest,
+        "format": kind, "tier": "tiny", "context_tokens": 512, "tokenizer_sha256": tokenizer_sha256 or digest,
         "parameters": 30_000, "license": "Apache-2.0", "knowledge_cutoff": "",
-        "provenance": {"checkpoint": "tiny@1", "tokenizer": "tiny@1", "dataset": "d@1"},
+        "provenance": {"checkpoint": "tiny@1", "tokenizer": "tiny@1", "dataset": "d@1", "examples": "tiny@1"},
     }  # fmt: skip
     (staging / "plinth.json").write_text(json.dumps(facts))
     manifest = store.publish("models", "tiny", str(staging), run_key=f"tiny-{seed}-{kind}")
@@ -154,6 +155,50 @@ def test_answers_continues_and_reports(store: Store, config: PlinthConfig, start
         assert cut == said[: said.index(stop)]
         with pytest.raises(ApiError, match="longest"):
             await heard(replica.complete("Copy a folder " * 200, Sampling()))
+
+    asyncio.run(scene())
+
+
+def test_a_model_that_writes_says_nothing_but_its_evidence(store: Store, config: PlinthConfig, started: Start) -> None:
+    publish(store, 1, "grounded")
+    replica = started(configured(config, ["answer.min_confidence=0.0"]))
+
+    async def scene() -> None:
+        said, answer = await heard(replica.stream(FOUND.question, FOUND, Sampling(max_tokens=200, temperature=1.0)))
+        assert answer.prompt_tokens > 20
+        assert 1 <= answer.completion_tokens <= 96
+        assert not answer.grounded, "random weights cite nothing"
+        assert (said, answer.reason) == ("", "uncited")
+        _, unasked = await heard(replica.stream(FOUND.question, replace(FOUND, passages=(), sentences=()), Sampling()))
+        assert (unasked.reason, unasked.completion_tokens) == ("no_passages", 0)
+
+    asyncio.run(scene())
+
+
+def test_a_statement_is_held_back_until_it_is_checked_and_writing_ends_in_time(
+    store: Store, config: PlinthConfig, started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, 1, "grounded")
+    replica = started(configured(config, ["answer.min_confidence=0.0", "serve.model_defaults.answer_s=0.2"]))
+    copy, invented = "Copy a directory tree recursively.", "Copy 7 directory trees for Mr. Smith."
+
+    async def writes(*args: Any) -> AsyncGenerator[tuple[str, int, str], None]:
+        for n, piece in enumerate((copy[:9], copy[9:], " [1", "] ", invented, " [2] ", "More"), 1):
+            yield piece, n, ""
+        await asyncio.Event().wait()  # an engine that hangs
+
+    monkeypatch.setattr(replica, "_text", writes)
+
+    async def scene() -> None:
+        async with asyncio.timeout(20):
+            items = [item async for item in replica.stream(FOUND.question, FOUND, Sampling())]
+        *said, answer = items
+        assert isinstance(answer, Answer)
+        assert said[0] == f"shutil.copytree — {copy} [1]"
+        assert "".join(map(str, said)) == answer.text
+        assert "Smith" not in answer.text
+        assert '"Return a list of the names in a folder." [2]' in answer.text
+        assert answer.completion_tokens == 7
 
     asyncio.run(scene())
 

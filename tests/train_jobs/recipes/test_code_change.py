@@ -17,6 +17,7 @@ from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from tests.train_jobs.corpora import PARTS, SECTION, make_dataset
 from tests.train_jobs.recipes.encoders import make_encoder
+from tests.train_jobs.recipes.grounded_examples import make_examples
 from tests.train_jobs.recipes.language_models import make_checkpoint
 from train_jobs.recipes.commands import RECIPES, ready
 from train_jobs.trainer.plan import RunPlan
@@ -71,6 +72,7 @@ def recipe(name: str, store: Store, folder: Path) -> Callable[..., Any]:
         distill,
         document_encoder,
         embedder,
+        grounded,
         image_text,
         masked,
         preference,
@@ -85,6 +87,9 @@ def recipe(name: str, store: Store, folder: Path) -> Callable[..., Any]:
     if name == "distill":
         teacher, dataset = make_checkpoint(store), make_dataset(store)
         return lambda **how: distill.distill(CONFIG, store, teacher, dataset, "made", Silent(), **how)
+    if name == "grounded":
+        writer, examples = make_checkpoint(store, context_tokens=1024), make_examples(store)
+        return lambda **how: grounded.train_grounded(CONFIG, store, examples, writer, "made", Silent(), **how)
     of_text = {"chat": chat.train_chat, "preference": preference.train_preference}
     of_encoders = {
         "embedder": embedder.train_embedder, "classifier": classifier.train_classifier, "masked": masked.train_masked,
@@ -130,5 +135,7 @@ def test_each_verb_hands_the_answer_on(home: Path, given: list[str], change: Cod
         parser = argparse.ArgumentParser()
         verb.add_arguments(parser)
         add_common(parser)
-        args = parser.parse_args([*given, *(["--data", "rows.jsonl"] if verb.name != "distill" else [])])
+        args = parser.parse_args(
+            [*given, *(["--data", "rows.jsonl"] if verb.name not in ("distill", "grounded") else [])]
+        )
         assert ready(args)[2]["code_change"] == change
