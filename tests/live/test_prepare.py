@@ -230,7 +230,7 @@ def test_a_hostile_folder_is_reported_file_by_file(cluster: Cluster, tmp_path: P
     (source / "good.md").write_text("# Good\n\nA document that is kept; write to ann@corp.io for more.")
     (source / "copy.txt").write_text("# Good\n\nA document that is kept; write to ann@corp.io for more.")
     (source / "latin.txt").write_bytes("für Größe".encode("latin-1"))
-    (source / "wide.txt").write_bytes(b"t\0e\0x\0t\0")
+    (source / "wide.txt").write_bytes(b"some words\0 and more of them")
     (source / "huge.txt").write_bytes(b"x" * 50_000_000)
     (source / "new\nline.md").write_text("text")
     (source / "self").symlink_to("self")
