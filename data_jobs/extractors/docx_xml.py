@@ -88,4 +88,5 @@ def drawn_words(root: Any) -> str:
 
 
 def is_named(element: Any, name: str) -> bool:
+    """Whether it is an element (no comment) of this local name."""
     return isinstance(element.tag, str) and local(element) == name

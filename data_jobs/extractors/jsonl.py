@@ -164,7 +164,7 @@ def text_of(record: dict[str, Any]) -> tuple[str, int]:
         text = record[field]
         if isinstance(text, list | dict):
             text = _parts(text)
-        if isinstance(text, str) and text.strip():
+        if isinstance(text, str) and not isinstance(text, _Numeral) and text.strip():
             own = (field, *RECORD_FIELDS)
             return text, sum(name not in own and value is not None for name, value in record.items())
     if present:

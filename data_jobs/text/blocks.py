@@ -234,10 +234,12 @@ class _Scanner:
         if is_separator(following) or (line.strip().startswith("|") and is_separator(line)):
             heads = 1 if is_separator(line) else 2
             return self._made_table(at, at + heads, stop, self.text[slice(*self._span(at, at + heads))])
-        # ``a | b |`` may have an empty last cell, and ``| a | b`` an empty first one: then as many pipes tell.
+        # ``a | b |`` may have an empty last cell, and ``| a | b`` an empty first one: then as many pipes tell, unless a
+        # line has them on both sides.
+        framed = any(one.strip()[:1] == one.strip()[-1:] == "|" for one in (line, following))
+        pipes = len(_PIPE.findall(line.strip())) == len(_PIPE.findall(following.strip()))
         alike = stop - at > 1 and (
-            len(cells(line)) == len(cells(following)) > 1
-            or (len(_PIPE.findall(line.strip())) == len(_PIPE.findall(following.strip())) and len(cells(line)) > 1)
+            len(cells(line)) == len(cells(following)) > 1 or (pipes and not framed and len(cells(line)) > 1)
         )
         return self._made_table(at, at + 1, stop, self.text[slice(*self._span(at, at + 1))]) if alike else None
 

@@ -6,6 +6,7 @@ The real classes answer, over real passages and without Serve between them.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from cluster.core.errors import UsageError
 from serve_apps.replicas.options import tier_options
 from serve_apps.replicas.quote import QuoteReplica
 from tests.fakes import FixedRetriever, LocalTier
-from tests.serve_apps.replicas.test_model import FOUND
+from tests.serve_apps.replicas.test_model import FOUND as HALF
 from tests.serve_apps.service import Service
 
+FOUND = replace(HALF, features={**HALF.features, "top_language": 0.0})  # nothing of it is about a language itself
 SHORT = ["serve.tiers.quote-short.kind=quote", 'serve.tiers.quote-short.answer={"max_citations":1}']
 
 
