@@ -126,13 +126,15 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
         home.ensure_token()
         rotate_logs(home)
         names = private_ports()
+        section = config.cluster
+        public = (section.http_port, section.gcs_port, section.dashboard_port)  # not bound yet
         instance = Instance(
             id=secrets.token_hex(8),
             host=config.cluster.host,
             http_port=config.cluster.http_port,
             gcs_port=config.cluster.gcs_port,
             dashboard_port=config.cluster.dashboard_port,
-            ports=dict(zip(names, free_ports(len(names)), strict=True)),
+            ports=dict(zip(names, free_ports(len(names), public), strict=True)),
             # Unix socket paths are limited to 107 characters: a short folder of our own, readable by nobody else.
             temp_dir=tempfile.mkdtemp(prefix="plinth-", dir=_short_temporary_folder()),
             started_at=utc_now(),

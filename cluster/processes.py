@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,8 +150,8 @@ WORKER_PORTS = range(10_002, 20_000)  # ray start --min-worker-port, --max-worke
 REPLICA_PORTS = range(30_000, 31_001)  # Serve's replicas behind HAProxy
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody uses right now, all different.
+def free_ports(count: int, without: Collection[int] = ()) -> list[int]:
+    """Ports nobody uses right now, all different and none of ``without``, which somebody is about to use.
 
     They may be bound minutes later. So not one of those the kernel gives to outgoing connections (32768 and above by
     default), to Ray's workers (WORKER_PORTS) or to Serve's replicas (REPLICA_PORTS): it would be gone by then.
@@ -160,7 +160,8 @@ def free_ports(count: int) -> list[int]:
         EnvironmentFaultError: there are not so many.
     """
     found: list[int] = []
-    for port in random.SystemRandom().sample(RESERVED, len(RESERVED)):
+    candidates = [port for port in RESERVED if port not in without]
+    for port in random.SystemRandom().sample(candidates, len(candidates)):
         if len(found) == count:
             break
         with socket.socket() as probe, contextlib.suppress(OSError):

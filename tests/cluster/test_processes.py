@@ -23,6 +23,12 @@ def test_free_ports_are_none_that_the_kernel_or_ray_give_away() -> None:
     assert lowest < 30000 or max(found) < lowest
 
 
+def test_a_port_that_is_about_to_be_used_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = sorted(free_ports(2))
+    monkeypatch.setattr(processes, "RESERVED", (first, second))
+    assert free_ports(1, without=(first,)) == [second]
+
+
 def test_a_port_in_use_is_not_free_and_too_few_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     (taken,) = free_ports(1)
     monkeypatch.setattr(processes, "RESERVED", range(taken, taken + 2))
