@@ -154,16 +154,13 @@ def watch(
         failed = ""  # a restart that fails is tried again like a death
         while dead := failed or first_death(home, wait):
             delay = backoff.next(clock())
-            me = replace(
-                me,
-                restarts=me.restarts + 1,
-                last=f"{dead} {'failed' if failed else 'died'}, {utc_now()}",
-                gave_up=delay is None,
-            )
-            me.write(home)  # before the restart, so that what it starts can read it
+            me = replace(me, last=f"{dead} {'failed' if failed else 'died'}, {utc_now()}")
             if delay is None:
+                replace(me, gave_up=True).write(home)
                 log_event("cluster", "supervisor_gave_up", died=dead, restarts=backoff.limit, window_s=backoff.window_s)
                 return ExitCode.ENVIRONMENT
+            me = replace(me, restarts=me.restarts + 1)
+            me.write(home)  # before the restart, so that what it starts can read it
             log_event("cluster", "head_died", died=dead, restart_in_s=delay)
             wait(delay)
             code = restart()
@@ -237,6 +234,8 @@ ExecStart={shlex.quote(sys.executable)} -m cluster.cli.main supervise
 ExecStop={shlex.quote(sys.executable)} -m cluster.cli.main down
 WorkingDirectory={home.root}
 Restart=on-failure
+# 130: `plinth down` ended it
+SuccessExitStatus=130
 RestartSec=30
 TimeoutStopSec=60
 

@@ -113,6 +113,7 @@ def test_it_gives_up_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(supervision, "first_death", lambda home, wait: "head")
     assert watch(home, restart, clock=lambda: 0.0, wait=lambda seconds: None) == 5
     assert len(restarts) == supervision.LIMIT
+    assert Watch.read(home).restarts == supervision.LIMIT, "giving up is no restart"
     assert Watch.read(home).gave_up
 
 

@@ -179,7 +179,9 @@ def test_long_questions_cost_little(piece: str) -> None:
     standalone_question([("user", COPY_QUESTION), ("user", question)])
     leans_on_before((piece * 200)[:190] + "'b")
     answer(question, found, SECTION)
-    assert time.process_time() - began < 1.0  # of this process: others may be at work too; quadratic cost takes minutes
+    assert (
+        time.process_time() - began < 3.0
+    )  # of this process, whose threads may be at other work; quadratic cost takes minutes
 
 
 WORDS = st.lists(
