@@ -75,7 +75,8 @@ class Gateway:
         with self._admission.place() as place:
             async with aclosing(self._answer(ask, record)) as events:
                 async for event in events:
-                    place.leave()  # its turn came; how long the client takes to listen is its own affair
+                    if record.stream:
+                        place.leave()  # its turn came; how long the client takes to listen is its own affair
                     yield event
 
     async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
