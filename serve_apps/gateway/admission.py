@@ -1,8 +1,8 @@
 """Who may come in: a request that would wait too long for its turn is refused at once and told when to come back.
 
 It counts from when the gateway takes a request up; what waits before that, for a busy gateway, it does not see. What a
-request would wait is read off what came out lately (Little 1961: those inside, times the time between two that leave, is how long one
-stays), less what one takes that meets nobody. Nothing is configured but the longest wait.
+request would wait is read off what came out lately (Little 1961: those inside, times the time between two that leave,
+is how long one stays), less what one takes that meets nobody. Nothing is configured but the longest wait.
 """
 
 from __future__ import annotations
