@@ -147,6 +147,16 @@ class Understood:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """``probability`` that the passages answer the question; ``strange``: how many of its names and words they do not
+    know; ``named``: whether it names the first document, and where a reader can tell the rest, says nothing else."""
+
+    probability: float
+    strange: float
+    named: bool
+
+
+@dataclass(frozen=True)
 class Retrieval:
     """The result of one search, best passage first, at most one passage per document.
 
@@ -162,6 +172,8 @@ class Retrieval:
         readings: what it says, in passage order; empty unless ``reader`` is ``read``.
         threshold: the least confidence of an answer that keeps the promised risk in this index; None where its
             evidence promises nothing.
+        confidence: what ``support.confidence`` says of it for its own question, judged once for everybody whom it
+            meets on its way; None where nobody did.
     """
 
     question: str
@@ -175,6 +187,7 @@ class Retrieval:
     reader: ReaderState = "off"
     readings: tuple[WindowReading, ...] = ()
     threshold: float | None = None
+    confidence: Confidence | None = None
 
     @property
     def degraded(self) -> bool:
@@ -183,7 +196,7 @@ class Retrieval:
 
     def unread(self) -> Retrieval:
         """The same as if no reader had read it."""
-        return replace(self, reader="off", readings=())
+        return replace(self, reader="off", readings=(), confidence=None)
 
     def only(self, kept: Sequence[int]) -> Retrieval:
         """The same with just these passages (places in ``passages``), in this order, and what belongs to them."""
@@ -194,6 +207,7 @@ class Retrieval:
             passages=tuple(self.passages[old] for old in kept),
             sentences=tuple(in_order(self.sentences, kept)),
             readings=tuple(sorted(readings, key=lambda r: r.passage)),
+            confidence=None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -210,6 +224,7 @@ class Retrieval:
             "reader": self.reader,
             "readings": [vars(r).copy() for r in self.readings],
             "threshold": self.threshold,
+            "confidence": vars(self.confidence).copy() if self.confidence else None,
         }
 
     @classmethod
@@ -219,5 +234,7 @@ class Retrieval:
         sentences = tuple(ScoredSentence(**s) for s in row["sentences"])
         understood = Understood.from_dict(row["understood"]) if "understood" in row else Understood()
         readings = tuple(WindowReading(**r) for r in row.get("readings", ()))
+        judged = Confidence(**row["confidence"]) if row.get("confidence") else None
         made = {"passages": passages, "sentences": sentences, "understood": understood, "readings": readings}
+        made["confidence"] = judged
         return cls(**{**row, **made})

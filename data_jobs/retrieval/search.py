@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,12 +21,14 @@ from data_jobs.retrieval.known_questions import KnownQuestions
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
 from data_jobs.retrieval.names import DocumentNames, path_words
 from data_jobs.retrieval.passage_reader import PassageReader
+from data_jobs.retrieval.question_vectors import QuestionVectors
 from data_jobs.retrieval.ranking import led
 from data_jobs.retrieval.rerank import Reranker
 from data_jobs.retrieval.results import Retrieval, ScoredSentence, in_order
 from data_jobs.retrieval.segments import CHUNK, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
+from data_jobs.retrieval.support import confidence
 from data_jobs.retrieval.synonyms import load_thesaurus, thesaurus_for
 from data_jobs.retrieval.understanding import Understanding
 from data_jobs.text import units as text_units
@@ -53,6 +56,7 @@ class Searcher:
         reranker: orders the best candidates anew (``load_reranker``).
         reader: reads the passages found (``load_passage_reader``); none without it.
         threshold: what results say of the least confidence that keeps the promised risk (``risk.promise``).
+        vectors: of questions, where several searchers share what they embedded.
     """
 
     def __init__(
@@ -63,9 +67,11 @@ class Searcher:
         reranker: Reranker | None = None,
         reader: PassageReader | None = None,
         threshold: float | None = None,
+        vectors: QuestionVectors | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.embedder = embedder
+        self._vectors = vectors or QuestionVectors(embedder)
         self.section = section
         self.reranker = reranker
         self.reader = reader or PassageReader(None, "off")
@@ -124,7 +130,8 @@ class Searcher:
 
     def search(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
         """Read the question (spelling, form, language), then ``find``: see ``Retrieval.understood``."""
-        return self._understanding.search(question, k, without)
+        found = self._understanding.search(question, k, without)
+        return replace(found, confidence=confidence(found.question, found))
 
     def find(self, question: str, k: int | None = None, without: Collection[str] = ()) -> Retrieval:
         """Find the passages that best answer ``question`` as it stands: at most ``k`` (default ``section.passages``).
@@ -136,7 +143,7 @@ class Searcher:
         if not question.strip() or not self.snapshot.chunks:
             return self._result(question, timings)
         with _timed(timings, "embed"):
-            vector = self.embedder.encode([question], kind="query")[0]
+            vector = self._vectors.of(question)
         with _timed(timings, "lexical"):
             index, hidden = self._mask
             if own := [row for document in without for row in self._rows_of.get(document, ())]:

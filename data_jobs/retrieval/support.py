@@ -26,7 +26,7 @@ from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand
 from data_jobs.retrieval.facts_asked import fact_asked, may_tell
 from data_jobs.retrieval.names import is_named, missing_names, path_words
-from data_jobs.retrieval.results import Retrieval, WindowReading
+from data_jobs.retrieval.results import Confidence, Retrieval, WindowReading
 from data_jobs.retrieval.terms import Term, question_terms
 from data_jobs.retrieval.wording import is_stop_word, text_stems
 
@@ -86,18 +86,10 @@ def support_model(path: Path = MODEL) -> SupportModel:
     return SupportModel.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True)
-class Confidence:
-    """``probability`` that the passages answer the question; ``strange``: how many of its names and words they do not
-    know; ``named``: whether it names the first document, and where a reader can tell the rest, says nothing else."""
-
-    probability: float
-    strange: float
-    named: bool
-
-
 def confidence(question: str, retrieval: Retrieval) -> Confidence:
     """Judge a search's result: by its features, and where a reader read it, by that together."""
+    if retrieval.confidence is not None and question == retrieval.question:
+        return retrieval.confidence
     if not retrieval.passages:
         return Confidence(0.0, 0.0, False)
     values = support_features(question, retrieval)

@@ -41,8 +41,8 @@ class Admission:
         silent = self._clock() - self._last if self._inside else 0.0
         if math.isinf(self._shortest):
             return silent
-        # Where nobody leaves for longer than one stays, that is what is known of the pace.
-        between = max(self._between, silent - self._shortest)
+        # As if the next left now: a silence longer than usual slows the pace, and a pause is not taken for the pace.
+        between = max(self._between, self._between + SHARE * (silent - self._between))
         return max(0.0, (self._inside + 1) * between - self._shortest)
 
     @contextmanager

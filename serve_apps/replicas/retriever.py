@@ -21,6 +21,7 @@ from serve_apps.gateway.protocols import Recorder
 from serve_apps.metrics.index import IndexMetrics
 from serve_apps.replicas.forgotten import Forgotten
 from serve_apps.replicas.live import Live, Loaded
+from serve_apps.replicas.searches import Searches
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.examples import Example
@@ -34,6 +35,7 @@ class RetrieverReplica:
     def __init__(self, config: PlinthConfig, recorder: Recorder | None = None) -> None:
         from data_jobs.retrieval.embedder import load_embedder
         from data_jobs.retrieval.passage_reader import load_passage_reader
+        from data_jobs.retrieval.question_vectors import QuestionVectors
         from data_jobs.retrieval.rerank import load_reranker
 
         home = Home.from_env()
@@ -41,8 +43,10 @@ class RetrieverReplica:
         self._embedder = load_embedder(config.index, threads=config.serve.embed_threads)
         self._reranker = load_reranker(config.retrieval.reranker)
         self._reader = load_passage_reader(config.retrieval.reader, config.serve.embed_threads)
-        # One thread: the embedder is not thread-safe, and torch spreads one query over its own threads.
+        self._vectors = QuestionVectors(self._embedder)
+        # One thread: neither embedder nor searcher is thread-safe.
         self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._searches = Searches(self._work, self._vectors.prepare)
         store, name = Store(home.store_uri), config.index.name
         alias = ("indexes", name, "live")
         self._live: Live[Searcher] = Live(
@@ -70,7 +74,7 @@ class RetrieverReplica:
             promised = evidence.promise(self._config.answer.max_risk, self._reader.fingerprint)
         threshold = promised.threshold if promised else None
         searcher = Searcher(
-            snapshot, self._embedder, self._config.retrieval, self._reranker, self._reader, threshold
+            snapshot, self._embedder, self._config.retrieval, self._reranker, self._reader, threshold, self._vectors
         )  # fmt: skip
         self._forgotten.hide_in(searcher)
         searcher.warm()
@@ -86,7 +90,7 @@ class RetrieverReplica:
             UnavailableError: no index is live yet.
         """
         loaded = self._current()
-        found = await asyncio.get_running_loop().run_in_executor(self._work, loaded.thing.search, question, k)
+        found = await self._searches.search(loaded.thing.search, question, k)
         if self._metrics is not None:
             self._metrics.searched(found, loaded.manifest)
         return found

@@ -29,8 +29,9 @@ class ServeSection(Section):
     """How a registered model without an entry of its own runs."""
     guards: tuple[str, ...] = ("characters", "personal_data")
     """The guards that every text passes, in this order, on its way in and out (serve_apps/guards)."""
-    embed_threads: int = Field(2, ge=1)
-    """Threads the retriever may use to embed a query."""
+    embed_threads: int = Field(1, ge=1)
+    """Threads the retriever may use to embed questions. One is enough: a question is a dozen tokens, and a second
+    thread costs twice the processor time for them."""
     max_body_bytes: int = Field(1_000_000, ge=1000)
     """Largest request body; more is answered 413 while it is still arriving."""
     max_prompt_chars: int = Field(32_000, ge=100)

@@ -1,0 +1,89 @@
+"""Searches one after the other in one thread; questions that came meanwhile are embedded together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_jobs.retrieval.results import Retrieval
+
+    Search = Callable[[str, int | None], Retrieval]
+
+TOGETHER = 16  # questions: more save nothing, and who comes next should not wait for them all
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    search: Search
+    question: str
+    k: int | None
+    found: asyncio.Future[Retrieval]
+
+
+class Searches:
+    """A queue in front of searchers that are not thread-safe. For one event loop.
+
+    Nobody waits for company: a question that meets an idle thread is searched at once; those that come while it works
+    make up the next round. A round is one piece of the thread's work, so that other work of the thread (embeddings)
+    gets its turn in between.
+
+    Args:
+        thread: where searches run; one thread.
+        prepare: embeds the questions of a round together (``QuestionVectors.prepare``); in the thread.
+    """
+
+    def __init__(self, thread: ThreadPoolExecutor, prepare: Callable[[Sequence[str]], None]) -> None:
+        self._thread, self._prepare = thread, prepare
+        self._waiting: deque[_Waiting] = deque()
+        self._at_work = False
+
+    async def search(self, search: Search, question: str, k: int | None) -> Retrieval:
+        """``search(question, k)`` in the thread. Raises what it raises; who gives up while waiting is left out."""
+        found: asyncio.Future[Retrieval] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(search, question, k, found))
+        self._next()
+        return await found
+
+    def _next(self) -> None:
+        while self._waiting and not self._at_work:
+            count = min(TOGETHER, len(self._waiting))
+            batch = [one for one in (self._waiting.popleft() for _ in range(count)) if not one.found.done()]
+            if batch:
+                self._at_work = True
+                loop = asyncio.get_running_loop()
+                loop.run_in_executor(self._thread, self._round, loop, batch).add_done_callback(self._done)
+
+    def _done(self, done: asyncio.Future[None]) -> None:
+        self._at_work = False
+        if not done.cancelled():
+            done.result()  # a round raises nothing: what does is a bug, and is told
+        self._next()
+
+    def _round(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
+        try:
+            self._prepare([one.question for one in batch])
+        except Exception:  # noqa: BLE001, S110 (one of them is to blame: each finds out by itself)
+            pass
+        for one in batch:
+            if one.found.done():
+                continue
+            try:
+                result: Any = one.search(one.question, one.k)
+            except BaseException as error:  # noqa: BLE001 (whoever asked is told)
+                loop.call_soon_threadsafe(_settle, one.found, None, error)
+            else:
+                loop.call_soon_threadsafe(_settle, one.found, result, None)
+
+
+def _settle(found: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if found.done():
+        return  # whoever asked went away
+    if error is not None:
+        found.set_exception(error)
+    else:
+        found.set_result(result)
