@@ -78,7 +78,9 @@ class Admission:
         gap = now - self._last
         self._shortest = min(now - came, self._shortest * (1 + gap * FORGETS_A_SECOND))
         if not self._first:  # the first takes as long as it takes: nobody was served before it
-            self._between = self._between + SHARE * (gap - self._between) if self._between else gap
+            # The first gap by itself says little; where one at a time is served, none is longer than the shortest stay.
+            before = self._between or min(gap, self._shortest)
+            self._between = before + SHARE * (gap - before)
         self._last, self._first = now, False
 
 

@@ -75,8 +75,10 @@ class Gateway:
         with self._admission.place() as place:
             async with aclosing(self._answer(ask, record)) as events:
                 async for event in events:
-                    if record.stream:
-                        place.leave()  # its turn came; how long the client takes to listen is its own affair
+                    # Its turn came; how long a client takes to listen is its own affair. And nobody asks for more
+                    # than the Done: what closes the walk there shall not look like one who gave up.
+                    if record.stream or isinstance(event, Done):
+                        place.leave()
                     yield event
 
     async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:

@@ -167,3 +167,30 @@ def test_a_crowd_is_told_at_once_over_http() -> None:
         retriever.loop.call_soon_threadsafe(retriever.event.set)
         assert {future.result().status_code for future in inside} == {200}
         assert ask().status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_was_read_to_its_end_was_served(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[bool] = []
+    leave = Admission._left
+
+    def seen(self: Admission, came: float, served: bool) -> None:
+        left.append(served)
+        leave(self, came, served)
+
+    monkeypatch.setattr(Admission, "_left", seen)
+    with Service().client() as client:
+        assert client.post("/v1/chat/completions", json={**CHAT, "stream": stream}).status_code == 200
+    assert left == [True]
+
+
+def test_a_pause_is_not_taken_for_the_pace() -> None:
+    house = House(1, 0.05)
+    crowd(house, 15, 10)
+    refused = house.refused
+    for _ in range(2 * ALWAYS):  # so many come at once, and then a pause of the machine
+        house.arrive(house.now)
+    late = [1.0 + done for done in house._free]
+    house._free, house.now = late, house.now + 1.0
+    house.arrive(house.now)
+    assert house.refused == refused == 0
