@@ -56,7 +56,7 @@ class Searcher:
         reranker: orders the best candidates anew (``load_reranker``).
         reader: reads the passages found (``load_passage_reader``); none without it.
         threshold: what results say of the least confidence that keeps the promised risk (``risk.promise``).
-        vectors: of questions, where several searchers share what they embedded.
+        asked: vectors of questions, where several searchers share what they embedded.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Searcher:
         reranker: Reranker | None = None,
         reader: PassageReader | None = None,
         threshold: float | None = None,
-        vectors: QuestionVectors | None = None,
+        asked: QuestionVectors | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.embedder = embedder
-        self._vectors = vectors or QuestionVectors(embedder)
+        self._vectors = asked or QuestionVectors(embedder)
         self.section = section
         self.reranker = reranker
         self.reader = reader or PassageReader(None, "off")

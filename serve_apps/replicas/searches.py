@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +66,8 @@ class Searches:
         self._next()
 
     def _round(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
-        try:
+        with suppress(Exception):  # one of them is to blame: each finds out by itself
             self._prepare([one.question for one in batch])
-        except Exception:  # noqa: BLE001, S110 (one of them is to blame: each finds out by itself)
-            pass
         for one in batch:
             if one.found.done():
                 continue

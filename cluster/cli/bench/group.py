@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.cli.bench import data as bench_data
 from cluster.cli.bench import index as bench_index
@@ -38,6 +38,9 @@ def register(commands: Commands) -> None:
         "--max-tokens", type=int, default=128, help="of a model: tokens of one completion (default 128)"
     )
     parser.add_argument("--direct", action="store_true", help="of a model: the engine alone, no service needed")
+    parser.add_argument(
+        "--against", metavar="URL", help="of a tier like quote: another running service, asked in turns with this one"
+    )
     bench_train.register(group)
     bench_index.register(group)
     bench_data.register(group)
@@ -59,6 +62,8 @@ def serve(args: argparse.Namespace) -> int:
         raise UsageError("--requests and --max-tokens must be 1 or more")
     subject = served_model(Store(home.store_uri), args.model, home.root / "cache", args.max_tokens)
     if subject is not None:
+        if args.against:
+            raise UsageError(f"--against compares services over tiers like quote, and {args.model!r} is a model")
         base_url = None if args.direct else service_url(config)
         return _tokens(args, config, subject, levels or (1, 8, 32), base_url)
     if args.direct:
@@ -108,16 +113,18 @@ def _tokens(
 def _latency(args: argparse.Namespace, base_url: str, levels: Sequence[int]) -> int:
     from cluster.cli.bench.load import measure
 
-    result = measure(base_url, args.model, levels, args.requests or 300)
+    result = measure(base_url, args.model, levels, args.requests or 300, args.against)
     if args.json:
         print_json(result)
         return ExitCode.DONE
     machine = result["machine"]
     console.print(f"{machine['cpu']}, {machine['cpus']} CPUs; {args.requests or 300} distinct questions per level")
-    rows = [
-        (r["concurrency"], r["requests"], r["errors"], f"{r['p50_ms']:.1f}", f"{r['p95_ms']:.1f}", f"{r['p99_ms']:.1f}",
-         f"{r['requests_per_s']:.1f}") for r in result["levels"]
-    ]  # fmt: skip
+    rows = []
+    for level in result["levels"]:
+        rows.append((level["concurrency"], *_figures(level)))
+        if args.against:
+            ratio = f"{level['ratio']:.2f} times" if level["ratio"] is not None else "-"
+            rows += [("against", *_figures(level["against"])), ("ratio", *("",) * 5, ratio)]
     names = ("concurrency", "requests", "errors", "P50 ms", "P95 ms", "P99 ms", "requests/s")
     print_table("Whole call, seen by the client", names, rows, numeric=names)
     for level in result["levels"]:
@@ -125,3 +132,8 @@ def _latency(args: argparse.Namespace, base_url: str, levels: Sequence[int]) -> 
         columns = ("stage", "P50 ms", "P95 ms")
         print_table(f"Stages at concurrency {level['concurrency']}", columns, stages, numeric=columns[1:])
     return ExitCode.DONE
+
+
+def _figures(level: dict[str, Any]) -> tuple[Any, ...]:
+    percentiles = (f"{level[name]:.1f}" for name in ("p50_ms", "p95_ms", "p99_ms", "requests_per_s"))
+    return level["requests"], level["errors"], *percentiles

@@ -9,6 +9,8 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,52 +36,92 @@ def distinct_questions(seed: int = 0) -> Iterator[str]:
     yield from every
 
 
-def measure(base_url: str, model: str, levels: Sequence[int], requests: int) -> dict[str, Any]:
+@dataclass
+class Measured:
+    """What some rounds at one concurrency gave: latencies in ms, seconds that the rounds took, ms by stage."""
+
+    requests: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def requests_per_s(self) -> float:
+        """Answers a second."""
+        return len(self.latencies) / self.seconds if self.seconds else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Percentiles, as ``measure`` returns them."""
+        return {
+            "requests": self.requests,
+            "errors": self.errors,
+            "p50_ms": percentile(self.latencies, 50),
+            "p95_ms": percentile(self.latencies, 95),
+            "p99_ms": percentile(self.latencies, 99),
+            "requests_per_s": self.requests_per_s,
+            "stages": {k: {"p50_ms": percentile(v, 50), "p95_ms": percentile(v, 95)} for k, v in self.stages.items()},
+        }
+
+
+def measure(
+    base_url: str, model: str, levels: Sequence[int], requests: int, against: str | None = None
+) -> dict[str, Any]:
     """Latencies (ms) at each concurrency, after 20 unmeasured calls.
+
+    Args:
+        against: another running service: both are asked in turns, in four rounds (one, the other, the other, the one),
+            so that what the machine does besides meets both alike.
 
     Returns:
         {"machine", "date", "levels": [{"concurrency", "requests", "errors", "p50_ms", "p95_ms", "p99_ms",
-        "requests_per_s", "stages": {stage: {"p50_ms", "p95_ms"}}}]}
+        "requests_per_s", "stages": {stage: {"p50_ms", "p95_ms"}}}]}; with ``against`` each level also has its
+        figures there (``against``) and ``ratio``, of the requests per second here to those there.
     """
     questions = distinct_questions()
-    asyncio.run(_level(base_url, model, 2, [next(questions) for _ in range(20)]))
-    found = [asyncio.run(_level(base_url, model, n, [next(questions) for _ in range(requests)])) for n in levels]
+
+    def asked(url: str, concurrency: int, count: int, into: Measured) -> None:
+        asyncio.run(_round(url, model, concurrency, list(islice(questions, count)), into))
+
+    for url in filter(None, (base_url, against)):
+        asked(url, 2, 20, Measured())
+    found = []
+    for level in levels:
+        here, there = Measured(), Measured()
+        if against is None:
+            asked(base_url, level, requests, here)
+            found.append({"concurrency": level, **here.to_dict()})
+            continue
+        half = max(1, requests // 2)
+        for url, into in ((base_url, here), (against, there), (against, there), (base_url, here)):
+            asked(url, level, half, into)
+        ratio = here.requests_per_s / there.requests_per_s if there.latencies else None
+        found.append({"concurrency": level, **here.to_dict(), "against": there.to_dict(), "ratio": ratio})
     return {"date": utc_now(), "machine": machine(), "model": model, "levels": found}
 
 
-async def _level(base_url: str, model: str, concurrency: int, questions: list[str]) -> dict[str, Any]:
-    waiting, latencies, errors = iter(questions), [], 0
-    stages: dict[str, list[float]] = defaultdict(list)
+async def _round(base_url: str, model: str, concurrency: int, questions: list[str], into: Measured) -> None:
+    waiting = iter(questions)
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
 
     async with httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits, trust_env=False) as client:
 
         async def worker() -> None:
-            nonlocal errors
             for question in waiting:
                 body = {"model": model, "messages": [{"role": "user", "content": question}]}
                 begun = time.perf_counter()
                 reply = await client.post("/v1/chat/completions", json=body)
                 if reply.status_code != 200:
-                    errors += 1
+                    into.errors += 1
                     continue
-                latencies.append((time.perf_counter() - begun) * 1000)
+                into.latencies.append((time.perf_counter() - begun) * 1000)
                 for stage, value in reply.json()["plinth"]["timings_ms"].items():
-                    stages[stage].append(value)
+                    into.stages[stage].append(value)
 
         begun = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(concurrency)))
-        seconds = time.perf_counter() - begun
-    return {
-        "concurrency": concurrency,
-        "requests": len(questions),
-        "errors": errors,
-        "p50_ms": percentile(latencies, 50),
-        "p95_ms": percentile(latencies, 95),
-        "p99_ms": percentile(latencies, 99),
-        "requests_per_s": len(latencies) / seconds,
-        "stages": {k: {"p50_ms": percentile(v, 50), "p95_ms": percentile(v, 95)} for k, v in stages.items()},
-    }
+        into.seconds += time.perf_counter() - begun
+    into.requests += len(questions)
 
 
 def percentile(values: Sequence[float], q: float) -> float:
