@@ -214,7 +214,7 @@ def submit(*arguments: str) -> None:
 def run(program: str, *arguments: str) -> None:
     """A program of this installation, in the project's folder, as the README writes it."""
     folder = Path(sys.executable).parent
-    subprocess.run([str(folder / program), *arguments], cwd=ROOT, check=True, timeout=300)
+    subprocess.run([str(folder / program), *arguments], cwd=ROOT, check=True, timeout=600)
 
 
 if __name__ == "__main__":
