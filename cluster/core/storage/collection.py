@@ -66,6 +66,8 @@ class Collections:
             BadInputError: there is no collection of this name.
         """
         before, name = self.default, self.find(name)
+        if before == name:
+            return before
         chosen: dict[str, Any] = {"name": name, "at": utc_now(), "why": why}
         self._store.write(self._chosen_path, json.dumps(chosen, indent=1).encode())
         return before
