@@ -159,8 +159,8 @@ JOBS = (
     JobVerb(
         "index", "Build an index from a prepared dataset and have a collection answer from it.", add_index_arguments,
         run_index,
-        "A collection is an index with a name. The first one is `index.name`; a dataset that none has yet gets a new one\n"
-        "of its own name, so that nothing that answers is replaced. `plinth index use NAME` makes one the default.\n"
+        "A collection is an index with a name. The first one is `index.name`; a dataset that none has yet gets a new\n"
+        "one of its own name, so that nothing that answers is replaced. `plinth index use NAME` makes it the default.\n"
         "Running services pick it up by themselves, without a restart and without a failed request.",
     ),
     JobVerb(

@@ -199,8 +199,8 @@ def find_corpus(config: PlinthConfig, store: Store, args: argparse.Namespace) ->
     theirs, ours = index.inputs.get("dataset"), f"{dataset.name}@{dataset.version}"
     if theirs != ours:
         raise BadInputError(
-            f"the index {name}@{index.version} was built from {theirs}, not from {ours}: name its dataset, or build an index "
-            f"of yours with `plinth index build --dataset {ours}`"
+            f"the index {name}@{index.version} was built from {theirs}, not from {ours}: name its dataset, or build an "
+            f"index of yours with `plinth index build --dataset {ours}`"
         )
     return dataset, index
 

@@ -63,9 +63,7 @@ def service_url(config: Any) -> str:
     return f"http://{config.cluster.host}:{config.cluster.http_port}"
 
 
-def ask_and_print(
-    base_url: str, messages: list[dict[str, str]], model: str, collection: str = ""
-) -> dict[str, Any]:
+def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str, collection: str = "") -> dict[str, Any]:
     """One answer, written as it arrives, then its citations and times; returns what ``stream_answer`` does."""
     write = WordWrap()
     try:

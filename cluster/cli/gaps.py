@@ -132,8 +132,8 @@ def _live(base_url: str) -> dict[str, str]:
     try:
         reply = get(f"{base_url}/v1/collections", 5)
         cards = reply.json()["data"] if reply.status == 200 else []
-        usual = {"": str(card["index_version"]) for card in cards if card["default"]}
-        return {**usual, **{str(card["id"]): str(card["index_version"]) for card in cards}}
+        names = [(name, card) for card in cards for name in (card["id"], *[""] * bool(card["default"]))]
+        return {str(name): str(card["index_version"]) for name, card in names}
     except (OSError, ValueError, KeyError):
         return {}
 

@@ -87,10 +87,8 @@ def _cluster(members: Sequence[Gap]) -> Cluster:
     )
 
 
-def answered(
-    found: Sequence[Cluster], live: Mapping[str, str], asks: Callable[[str, str], bool]
-) -> list[Cluster]:
-    """The clusters with ``answered_by`` set where the live index of their collection answers what an earlier one did not.
+def answered(found: Sequence[Cluster], live: Mapping[str, str], asks: Callable[[str, str], bool]) -> list[Cluster]:
+    """The clusters with ``answered_by`` set where their collection's live index answers what an earlier one did not.
 
     Args:
         live: by collection the version of its live index, that of the default one under "" too; what it refused itself
@@ -101,7 +99,5 @@ def answered(
     for one in found:
         version = live.get(one.collection, "")
         again = version and version not in one.index_versions
-        made.append(
-            replace(one, answered_by=version) if again and asks(one.question, one.collection) else one
-        )
+        made.append(replace(one, answered_by=version) if again and asks(one.question, one.collection) else one)
     return made

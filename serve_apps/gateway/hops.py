@@ -76,7 +76,9 @@ class Hops:
         Raises:
             UnavailableError: no index is live.
         """
-        version, found = await or_unavailable(self._retriever.examples(count, record.collection), self._timeout_s, "the index")
+        version, found = await or_unavailable(
+            self._retriever.examples(count, record.collection), self._timeout_s, "the index"
+        )
         record.index_version = version
         return version, found
 

@@ -89,8 +89,8 @@ class Lookups:
         return shown(found, clean), {**index, **meant, **_told(record)}
 
     async def examples(self, record: RequestRecord) -> dict[str, Any]:
-        """A few questions to start with, from documents of a collection (the record's). Those that the guard finds fault with are
-        left out, not mended.
+        """A few questions to start with, from documents of the record's collection. Those that the guard finds fault
+        with are left out, not mended.
 
         Raises:
             UnavailableError: there is no index or no guard.
@@ -103,7 +103,11 @@ class Lookups:
             for text, check in zip(texts, checks, strict=True)
             if not check.blocked and not check.spans
         ]
-        return {"object": "list", "data": fine[:EXAMPLES], "plinth": {"collection": record.collection, "index_version": version}}
+        return {
+            "object": "list",
+            "data": fine[:EXAMPLES],
+            "plinth": {"collection": record.collection, "index_version": version},
+        }
 
 
 def _told(record: RequestRecord) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The collections that a retriever holds: the default always, others from when they are first asked for.
 
-Together they may take so much memory; for one more, those go that nobody asks now, the longest unused first. Everything here runs on the event loop but for reading and loading, which is done in one thread: one collection
-is loaded at a time, and whoever waits for it waits for all before it.
+Together they may take so much memory; for one more, those go that nobody asks now, the longest unused first. Everything
+here runs on the event loop but for reading and loading, which one thread does: one collection is loaded at a time, and
+whoever waits for it waits for all before it.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class HeldCollections:
         task = self._loading.get(name)
         if task is None:
             task = self._loading[name] = asyncio.get_running_loop().create_task(self._load_one(name))
-            task.add_done_callback(lambda done: self._loading.pop(name) and done.cancelled() or done.exception())
+            task.add_done_callback(lambda done: (self._loading.pop(name) and done.cancelled()) or done.exception())
         await asyncio.shield(task)
 
     async def _load_one(self, name: str) -> None:

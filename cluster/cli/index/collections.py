@@ -26,9 +26,8 @@ def register(group: Commands) -> None:
     parser.add_argument("name", help="the collection (see `plinth index list`)")
     parser = add_verb(
         group, "remove", remove, "Take a collection out of service and remove its index.",
-        "What was trained on an index stays answerable for, so versions that a model was made of, and pinned ones, stay\n"
-        "in the store. The dataset stays too: `plinth index build --dataset` makes the index again. The default cannot\n"
-        "be removed while there are others.",
+        "Versions that a model was made of, and pinned ones, stay in the store. The dataset stays too: `plinth index\n"
+        "build --dataset` makes the index again. The default cannot be removed while there are others.",
     )  # fmt: skip
     parser.add_argument("name", help="the collection (see `plinth index list`)")
 

@@ -30,8 +30,8 @@ class ServeSection(Section):
     guards: tuple[str, ...] = ("characters", "personal_data")
     """The guards that every text passes, in this order, on its way in and out (serve_apps/guards)."""
     collections_mb: int = Field(1024, ge=1)
-    """Memory (MiB, about) that the collections in a retriever take at most. One that is asked for is loaded then, and the
-    ones longest unused make room. The default collection stays, and the one asked for is loaded, whatever their size."""
+    """Memory (MiB, about) that the collections in a retriever take at most. One is loaded when it is asked for, those
+    longest unused make room. The default one stays, and the one asked for is loaded, whatever their size."""
     embed_threads: int = Field(2, ge=1)
     """Threads the retriever may use to embed a query."""
     max_body_bytes: int = Field(1_000_000, ge=1000)

@@ -59,7 +59,8 @@ def test_use_moves_the_default_and_says_how_to_go_back(
 ) -> None:
     assert main(["index", "use", "notes"]) == 0
     said = capsys.readouterr().out
-    assert "plinth index use main" in said and "auto@main" in said
+    assert "plinth index use main" in said
+    assert "auto@main" in said
     assert Collections(store, "main").default == "notes"
     assert as_json(capsys, "index", "use", "main") == {"default": "main", "before": "notes"}
     assert "there are: main, notes" in refused(capsys, "index", "use", "nope")
@@ -71,7 +72,8 @@ def test_remove_takes_the_index_and_leaves_the_dataset(
 ) -> None:
     found = as_json(capsys, "index", "remove", "notes")
     assert [item["path"] for item in found["items"]] == [f"indexes/notes/{two['notes'].version}"]
-    assert store.names("indexes") == ["main"] and store.names("datasets") == ["docs", "notes"]
+    assert store.names("indexes") == ["main"]
+    assert store.names("datasets") == ["docs", "notes"]
     assert "there are: main" in refused(capsys, "index", "remove", "notes")
 
 
@@ -79,7 +81,8 @@ def test_the_default_is_removed_only_when_it_is_the_last(
     store: Store, two: dict[str, Manifest], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "plinth index use notes" in refused(capsys, "index", "remove", "main")
-    assert main(["index", "use", "notes"]) == 0 and main(["index", "remove", "main"]) == 0
+    assert main(["index", "use", "notes"]) == 0
+    assert main(["index", "remove", "main"]) == 0
     assert main(["index", "remove", "notes"]) == 0
     assert Collections(store, "main").names == []
 
@@ -94,7 +97,8 @@ def test_a_version_that_something_rests_on_outlives_its_collection(
     else:
         made_of(store, "models", "small", index=index_)
     found = as_json(capsys, "index", "remove", "notes")
-    assert found["items"] == [] and list(found["kept"]) == [f"indexes/{reference(index_)}"]
+    assert found["items"] == []
+    assert list(found["kept"]) == [f"indexes/{reference(index_)}"]
     assert Collections(store, "main").names == ["main"]
     assert store.manifest("indexes", "notes", index_.version) == index_
 

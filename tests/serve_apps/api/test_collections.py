@@ -61,7 +61,8 @@ def test_an_unknown_one_is_404_and_those_there_are_listed(
         reply = chat(service.client(), **asked, messages=[{"role": "user", "content": question}], stream=stream)
         error = reply.json()["error"]
         assert (reply.status_code, error["code"], error["param"]) == (404, "collection_not_found", param)
-        assert "there are boats, main" in error["message"] and "'nope'" in error["message"]
+        assert "there are boats, main" in error["message"]
+        assert "'nope'" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -103,11 +104,18 @@ def test_they_are_listed_as_collections_and_as_models(service: Service) -> None:
         ("boats", "collection", False), ("main", "collection", True),
     ]  # fmt: skip
     assert client.get("/v1/collections/boats").json() == listed["data"][0]
-    assert listed["data"][0]["created"] == 1767225600 and listed["data"][0]["model"] == "auto@boats"
+    assert listed["data"][0]["created"] == 1767225600
+    assert listed["data"][0]["model"] == "auto@boats"
     assert client.get("/v1/collections/nope").status_code == 404
     models = {card["id"]: card["plinth"] for card in client.get("/v1/models").json()["data"]}
-    assert set(models) == {"auto", "quote", EMBEDDER, *(f"{a}@{b}" for a in ("auto", "quote") for b in ("main", "boats"))}
-    assert models["auto@boats"]["collection"] == "boats" and "collection" not in models["auto"]
+    assert set(models) == {
+        "auto",
+        "quote",
+        EMBEDDER,
+        *(f"{a}@{b}" for a in ("auto", "quote") for b in ("main", "boats")),
+    }
+    assert models["auto@boats"]["collection"] == "boats"
+    assert "collection" not in models["auto"]
     assert client.get("/v1/models/quote@boats").json()["plinth"]["collection"] == "boats"
 
 

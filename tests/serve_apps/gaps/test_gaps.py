@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,8 @@ def test_only_a_newer_index_is_asked_again() -> None:
 def test_a_gap_of_a_collection_is_one_of_its_own_and_only_that_collection_closes_it() -> None:
     mine = [replace(gap, collection="boats") for gap in gaps("Is there a sabbatical?")]
     found = clusters([*gaps("Is there a sabbatical?"), *mine])
-    assert {one.collection for one in found} == {"", "boats"} and len({one.id for one in found}) == 2
+    assert {one.collection for one in found} == {"", "boats"}
+    assert len({one.id for one in found}) == 2
     asked: list[tuple[str, str]] = []
 
     def asks(question: str, collection: str) -> bool:

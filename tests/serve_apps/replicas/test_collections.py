@@ -81,8 +81,10 @@ def test_each_answers_from_its_own_documents_and_is_loaded_when_first_asked(publ
     async def scenario() -> None:
         replica = replica_of()
         assert loaded(replica) == {"main"}
-        assert await documents(replica) == {"cat.md"} and loaded(replica) == {"main"}
-        assert await documents(replica, "boats") == {"tug.md", "yawl.md"} and loaded(replica) == {"main", "boats"}
+        assert await documents(replica) == {"cat.md"}
+        assert loaded(replica) == {"main"}
+        assert await documents(replica, "boats") == {"tug.md", "yawl.md"}
+        assert loaded(replica) == {"main", "boats"}
         assert await documents(replica, "main") == {"cat.md"}
         version, examples = await replica.examples(9, "boats")
         assert {example.document for example in examples} == {"tug.md", "yawl.md"}
@@ -143,7 +145,8 @@ def test_one_that_is_being_searched_is_not_thrown_out(publish: Any) -> None:
             waiting = asyncio.create_task(documents(replica, "b"))
             for _ in range(20):
                 await asyncio.sleep(0.005)
-                assert loaded(replica) == {"main", "a"} and not waiting.done()
+                assert loaded(replica) == {"main", "a"}
+                assert not waiting.done()
         assert await waiting == {"b.md"}
         assert loaded(replica) == {"main", "b"}
 
@@ -213,7 +216,8 @@ def test_a_store_that_is_away_takes_nothing_away(store: Store, publish: Any) -> 
         folder = Path(store.path("indexes"))
         folder.rename(folder.with_name("elsewhere"))
         await replica._held.refresh()
-        assert await documents(replica) == {"cat.md"} and await documents(replica, "boats") == {"tug.md"}
+        assert await documents(replica) == {"cat.md"}
+        assert await documents(replica, "boats") == {"tug.md"}
 
     asyncio.run(scenario())
 
@@ -275,10 +279,12 @@ def test_each_has_its_card_and_its_own_threshold(store: Store, publish: Any, mon
         before = {card["collection"]: card for card in await replica.collections()}
         assert [before[name]["loaded"] for name in ("boats", "main")] == [False, True]
         assert [before[name]["default"] for name in ("boats", "main")] == [False, True]
-        assert before["boats"]["index_version"] == boats.version and before["boats"]["documents"] == 2
+        assert before["boats"]["index_version"] == boats.version
+        assert before["boats"]["documents"] == 2
         assert (await replica.search(QUESTION)).threshold is None
         found = await replica.search(QUESTION, None, "boats")
-        assert found.threshold is not None and found.index_version == boats.version
+        assert found.threshold is not None
+        assert found.index_version == boats.version
         after = {card["collection"]: card for card in await replica.collections()}
         assert (after["boats"]["threshold"], after["boats"]["loaded"]) == (found.threshold, True)
         assert (await replica.info())["index_version"] == main.version
