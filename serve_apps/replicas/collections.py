@@ -1,13 +1,14 @@
 """The collections that a retriever holds: the default always, others from when they are first asked for.
 
 Together they may take so much memory; for one more, those go that nobody asks now, the longest unused first. Everything
-here runs on the event loop but for reading and loading, which one thread does: one collection is loaded at a time, and
-whoever waits for it waits for all before it.
+here runs on the event loop but for loading and for looking into the store, which a thread each does: one collection is
+loaded at a time, and whoever waits for it waits for all before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,8 @@ class HeldCollections:
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load-indexes")
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load-indexes")
+        self._looker = ThreadPoolExecutor(1, thread_name_prefix="look-for-indexes")
         self._follower: asyncio.Task[None] | None = None
         self._default = self._collections.default
 
@@ -106,7 +108,7 @@ class HeldCollections:
 
     async def cards(self) -> list[dict[str, Any]]:
         """What is known of every collection, loaded or not, by name."""
-        return await self._in_thread(self._read_cards)
+        return await _in(self._looker, self._read_cards)
 
     def follow(self, every_s: float) -> None:
         """From now on notice new versions, other defaults and removed collections; once however often it is called.
@@ -121,20 +123,21 @@ class HeldCollections:
 
     async def refresh(self) -> None:
         """Take up the versions that are live now, and the default. Another default is loaded before it answers."""
-        wanted = await self._in_thread(self._wanted)
+        wanted = await _in(self._looker, self._wanted)
         if wanted is not None and (wanted != self._default or self.default is None):
             entry = self._entry(wanted)
             async with self._turn:
-                await self._in_thread(entry.live.refresh)
+                await _in(self._loader, entry.live.refresh)
             if entry.live.current is not None and wanted != self._default:
                 log_event("retriever", "default_collection", before=self._default, now=wanted)
                 self._default = wanted
         for name, held in list(self._held.items()):
-            if await self._in_thread(self._is_gone, name):
+            if await _in(self._looker, self._is_gone, name):
                 self._drop(name, "removed")
             elif held.live.current is not None or name == self._default:
                 async with self._turn:
-                    await self._in_thread(held.live.refresh)
+                    if self._held.get(name) is held:  # not thrown out meanwhile
+                        await _in(self._loader, held.live.refresh)
         await self._make_room(0)
 
     # -- loading -------------------------------------------------------------------------------------------------------
@@ -147,42 +150,45 @@ class HeldCollections:
         await asyncio.shield(task)
 
     async def _load_one(self, name: str) -> None:
+        manifest = await _in(self._looker, self._manifest, name)
+        if manifest is None:
+            raise collection_not_found(name, await _in(self._looker, lambda: self._collections.names))
         async with self._turn:
-            manifest = await self._in_thread(self._manifest, name)
-            if manifest is None:
-                raise collection_not_found(name, await self._in_thread(lambda: self._collections.names))
             await self._make_room(memory_of(manifest))
             entry = self._entry(name)
-            await self._in_thread(entry.live.refresh)
+            await _in(self._loader, entry.live.refresh)
         if entry.live.current is None:
             raise UnavailableError(f"the index of the collection {name} cannot be loaded: `plinth logs retriever`")
 
     async def _make_room(self, more: int) -> None:
         """Throw out collections until ``more`` bytes fit in; waits for those that are being searched."""
+        dropped = False
         while sum(held.bytes for held in self._held.values()) + more > self._most:
             others = {name: held for name, held in self._held.items() if held.bytes and name != self._default}
             idle = [name for name, held in others.items() if not held.users]
             if idle:
                 self._drop(min(idle, key=lambda name: others[name].used), "unused")
+                dropped = True
             elif others and more:
                 self._freed.clear()
                 await self._freed.wait()
             else:
-                return
+                break
+        if dropped:  # a searcher and its parts refer to each other: nothing is free before they are looked for
+            await _in(self._loader, gc.collect)
 
     def _drop(self, name: str, why: str) -> None:
-        del self._held[name]
-        log_event("retriever", "collection_dropped", collection=name, why=why)
+        held = self._held.pop(name, None)
+        if held is not None and held.live.current is not None:
+            held.live.current = None
+            log_event("retriever", "collection_dropped", collection=name, why=why)
 
     def _entry(self, name: str) -> Held:
         if name not in self._held:
             self._held[name] = Held(self._follow(name), used=time.monotonic())
         return self._held[name]
 
-    # -- in the thread -------------------------------------------------------------------------------------------------
-    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
+    # -- in the thread that looks into the store -----------------------------------------------------------------------
     def _wanted(self) -> str | None:
         """The default collection; None while it has no live version."""
         name = self._collections.default
@@ -213,6 +219,10 @@ class HeldCollections:
              "loaded": name in held}
             for (name, _), facts in sorted(found.items())
         ]  # fmt: skip
+
+
+async def _in(thread: ThreadPoolExecutor, work: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
 
 
 def memory_of(manifest: Manifest) -> int:

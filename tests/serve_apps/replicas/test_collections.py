@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,12 @@ def test_memory_is_bounded_the_longest_unused_goes_and_the_default_stays(publish
     async def scenario() -> None:
         await documents(replica, "a")
         await documents(replica, "b")
+        of_b = weakref.ref(replica._held._held["b"].live.current.thing)
         await documents(replica, "a")
         assert loaded(replica) == {"main", "a", "b"}
         await documents(replica, "c")
         assert loaded(replica) == {"main", "a", "c"}
+        assert of_b() is None, "what was thrown out takes no memory"
         assert await documents(replica, "b") == {"b.md"}
         assert loaded(replica) == {"main", "c", "b"}
         replica._held._most = 1  # not even the default fits: it and the one asked for are there
