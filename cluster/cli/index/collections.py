@@ -97,11 +97,11 @@ def default_changed(before: str, now: str) -> str:
     )
 
 
-def told(collections: Collections, name: str) -> str:
-    """How a collection that an index was built for is asked."""
-    default = collections.default
-    if collections.version(name) is None:
-        return f"Nothing answers from it yet: it was built for the collection {name} with --no-live."
+def told(collections: Collections, index: Manifest) -> str:
+    """How the collection that an index was built for is asked."""
+    name, default = index.name, collections.default
+    if collections.version(name) != index.version:
+        return f"Nothing answers from it: it was built for the collection {name} with --no-live."
     if name == default:
         return f"The collection [bold]{name}[/bold] answers from it; it is the default."
     return (

@@ -53,7 +53,7 @@ def print_built(index: Manifest) -> None:
     """An index just built, and which collection answers from it."""
     print_index(index)
     _, collections = collections_of(argparse.Namespace(preset=None, overrides=[]))  # as the service is configured
-    console.print(told(collections, index.name), soft_wrap=True)
+    console.print(told(collections, index), soft_wrap=True)
 
 
 def print_index(index: Manifest) -> None:

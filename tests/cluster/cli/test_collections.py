@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cluster.cli.index.collections import told
 from cluster.cli.main import main
 from cluster.core.errors import ExitCode
 from cluster.core.records import Manifest
@@ -65,6 +66,15 @@ def test_use_moves_the_default_and_says_how_to_go_back(
     assert as_json(capsys, "index", "use", "main") == {"default": "main", "before": "notes"}
     assert "there are: main, notes" in refused(capsys, "index", "use", "nope")
     assert Collections(store, "main").default == "main"
+
+
+def test_who_builds_is_told_how_it_is_asked(store: Store, two: dict[str, Manifest]) -> None:
+    collections = Collections(store, "main")
+    assert "it is the default" in told(collections, two["main"])
+    assert "auto@notes" in told(collections, two["notes"])
+    assert "still [bold]main[/bold]" in told(collections, two["notes"])
+    index(store, dataset(store, [document("d.md")], "notes"), ["d.md"], "notes")
+    assert "--no-live" in told(collections, two["notes"])  # another version is live
 
 
 def test_remove_takes_the_index_and_leaves_the_dataset(
