@@ -54,8 +54,8 @@ Job = TypeVar("Job")
 BlockId = tuple[int, int]  # a group of documents, and which of its blocks
 KEY = RunKey(
     "index", (__name__,),
-    inside=("index.chunk_tokens", "answer.max_risk"),
-    outside=(*sections_but("index", "answer"), *EMBEDDING, "index.name", "answer.max_citations", "answer.max_words",
+    inside=("index.name", "index.chunk_tokens", "answer.max_risk"),
+    outside=(*sections_but("index", "answer"), *EMBEDDING, "answer.max_citations", "answer.max_words",
              "answer.max_names", "answer.prompt_tokens", "answer.min_confidence"),
 )  # fmt: skip
 

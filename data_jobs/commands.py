@@ -12,7 +12,7 @@ from cluster.core.home import Home
 from cluster.core.job_verbs import JobVerb
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
-from cluster.core.storage import Store
+from cluster.core.storage import Collections, Store
 
 
 def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +24,15 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``index`` takes: which dataset, and whether the index goes live."""
+    """What ``index`` takes: which dataset, into which collection, and whether the index goes live."""
     parser.add_argument("--dataset", default="", help="dataset, NAME or NAME@VERSION (default: the newest prepared)")
+    add_collection_argument(parser, "into which collection (default: the one that has this dataset, else a new one)")
     parser.add_argument("--no-live", action="store_true", help="publish the index without serving it")
+
+
+def add_collection_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """``--collection NAME``, which may also be written ``--name``: an index has a name."""
+    parser.add_argument("--collection", "--name", dest="collection", default="", metavar="NAME", help=meaning)
 
 
 def add_synth_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,17 +86,26 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> Manifest:
 
 
 def run_index(args: argparse.Namespace, progress: Progress) -> Manifest:
-    """Build an index from a dataset on the running cluster and, unless told otherwise, make it the live one."""
+    """Build an index from a dataset on the running cluster and, unless told otherwise, have its collection answer from
+    it. Which collection is the default stays as it is."""
+    from data_jobs.indexing.collection import collection_for
+
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
     dataset = find_dataset(store, args.dataset)
+    name = collection_for(store, config.index.name, dataset, args.collection)
     with connected(home):
         from data_jobs.build_index import build
 
-        index = build(config, store, dataset, progress)
+        index = build(into(config, name), store, dataset, progress)
     if not args.no_live:
-        go_live(store, index, why="index build")
+        Collections(store, config.index.name).go_live(index.name, index.version, why="index build")
     return index
+
+
+def into(config: PlinthConfig, collection: str) -> PlinthConfig:
+    """The configuration with which an index is built for a collection."""
+    return config.model_copy(update={"index": config.index.model_copy(update={"name": collection})})
 
 
 def run_synth(args: argparse.Namespace, progress: Progress) -> Manifest:
@@ -135,11 +150,6 @@ def find_dataset(store: Store, reference: str) -> Manifest:
     return max(latest, key=lambda manifest: manifest.created_at)
 
 
-def go_live(store: Store, index: Manifest, why: str) -> None:
-    """Point the `live` alias at this index; running retrievers pick it up within `retrieval.refresh_s`."""
-    store.move_alias("indexes", index.name, "live", index.version, why)
-
-
 JOBS = (
     JobVerb(
         "prepare", "Prepare a corpus: extract, normalise, filter, deduplicate, redact.", add_prepare_arguments,
@@ -147,7 +157,10 @@ JOBS = (
         "Bad files and records are quarantined one by one (`plinth data report` lists them); the rest goes on.",
     ),
     JobVerb(
-        "index", "Build an index from a prepared dataset and make it live.", add_index_arguments, run_index,
+        "index", "Build an index from a prepared dataset and have a collection answer from it.", add_index_arguments,
+        run_index,
+        "A collection is an index with a name. The first one is `index.name`; a dataset that none has yet gets a new\n"
+        "one of its own name, so that nothing that answers is replaced. `plinth index use NAME` makes it the default.\n"
         "Running services pick it up by themselves, without a restart and without a failed request.",
     ),
     JobVerb(

@@ -7,11 +7,13 @@ SDK understands: it retries 408, 409, 429 and 5xx by itself, so an error that a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cluster.core.errors import BadInputError, PlinthError, PolicyRefusedError
 
 RETRY_AFTER_S = 1
+LISTED = 20  # collections that an error names
 
 
 class ApiError(PlinthError):
@@ -67,6 +69,13 @@ def model_not_found(model: str, known: tuple[str, ...]) -> ApiError:
     """404 for a model name nobody serves here."""
     message = f"the model {shown(model)} does not exist here; there are {', '.join(known)}"
     return ApiError(message, status=404, param="model", code="model_not_found")
+
+
+def collection_not_found(name: str, known: Sequence[str], param: str = "plinth.collection") -> ApiError:
+    """404 for a collection that is not there; the message lists some that are."""
+    listed = ", ".join(known[:LISTED]) + (f" and {len(known) - LISTED} more" if len(known) > LISTED else "")
+    message = f"the collection {shown(name)} does not exist here; there are {listed or 'none yet'}"
+    return ApiError(message, status=404, param=param, code="collection_not_found")
 
 
 def context_too_long(chars: int, limit: int, param: str) -> ApiError:

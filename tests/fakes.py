@@ -14,7 +14,7 @@ from data_jobs.retrieval.reader import Reading, Window
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.sentences import sentences
-from serve_apps.errors import UnavailableError
+from serve_apps.errors import UnavailableError, collection_not_found
 from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.guards.chain import guard_chain
 from serve_apps.guards.protocol import Guard, InputCheck, OutputCheck
@@ -66,40 +66,60 @@ class RealGuard:
 
 
 class FixedRetriever:
-    """Finds the same passages for everything and remembers what it was asked."""
+    """Finds the same passages for everything, in whichever of its collections, and remembers what it was asked."""
 
     def __init__(
-        self, passages: Sequence[Passage] = (PASSAGE,), down: bool = False, found: Retrieval | None = None
+        self,
+        passages: Sequence[Passage] = (PASSAGE,),
+        down: bool = False,
+        found: Retrieval | None = None,
+        names: Sequence[str] = ("main",),
     ) -> None:
         self.passages, self.down, self._found = tuple(passages), down, found
+        self.names, self.listings = list(names), 0
         self.questions: list[str] = []
         self.starters = [Example(f"What is said about thing {n}?", f"thing{n}.md") for n in range(4)]
 
-    async def search(self, question: str, k: int | None) -> Retrieval:
+    def _version(self, collection: str) -> tuple[str, str]:
+        """The collection that is meant, the first by default, and its version."""
         if self.down:
             raise UnavailableError("no index is live")
+        name = collection or self.names[0]
+        if name not in self.names:
+            raise collection_not_found(name, self.names)
+        return name, f"v{self.names.index(name) + 1}"
+
+    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+        name, version = self._version(collection)
         self.questions.append(question)
         if self._found is not None:
-            return replace(self._found, question=question)
-        return Retrieval(question, self.passages, (), {}, "v1", "2026-01-01T00:00:00+00:00", {"embed": 1.0})
+            return replace(self._found, question=question, collection=name)
+        as_of = "2026-01-01T00:00:00+00:00"
+        return Retrieval(question, self.passages, (), {}, version, as_of, {"embed": 1.0}, collection=name)
+
+    async def collections(self) -> list[dict[str, Any]]:
+        if self.down:
+            raise UnavailableError("no retriever")
+        self.listings += 1
+        return [
+            {"collection": name, "index_version": self._version(name)[1], "index_as_of": "2026-01-01T00:00:00+00:00",
+             "documents": 1, "chunks": 1, "threshold": None, "default": name == self.names[0], "loaded": True}
+            for name in sorted(self.names)
+        ]  # fmt: skip
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         return [[float(len(text)), 0.5, -0.25, 1.0] for text in texts]
 
-    async def examples(self, count: int) -> tuple[str, list[Example]]:
-        if self.down:
-            raise UnavailableError("no index is live")
-        return "v1", list(self.starters[:count])
+    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
+        return self._version(collection)[1], list(self.starters[:count])
 
-    async def topics(self, count: int) -> list[str]:
-        if self.down:
-            raise UnavailableError("no index is live")
+    async def topics(self, count: int, collection: str = "") -> list[str]:
+        self._version(collection)
         return ["Leave policy", "Travel"][:count]
 
     async def info(self) -> dict[str, Any]:
-        if self.down:
-            raise UnavailableError("no index is live")
-        return {"index_version": "v1", "index_as_of": "2026-01-01T00:00:00+00:00", "chunks": 1, "embedder": "fake"}
+        facts = {"index_as_of": "2026-01-01T00:00:00+00:00", "chunks": 1, "embedder": "fake"}
+        return {"collection": self.names[0], "index_version": self._version("")[1], **facts}
 
 
 class LocalTier:

@@ -11,7 +11,7 @@ from cluster.core.home import Home
 from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
-from cluster.core.storage import Store
+from cluster.core.storage import INDEXES, LIVE, Collections, Store
 from train_jobs.arguments import add_code_change, code_change_of, configure, find, seconds_of
 from train_jobs.planning import commands as planning
 from train_jobs.planning.outset import look_ahead
@@ -193,17 +193,14 @@ def find_corpus(config: PlinthConfig, store: Store, args: argparse.Namespace) ->
     from data_jobs.commands import find_dataset
 
     name, _, version = args.index.partition("@")
-    name = name or config.index.name
-    version = version or store.alias("indexes", name, "live") or ""
-    if not version:
-        raise BadInputError(f"there is no live index {name} yet: `plinth index build` makes one")
-    index = store.manifest("indexes", name, version)
+    name = name if version else Collections(store, config.index.name).find(name)
+    index = store.manifest(INDEXES, name, version or LIVE)
     dataset = find_dataset(store, args.dataset or index.inputs.get("dataset", ""))
     theirs, ours = index.inputs.get("dataset"), f"{dataset.name}@{dataset.version}"
     if theirs != ours:
         raise BadInputError(
-            f"the index {name}@{version} was built from {theirs}, not from {ours}: name its dataset, or build an index "
-            f"of yours with `plinth index build --dataset {ours}`"
+            f"the index {name}@{index.version} was built from {theirs}, not from {ours}: name its dataset, or build an "
+            f"index of yours with `plinth index build --dataset {ours}`"
         )
     return dataset, index
 

@@ -22,10 +22,14 @@ stops an answer, exit or Ctrl-D leaves). Of a long conversation the last turns t
 
 
 def register(commands: Commands) -> None:
-    """Declare ``plinth ask`` with its question and ``--model``."""
+    """Declare ``plinth ask`` with its question, ``--model`` and ``--collection``."""
     parser = add_verb(commands, "ask", ask, VERBS["ask"].summary, DETAILS)
     parser.add_argument("question", nargs="*", help="the question; leave it out for a conversation")
     parser.add_argument("--model", default="auto", help="auto (default) or a tier by name")
+    parser.add_argument(
+        "--collection", default="", metavar="NAME",
+        help="which documents answer (default: the default collection, see `plinth index list`)",
+    )  # fmt: skip
 
 
 def ask(args: argparse.Namespace) -> int:
@@ -45,12 +49,12 @@ def ask(args: argparse.Namespace) -> int:
             raise BadInputError("with --json give the question on the command line")
         from cluster.cli.conversation import converse
 
-        return converse(lambda turns: ask_and_print(base_url, turns, args.model), home, config.serve)
+        return converse(lambda turns: ask_and_print(base_url, turns, args.model, args.collection), home, config.serve)
     messages = [{"role": "user", "content": " ".join(args.question)}]
     if args.json:
-        print_json(stream_answer(base_url, messages, args.model, None))
+        print_json(stream_answer(base_url, messages, args.model, None, args.collection))
     else:
-        ask_and_print(base_url, messages, args.model)
+        ask_and_print(base_url, messages, args.model, args.collection)
     return ExitCode.DONE
 
 
@@ -59,11 +63,11 @@ def service_url(config: Any) -> str:
     return f"http://{config.cluster.host}:{config.cluster.http_port}"
 
 
-def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str) -> dict[str, Any]:
+def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str, collection: str = "") -> dict[str, Any]:
     """One answer, written as it arrives, then its citations and times; returns what ``stream_answer`` does."""
     write = WordWrap()
     try:
-        answer = stream_answer(base_url, messages, model, write)
+        answer = stream_answer(base_url, messages, model, write, collection)
     except PlinthError:
         if write.begun:
             write.end()
@@ -77,19 +81,26 @@ def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str) -> 
 
 
 def stream_answer(
-    base_url: str, messages: list[dict[str, str]], model: str, write: Callable[[str], None] | None
+    base_url: str,
+    messages: list[dict[str, str]],
+    model: str,
+    write: Callable[[str], None] | None,
+    collection: str = "",
 ) -> dict[str, Any]:
-    """One chat call over SSE; ``write`` gets each piece of text as it arrives.
+    """One chat call over SSE; ``write`` gets each piece of text as it arrives. Without ``collection`` the service's
+    default one answers.
 
     Returns:
         {"text", "finish_reason", "request_id", "plinth": {...}}
 
     Raises:
-        UsageError: the service knows no such model.
+        UsageError: the service knows no such model or collection.
         BadInputError: it refused the messages.
         EnvironmentFaultError: the service cannot be reached, answers with an error, or the stream breaks off.
     """
-    body = {"model": model, "messages": messages, "stream": True}
+    body: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
+    if collection:
+        body["plinth"] = {"collection": collection}
     answer: dict[str, Any] = {"text": "", "finish_reason": None, "plinth": {}}
     try:
         with client(60) as service, service.stream("POST", f"{base_url}/v1/chat/completions", json=body) as reply:
@@ -110,7 +121,8 @@ def stream_answer(
 
 
 def refusal(reply: httpx.Response, base_url: str, model: str) -> PlinthError:
-    """The error of an answer that is not 200: a mistyped model is a mistake of usage, a 400 one of the input."""
+    """The error of an answer that is not 200: a mistyped model or collection is a mistake of usage, a 400 one of the
+    input."""
     try:
         told = reply.json()["error"]
         message, code = str(told["message"]), told.get("code")
@@ -118,6 +130,8 @@ def refusal(reply: httpx.Response, base_url: str, model: str) -> PlinthError:
         message, code = reply.text[:200], None
     if code == "model_not_found":
         return UsageError(unknown("there is no model", model, models(base_url)))
+    if code == "collection_not_found":
+        return UsageError(message)
     if reply.status_code in (400, 413):
         return BadInputError(f"the service refused it: {message}", code=code)
     return EnvironmentFaultError(f"the service answered {reply.status_code}: {message}")
@@ -146,7 +160,7 @@ def _take(event: dict[str, Any], answer: dict[str, Any], write: Callable[[str], 
 
 
 def print_answer(answer: dict[str, Any]) -> None:
-    """Answer text, numbered citations, tier and milliseconds per stage."""
+    """Answer text, numbered citations, tier, collection and milliseconds per stage."""
     write = WordWrap()
     write(answer["text"])
     write.end()
@@ -170,5 +184,6 @@ def _print_sources(answer: dict[str, Any]) -> None:
         console.print(fold(parts, first="  ", then="      "), soft_wrap=True)
     timings = extra.get("timings_ms", {})
     stages = " ".join(f"{stage} {value:.0f}" for stage, value in timings.items() if "." not in stage)
-    line = f"{extra.get('tier', '')} · {stages} ms · {answer.get('request_id') or ''}"
+    who = " · ".join(filter(None, (extra.get("tier"), extra.get("collection"))))
+    line = f"{who} · {stages} ms · {answer.get('request_id') or ''}"
     console.print(fold([(printable(line), "dim")], first="  ", then="  "), soft_wrap=True)

@@ -67,6 +67,7 @@ def show(args: argparse.Namespace) -> int:
             ("not found", printable(", ".join(one.not_found)) or "-"),
             ("nearest", printable(one.document) or "-"),
             ("source", printable(one.source) or "-"),
+            ("collection", printable(one.collection) or "-"),
             ("owner", printable(one.owner) or "-"),
             ("answered by", one.answered_by or "-"),
         ]
@@ -119,28 +120,33 @@ def _clusters(args: argparse.Namespace) -> list[Cluster]:
 
     base_url = service_url(config_from(args, home))
     live = _live(base_url)
-    first = answered(found[:MOST_ASKED_AGAIN], live, lambda question: _answers(base_url, question))
+    first = answered(found[:MOST_ASKED_AGAIN], live, lambda *asked: _answers(base_url, *asked))
     return [*first, *found[MOST_ASKED_AGAIN:]]
 
 
-def _live(base_url: str) -> str:
-    """The version of the live index; empty where the service does not say."""
+def _live(base_url: str) -> dict[str, str]:
+    """By collection the version of its live index, that of the default one also under ""; empty where the service does
+    not say."""
     from cluster.loopback import get
 
     try:
-        reply = get(f"{base_url}/readyz", 5)
-        return str(reply.json().get("index_version", "")) if reply.status == 200 else ""
-    except (OSError, ValueError):
-        return ""
+        reply = get(f"{base_url}/v1/collections", 5)
+        cards = reply.json()["data"] if reply.status == 200 else []
+        names = [(name, card) for card in cards for name in (card["id"], *[""] * bool(card["default"]))]
+        return {str(name): str(card["index_version"]) for name, card in names}
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
-def _answers(base_url: str, question: str) -> bool:
-    """Whether the service answers a question now; it keeps nothing of it."""
+def _answers(base_url: str, question: str, collection: str) -> bool:
+    """Whether a collection answers a question now; the service keeps nothing of it."""
     import httpx
 
     from cluster.loopback import client
 
     body: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": question}], "store": False}
+    if collection:
+        body["plinth"] = {"collection": collection}
     try:
         with client(30) as service:
             reply = service.post(f"{base_url}/v1/chat/completions", json=body)

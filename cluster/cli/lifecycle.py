@@ -114,9 +114,11 @@ def _print_status(found: dict[str, Any]) -> None:
     facts += [(f"model {name}", version) for name, version in found.get("models", {}).items()]
     if index := found["index"]:
         counts = index["counts"]
-        facts.append(("index", f"{index['version']} of {', '.join(index['inputs'].values())}"))
+        facts.append(("index", f"{index['name']}@{index['version']} of {', '.join(index['inputs'].values())}"))
         facts.append(("index as of", index["created_at"]))
         facts.append(("chunks / documents", f"{counts.get('chunks')} / {counts.get('documents')}"))
+        others = [name for name, one in found["collections"].items() if not one["default"]]
+        facts += [("other collections", ", ".join(others))] if others else []
     else:
         facts.append(("index", "none yet: run `plinth quickstart`"))
     facts += [

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from cluster import local_head
 from cluster.cli.ask import print_answer, stream_answer
+from cluster.cli.index.collections import default_changed
 from cluster.cli.jobs import tell_waiting
 from cluster.cli.output import Stages, console, print_json
 from cluster.cli.service import deploy, start_head, wait_for
@@ -26,7 +27,7 @@ from cluster.core.errors import ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.sections.train import TrainSection
-from cluster.core.storage import Store
+from cluster.core.storage import Collections, Store
 from cluster.job_book import entered
 
 UNANSWERABLE = "How can I bake a chocolate cake?"
@@ -56,10 +57,14 @@ def register(commands: Commands) -> None:
         "Stages: check the machine, start Ray, prepare the corpus, build the index, deploy the service, ask; then,\n"
         "while it already answers, train a small model on the corpus, judge it on held-out documents, and serve it\n"
         "if it passed its gate. A second run reuses what is finished. Ctrl-C at any time; the same command goes on\n"
-        "where it stopped.",
+        "where it stopped. Another source becomes another collection, and the default one; those that are there stay.",
     )  # fmt: skip
     parser.add_argument("--source", help="`pydocs` (default) or a folder of files")
     parser.add_argument("--name", help="name of the dataset (default: from the source)")
+    parser.add_argument(
+        "--collection", default="", metavar="NAME",
+        help="collection of the index (default: the one that has the source already, else a new one)",
+    )  # fmt: skip
     parser.add_argument(
         "--train-minutes", type=float, metavar="M",
         help="minutes of training (default: what is left of six, at least train.minutes; 0: none)",
@@ -88,7 +93,7 @@ def _quickstart(args: argparse.Namespace, stages: Stages) -> int:
     source_for(config.data).check(config.data)  # before anything is started
     try:
         instance = start_head(config, home, stages)
-        dataset, index = _prepare_and_index(config, home, stages)
+        dataset, index, before = _prepare_and_index(config, home, args.collection, stages)
         deploy(config, home, instance, stages)
         with stages.run("load the index"):
             wait_for(instance.base_url, "/readyz", home)
@@ -108,11 +113,15 @@ def _quickstart(args: argparse.Namespace, stages: Stages) -> int:
     if args.json:
         print_json({
             "base_url": instance.base_url, "dataset": dataset.version, "index": index.version,
+            "collection": index.name, "default_before": before,
             "seconds": stages.seconds, "answers": answers, "model": trained,
         })  # fmt: skip
         return ExitCode.DONE
     console.print()
     stages.table()
+    if before != index.name:
+        console.print()
+        console.print(default_changed(before, index.name), soft_wrap=True)
     _say_goodbye(instance)
     return ExitCode.DONE
 
@@ -123,10 +132,15 @@ def training_seconds(spent: float, section: TrainSection) -> float:
     return max(TOTAL_S - BESIDE_TRAINING_S - spent, section.minutes * 60)
 
 
-def _prepare_and_index(config: PlinthConfig, home: Home, stages: Stages) -> tuple[Manifest, Manifest]:
-    from data_jobs.commands import go_live
+def _prepare_and_index(
+    config: PlinthConfig, home: Home, collection: str, stages: Stages
+) -> tuple[Manifest, Manifest, str]:
+    """The dataset, its index, which answers by default from now on, and the collection that did so before."""
+    from data_jobs.commands import into
+    from data_jobs.indexing.collection import collection_for
 
     store = Store(home.store_uri)
+    collections = Collections(store, config.index.name)
     with connected(home):
         from data_jobs.build_index import build
         from data_jobs.prepare_corpus import prepare
@@ -137,10 +151,11 @@ def _prepare_and_index(config: PlinthConfig, home: Home, stages: Stages) -> tupl
             left_out = counts["records_in"] - counts["kept"]
             stages.note(f"{counts['kept']:,} documents kept, {left_out:,} left out")
         with stages.run("build the index"):
-            index = build(config, store, dataset, stages)
-            stages.note(f"{index.counts['chunks']:,} chunks")
-    go_live(store, index, why="quickstart")
-    return dataset, index
+            name = collection_for(store, config.index.name, dataset, collection)
+            index = build(into(config, name), store, dataset, stages)
+            stages.note(f"{index.counts['chunks']:,} chunks in the collection {name}")
+    collections.go_live(name, index.version, why="quickstart")
+    return dataset, index, collections.use(name, why="quickstart")
 
 
 def _wait_for_version(base_url: str, version: str, home: Home) -> None:

@@ -17,7 +17,7 @@ from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home, write_private
 from cluster.core.records import Manifest
-from cluster.core.storage import Store
+from cluster.core.storage import INDEXES, LIVE, Collections, Store
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
 from cluster.loopback import get
@@ -156,8 +156,11 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
             memory=human_bytes(_memory([process.pid for process in processes])),
             models=_models(instance.base_url) if up["service"] else {},
         )
-    version = store.alias("indexes", config.index.name, "live")
-    found["index"] = store.manifest("indexes", config.index.name, version).to_dict() if version else None
+    collections = Collections(store, config.index.name)
+    name = collections.default
+    found["index"] = store.manifest(INDEXES, name, LIVE).to_dict() if collections.version(name) else None
+    found["collections"] = {one: {"version": collections.version(one), "default": one == name}
+                            for one in collections.names}  # fmt: skip
     if found["index"]:
         found["index"].pop("files")
     found["registry"] = _registered(store)
@@ -172,7 +175,8 @@ def _models(base_url: str) -> dict[str, str]:
         return {}
     if reply.status != 200:
         return {}
-    return {model["id"]: model.get("plinth", {}).get("version", "") for model in reply.json()["data"]}
+    cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
+    return {name: facts.get("version", "") for name, facts in cards.items() if "collection" not in facts}
 
 
 def _registered(store: Store) -> dict[str, dict[str, str]]:

@@ -24,7 +24,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Document, Manifest, stable_hash
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.data import CLEANING, EMBEDDING, SOURCE, WHOLE_CORPUS
-from cluster.core.storage import Store
+from cluster.core.storage import Collections, Store
 from data_jobs.corpus.clean import CleaningRules, clean_records
 from data_jobs.filters.decontaminate import evaluation_sets, pinned
 from data_jobs.governance.tombstones import Tombstones, read_tombstones
@@ -107,6 +107,7 @@ class FolderWatch:
         self.config = config.model_copy(update={"data": pinned(config.data, store)})
         self.store, self.root, self.name = store, root.resolve(), name
         self.embedder = embedder
+        self._collections = Collections(store, config.index.name)
         self._path = store.path("watch", f"{name}-{stable_hash(str(self.root), 12)}.json")
         self._seen: object = None
         self._forgotten = Tombstones()
@@ -253,7 +254,7 @@ class FolderWatch:
         self._save()
 
     def _go_live(self, index: Manifest, why: str) -> None:
-        self.store.move_alias(KIND, self.name, ALIAS, index.version, why)
+        self._collections.go_live(self.name, index.version, why)
         self._state.index_version = index.version
 
     # -- state ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.core.records import Manifest
-from cluster.core.storage import MANIFEST, Store
+from cluster.core.storage import INDEXES, LIVE, MANIFEST, Store
 from data_jobs.corpus import packs
 from data_jobs.lineage.graph import Inventory, of_kind, references
 from data_jobs.lineage.receipts import RECEIPTS
@@ -225,6 +225,42 @@ def collect(
             removed(item)
         _forget_runs(store)
     return found
+
+
+def remove_index(store: Store, name: str) -> Garbage:
+    """Take a collection out of service and remove its index's versions, but for those that are pinned or that something
+    else was made of; returns what was removed and what stays.
+
+    Raises:
+        EnvironmentFaultError: a job is running on this machine, or the store cannot be written.
+    """
+    with store.collecting():
+        store.remove_alias(INDEXES, name, LIVE)
+        inventory = Inventory.read(store)
+        found = Garbage()
+        for manifest in store.versions(INDEXES, name):
+            if why := _needed_by(inventory, manifest):
+                found.kept[_reference(manifest)] = why
+            else:
+                size = _size(store, store.artefact(manifest))
+                path = f"{manifest.kind}/{manifest.name}/{manifest.version}"
+                found.items.append(GarbageItem(manifest.kind, path, size, "its collection was removed"))
+                _remove(store, found.items[-1])
+        if not found.kept:
+            store.fs.rm(store.path(INDEXES, name), recursive=True)
+        _forget_runs(store)
+    return found
+
+
+def _needed_by(inventory: Inventory, index: Manifest) -> str:
+    """Why a version of an index stays though its collection goes; empty where nothing needs it."""
+    if any(alias.startswith(PIN) for alias in inventory.aliases_of(index)):
+        return "pinned"
+    reference = f"{index.name}@{index.version}"
+    for other in inventory.manifests.values():
+        if (other.kind, other.name) != (index.kind, index.name) and reference in references(other):
+            return f"{_reference(other)} was made of it"
+    return ""
 
 
 def _remove(store: Store, item: GarbageItem) -> None:

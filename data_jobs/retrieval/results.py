@@ -166,6 +166,7 @@ class Retrieval:
         sentences: the sentences of the passages in passage order, then text order.
         features: corpus-relative evidence for abstention (names and meaning: ``features.FEATURES``).
         index_version, index_as_of: which index answered (manifest version and its creation time, UTC ISO 8601).
+        collection: the name it answers under; empty for an index that was not searched as one.
         timings_ms: milliseconds per stage.
         understood: what the search read out of the question.
         reader: whether a reader read the passages.
@@ -187,6 +188,7 @@ class Retrieval:
     reader: ReaderState = "off"
     readings: tuple[WindowReading, ...] = ()
     threshold: float | None = None
+    collection: str = ""
     confidence: Confidence | None = None
 
     @property
@@ -224,6 +226,7 @@ class Retrieval:
             "reader": self.reader,
             "readings": [vars(r).copy() for r in self.readings],
             "threshold": self.threshold,
+            "collection": self.collection,
             "confidence": vars(self.confidence).copy() if self.confidence else None,
         }
 

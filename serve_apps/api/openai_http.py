@@ -20,12 +20,12 @@ from cluster.core.errors import PlinthError
 from cluster.core.sections.serve import ServeSection
 from serve_apps.api.history import newest
 from serve_apps.api.middleware import Limits, note, read_body, record_of, reply, stamp
-from serve_apps.api.responses import ReplyShape, embeddings, model_card, search_results
+from serve_apps.api.responses import ReplyShape, collection_card, embeddings, model_card, search_results
 from serve_apps.api.routes import GET, GET_HEAD, POST, Call, Route, RouteTable
 from serve_apps.api.schema import ChatRequest, CompletionRequest, EmbeddingRequest, SearchRequest, parse
 from serve_apps.api.streaming import EventStream, JsonReply
 from serve_apps.console.page import FILES, page_reply
-from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
+from serve_apps.errors import ApiError, ClientGoneError, bad_request, collection_not_found, model_not_found
 from serve_apps.gateway.exchange import Ask, Done
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.protocols import Sampling
@@ -51,11 +51,12 @@ class HttpService:
         """Chat and legacy completions, whole or as a stream."""
         body, record = call.body, call.record
         record.stream = bool(body.stream)
+        await self._gateway.collections.choose(body.collection, record, body.collection_param)
         shape = ReplyShape(record.request_id, body.model, chat=isinstance(body, ChatRequest))
         plain = isinstance(body, CompletionRequest)
         keep = plain or body.store is not False
         turns = newest(body.turns, self._most_turns, self._most_chars)
-        events = self._gateway.answer(Ask(body.model, turns, _sampling(body), plain, body.user or "", keep), record)
+        events = self._gateway.answer(Ask(body.tier, turns, _sampling(body), plain, body.user or "", keep), record)
         if body.stream:
             return EventStream(shape.chunks(events, body.wants_usage), record, self._timeout_s)
 
@@ -84,6 +85,7 @@ class HttpService:
 
     async def search(self, call: Call) -> Response:
         """Passages for a query, without an answer."""
+        await self._gateway.collections.choose(call.body.collection, call.record, call.body.collection_param)
 
         async def whole() -> dict[str, Any]:
             return search_results(*await self._gateway.lookups.search(call.body.query, call.body.k, call.record))
@@ -91,7 +93,8 @@ class HttpService:
         return JsonReply(whole, call.record, self._timeout_s)
 
     async def examples(self, call: Call) -> Response:
-        """A few questions to start with."""
+        """A few questions to start with, of the default collection or of the one in the path."""
+        await self._gateway.collections.choose(call.path.get("collection", ""), call.record, "collection")
         return JSONResponse(await self._gateway.lookups.examples(call.record))
 
     async def models(self, call: Call) -> Response:
@@ -106,6 +109,19 @@ class HttpService:
         if name not in found:
             raise model_not_found(name, tuple(found))
         return JSONResponse(model_card(name, self._created, found[name]))
+
+    async def collections(self, call: Call) -> Response:
+        """What can be asked: the collections, and what each is."""
+        cards = [collection_card(card) for card in await self._gateway.collections.cards()]
+        return JSONResponse({"object": "list", "data": cards})
+
+    async def collection(self, call: Call) -> Response:
+        """One of them."""
+        cards, name = await self._gateway.collections.cards(), call.path["id"]
+        found = next((card for card in cards if card["collection"] == name), None)
+        if found is None:
+            raise collection_not_found(name, [card["collection"] for card in cards], "collection")
+        return JSONResponse(collection_card(found))
 
     async def healthz(self, call: Call) -> Response:
         """The process answers."""
@@ -135,6 +151,9 @@ ROUTES = (
     Route("/v1/models/{id:path}", GET, HttpService.model),
     Route("/v1/search", POST, HttpService.search, SearchRequest),
     Route("/v1/plinth/examples", GET, HttpService.examples),
+    Route("/v1/plinth/examples/{collection}", GET, HttpService.examples),
+    Route("/v1/collections", GET, HttpService.collections),
+    Route("/v1/collections/{id}", GET, HttpService.collection),
     Route("/healthz", GET_HEAD, HttpService.healthz, logged=False, probe=True),
     Route("/readyz", GET_HEAD, HttpService.readyz, logged=False, probe=True),
     Route("/metrics", GET, HttpService.metrics, logged=False),

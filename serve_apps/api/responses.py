@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import re
 import struct
 import time
@@ -11,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.core.sections.tiers import AUTO
 from serve_apps.gateway.exchange import Done, Event, TextDelta
 
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -99,6 +101,14 @@ def embeddings(
 def search_results(found: Sequence[dict[str, Any]], plinth: dict[str, Any]) -> dict[str, Any]:
     """Passages, best first, each with the fields of a citation."""
     return {"object": "list", "data": [{"object": "search.result", **item} for item in found], "plinth": plinth}
+
+
+def collection_card(facts: dict[str, Any]) -> dict[str, Any]:
+    """One entry of the list of collections: what its index is, whether it is the default one and loaded."""
+    name = facts["collection"]
+    made = int(datetime.datetime.fromisoformat(facts["index_as_of"]).timestamp())
+    rest = {key: value for key, value in facts.items() if key != "collection"}
+    return {"id": name, "object": "collection", "created": made, "model": f"{AUTO}@{name}", **rest}
 
 
 def model_card(name: str, created: int, plinth: dict[str, Any]) -> dict[str, Any]:

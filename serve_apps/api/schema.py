@@ -85,7 +85,36 @@ class StreamOptions(Body):
     include_obfuscation: Literal[False] | None = None
 
 
-class _Generation(Body):
+class PlinthOptions(Body):
+    """What a request may say beyond OpenAI's fields: which collection it asks (none: the default one)."""
+
+    collection: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class Asking(Body):
+    """A body that asks a collection: by ``plinth.collection``, or by a model's name with ``@COLLECTION``."""
+
+    plinth: PlinthOptions | None = None
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """What stands before and after the first ``@`` of the model's name; an ``@`` with nothing behind it is none."""
+        model = str(getattr(self, "model", ""))
+        tier, _, collection = model.partition("@")
+        return (tier, collection) if collection else (model, "")
+
+    @property
+    def collection(self) -> str:
+        """The collection that is asked; empty for the default one."""
+        return (self.plinth and self.plinth.collection) or self.named[1]
+
+    @property
+    def collection_param(self) -> str:
+        """The field that names it."""
+        return "plinth.collection" if self.plinth and self.plinth.collection else "model"
+
+
+class _Generation(Asking):
     """What chat and completions share. Accepted and without effect on an extractive tier: sampling and metadata."""
 
     model: Word
@@ -99,6 +128,11 @@ class _Generation(Body):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: int | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
+
+    @property
+    def tier(self) -> str:
+        """The model that is asked for, without a collection."""
+        return self.named[0]
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -170,7 +204,7 @@ class EmbeddingRequest(Body):
         return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
 
-class SearchRequest(Body):
+class SearchRequest(Asking):
     """``POST /v1/search``: passages for a query, without an answer."""
 
     query: str
@@ -194,6 +228,7 @@ def parse(model: type[Model], body: dict[str, Any], section: ServeSection) -> Mo
         request = model.model_validate(body)
     except ValidationError as error:
         raise _first_problem(error) from None
+    _check_collection(request)
     _check_length(request, section.max_prompt_chars)
     return request
 
@@ -214,6 +249,15 @@ def _without_off_values(body: dict[str, Any], table: dict[str, tuple[Any, ...]],
         elif value is not None and not any(value == off and type(value) is type(off) for off in table[key]):
             raise bad_request(f"{where}{key} is not supported here with this value: leave it out", f"{where}{key}")
     return kept
+
+
+def _check_collection(request: Body) -> None:
+    if isinstance(request, Asking) and request.named[1] not in ("", request.collection):
+        raise bad_request(
+            f"model names the collection {shown(request.named[1])} and plinth.collection "
+            f"{shown(request.collection)}: name one",
+            "plinth.collection",
+        )
 
 
 def _check_length(request: Body, limit: int) -> None:

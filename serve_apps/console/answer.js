@@ -6,7 +6,8 @@ import { emphasiseNames, patch, rendered } from "/console/markdown.js";
 let serial = 0;
 
 export class AnswerView {
-  // `turn` is the assistant's turn as history.js describes it, still empty or restored; `on` is {retry, thumb}.
+  // `turn` is the assistant's turn as history.js describes it, still empty or restored; `on` is {retry, thumb,
+  // several}: whether there are several collections that an answer may be from.
   constructor(container, turn, on) {
     this.id = `answer-${++serial}`;
     this.turn = turn;
@@ -172,13 +173,15 @@ export class AnswerView {
     }
     for (const [name, value] of [
       ["model", plinth.model_version],
+      ["collection", plinth.collection],
       ["index", `${plinth.index_version}, ${plinth.index_as_of.slice(0, 16).replace("T", " ")}`],
       ["answer", plinth.answer_id],
     ]) {
       stages.append(make("div", "wide", make("dt", "", name), make("dd", "", value)));
     }
     const total = ms.total === undefined ? "" : ` \u00b7 ${round(ms.total)} ms`;
-    return make("details", "facts", make("summary", "", `${plinth.tier}${total}`), stages);
+    const from = plinth.collection && this.on.several() ? ` \u00b7 ${plinth.collection}` : "";
+    return make("details", "facts", make("summary", "", `${plinth.tier}${from}${total}`), stages);
   }
 
   fail({ message, retry }) {

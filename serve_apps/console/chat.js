@@ -1,4 +1,4 @@
-// The HTTP API as the page uses it: one streamed chat call as an async generator of events, and two small lists.
+// The HTTP API as the page uses it: one streamed chat call as an async generator of events, and three small lists.
 
 const MAX_TURNS = 20; // older turns stay on the page but are no longer sent
 const MAX_CHARS = 24000;
@@ -11,9 +11,10 @@ export class ChatError extends Error {
 }
 
 // Yields {text} as it streams in, and {plinth, finish} with the last chunk. Throws ChatError; a stream that ends without
-// [DONE] is an error too, never a short answer.
-export async function* ask(messages, model, signal) {
-  const response = await post({ model, stream: true, messages: recent(messages) }, signal);
+// [DONE] is an error too, never a short answer. `collection` names what is asked; empty: the default one.
+export async function* ask(messages, model, collection, signal) {
+  const chosen = collection ? { plinth: { collection } } : {};
+  const response = await post({ model, stream: true, messages: recent(messages), ...chosen }, signal);
   let finished = false;
   for await (const data of events(response.body)) {
     if (data === "[DONE]") {
@@ -32,13 +33,20 @@ export async function* ask(messages, model, signal) {
 // What may be asked for answers: [{id, note}], `auto` first. Throws what fetch throws.
 export async function chatModels() {
   const { data } = await (await fetch("/v1/models")).json();
-  const chats = data.filter((card) => card.plinth?.kind === "chat");
+  const chats = data.filter((card) => card.plinth?.kind === "chat" && !card.plinth.collection);
   return chats.map((card) => ({ id: card.id, note: card.plinth.auto === false ? "gate not passed" : "" }));
 }
 
-// A few questions from the live index; none while there is no index.
-export async function exampleQuestions() {
-  const response = await fetch("/v1/plinth/examples");
+// The collections, by name: [{id, default, index_version, index_as_of, chunks, ...}]. Throws what fetch throws.
+export async function collections() {
+  const response = await fetch("/v1/collections");
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return (await response.json()).data;
+}
+
+// A few questions from a collection's live index; none while there is no index.
+export async function exampleQuestions(collection) {
+  const response = await fetch(`/v1/plinth/examples${collection ? `/${collection}` : ""}`);
   return response.ok ? (await response.json()).data.map((example) => example.question) : [];
 }
 

@@ -22,7 +22,7 @@ export function factsOf(raw) {
   if (!raw || typeof raw !== "object") return null;
   const timings = Object.entries(raw.timings_ms ?? {}).filter(([, ms]) => Number.isFinite(ms));
   return {
-    ...picked(raw, ["answer_id", "tier", "model_version", "index_version", "index_as_of", "searched_for"]),
+    ...picked(raw, ["answer_id", "tier", "model_version", "collection", "index_version", "index_as_of", "searched_for"]),
     citations: listOf(raw.citations).slice(0, 20).map((c) => ({
       ...picked(c, ["document", "title", "source", "text"]),
       also: listOf(c.also).slice(0, 5).map((copy) => picked(copy, ["document", "title", "source"])),

@@ -2,6 +2,7 @@
 
 import { AnswerView } from "/console/answer.js";
 import { ask, ChatError, chatModels, exampleQuestions } from "/console/chat.js";
+import { CollectionPicker } from "/console/collections.js";
 import { byId, icon, make, say, toast } from "/console/dom.js";
 import { factsOf, History, newConversation, recall, remember, storageOf, titleOf } from "/console/history.js";
 import { ServiceWatch } from "/console/service.js";
@@ -41,7 +42,7 @@ async function answer() {
   follow(true);
   say("Answering");
   try {
-    for await (const event of ask(sendable(mine.turns), byId("model").value, control.signal)) {
+    for await (const event of ask(sendable(mine.turns), byId("model").value, collections.chosen, control.signal)) {
       const near = atEnd();
       if (event.text) view.add(event.text, () => follow(near));
       if (event.plinth) {
@@ -90,6 +91,7 @@ function showQuestion(text) {
 
 function viewOf(turn, mine) {
   const view = new AnswerView(turns, turn, {
+    several: () => collections.several,
     thumb: () => keep(mine),
     retry: () => {
       if (running || watch.alive === false) return;
@@ -221,15 +223,29 @@ const watch = new ServiceWatch({
   },
   ready: (facts, message) => {
     if (!watch.alive) return;
-    const chunks = Number(facts?.chunks);
-    const count = chunks ? `${chunks.toLocaleString("en")} passage${chunks === 1 ? "" : "s"}` : "ready";
-    const date = facts?.index_as_of ? `, ${String(facts.index_as_of).slice(0, 10)}` : "";
-    if (facts) showStatus("ready", count, `Index ${facts.index_version}`, date);
+    if (facts) showIndex(facts);
     else showStatus("waiting", "no index yet", message);
     showModels();
-    showExamples(Boolean(facts));
+    showCollection(facts);
   },
 });
+
+const collections = new CollectionPicker(local, () => watch.askReady());
+
+// What the questions of this page are answered from: the collection chosen, else the default one, which `facts` are of.
+async function showCollection(facts) {
+  await collections.update();
+  if (facts && collections.card) showIndex(collections.card);
+  showExamples(Boolean(facts));
+}
+
+function showIndex(facts) {
+  const chunks = Number(facts.chunks);
+  const count = chunks ? `${chunks.toLocaleString("en")} passage${chunks === 1 ? "" : "s"}` : "ready";
+  const date = facts.index_as_of ? `, ${String(facts.index_as_of).slice(0, 10)}` : "";
+  const name = collections.card ? `${collections.card.id}, index` : "Index";
+  showStatus("ready", count, `${name} ${facts.index_version}`, date);
+}
 
 function showStatus(state, label, title, date = "") {
   const box = byId("status");
@@ -262,7 +278,7 @@ async function showModels() {
 async function showExamples(wanted) {
   let questions = [];
   try {
-    if (wanted) questions = await exampleQuestions();
+    if (wanted) questions = await exampleQuestions(collections.chosen);
   } catch {
     // gone or out of order: none are shown
   }

@@ -11,7 +11,17 @@ from pathlib import Path
 from starlette.responses import Response
 
 _SCRIPT = "text/javascript; charset=utf-8"
-SCRIPTS = ("page.js", "answer.js", "chat.js", "dom.js", "history.js", "markdown.js", "service.js", "sidebar.js")
+SCRIPTS = (
+    "page.js",
+    "answer.js",
+    "chat.js",
+    "collections.js",
+    "dom.js",
+    "history.js",
+    "markdown.js",
+    "service.js",
+    "sidebar.js",
+)
 VENDORED = ("vendor/marked.esm.js", "vendor/purify.es.mjs")
 FILES = {
     "index.html": "text/html; charset=utf-8",

@@ -51,7 +51,7 @@ class Gap:
         not_found: its words that the documents do not know.
         document, source, owner: the nearest document, where it comes from and who answers for it; empty where none is
             near.
-        index_version: of the index that had no answer.
+        index_version, collection: of the index that had no answer.
         asker: tells askers apart, and no more.
     """
 
@@ -64,6 +64,7 @@ class Gap:
     owner: str = ""
     index_version: str = ""
     asker: str = ""
+    collection: str = ""
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Gap:
@@ -178,6 +179,7 @@ class GapNotes:
                 owner.owner if owner else "",
                 retrieval.index_version,
                 self._asker(ask.user),
+                retrieval.collection,
             )
             try:
                 self._book.add(gap)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from data_jobs.retrieval.wording import text_stems
 from serve_apps.gaps.book import Gap
@@ -15,7 +15,7 @@ ALIKE = 0.5  # share of the smaller question's words that two questions have in 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Questions that ask the same.
+    """Questions that ask the same of the same collection.
 
     Attributes:
         id: short and stable as long as its first question is kept.
@@ -26,6 +26,7 @@ class Cluster:
         not_found: words that the documents do not know, most frequent first.
         document, source, owner: the nearest document most of them had, where it is from and who should answer.
         index_versions: of the indexes that had no answer.
+        collection: which one they are of; empty where nobody noted it, which means the default one.
         answered_by: the index version that answers it now; empty where none is known to.
     """
 
@@ -40,6 +41,7 @@ class Cluster:
     source: str
     owner: str
     index_versions: tuple[str, ...]
+    collection: str = ""
     answered_by: str = ""
 
 
@@ -47,20 +49,20 @@ def clusters(gaps: Sequence[Gap]) -> list[Cluster]:
     """The clusters, most often asked first. One pass: a question joins the first cluster it shares enough words with,
     by those of the cluster's first question."""
     groups: list[tuple[set[str], list[Gap]]] = []
-    asked: dict[str, int] = {}  # the group that begins with a question
-    holding: dict[str, list[int]] = {}  # the groups whose first question has a stem
+    asked: dict[tuple[str, str], int] = {}  # the group that begins with a question of a collection
+    holding: dict[tuple[str, str], list[int]] = {}  # the groups whose first question has a stem
     for gap in gaps:
-        stems = text_stems(gap.question)
-        shared = Counter(group for stem in stems for group in holding.get(stem, ()))
+        stems, of = text_stems(gap.question), gap.collection
+        shared = Counter(group for stem in stems for group in holding.get((of, stem), ()))
         alike = [g for g, common in shared.items() if common > ALIKE * min(len(groups[g][0]), len(stems))]
-        if gap.question in asked:
-            alike.append(asked[gap.question])
+        if (of, gap.question) in asked:
+            alike.append(asked[of, gap.question])
         if alike:
             groups[min(alike)][1].append(gap)
             continue
         for stem in stems:
-            holding.setdefault(stem, []).append(len(groups))
-        asked[gap.question] = len(groups)
+            holding.setdefault((of, stem), []).append(len(groups))
+        asked[of, gap.question] = len(groups)
         groups.append((stems, [gap]))
     made = [_cluster(members) for _, members in groups]
     return sorted(made, key=lambda one: (-one.times, -one.askers, one.question))
@@ -72,7 +74,7 @@ def _cluster(members: Sequence[Gap]) -> Cluster:
     words = Counter(word for gap in members for word in gap.not_found)
     days = sorted(gap.day for gap in members)
     return Cluster(
-        hashlib.sha256(members[0].question.encode()).hexdigest()[:8],
+        hashlib.sha256(f"{members[0].question}{members[0].collection}".encode()).hexdigest()[:8],
         min(asked, key=lambda question: (-asked[question], len(question), question)),
         tuple(asked),
         len(members),
@@ -81,18 +83,21 @@ def _cluster(members: Sequence[Gap]) -> Cluster:
         tuple(word for word, _ in words.most_common(5)),
         *near,
         tuple(dict.fromkeys(gap.index_version for gap in members)),
+        members[0].collection,
     )
 
 
-def answered(found: Sequence[Cluster], live: str, asks: Callable[[str], bool]) -> list[Cluster]:
-    """The clusters with ``answered_by`` set where the live index answers what an earlier one did not.
+def answered(found: Sequence[Cluster], live: Mapping[str, str], asks: Callable[[str, str], bool]) -> list[Cluster]:
+    """The clusters with ``answered_by`` set where their collection's live index answers what an earlier one did not.
 
     Args:
-        live: version of the live index; what it refused itself is not asked again.
-        asks: whether a question is answered now.
+        live: by collection the version of its live index, that of the default one under "" too; what it refused itself
+            is not asked again.
+        asks: whether a question is answered by a collection now.
     """
     made = []
     for one in found:
-        again = live and live not in one.index_versions
-        made.append(Cluster(**{**vars(one), "answered_by": live}) if again and asks(one.question) else one)
+        version = live.get(one.collection, "")
+        again = version and version not in one.index_versions
+        made.append(replace(one, answered_by=version) if again and asks(one.question, one.collection) else one)
     return made

@@ -13,6 +13,7 @@ from typing import Any
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
+from serve_apps.gateway.collections import KnownCollections
 from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
@@ -63,6 +64,7 @@ class Gateway:
         self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)
         self.lookups = Lookups(self._hops, embedding_model, counter, self._admission)
+        self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
 
     async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
@@ -98,10 +100,15 @@ class Gateway:
                 yield event
 
     async def models(self) -> dict[str, dict[str, Any]]:
-        """The names clients may send as ``model``, and what is known of each."""
+        """The names clients may send as ``model``, and what is known of each; ``NAME@COLLECTION`` asks a collection."""
         await self.tiers.refresh()
         names = {name: self.tiers.facts(name) for name in self.tiers.names}
-        return {**names, self.lookups.embedding_model: {"kind": "embeddings"}}
+        asked = {
+            f"{name}@{card['collection']}": {**facts, "collection": card["collection"], "default": card["default"]}
+            for card in await self.collections.last_known()
+            for name, facts in names.items()
+        }
+        return {**names, **asked, self.lookups.embedding_model: {"kind": "embeddings"}}
 
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer. Raises UnavailableError before."""

@@ -77,9 +77,9 @@ class RetrieverHandle:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def search(self, question: str, k: int | None) -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
         """See ``RetrieverClient``."""
-        return await call("retriever", lambda: self._handle.search.remote(question, k))
+        return await call("retriever", lambda: self._handle.search.remote(question, k, collection))
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """See ``RetrieverClient``."""
@@ -88,11 +88,14 @@ class RetrieverHandle:
     async def info(self) -> dict[str, Any]:
         return await call("retriever", lambda: self._handle.info.remote())
 
-    async def examples(self, count: int) -> tuple[str, list[Example]]:
-        return await call("retriever", lambda: self._handle.examples.remote(count))
+    async def collections(self) -> list[dict[str, Any]]:
+        return await call("retriever", lambda: self._handle.collections.remote())
 
-    async def topics(self, count: int) -> list[str]:
-        return await call("retriever", lambda: self._handle.topics.remote(count))
+    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
+        return await call("retriever", lambda: self._handle.examples.remote(count, collection))
+
+    async def topics(self, count: int, collection: str = "") -> list[str]:
+        return await call("retriever", lambda: self._handle.topics.remote(count, collection))
 
 
 async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:

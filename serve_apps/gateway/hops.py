@@ -66,7 +66,8 @@ class Hops:
     async def search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
         """Find passages."""
         with record.stage("retriever"):
-            found = await self._retriever.search(question, k)
+            found = await self._retriever.search(question, k, record.collection)
+        record.collection = found.collection or record.collection
         return found
 
     async def examples(self, count: int, record: RequestRecord) -> tuple[str, list[Example]]:
@@ -75,7 +76,9 @@ class Hops:
         Raises:
             UnavailableError: no index is live.
         """
-        version, found = await or_unavailable(self._retriever.examples(count), self._timeout_s, "the index")
+        version, found = await or_unavailable(
+            self._retriever.examples(count, record.collection), self._timeout_s, "the index"
+        )
         record.index_version = version
         return version, found
 
@@ -86,7 +89,7 @@ class Hops:
             UnavailableError: no index is live.
         """
         with record.stage("retriever"):
-            return await or_unavailable(self._retriever.topics(count), self._timeout_s, "the index")
+            return await or_unavailable(self._retriever.topics(count, record.collection), self._timeout_s, "the index")
 
     async def embed(self, texts: list[str], record: RequestRecord) -> list[list[float]]:
         """Vectors of checked texts, in their order; a slice at a time, so that searches get their turn in between."""
@@ -97,6 +100,14 @@ class Hops:
         if len(vectors) != len(texts):
             raise UnavailableError("the embedder returned another number of vectors than texts")
         return vectors
+
+    async def collections(self) -> list[dict[str, Any]]:
+        """What is known of every collection.
+
+        Raises:
+            UnavailableError: the retriever does not say.
+        """
+        return await or_unavailable(self._retriever.collections(), self._timeout_s, "the retriever")
 
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer.

@@ -81,13 +81,16 @@ class Lookups:
         clean = [placeholders.redact(text, check.spans) for text, check in zip(texts, outgoing, strict=True)]
         record.index_version = retrieval.index_version
         record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
-        index = {"index_version": retrieval.index_version, "index_as_of": retrieval.index_as_of}
+        index = {
+            "collection": retrieval.collection, "index_version": retrieval.index_version,
+            "index_as_of": retrieval.index_as_of,
+        }  # fmt: skip
         meant = {"searched_for": retrieval.understood.searched_for}
         return shown(found, clean), {**index, **meant, **_told(record)}
 
     async def examples(self, record: RequestRecord) -> dict[str, Any]:
-        """A few questions to start with, from documents of the live index. Those that the guard finds fault with are
-        left out, not mended.
+        """A few questions to start with, from documents of the record's collection. Those that the guard finds fault
+        with are left out, not mended.
 
         Raises:
             UnavailableError: there is no index or no guard.
@@ -100,7 +103,11 @@ class Lookups:
             for text, check in zip(texts, checks, strict=True)
             if not check.blocked and not check.spans
         ]
-        return {"object": "list", "data": fine[:EXAMPLES], "plinth": {"index_version": version}}
+        return {
+            "object": "list",
+            "data": fine[:EXAMPLES],
+            "plinth": {"collection": record.collection, "index_version": version},
+        }
 
 
 def _told(record: RequestRecord) -> dict[str, Any]:

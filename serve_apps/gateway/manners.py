@@ -83,6 +83,7 @@ class Manners:
             "closest": [],
             "not_found": [],
             "confidence": 0.0,
+            "collection": record.collection,
             "index_version": version,
             "index_as_of": "",
             "knowledge_cutoff": "",

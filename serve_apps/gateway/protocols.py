@@ -89,9 +89,10 @@ class GuardClient(Protocol):
 
 
 class RetrieverClient(Protocol):
-    """Search and embedding."""
+    """Search and embedding. ``collection`` names what is searched, empty: the default one; an ApiError (404) where
+    there is none of the name."""
 
-    async def search(self, question: str, k: int | None) -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
         """Passages for a question, at most ``k`` (None: as configured); UnavailableError while there is no index."""
         ...
 
@@ -100,14 +101,19 @@ class RetrieverClient(Protocol):
         ...
 
     async def info(self) -> dict[str, Any]:
-        """``index_version, index_as_of, chunks, embedder`` of the live index; UnavailableError while there is none."""
+        """``collection, index_version, index_as_of, chunks, embedder`` of the default collection; UnavailableError
+        while there is none."""
         ...
 
-    async def examples(self, count: int) -> tuple[str, list[Example]]:
+    async def collections(self) -> list[dict[str, Any]]:
+        """What is known of every collection, by name; which one is ``default``, and which are ``loaded``."""
+        ...
+
+    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
         """The live index' version and questions it can be asked; UnavailableError while there is none."""
         ...
 
-    async def topics(self, count: int) -> list[str]:
+    async def topics(self, count: int, collection: str = "") -> list[str]:
         """What the documents of the live index are about; UnavailableError while there is none."""
         ...
 

@@ -17,7 +17,8 @@ CLIENT_GONE = 499
 @dataclass
 class RequestRecord:
     """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
-    one of the service's routes, or ``other``."""
+    one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
+    answered."""
 
     request_id: str
     method: str = ""
@@ -34,6 +35,7 @@ class RequestRecord:
     grounded: bool | None = None
     reason: str | None = None
     index_version: str | None = None
+    collection: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     verdicts: list[Verdict] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Journal:
             grounded=record.grounded,
             reason=record.reason,
             index_version=record.index_version,
+            collection=record.collection or None,
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
             verdicts=[f"{v.stage}:{v.action}:{v.rule}" for v in record.verdicts],

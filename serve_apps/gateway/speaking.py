@@ -129,6 +129,7 @@ class Speaker:
             "closest": list(answer.closest),
             "not_found": list(answer.not_found),
             "confidence": answer.confidence,
+            "collection": asked.retrieval.collection,
             "index_version": asked.retrieval.index_version,
             "index_as_of": asked.retrieval.index_as_of,
             "knowledge_cutoff": plan.state.knowledge_cutoff or asked.retrieval.index_as_of,

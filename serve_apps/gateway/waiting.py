@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
-from serve_apps.errors import UnavailableError
+from serve_apps.errors import ApiError, UnavailableError
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -38,7 +38,7 @@ async def or_unavailable(call: Awaitable[First], timeout_s: float, what: str) ->
         raise UnavailableError(f"{what} did not answer within {timeout_s:g} s", cause="timeout")
     if task.cancelled():
         raise UnavailableError(f"{what} went away", cause="cancelled")
-    if isinstance(error := task.exception(), UnavailableError):
+    if isinstance(error := task.exception(), UnavailableError | ApiError):
         raise error  # it says itself what is missing
     if error is not None:
         raise UnavailableError(f"{what} is not available", cause=type(error).__name__) from error

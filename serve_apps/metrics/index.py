@@ -20,16 +20,18 @@ class IndexMetrics:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def searched(self, found: Retrieval, manifest: Manifest) -> None:
-        """Count one search: ``hit``, ``weak`` (nothing resembles the question) or ``empty``."""
+    def searched(self, found: Retrieval, serving: Manifest | None) -> None:
+        """Count one search: ``hit``, ``weak`` (nothing resembles the question) or ``empty``. ``serving``: of the
+        version searched where it is the default collection's."""
         weak = found.features.get("top_dense", 0.0) <= WEAK_COSINE
         outcome = "empty" if not found.passages else "weak" if weak else "hit"
         self._recorder.record("plinth_retrievals_total", 1, {"outcome": outcome})
         self._recorder.record("plinth_retrieval_ms", sum(found.timings_ms.values()), {})
-        self.serving(manifest)
+        if serving is not None:
+            self.serving(serving)
 
     def serving(self, manifest: Manifest) -> None:
-        """Report the serving version."""
+        """Report the version that the default collection answers from."""
         age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(manifest.created_at)
         self._recorder.record("plinth_index_age_seconds", max(0.0, age.total_seconds()), {})
         for metric, count in (("build_seconds", "seconds"), ("documents", "documents"), ("chunks", "chunks")):

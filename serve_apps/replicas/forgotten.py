@@ -1,4 +1,4 @@
-"""Forgotten documents in a running retriever: the store's tombstones, polled, become a mask over the live index.
+"""Forgotten documents in a running retriever: the store's tombstones, polled, become a mask over every index it holds.
 
 Polled in a thread of its own, so that loading a large index does not delay it. A list of tombstones that cannot be
 read, or was tampered with, changes nothing that is known: what was forgotten stays so.
@@ -7,9 +7,10 @@ read, or was tampered with, changes nothing that is known: what was forgotten st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from cluster.core.errors import PlinthError
 from cluster.core.storage import Store
@@ -23,28 +24,28 @@ POLL_S = 0.5
 
 
 class Forgotten:
-    """Keeps what is forgotten out of a searcher.
+    """Keeps what is forgotten out of searchers.
 
     Args:
         component: whose log tells of it.
         store: where tombstones are.
-        current: the searcher that serves now, or None.
+        serving: the searchers that serve now.
     """
 
-    def __init__(self, component: str, store: Store, current: Callable[[], Searcher | None]) -> None:
-        self._component, self._store, self._current = component, store, current
+    def __init__(self, component: str, store: Store, serving: Callable[[], Sequence[Searcher]]) -> None:
+        self._component, self._store, self._serving = component, store, serving
         self._known = Tombstones()
-        self._applied: tuple[int, Searcher] | None = None
+        self._applied: WeakKeyDictionary[Searcher, int] = WeakKeyDictionary()  # the tombstones each knows of
         self._problem = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forgotten")
         self._follower: asyncio.Task[None] | None = None
 
     def refresh(self) -> None:
-        """Read new tombstones and hide what they cover in the serving index. Blocking; never raises for a bad list."""
+        """Read new tombstones and hide what they cover in every index. Blocking; never raises for a bad list."""
         self._read()
-        searcher = self._current()
-        if searcher is not None and self._applied != (self._known.generation, searcher):
-            self.hide_in(searcher)
+        for searcher in self._serving():
+            if self._applied.get(searcher) != self._known.generation:
+                self.hide_in(searcher)
 
     def hide_in(self, searcher: Searcher) -> None:
         """Hide in a searcher what is known to be forgotten: also called before it goes live."""
@@ -54,7 +55,7 @@ class Forgotten:
         documents |= {copy.document: copy.source for chunk in chunks for copy in chunk.also}
         covered = [name for name, source in documents.items() if known.covers(name, "", source)]
         searcher.hide(covered)
-        self._applied = (known.generation, searcher)
+        self._applied[searcher] = known.generation
         if known:
             log_event(self._component, "forgotten", tombstones=known.generation, documents_hidden=len(covered),
                       index_version=searcher.snapshot.version)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The retriever's replica as a plain class: embedder, live index and reader, searched and read in a thread.
+"""The retriever's replica as a plain class: embedder, live indexes and reader, searched and read in a thread.
 
 Blocking work (embedding, searching, reading, loading an index) runs in threads: in Serve's fast mode user code shares
 the replica's event loop, and blocking it would stall its health checks.
@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.records import CODE_KINDS, Manifest
-from cluster.core.storage import Store
-from serve_apps.errors import UnavailableError
+from cluster.core.storage import INDEXES, LIVE, Store
 from serve_apps.gateway.protocols import Recorder
 from serve_apps.metrics.index import IndexMetrics
+from serve_apps.replicas.collections import HeldCollections, answering
 from serve_apps.replicas.forgotten import Forgotten
-from serve_apps.replicas.live import Live, Loaded
+from serve_apps.replicas.live import Live
 from serve_apps.replicas.searches import Searches
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RetrieverReplica:
-    """Holds the embedder and the live index; follows the `live` alias in the background."""
+    """Holds the embedder and the collections that are asked; follows their live versions in the background."""
 
     def __init__(self, config: PlinthConfig, recorder: Recorder | None = None) -> None:
         from data_jobs.retrieval.embedder import load_embedder
@@ -47,24 +49,36 @@ class RetrieverReplica:
         # One thread: neither embedder nor searcher is thread-safe.
         self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
         self._searches = Searches(self._work, self._vectors.prepare)
-        store, name = Store(home.store_uri), config.index.name
-        alias = ("indexes", name, "live")
-        self._live: Live[Searcher] = Live(
-            "retriever", store, "indexes", name, lambda: store.alias("indexes", name, "live"), self._load,
-            home.root / "cache", earlier=lambda: [move["version"] for move in store.alias_history(*alias)],
-        )  # fmt: skip
-        self._forgotten = Forgotten("retriever", store, self._serving)
+        store = Store(home.store_uri)
+        self._store, self._cache = store, home.root / "cache"
+        self._forgotten = Forgotten("retriever", store, self._searchers)
         self._metrics = IndexMetrics(recorder) if recorder else None
-        self._made: dict[str, tuple[Any, Any, int, list[Any]]] = {}
+        self._made: WeakKeyDictionary[Searcher, dict[str, tuple[Any, int, list[Any]]]] = WeakKeyDictionary()
+        self._held = HeldCollections(store, config.index.name, self._live_of, config.serve.collections_mb << 20)
         self._forgotten.refresh()
-        self._live.refresh()
+        self._held.start()
 
-    def _load(self, folder: Path, manifest: Manifest) -> Searcher:
+    def _live_of(self, name: str) -> Live[Searcher]:
+        """Follows the live version of one collection."""
+        store = self._store
+
+        def earlier() -> list[str]:
+            return [move["version"] for move in store.alias_history(INDEXES, name, LIVE)]
+
+        def load(folder: Path, manifest: Manifest) -> Searcher:
+            return self._load(folder, manifest, live.current.thing if live.current else None)
+
+        live: Live[Searcher] = Live(
+            "retriever", store, INDEXES, name, lambda: store.alias(INDEXES, name, LIVE), load, self._cache,
+            earlier=earlier,
+        )  # fmt: skip
+        return live
+
+    def _load(self, folder: Path, manifest: Manifest, before: Searcher | None) -> Searcher:
         from data_jobs.retrieval.risk import read_evidence
         from data_jobs.retrieval.search import Searcher
         from data_jobs.retrieval.snapshot import Snapshot
 
-        before = self._serving()
         snapshot = Snapshot.load(folder, manifest, self._embedder.asks, before.snapshot if before else None)
         evidence = read_evidence(folder)
         if any(chunk.kind not in CODE_KINDS for chunk in snapshot.chunks):
@@ -80,20 +94,21 @@ class RetrieverReplica:
         searcher.warm()
         return searcher
 
-    def _serving(self) -> Searcher | None:
-        return self._live.current.thing if self._live.current else None
+    def _searchers(self) -> list[Searcher]:
+        return [loaded.thing for loaded in self._held.loaded]
 
-    async def search(self, question: str, k: int | None = None) -> Retrieval:
-        """Passages for a question from the live index.
+    async def search(self, question: str, k: int | None = None, collection: str = "") -> Retrieval:
+        """Passages for a question from the live index of a collection, by default of the default one.
 
         Raises:
-            UnavailableError: no index is live yet.
+            ApiError: 404, there is no such collection.
+            UnavailableError: no index is live yet, or the collection cannot be loaded.
         """
-        loaded = self._current()
-        found = await self._searches.search(loaded.thing.search, question, k)
+        async with self._held.use(collection) as loaded:
+            found = await self._searches.search(loaded.thing.search, question, k)
         if self._metrics is not None:
-            self._metrics.searched(found, loaded.manifest)
-        return found
+            self._metrics.searched(found, loaded.manifest if loaded is self._held.default else None)
+        return replace(found, collection=loaded.manifest.name)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """One unit vector for each text, in their order."""
@@ -101,64 +116,63 @@ class RetrieverReplica:
         return vectors.tolist()
 
     async def info(self) -> dict[str, Any]:
-        """What the live index is.
+        """What the live index of the default collection is.
 
         Raises:
             UnavailableError: no index is live yet.
         """
-        manifest = self._current().manifest
-        return {
-            "index_version": manifest.version,
-            "index_as_of": manifest.created_at,
-            "chunks": manifest.counts.get("chunks"),
-            "documents": manifest.counts.get("documents"),
-            "embedder": self._embedder.identity.get("name"),
-            "reader": self._reader.reads,
-            "threshold": self._current().thing.threshold,
-        }
+        async with self._held.use() as loaded:
+            facts = answering(loaded)
+        return {**facts, "embedder": self._embedder.identity.get("name"), "reader": self._reader.reads}
 
-    async def examples(self, count: int) -> tuple[str, list[Example]]:
-        """The version of the live index, and at most ``count`` questions that it can be asked; made once a version.
+    async def collections(self) -> list[dict[str, Any]]:
+        """What is known of every collection, by name; of those that are not loaded by their manifest."""
+        return await self._held.cards()
+
+    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
+        """The version of a collection's live index, and at most ``count`` questions that it can be asked; made once a
+        version.
 
         Raises:
-            UnavailableError: no index is live yet.
+            ApiError: 404, there is no such collection.
+            UnavailableError: no index is live yet, or the collection cannot be loaded.
         """
         from data_jobs.retrieval.examples import example_questions
 
-        return await self._of_live("examples", example_questions, count)
+        return await self._of_live("examples", example_questions, count, collection)
 
-    async def topics(self, count: int) -> list[str]:
-        """At most ``count`` things that the documents of the live index are about; made once a version.
+    async def topics(self, count: int, collection: str = "") -> list[str]:
+        """At most ``count`` things that the documents of a collection are about; made once a version.
 
         Raises:
-            UnavailableError: no index is live yet.
+            ApiError: 404, there is no such collection.
+            UnavailableError: no index is live yet, or the collection cannot be loaded.
         """
         from data_jobs.retrieval.examples import topics
 
-        return (await self._of_live("topics", topics, count))[1]
+        return (await self._of_live("topics", topics, count, collection))[1]
 
-    async def _of_live(self, name: str, make: Callable[..., list[Any]], count: int) -> tuple[str, list[Any]]:
+    async def _of_live(
+        self, name: str, make: Callable[..., list[Any]], count: int, collection: str
+    ) -> tuple[str, list[Any]]:
         """The live version, and what is made of it; anew where the index, what is hidden of it or ``count`` changed."""
-        searcher = self._current().thing
-        snapshot, hidden, kept = searcher.snapshot, searcher.hidden, self._made.get(name)
-        if kept is None or kept[0] is not snapshot or kept[1] is not hidden or kept[2] != count:
-            loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(None, make, snapshot, hidden.tolist(), count)
-            self._made[name] = kept = (snapshot, hidden, count, made)
-        return snapshot.version, kept[3]
+        async with self._held.use(collection) as loaded:
+            searcher = loaded.thing
+            of_searcher = self._made.setdefault(searcher, {})
+            hidden, kept = searcher.hidden, of_searcher.get(name)
+            if kept is None or kept[0] is not hidden or kept[1] != count:
+                loop = asyncio.get_running_loop()
+                made = await loop.run_in_executor(None, make, searcher.snapshot, hidden.tolist(), count)
+                of_searcher[name] = kept = (hidden, count, made)
+            return searcher.snapshot.version, kept[2]
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
         self.follow()
 
     def follow(self) -> None:
-        """Start following the `live` alias and the list of forgotten documents, once."""
-        self._live.follow(self._config.retrieval.refresh_s)
+        """Start following the collections and the list of forgotten documents, once."""
+        self._held.follow(self._config.retrieval.refresh_s)
         self._forgotten.follow()
-        if self._metrics is not None and self._live.current is not None:
-            self._metrics.serving(self._live.current.manifest)
-
-    def _current(self) -> Loaded[Searcher]:
-        if self._live.current is None:
-            raise UnavailableError("no index is live yet: run `plinth quickstart` or `plinth index build`")
-        return self._live.current
+        if self._metrics is not None and (default := self._held.default) is not None:
+            self._metrics.serving(default.manifest)

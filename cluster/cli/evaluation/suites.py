@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.errors import BadInputError, UsageError
+from cluster.core.errors import UsageError
+from cluster.core.storage import INDEXES, LIVE, Collections
 
 if TYPE_CHECKING:
     from cluster.core.config import PlinthConfig
@@ -120,11 +121,9 @@ def _questions(run: Run) -> Found:
 
 
 def _aliases(store: Any, config: PlinthConfig) -> dict[str, tuple[str, ...]]:
-    """Other names of each document of the live index's dataset: a re-export is the same thing."""
-    version = store.alias("indexes", config.index.name, "live")
-    if version is None:
-        raise BadInputError("no index is live: run `plinth quickstart` first")
-    dataset = store.manifest("indexes", config.index.name, version).inputs.get("dataset", "")
+    """Other names of each document of the default collection's dataset: a re-export is the same thing."""
+    name = Collections(store, config.index.name).find()
+    dataset = store.manifest(INDEXES, name, LIVE).inputs.get("dataset", "")
     if not dataset:
         return {}  # made from a watched folder: files have no other names
     name, _, dataset_version = dataset.partition("@")

@@ -1,19 +1,21 @@
-"""plinth index: build, list, show, roll back, search."""
+"""plinth index: build, show, roll back, search; the collections and watching are in files of their own."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from cluster.cli.index import collections as index_collections
 from cluster.cli.index import watch as index_watch
+from cluster.cli.index.collections import collections_of, told
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, plain, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
-from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, UsageError
+from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
-from cluster.core.storage import Store
+from cluster.core.storage import INDEXES, LIVE
 
 
 def register(commands: Commands) -> None:
@@ -21,20 +23,37 @@ def register(commands: Commands) -> None:
     from data_jobs.commands import JOBS
 
     group = add_group(commands, "index", VERBS["index"].summary)
-    job_verb(group, "data_jobs", next(job for job in JOBS if job.name == "index"), print_index, verb="build")
+    job_verb(group, "data_jobs", next(job for job in JOBS if job.name == "index"), print_built, verb="build")
     index_watch.register(group)
-    add_verb(group, "list", list_indexes, "List index versions; the live one is marked.")
+    index_collections.register(group)
     parser = add_verb(
         group, "show", show, "Show an index version: its counts, and what is promised of its answers.",
         "The promise rests on held-out questions that are made of the corpus when the index is built. --plot writes\n"
         "as a PNG how risk and coverage go together, and whether the confidence can be believed.",
     )  # fmt: skip
     parser.add_argument("version", nargs="?", default="", help="default: the live one")
+    _of_collection(parser)
     parser.add_argument("--plot", metavar="FILE.png", help="where to write the picture")
-    add_verb(group, "rollback", rollback, "Make the index that was live before the current one live again.")
+    _of_collection(
+        add_verb(group, "rollback", rollback, "Make the index that was live before the current one live again.")
+    )
     parser = add_verb(group, "search", search, "Search the live index through the running service.")
     parser.add_argument("query", nargs="+")
     parser.add_argument("-k", type=int, default=5, help="how many passages (default 5)")
+    _of_collection(parser)
+
+
+def _of_collection(parser: argparse.ArgumentParser) -> None:
+    from data_jobs.commands import add_collection_argument
+
+    add_collection_argument(parser, "which collection (default: the default one, see `plinth index list`)")
+
+
+def print_built(index: Manifest) -> None:
+    """An index just built, and which collection answers from it."""
+    print_index(index)
+    _, collections = collections_of(argparse.Namespace(preset=None, overrides=[]))  # as the service is configured
+    console.print(told(collections, index), soft_wrap=True)
 
 
 def print_index(index: Manifest) -> None:
@@ -42,23 +61,6 @@ def print_index(index: Manifest) -> None:
     console.print(f"[bold]{index.name}@{index.version}[/bold] from {', '.join(index.inputs.values())}")
     rows = [(name, f"{value:,}" if isinstance(value, int) else plain(value)) for name, value in index.counts.items()]
     print_table("", ("", "count"), rows, numeric=("count",))
-
-
-def list_indexes(args: argparse.Namespace) -> int:
-    """Print the versions of the configured index with time, datasets and number of chunks; exit code 0."""
-    home = Home.from_env()
-    name = config_from(args, home).index.name
-    store = Store(home.store_uri)
-    live = store.alias("indexes", name, "live")
-    versions = store.versions("indexes", name)
-    if args.json:
-        print_json([{"version": m.version, "live": m.version == live, "created_at": m.created_at, "inputs": m.inputs,
-                     "counts": m.counts} for m in versions])  # fmt: skip
-    else:
-        rows = [("*" if m.version == live else "", m.version, m.created_at, ", ".join(m.inputs.values()),
-                 m.counts.get("chunks", "")) for m in versions]  # fmt: skip
-        print_table(f"Index {name}", ("live", "version", "built", "from", "chunks"), rows, numeric=("chunks",))
-    return ExitCode.DONE
 
 
 def show(args: argparse.Namespace) -> int:
@@ -71,12 +73,12 @@ def show(args: argparse.Namespace) -> int:
     from data_jobs.retrieval.risk import PLOT_FILE, read_evidence
 
     home = Home.from_env()
-    config, store = config_from(args, home), Store(home.store_uri)
-    name, max_risk = config.index.name, config.answer.max_risk
-    version = args.version or store.alias("indexes", name, "live")
-    if version is None:
-        raise BadInputError(f"no version of the index {name} is live: run `plinth index build` first")
-    index = store.manifest("indexes", name, version)
+    store, collections = collections_of(args)
+    max_risk = config_from(args, home).answer.max_risk
+    name = (args.collection or collections.default) if args.version else collections.find(args.collection)
+    version = args.version or LIVE
+    index = store.manifest(INDEXES, name, version)
+    version = index.version
     folder = store.fetch(index, home.folder("cache"))
     evidence = read_evidence(folder)
     if args.plot:
@@ -114,9 +116,9 @@ def rollback(args: argparse.Namespace) -> int:
     Raises:
         BadInputError: there is no earlier version to go back to.
     """
-    home = Home.from_env()
-    name = config_from(args, home).index.name
-    left, now = Store(home.store_uri).roll_back_alias("indexes", name, "live")
+    store, collections = collections_of(args)
+    name = collections.find(args.collection)
+    left, now = store.roll_back_alias(INDEXES, name, LIVE)
     if args.json:
         print_json({"index": name, "from": left, "live": now})
     else:
@@ -137,7 +139,7 @@ def search(args: argparse.Namespace) -> int:
 
     base_url = service_url(config_from(args, Home.from_env()))
     try:
-        body = {"query": " ".join(args.query), "k": args.k}
+        body = {"query": " ".join(args.query), "k": args.k, "plinth": {"collection": args.collection or None}}
         with client(30) as service:
             reply = service.post(f"{base_url}/v1/search", json=body)
     except httpx.TransportError as error:

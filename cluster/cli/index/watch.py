@@ -12,7 +12,7 @@ from cluster.cli.verbs import Commands, add_verb
 from cluster.core.entry import check_interrupted, config_from
 from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 from cluster.core.home import Home
-from cluster.core.storage import Store
+from cluster.core.storage import Collections, Store
 
 if TYPE_CHECKING:
     from data_jobs.indexing.watch import Change
@@ -23,6 +23,8 @@ STYLE = {"added": "green", "changed": "yellow", "deleted": "red", "refused": "ma
 
 def register(group: Commands) -> None:
     """Declare ``plinth index watch``: which folder, how often, into which index."""
+    from data_jobs.commands import add_collection_argument
+
     parser = add_verb(
         group, "watch", watch, "Keep an index fresh from a folder: what changes there is live in seconds.",
         "Prepares and embeds what changed only, replaces and deletes just the documents concerned; documents that\n"
@@ -31,7 +33,7 @@ def register(group: Commands) -> None:
         "Example: plinth index watch ~/notes --once",
     )  # fmt: skip
     parser.add_argument("path", help="the folder to watch")
-    parser.add_argument("--name", help="name of the index (default: index.name, which the service answers from)")
+    add_collection_argument(parser, "which collection (default: the default one); a new name begins one")
     parser.add_argument("--once", action="store_true", help="bring the index up to date and leave")
     parser.add_argument("--every", type=float, default=0.5, metavar="SECONDS", help="between two looks (default 0.5)")
 
@@ -54,7 +56,8 @@ def watch(args: argparse.Namespace) -> int:
     home = Home.from_env()
     config, store = config_from(args, home), Store(home.store_uri)
     root = Path(args.path).expanduser()
-    watcher = FolderWatch(config, store, root, args.name or config.index.name, load_embedder(config.index, threads=2))
+    name = args.collection or Collections(store, config.index.name).default
+    watcher = FolderWatch(config, store, root, name, load_embedder(config.index, threads=2))
     while True:
         check_interrupted()
         began = time.monotonic()

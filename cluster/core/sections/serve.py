@@ -29,6 +29,9 @@ class ServeSection(Section):
     """How a registered model without an entry of its own runs."""
     guards: tuple[str, ...] = ("characters", "personal_data")
     """The guards that every text passes, in this order, on its way in and out (serve_apps/guards)."""
+    collections_mb: int = Field(1024, ge=1)
+    """Memory (MiB, about) that the collections in a retriever take at most. One is loaded when it is asked for, those
+    longest unused make room. The default one stays, and the one asked for is loaded, whatever their size."""
     embed_threads: int = Field(1, ge=1)
     """Threads the retriever may use to embed questions. One is enough: a question is a dozen tokens, and a second
     thread costs twice the processor time for them."""

@@ -46,10 +46,10 @@ def test_a_gap_names_who_should_answer_and_what_answers_it_now(
 ) -> None:
     asked(home, "Is there a sabbatical?")
     asked(home, "Where is the car park?", "v2")
-    monkeypatch.setattr(verb, "_live", lambda base_url: "")
+    monkeypatch.setattr(verb, "_live", lambda base_url: {})
     assert {gap["answered_by"] for gap in listed(capsys)} == {""}
-    monkeypatch.setattr(verb, "_live", lambda base_url: "v2")
-    monkeypatch.setattr(verb, "_answers", lambda base_url, question: "sabbatical" in question)
+    monkeypatch.setattr(verb, "_live", lambda base_url: {"": "v2"})
+    monkeypatch.setattr(verb, "_answers", lambda base_url, question, collection: "sabbatical" in question)
     by = {gap["question"]: (gap["owner"], gap["answered_by"]) for gap in listed(capsys)}
     assert by == {"Is there a sabbatical?": ("people team", "v2"), "Where is the car park?": ("people team", "")}
     assert [gap["question"] for gap in listed(capsys, "--open")] == ["Where is the car park?"]
@@ -60,7 +60,7 @@ def test_a_gap_names_who_should_answer_and_what_answers_it_now(
 def test_one_gap_is_shown_and_forgotten_by_its_id(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verb, "_live", lambda base_url: "")
+    monkeypatch.setattr(verb, "_live", lambda base_url: {})
     asked(home, "Is there a sabbatical?")
     (gap,) = listed(capsys)
     assert main(["gaps", "show", str(gap["id"])]) == ExitCode.DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -131,5 +132,40 @@ def test_without_an_index_there_are_no_examples(browser: Browser) -> None:
         expect(seen.page.locator(".example")).to_have_count(0)
         service.retriever.down = False
         expect(seen.page.locator(".example")).to_have_count(3)
+        seen.check_clean()
+        seen.page.close()
+
+
+def test_the_collection_is_chosen_and_said(browser: Browser) -> None:
+    retriever = FixedRetriever(names=("main",))
+    with on_socket(Service(retriever=retriever).app()) as url:
+        seen = visit(browser, url)
+        picker = seen.page.get_by_label("Corpus")
+        expect(seen.page.get_by_text("1 passage")).to_be_visible()
+        expect(picker).to_be_hidden()  # one is no choice
+        seen.ask("Where?")
+        expect(seen.page.locator(".facts > summary")).to_have_text(re.compile(r"^quote · [\d.]+ ms$"))
+        assert "plinth" not in seen.chats()[0]
+
+        retriever.names.append("boats")
+        seen.page.reload()
+        expect(picker).to_be_visible()
+        expect(picker.locator("option")).to_have_text(["boats", "main"])
+        expect(picker).to_have_value("main")
+        picker.select_option("boats")
+        expect(seen.page.locator("#status")).to_have_attribute("title", "boats, index v2")
+        seen.ask("And there?")
+        expect(seen.page.locator(".facts > summary").last).to_have_text(re.compile(r"^quote · boats · [\d.]+ ms$"))
+        assert seen.chats()[1]["plinth"] == {"collection": "boats"}
+        assert any(request.url.endswith("/v1/plinth/examples/boats") for request in seen.requests)
+
+        seen.page.reload()
+        expect(picker).to_have_value("boats")
+        retriever.names.remove("boats")
+        seen.page.reload()
+        expect(picker).to_be_hidden()
+        seen.ask("Where again?")
+        expect(seen.page.locator(".facts > summary").last).to_have_text(re.compile(r"^quote · [\d.]+ ms$"))
+        assert "plinth" not in seen.chats()[-1]
         seen.check_clean()
         seen.page.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -156,15 +157,32 @@ def test_questions_that_ask_the_same_are_one_gap() -> None:
 def test_only_a_newer_index_is_asked_again() -> None:
     asked: list[str] = []
 
-    def asks(question: str) -> bool:
+    def asks(question: str, collection: str) -> bool:
         asked.append(question)
         return "sabbatical" in question
 
     found = clusters([*gaps("Is there a sabbatical?"), *gaps("Where is the car park?", version="v2")])
-    made = {one.question: one.answered_by for one in answered(found, "v2", asks)}
+    made = {one.question: one.answered_by for one in answered(found, {"": "v2"}, asks)}
     assert made == {"Is there a sabbatical?": "v2", "Where is the car park?": ""}
     assert asked == ["Is there a sabbatical?"]
-    assert {one.answered_by for one in answered(found, "", asks)} == {""}
+    assert {one.answered_by for one in answered(found, {}, asks)} == {""}
+
+
+def test_a_gap_of_a_collection_is_one_of_its_own_and_only_that_collection_closes_it() -> None:
+    mine = [replace(gap, collection="boats") for gap in gaps("Is there a sabbatical?")]
+    found = clusters([*gaps("Is there a sabbatical?"), *mine])
+    assert {one.collection for one in found} == {"", "boats"}
+    assert len({one.id for one in found}) == 2
+    asked: list[tuple[str, str]] = []
+
+    def asks(question: str, collection: str) -> bool:
+        asked.append((question, collection))
+        return True
+
+    made = {one.collection: one.answered_by for one in answered(found, {"": "v1", "main": "v1", "boats": "v9"}, asks)}
+    assert made == {"": "", "boats": "v9"}
+    assert asked == [("Is there a sabbatical?", "boats")]
+    assert [one.answered_by for one in answered(found, {"": "v1"}, asks)] == ["", ""]  # it was removed
 
 
 def test_clearing_forgets_one_gap_or_all(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_a_damaged_new_version_is_refused_and_at_a_restart_the_last_good_one_ser
     assert not (Path(store.artefact(first)) / newest.name).exists()
     damaged = newest / "vectors.npy"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x01")
-    assert not replica._live.refresh()
+    asyncio.run(replica._held.refresh())
     assert asyncio.run(found(replica)) == {"cat.md", "dog.md"}
     again = RetrieverReplica(config())
     assert asyncio.run(again.info())["index_version"] == first.version
