@@ -17,6 +17,7 @@ from typing import Any
 
 from cluster.core.home import Home
 from cluster.core.storage import utc_now
+from cluster.core.trace import CURRENT
 
 MAX_VALUE_CHARS = 2_000
 COMPONENTS = ("gateway", "retriever", "guard", "quote", "model", "data", "index", "train", "registry", "cluster", "cli")
@@ -39,8 +40,14 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("plinth_requests_total", "counter", "Requests by route and outcome.", ("route", "status")),
-        Metric("plinth_request_ms", "histogram", "Whole request in milliseconds.", ("route",), LATENCY_MS),
-        Metric("plinth_stage_ms", "histogram", "One stage of a request in milliseconds.", ("stage",), LATENCY_MS),
+        Metric("plinth_request_ms", "histogram", "Whole request in milliseconds.", ("route", "tier"), LATENCY_MS),
+        Metric(
+            "plinth_stage_ms", "histogram", "One stage of a request in milliseconds.", ("stage", "tier"), LATENCY_MS
+        ),
+        Metric(
+            "plinth_first_text_ms", "histogram", "Until the first text of an answer was free.", ("tier",), LATENCY_MS
+        ),
+        Metric("plinth_tokens_total", "counter", "Tokens of prompts and answers.", ("tier", "kind")),
         Metric("plinth_verdicts_total", "counter", "Guard verdicts.", ("stage", "action", "rule")),
         Metric("plinth_retrieval_ms", "histogram", "One search, embedding the question included.", (), LATENCY_MS),
         Metric("plinth_retrievals_total", "counter", "Searches by what they found: hit, weak, empty.", ("outcome",)),
@@ -68,6 +75,8 @@ def log_event(component: str, event: str, **fields: Any) -> None:
         EnvironmentFaultError: the logs folder cannot be made.
     """
     record = {"ts": utc_now(), "component": component, "event": event, "pid": os.getpid()}
+    if trace := CURRENT.get():
+        record["trace_id"] = trace.trace_id
     record.update({key: _bounded(value) for key, value in fields.items() if value is not None})
     _logger(component).info(json.dumps(record, ensure_ascii=True, default=str))
 

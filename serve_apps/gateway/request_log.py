@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from cluster.core.records import Verdict
 from cluster.core.telemetry import log_event
+from cluster.core.trace import Trace
 from serve_apps.gateway.protocols import Recorder
 
 CLIENT_GONE = 499
+NO_TIER = "none"  # the label of what no tier had a part in
 
 
 @dataclass
@@ -24,6 +26,7 @@ class RequestRecord:
     method: str = ""
     route: str = "other"
     logged: bool = True
+    trace: Trace = field(default_factory=Trace.new)
     client_request_id: str | None = None
     status: int = 0
     code: str | None = None
@@ -38,8 +41,10 @@ class RequestRecord:
     collection: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    first_text_ms: float | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     begun: float = field(default_factory=time.perf_counter)
 
     @property
@@ -54,7 +59,9 @@ class RequestRecord:
         try:
             yield
         finally:
-            self.stages[name] = self.stages.get(name, 0.0) + (time.perf_counter() - begun) * 1000
+            ended = time.perf_counter()
+            self.stages[name] = self.stages.get(name, 0.0) + (ended - begun) * 1000
+            self.intervals[name] = (self.intervals.get(name, (begun,))[0], ended)
 
     def judged(self, verdicts: tuple[Verdict, ...]) -> None:
         """Keep verdicts, each (stage, action, rule) once."""
@@ -70,20 +77,28 @@ class RequestRecord:
 
 
 class Journal:
-    """Writes a finished record. ``write`` is ``telemetry.log_event``; ``recorder`` takes the metrics."""
+    """Writes a finished record. ``write`` is ``telemetry.log_event``; ``recorder`` takes the metrics, ``also`` is told
+    of every record that is logged (``request_spans`` makes spans of it)."""
 
-    def __init__(self, recorder: Recorder, write: Callable[..., None] = log_event) -> None:
-        self._recorder, self._write = recorder, write
+    def __init__(
+        self,
+        recorder: Recorder,
+        write: Callable[..., None] = log_event,
+        also: Callable[[RequestRecord], None] = lambda record: None,
+    ) -> None:
+        self._recorder, self._write, self._also = recorder, write, also
 
     def close(self, record: RequestRecord) -> None:
         """One line and the metrics. Where routes are not ``logged`` (probes, the page) only failures have a line."""
         self._measure(record)
         if not record.logged and record.status < 500:
             return
+        self._also(record)
         self._write(
             "gateway",
             "request",
             request_id=record.request_id,
+            trace_id=record.trace.trace_id,
             client_request_id=record.client_request_id,
             method=record.method,
             route=record.route,
@@ -100,19 +115,25 @@ class Journal:
             collection=record.collection or None,
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
+            first_text_ms=None if record.first_text_ms is None else round(record.first_text_ms, 3),
             verdicts=[f"{v.stage}:{v.action}:{v.rule}" for v in record.verdicts],
             timings_ms=record.timings(),
         )
 
     def _measure(self, record: RequestRecord) -> None:
-        send = self._recorder.record
+        send, tier = self._recorder.record, record.tier or NO_TIER
         send("plinth_requests_total", 1, {"route": record.route, "status": str(record.status)})
-        send("plinth_request_ms", record.elapsed_ms, {"route": record.route})
+        send("plinth_request_ms", record.elapsed_ms, {"route": record.route, "tier": tier})
         for stage, ms in record.stages.items():
-            send("plinth_stage_ms", ms, {"stage": stage})
+            send("plinth_stage_ms", ms, {"stage": stage, "tier": tier})
         for verdict in record.verdicts:
             labels = {"stage": verdict.stage, "action": verdict.action, "rule": verdict.rule}
             send("plinth_verdicts_total", 1, labels)
+        if record.first_text_ms is not None:
+            send("plinth_first_text_ms", record.first_text_ms, {"tier": tier})
+        for kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):
+            if count:
+                send("plinth_tokens_total", count, {"tier": tier, "kind": kind})
         if record.tier and record.grounded is not None:
             labels = {"tier": record.tier, "grounded": str(record.grounded).lower(), "reason": record.reason or ""}
             send("plinth_answers_total", 1, labels)
