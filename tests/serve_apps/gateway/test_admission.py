@@ -144,11 +144,11 @@ def test_a_crowd_is_told_at_once_over_http() -> None:
             super().__init__()
             self.event, self.searching = asyncio.Event(), 0
 
-        async def search(self, question: str, k: int | None) -> Any:
+        async def search(self, question: str, k: int | None, collection: str = "") -> Any:
             self.loop = asyncio.get_running_loop()
             self.searching += 1
             await self.event.wait()
-            return await super().search(question, k)
+            return await super().search(question, k, collection)
 
     retriever = Hanging()
     service = Service(retriever=retriever, section=ServeSection(longest_wait_s=0.05))
