@@ -106,10 +106,11 @@ class Lookups:
             for text, check in zip(texts, checks, strict=True)
             if not check.blocked and not check.spans
         ]
+        named = {"collection": record.collection} if record.collection else {}
         return {
             "object": "list",
             "data": fine[:EXAMPLES],
-            "plinth": {"collection": record.collection, "index_version": version},
+            "plinth": {**named, "index_version": version},
         }
 
 

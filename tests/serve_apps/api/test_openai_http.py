@@ -109,8 +109,8 @@ def test_embeddings(service: Service) -> None:
 def test_models(service: Service) -> None:
     client = service.client()
     body = client.get("/v1/models").json()
-    assert [card["id"] for card in body["data"]] == ["auto", "quote", EMBEDDER]
-    assert [card["plinth"]["kind"] for card in body["data"]] == ["chat", "chat", "embeddings"]
+    assert [card["id"] for card in body["data"]] == ["auto", "quote", "auto@main", "quote@main", EMBEDDER]
+    assert [card["plinth"]["kind"] for card in body["data"]] == [*["chat"] * 4, "embeddings"]
     assert client.get(f"/v1/models/{EMBEDDER}").json()["object"] == "model"
     assert check_error(client.get("/v1/models/gpt-4o"), 404)["code"] == "model_not_found"
 
@@ -165,6 +165,7 @@ def test_every_route_is_known_and_answers(service: Service) -> None:
         good = GOOD.get(route.path)
         assert (good is None) == (route.body is None)
         path = route.path.replace("{id:path}", "auto").replace("{name:path}", "page.js")
+        path = path.replace("{id}", "main").replace("{collection}", "main")
         response = client.get(path) if good is None else client.post(path, json=good)
         assert response.status_code == 200
         assert response.headers["x-request-id"].startswith("req_")
