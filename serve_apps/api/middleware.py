@@ -67,7 +67,9 @@ class Limits:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        route = self._routes.find(scope["path"])
+        route, path = self._routes.find(scope["path"])
+        if path != scope["path"]:
+            scope = {**scope, "path": path}
         record = RequestRecord(new_request_id(), method=scope["method"][:16])
         if route is not None:
             record.route, record.logged = route.label, route.logged

@@ -8,7 +8,7 @@ lone surrogate) and its documentation routes are off.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -18,18 +18,22 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cluster.core.errors import PlinthError
 from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.tiers import AUTO
 from serve_apps.api.history import newest
 from serve_apps.api.middleware import Limits, note, read_body, record_of, reply, stamp
+from serve_apps.api.notes import Notes, noted
+from serve_apps.api.response_events import ResponseShape
+from serve_apps.api.response_request import ResponseRequest
 from serve_apps.api.responses import ReplyShape, embeddings, model_card, search_results
-from serve_apps.api.routes import GET, GET_HEAD, POST, Call, Route, RouteTable
+from serve_apps.api.routes import GET, POST, Call, Route, RouteTable
 from serve_apps.api.schema import ChatRequest, CompletionRequest, EmbeddingRequest, SearchRequest, parse
 from serve_apps.api.streaming import EventStream, JsonReply
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, model_not_found
-from serve_apps.gateway.exchange import Ask, Done
+from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.protocols import Sampling
-from serve_apps.gateway.request_log import CLIENT_GONE
+from serve_apps.gateway.request_log import CLIENT_GONE, RequestRecord
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MetricsSource = Callable[[], Awaitable[str]]
@@ -50,21 +54,39 @@ class HttpService:
     async def answer(self, call: Call) -> Response:
         """Chat and legacy completions, whole or as a stream."""
         body, record = call.body, call.record
-        record.stream = bool(body.stream)
-        shape = ReplyShape(record.request_id, body.model, chat=isinstance(body, ChatRequest))
         plain = isinstance(body, CompletionRequest)
-        keep = plain or body.store is not False
-        turns = newest(body.turns, self._most_turns, self._most_chars)
-        events = self._gateway.answer(Ask(body.model, turns, _sampling(body), plain, body.user or "", keep), record)
+        shape = ReplyShape(record.request_id, body.model, chat=not plain)
+        events = self._answered(call, plain, keep=plain or body.store is not False)
         if body.stream:
             return EventStream(shape.chunks(events, body.wants_usage), record, self._timeout_s)
+        return self._whole(shape.whole, events, record)
 
+    async def respond(self, call: Call) -> Response:
+        """The same in the shape of OpenAI's newer API."""
+        body, record = call.body, call.record
+        shape = ResponseShape(record.request_id, body)
+        events = self._answered(call, plain=False, keep=body.store is not False)
+        if body.stream:
+            return EventStream(shape.events(events), record, self._timeout_s, shape)
+        return self._whole(shape.whole, events, record)
+
+    def _answered(self, call: Call, plain: bool, keep: bool) -> AsyncGenerator[Event, None]:
+        body, record = call.body, call.record
+        record.stream = bool(body.stream)
+        turns = newest(body.turns, self._most_turns, self._most_chars)
+        ask = Ask(body.model, turns, _sampling(body), plain, body.user or "", keep)
+        notes = Notes(body.without_effect, body.sampling_options, len(body.turns), len(turns))
+        return noted(self._gateway.answer(ask, record), notes, self._gateway.tiers, plain and body.model != AUTO)
+
+    def _whole(
+        self, shaped: Callable[[str, Done], dict[str, Any]], events: AsyncGenerator[Event, None], record: RequestRecord
+    ) -> Response:
         async def whole() -> dict[str, Any]:
             parts: list[str] = []
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, Done):
-                        return shape.whole("".join(parts), event)
+                        return shaped("".join(parts), event)
                     parts.append(event.text)
             raise AssertionError("an answer ends in Done or raises")
 
@@ -130,16 +152,17 @@ class HttpService:
 ROUTES = (
     Route("/v1/chat/completions", POST, HttpService.answer, ChatRequest),
     Route("/v1/completions", POST, HttpService.answer, CompletionRequest),
+    Route("/v1/responses", POST, HttpService.respond, ResponseRequest),
     Route("/v1/embeddings", POST, HttpService.embed, EmbeddingRequest),
     Route("/v1/models", GET, HttpService.models),
     Route("/v1/models/{id:path}", GET, HttpService.model),
     Route("/v1/search", POST, HttpService.search, SearchRequest),
     Route("/v1/plinth/examples", GET, HttpService.examples),
-    Route("/healthz", GET_HEAD, HttpService.healthz, logged=False, probe=True),
-    Route("/readyz", GET_HEAD, HttpService.readyz, logged=False, probe=True),
+    Route("/healthz", GET, HttpService.healthz, logged=False, probe=True),
+    Route("/readyz", GET, HttpService.readyz, logged=False, probe=True),
     Route("/metrics", GET, HttpService.metrics, logged=False),
-    Route("/", GET_HEAD, HttpService.page, logged=False),
-    Route("/console/{name:path}", GET_HEAD, HttpService.page, logged=False),
+    Route("/", GET, HttpService.page, logged=False),
+    Route("/console/{name:path}", GET, HttpService.page, logged=False),
 )
 
 
@@ -164,7 +187,7 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
     return endpoint
 
 
-def _sampling(body: ChatRequest | CompletionRequest) -> Sampling:
+def _sampling(body: ChatRequest | CompletionRequest | ResponseRequest) -> Sampling:
     return Sampling(
         max_tokens=body.limit,
         stops=body.stops,

@@ -13,7 +13,7 @@ from typing import Any
 
 from serve_apps.gateway.exchange import Done, Event, TextDelta
 
-_WORD = re.compile(r"\S+\s*|\s+")
+WORD = re.compile(r"\S+\s*|\s+")  # what a stream gives at a time
 
 
 def usage(prompt: int, completion: int) -> dict[str, int]:
@@ -70,7 +70,7 @@ class ReplyShape:
                 opening = []
 
     def _words(self, text: str, wants_usage: bool) -> Iterator[dict[str, Any]]:
-        for word in _WORD.findall(text):
+        for word in WORD.findall(text):
             yield self._chunk({"content": word} if self.chat else word, None, wants_usage)
 
     def _end(self, done: Done, wants_usage: bool) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from serve_apps.api.schema import Body
 from serve_apps.gateway.request_log import RequestRecord
 
-GET, GET_HEAD, POST = ("GET",), ("GET", "HEAD"), ("POST",)
+GET, POST = ("GET", "HEAD"), ("POST",)
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = tuple(routes)
 
-    def find(self, path: str) -> Route | None:
-        """The first route the path belongs to, whatever the method; None for a path that is nobody's."""
-        return next((route for route in self._routes if route.pattern.fullmatch(path)), None)
+    def find(self, path: str) -> tuple[Route | None, str]:
+        """The first route the path belongs to, whatever the method (None for a path that is nobody's), and the path as
+        that route has it: a slash at the end that many clients put there is none of it."""
+        bare = path[:-1] if path.endswith("/") and not path.endswith("//") and len(path) > 1 else path
+        for tried in (bare, path):
+            if (found := next((route for route in self._routes if route.pattern.fullmatch(tried)), None)) is not None:
+                return found, tried
+        return None, path

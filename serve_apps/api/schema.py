@@ -11,41 +11,22 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.core.sections.serve import ServeSection
-from serve_apps.api.history import REPLAYED, last_question, text_only
+from serve_apps.api.history import REPLAYED, Turns, last_question, text_only
+from serve_apps.api.options import (
+    MESSAGE_NOT_OFFERED,
+    NOT_OFFERED,
+    SAMPLING,
+    WHY,
+    WITHOUT_EFFECT,
+    refuse_token_ids,
+    without_off_values,
+)
 from serve_apps.errors import ApiError, bad_request, context_too_long, shown
 
 MAX_TOKENS_LIMIT = 131_072
 MAX_EMBEDDING_INPUTS = 2048  # as OpenAI allows
 MAX_SEARCH_RESULTS = 50
-
-# Options of OpenAI's API that change the result and are not offered: only these values (and null) mean "off".
-NOT_OFFERED: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "echo": (False,),
-    "suffix": ("",),
-    "logit_bias": ({},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-}
-# The same for a message that a person wrote; of replayed ones ``history.text_only`` keeps the text.
-MESSAGE_NOT_OFFERED: dict[str, tuple[Any, ...]] = {
-    "tool_calls": ([],),
-    "function_call": (),
-    "tool_call_id": (),
-    "refusal": ("",),
-    "audio": (),
-    "annotations": ([],),
-}
+MAX_TOOLS = 128  # as OpenAI allows
 
 Word = Annotated[str, Field(min_length=1, max_length=256)]
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
@@ -55,6 +36,24 @@ class Body(BaseModel):
     """What request bodies have in common: strict, frozen, unknown fields refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def prepared(cls, body: dict[str, Any]) -> dict[str, Any]:
+        """A client's object as it is validated: without what means nothing, refused by name what is not offered.
+
+        Raises:
+            ApiError: 400, an option has a value that would change the result and is not offered.
+        """
+        return without_off_values(body, NOT_OFFERED, "", WHY)
+
+    @property
+    def asked(self) -> tuple[str, list[str]]:
+        """The field that holds what is asked, and its texts: none may be empty, or longer than is accepted.
+
+        Raises:
+            ApiError: 400, nothing is asked.
+        """
+        return "", []
 
 
 class TextPart(Body):
@@ -86,7 +85,7 @@ class StreamOptions(Body):
 
 
 class _Generation(Body):
-    """What chat and completions share. Accepted and without effect on an extractive tier: sampling and metadata."""
+    """What chat and completions share."""
 
     model: Word
     stream: bool | None = None
@@ -108,30 +107,53 @@ class _Generation(Body):
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Options that were sent and shape no answer, whichever tier gives it."""
+        return tuple(name for name in WITHOUT_EFFECT if getattr(self, name, None) is not None)
+
+    @property
+    def sampling_options(self) -> tuple[str, ...]:
+        """Options of sampling that were sent."""
+        return tuple(name for name in SAMPLING if getattr(self, name) is not None)
+
 
 class ChatRequest(_Generation):
-    """``POST /v1/chat/completions``.
-
-    Without effect, beside what ``_Generation`` names: how hard a model thinks, how much it says, what is stored or
-    cached, and at which tier of service.
-    """
+    """``POST /v1/chat/completions``. What of it is without effect is in ``WITHOUT_EFFECT``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)] | None = None
     metadata: dict[str, str] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
+    functions: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     reasoning_effort: Word | None = None
     verbosity: Word | None = None
     service_tier: Word | None = None
     prompt_cache_key: Annotated[str, Field(max_length=256)] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     prompt_cache_retention: Word | None = None
     safety_identifier: Annotated[str, Field(max_length=256)] | None = None
 
+    @classmethod
+    def prepared(cls, body: dict[str, Any]) -> dict[str, Any]:
+        """See ``Body``; of messages that are replayed the text is kept."""
+        body = without_off_values(body, NOT_OFFERED, "", WHY)
+        messages = body.get("messages")
+        if isinstance(messages, list):
+            body["messages"] = [_prepared(item, f"messages[{place}].") for place, item in enumerate(messages)]
+        return body
+
     @property
-    def turns(self) -> tuple[tuple[str, str], ...]:
+    def turns(self) -> Turns:
         """(role, text) of every message, in their order."""
         return tuple((message.role, message.text) for message in self.messages)
+
+    @property
+    def asked(self) -> tuple[str, list[str]]:
+        """The last question."""
+        return "messages", [last_text(self.turns, "messages")]
 
     @property
     def limit(self) -> int | None:
@@ -145,9 +167,14 @@ class CompletionRequest(_Generation):
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
 
     @property
-    def turns(self) -> tuple[tuple[str, str], ...]:
+    def turns(self) -> Turns:
         """The prompt as the only turn of a user, so that it takes the same path as a chat."""
         return (("user", self.prompt if isinstance(self.prompt, str) else self.prompt[0]),)
+
+    @property
+    def asked(self) -> tuple[str, list[str]]:
+        """The prompt."""
+        return "prompt", [self.turns[0][1]]
 
     @property
     def limit(self) -> int | None:
@@ -169,12 +196,22 @@ class EmbeddingRequest(Body):
         """What is to be embedded, in the order of the vectors of the reply."""
         return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
+    @property
+    def asked(self) -> tuple[str, list[str]]:
+        """Every text."""
+        return "input", list(self.texts)
+
 
 class SearchRequest(Body):
     """``POST /v1/search``: passages for a query, without an answer."""
 
     query: str
     k: Annotated[int, Field(ge=1, le=MAX_SEARCH_RESULTS)] | None = None
+
+    @property
+    def asked(self) -> tuple[str, list[str]]:
+        """The query."""
+        return "query", [self.query]
 
 
 Model = TypeVar("Model", bound=Body)
@@ -186,12 +223,9 @@ def parse(model: type[Model], body: dict[str, Any], section: ServeSection) -> Mo
     Raises:
         ApiError: 400 naming the first field that is wrong; ``context_length_exceeded`` for an over-long prompt.
     """
-    body = _without_off_values(body, NOT_OFFERED, "")
-    messages = body.get("messages")
-    if isinstance(messages, list):
-        body["messages"] = [_prepared(item, f"messages[{place}].") for place, item in enumerate(messages)]
+    refuse_token_ids(body)
     try:
-        request = model.model_validate(body)
+        request = model.model_validate(model.prepared(body))
     except ValidationError as error:
         raise _first_problem(error) from None
     _check_length(request, section.max_prompt_chars)
@@ -203,33 +237,23 @@ def _prepared(message: Any, where: str) -> Any:
         return message
     if message.get("role") in REPLAYED:
         return text_only(message)
-    return _without_off_values(message, MESSAGE_NOT_OFFERED, where)
+    return without_off_values(message, MESSAGE_NOT_OFFERED, where)
 
 
-def _without_off_values(body: dict[str, Any], table: dict[str, tuple[Any, ...]], where: str) -> dict[str, Any]:
-    kept = {}
-    for key, value in body.items():
-        if key not in table:
-            kept[key] = value
-        elif value is not None and not any(value == off and type(value) is type(off) for off in table[key]):
-            raise bad_request(f"{where}{key} is not supported here with this value: leave it out", f"{where}{key}")
-    return kept
+def last_text(turns: Turns, param: str) -> str:
+    """What a user said last.
+
+    Raises:
+        ApiError: 400, no user said anything; ``param`` is the field of the conversation.
+    """
+    last = last_question(turns)
+    if last is None:
+        raise bad_request("there is no user message with text in it", param)
+    return turns[last][1]
 
 
 def _check_length(request: Body, limit: int) -> None:
-    if isinstance(request, ChatRequest):
-        last = last_question(request.turns)
-        if last is None:
-            raise bad_request("there is no user message with text in it", "messages")
-        param, texts = "messages", [request.turns[last][1]]
-    elif isinstance(request, CompletionRequest):
-        param, texts = "prompt", [request.turns[0][1]]
-    elif isinstance(request, EmbeddingRequest):
-        param, texts = "input", list(request.texts)
-    elif isinstance(request, SearchRequest):
-        param, texts = "query", [request.query]
-    else:
-        return
+    param, texts = request.asked
     for text in texts:
         if not text.strip():
             raise bad_request(f"{param} is empty", param)

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -87,6 +87,35 @@ class JsonReply(_Watched):
         await JSONResponse(body)(scope, receive, send)
 
 
+class Framing(Protocol):
+    """How events look on the wire."""
+
+    end: bytes
+    """What tells the client that this was all."""
+
+    def encode(self, event: dict[str, Any]) -> bytes:
+        """One event."""
+        ...
+
+    def failure(self, error: dict[str, Any]) -> dict[str, Any]:
+        """The event that ends a stream that broke; ``error`` is the body of an error reply."""
+        ...
+
+
+class DataFraming:
+    """Events without a name; a last one that is no JSON ends the stream."""
+
+    end = b"data: [DONE]\n\n"
+
+    def encode(self, event: dict[str, Any]) -> bytes:
+        """See ``Framing``."""
+        return encode(event)
+
+    def failure(self, error: dict[str, Any]) -> dict[str, Any]:
+        """See ``Framing``."""
+        return error
+
+
 class EventStream(_Watched):
     """Server-sent events, in groups that are sent as one piece each.
 
@@ -94,17 +123,21 @@ class EventStream(_Watched):
     """
 
     def __init__(
-        self, groups: AsyncGenerator[Iterable[dict[str, Any]], None], record: RequestRecord, timeout_s: float
+        self,
+        groups: AsyncGenerator[Iterable[dict[str, Any]], None],
+        record: RequestRecord,
+        timeout_s: float,
+        framing: Framing | None = None,
     ) -> None:
         super().__init__(record, timeout_s)
-        self._groups = groups
+        self._groups, self._framing = groups, framing or DataFraming()
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
         try:
             async with self._deadline(), aclosing(self._groups) as groups:
                 async for group in groups:
-                    piece = b"".join(map(encode, group))
+                    piece = b"".join(map(self._framing.encode, group))
                     if not started:
                         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
                         started = True
@@ -115,11 +148,12 @@ class EventStream(_Watched):
                 raise failure from error.__cause__
             await self._break_off(failure, send)
             return
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
+        await send({"type": "http.response.body", "body": self._framing.end, "more_body": False})
 
     async def _break_off(self, failure: PlinthError | OSError, send: Send) -> None:
         """The error as the last event. A client that does not even read that is cut off by the exception."""
         shape = note(failure, self._record)
         self._record.error = self._record.error or shape.message
+        last = self._framing.encode(self._framing.failure(shape.body()))
         async with asyncio.timeout(LAST_WORDS_S):
-            await send({"type": "http.response.body", "body": encode(shape.body()), "more_body": False})
+            await send({"type": "http.response.body", "body": last, "more_body": False})

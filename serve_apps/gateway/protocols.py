@@ -32,6 +32,9 @@ class Sampling:
     seed: int | None = None
 
 
+SAMPLED = ("temperature", "top_p", "seed")  # of ``Sampling``, what language models take
+
+
 @dataclass(frozen=True)
 class Band:
     """What a gate measured on questions whose support lay in ``[low, high)``: the mean score of the model, and that of
@@ -55,6 +58,7 @@ class TierState:
         model_version: of what it serves.
         knowledge_cutoff: empty when the tier knows nothing beyond the index.
         continues: it is a language model that can continue a plain prompt.
+        samples: it takes ``SAMPLED`` for its answers too, not for continuations only.
         latency_ms: mean milliseconds of one answer: what this gateway measured, before that the gate (0: nobody yet).
         price: of a thousand tokens, as configured.
         bands: quality by support, measured by the gate on held-out documents.
@@ -69,6 +73,7 @@ class TierState:
     model_version: str = ""
     knowledge_cutoff: str = ""
     continues: bool = False
+    samples: bool = False
     latency_ms: float = 0.0
     price: float = 0.0
     bands: tuple[Band, ...] = ()

@@ -143,6 +143,7 @@ class ModelReplica:
             model_version=model.version,
             knowledge_cutoff=model.facts.get("knowledge_cutoff", ""),
             continues=True,
+            samples=model.facts.get("format") not in ("points", "grounded"),
             latency_ms=float(ms.get("model", 0.0)),
             price=self._tier.price,
             bands=tuple(

@@ -17,6 +17,7 @@ from tests.serve_apps.service import CHAT, EMBEDDER, Service
 GOOD: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": {"model": "auto", "prompt": "How do I copy a tree?"},
+    "/v1/responses": {"model": "auto", "input": "How do I copy a tree?"},
     "/v1/embeddings": {"model": EMBEDDER, "input": "copy a tree"},
     "/v1/search": {"query": "copy a tree"},
 }
@@ -172,7 +173,7 @@ def test_chat_fields(client: TestClient, change: dict[str, Any], param: str) -> 
 
 OTHER_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/completions", {"prompt": ["a", "b"]}, "prompt"),
-    ("/v1/completions", {"prompt": [1]}, "prompt[0]"),
+    ("/v1/completions", {"prompt": [1]}, "prompt"),
     ("/v1/completions", {"prompt": " "}, "prompt"),
     ("/v1/completions", {"echo": True}, "echo"),
     ("/v1/completions", {"best_of": 3}, "best_of"),
@@ -182,10 +183,28 @@ OTHER_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/embeddings", {"input": []}, "input"),
     ("/v1/embeddings", {"input": ["a", ""]}, "input"),
     ("/v1/embeddings", {"input": ["a"] * 2049}, "input"),
-    ("/v1/embeddings", {"input": [1, 2, 3]}, "input[0]"),
+    ("/v1/embeddings", {"input": [1, 2, 3]}, "input"),
+    ("/v1/embeddings", {"input": [[1, 2], [3]]}, "input"),
+    ("/v1/embeddings", {"input": ["a", 2]}, "input[1]"),
     ("/v1/embeddings", {"encoding_format": "int8"}, "encoding_format"),
     ("/v1/embeddings", {"dimensions": 2}, "dimensions"),
     ("/v1/embeddings", {"dimensions": True}, "dimensions"),
+    ("/v1/responses", {"input": [1, 2, 3]}, "input"),
+    ("/v1/responses", {"input": []}, "input"),
+    ("/v1/responses", {"input": " "}, "input"),
+    ("/v1/responses", {"input": None}, "input"),
+    ("/v1/responses", {"input": [USER, {"role": "user", "content": 5}]}, "input[1].content"),
+    ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),
+    ("/v1/responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+    ("/v1/responses", {"input": [{"role": "assistant", "content": "x"}]}, "input"),
+    ("/v1/responses", {"previous_response_id": "resp_1"}, "previous_response_id"),
+    ("/v1/responses", {"conversation": "conv_1"}, "conversation"),
+    ("/v1/responses", {"prompt": {"id": "p"}}, "prompt"),
+    ("/v1/responses", {"background": True}, "background"),
+    ("/v1/responses", {"tools": [{"type": "web_search"}]}, "tools"),
+    ("/v1/responses", {"text": {"format": {"type": "json_object"}}}, "text.format"),
+    ("/v1/responses", {"include": ["message.output_text.logprobs"]}, "include"),
+    ("/v1/responses", {"max_output_tokens": 0}, "max_output_tokens"),
     ("/v1/search", {"query": ""}, "query"),
     ("/v1/search", {"query": 5}, "query"),
     ("/v1/search", {"k": 0}, "k"),
@@ -204,6 +223,7 @@ def test_fields_of_other_routes(client: TestClient, route: str, change: dict[str
     [
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "word " * 7_000}]}),
         ("/v1/completions", {"prompt": "word " * 7_000}),
+        ("/v1/responses", {"input": "word " * 7_000}),
         ("/v1/embeddings", {"input": ["a", "word " * 7_000]}),
         ("/v1/search", {"query": "word " * 7_000}),
     ],
@@ -212,7 +232,9 @@ def test_over_long_prompts(client: TestClient, route: str, change: dict[str, Any
     assert check_error(client.post(route, json={**GOOD[route], **change}))["code"] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+@pytest.mark.parametrize(
+    "route", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
+)
 @pytest.mark.parametrize("model", ["gpt-4o", "AUTO", "auto ", "../x", "'; drop table", "\U0001f600"])
 def test_unknown_model(client: TestClient, route: str, model: str) -> None:
     error = check_error(client.post(route, json={**GOOD[route], "model": model}), 404)
