@@ -116,7 +116,7 @@ def test_a_conversation_of_any_length_is_answered_and_what_was_dropped_is_said()
 
 
 def test_embeddings_of_2048_texts_are_checked_in_pieces() -> None:
-    """One that takes its time for every text would not do them all within its limit."""
+    """How much a guard gets at once, and so how long it takes, does not grow with the request."""
     guard = RealGuard(delay_s=0.001)
     seen: list[int] = []
     check = guard.check_input

@@ -60,6 +60,30 @@ def test_chat_stream_helper(client: openai.OpenAI) -> None:
         assert stream.get_final_completion().choices[0].message.content == TEXT
 
 
+def test_responses(client: openai.OpenAI) -> None:
+    reply = client.responses.create(model="auto", input=QUESTION)
+    assert reply.output_text == TEXT
+    events = list(client.responses.create(model="auto", input=QUESTION, stream=True))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == TEXT
+    assert events[-1].type == "response.completed"
+    with client.responses.stream(model="auto", input=QUESTION) as stream:
+        final = stream.get_final_response()
+    assert final.output_text == TEXT
+    # What came back can be sent back as history.
+    again = [{"role": "user", "content": QUESTION}, *final.output, {"role": "user", "content": "And a file?"}]
+    assert client.responses.create(model="quote", input=again).output_text == TEXT  # type: ignore[arg-type]
+    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+        client.responses.create(model="auto", input=QUESTION, previous_response_id=reply.id)
+
+
+def test_a_response_that_breaks_raises() -> None:
+    service = Service(tier=ScriptedTier(LONG, error=UnavailableError("replica died")))
+    with on_socket(service.app()) as base:
+        client = openai.OpenAI(base_url=f"{base}/v1", api_key="none")
+        with pytest.raises(openai.APIError, match="replica died"):
+            list(client.responses.create(model="auto", input=QUESTION, stream=True))
+
+
 def test_completions(client: openai.OpenAI) -> None:
     assert client.completions.create(model="auto", prompt=QUESTION).choices[0].text == TEXT
     parts = client.completions.create(model="auto", prompt=QUESTION, stream=True)
