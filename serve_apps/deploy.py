@@ -23,7 +23,7 @@ from serve_apps import served_code
 from serve_apps.gateway import handles
 from serve_apps.gateway.protocols import TierState
 from serve_apps.guards.chain import check_guard_names
-from serve_apps.metrics.page import MetricsPage
+from serve_apps.metrics.page import metrics_page
 from serve_apps.metrics.recorder import RayRecorder
 from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.model import ModelReplica
@@ -159,7 +159,7 @@ class GatewayIngress:
     def __serve_build_asgi_app__(self) -> Any:
         from serve_apps.api.openai_http import build_http
 
-        return build_http(self._gateway, self._config.serve, metrics_source=MetricsPage())
+        return build_http(self._gateway, self._config.serve, metrics_source=metrics_page(Home.from_env()))
 
 
 def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Application:

@@ -39,8 +39,14 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("plinth_requests_total", "counter", "Requests by route and outcome.", ("route", "status")),
-        Metric("plinth_request_ms", "histogram", "Whole request in milliseconds.", ("route",), LATENCY_MS),
-        Metric("plinth_stage_ms", "histogram", "One stage of a request in milliseconds.", ("stage",), LATENCY_MS),
+        Metric("plinth_request_ms", "histogram", "Whole request in milliseconds.", ("route", "tier"), LATENCY_MS),
+        Metric(
+            "plinth_stage_ms", "histogram", "One stage of a request in milliseconds.", ("stage", "tier"), LATENCY_MS
+        ),
+        Metric(
+            "plinth_first_text_ms", "histogram", "Until the first text of an answer was free.", ("tier",), LATENCY_MS
+        ),
+        Metric("plinth_tokens_total", "counter", "Tokens of prompts and answers.", ("tier", "kind")),
         Metric("plinth_verdicts_total", "counter", "Guard verdicts.", ("stage", "action", "rule")),
         Metric("plinth_retrieval_ms", "histogram", "One search, embedding the question included.", (), LATENCY_MS),
         Metric("plinth_retrievals_total", "counter", "Searches by what they found: hit, weak, empty.", ("outcome",)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from serve_apps.gateway.exchange import Done, Event
 from serve_apps.gateway.protocols import SAMPLED
+from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.tiers import Tiers
 
 
@@ -32,10 +33,10 @@ class Notes:
 
 
 async def noted(
-    events: AsyncGenerator[Event, None], notes: Notes, tiers: Tiers, continues: bool
+    events: AsyncGenerator[Event, None], notes: Notes, tiers: Tiers, continues: bool, record: RequestRecord
 ) -> AsyncGenerator[Event, None]:
     """The events, the last of them with the notes under ``plinth``: ``ignored`` (names of options) and ``messages``
-    (how many were sent, how many looked at).
+    (how many were sent, how many looked at). The record learns when the first text was there.
 
     Args:
         continues: a named tier was to continue a text, which every language model samples.
@@ -43,6 +44,7 @@ async def noted(
     async with aclosing(events):
         async for event in events:
             if not isinstance(event, Done):
+                record.first_text_ms = record.first_text_ms or record.elapsed_ms
                 yield event
                 continue
             state = tiers.state(event.plinth["tier"])

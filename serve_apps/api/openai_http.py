@@ -76,7 +76,8 @@ class HttpService:
         turns = newest(body.turns, self._most_turns, self._most_chars)
         ask = Ask(body.model, turns, _sampling(body), plain, body.user or "", keep)
         notes = Notes(body.without_effect, body.sampling_options, len(body.turns), len(turns))
-        return noted(self._gateway.answer(ask, record), notes, self._gateway.tiers, plain and body.model != AUTO)
+        continues = plain and body.model != AUTO
+        return noted(self._gateway.answer(ask, record), notes, self._gateway.tiers, continues, record)
 
     def _whole(
         self, shaped: Callable[[str, Done], dict[str, Any]], events: AsyncGenerator[Event, None], record: RequestRecord

@@ -49,9 +49,7 @@ class Lookups:
             something_to_see(text, "input")
         with self._admission.place():
             checked = [
-                check.text
-                for piece in pieces(texts)
-                for check in await self._hops.guard_in(piece, record, "input")
+                check.text for piece in pieces(texts) for check in await self._hops.guard_in(piece, record, "input")
             ]
             vectors = await self._hops.embed(checked, record)
         record.prompt_tokens = sum(map(self._tokens.count, checked))

@@ -12,6 +12,7 @@ from cluster.core.telemetry import log_event
 from serve_apps.gateway.protocols import Recorder
 
 CLIENT_GONE = 499
+NO_TIER = "none"  # the label of what no tier had a part in
 
 
 @dataclass
@@ -36,6 +37,7 @@ class RequestRecord:
     index_version: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    first_text_ms: float | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
     begun: float = field(default_factory=time.perf_counter)
@@ -97,19 +99,25 @@ class Journal:
             index_version=record.index_version,
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
+            first_text_ms=None if record.first_text_ms is None else round(record.first_text_ms, 3),
             verdicts=[f"{v.stage}:{v.action}:{v.rule}" for v in record.verdicts],
             timings_ms=record.timings(),
         )
 
     def _measure(self, record: RequestRecord) -> None:
-        send = self._recorder.record
+        send, tier = self._recorder.record, record.tier or NO_TIER
         send("plinth_requests_total", 1, {"route": record.route, "status": str(record.status)})
-        send("plinth_request_ms", record.elapsed_ms, {"route": record.route})
+        send("plinth_request_ms", record.elapsed_ms, {"route": record.route, "tier": tier})
         for stage, ms in record.stages.items():
-            send("plinth_stage_ms", ms, {"stage": stage})
+            send("plinth_stage_ms", ms, {"stage": stage, "tier": tier})
         for verdict in record.verdicts:
             labels = {"stage": verdict.stage, "action": verdict.action, "rule": verdict.rule}
             send("plinth_verdicts_total", 1, labels)
+        if record.first_text_ms is not None:
+            send("plinth_first_text_ms", record.first_text_ms, {"tier": tier})
+        for kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):
+            if count:
+                send("plinth_tokens_total", count, {"tier": tier, "kind": kind})
         if record.tier and record.grounded is not None:
             labels = {"tier": record.tier, "grounded": str(record.grounded).lower(), "reason": record.reason or ""}
             send("plinth_answers_total", 1, labels)

@@ -41,6 +41,7 @@ class Service:
     recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
     log: list[dict[str, Any]] = field(default_factory=list)
     noted: list[tuple[Any, ...]] = field(default_factory=list)
+    metrics: Any = None
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
         self.log.append({"component": component, "event": event, **fields})
@@ -62,7 +63,7 @@ class Service:
         async def metrics() -> str:
             return "# HELP plinth_requests_total Requests.\n"
 
-        return build_http(gateway, self.section, metrics)
+        return build_http(gateway, self.section, self.metrics or metrics)
 
     def client(self) -> TestClient:
         return TestClient(self.app(), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)

@@ -232,9 +232,7 @@ def test_over_long_prompts(client: TestClient, route: str, change: dict[str, Any
     assert check_error(client.post(route, json={**GOOD[route], **change}))["code"] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize(
-    "route", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
-)
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"])
 @pytest.mark.parametrize("model", ["gpt-4o", "AUTO", "auto ", "../x", "'; drop table", "\U0001f600"])
 def test_unknown_model(client: TestClient, route: str, model: str) -> None:
     error = check_error(client.post(route, json={**GOOD[route], "model": model}), 404)

@@ -85,7 +85,9 @@ def test_tools(client: TestClient) -> None:
     assert said(client, {**CHAT, "tools": [TOOL], "tool_choice": "none"})["ignored"] == ["tools"]
     old = {"functions": [{"name": "now"}], "function_call": "none"}
     assert said(client, {**CHAT, **old})["ignored"] == ["functions"]
-    assert check_error(client.post(CHAT_ROUTE, json={**CHAT, "tools": [5], "tool_choice": "none"}))["param"] == "tools[0]"
+    assert (
+        check_error(client.post(CHAT_ROUTE, json={**CHAT, "tools": [5], "tool_choice": "none"}))["param"] == "tools[0]"
+    )
     assert check_error(client.post(CHAT_ROUTE, json={**CHAT, "tool_choice": "required"}))["param"] == "tool_choice"
 
 

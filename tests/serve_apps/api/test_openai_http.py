@@ -349,7 +349,33 @@ def test_metrics_use_the_table_and_closed_labels(service: Service) -> None:
         client.get(f"/made/up/{n}")
         client.post("/v1/chat/completions", json={**CHAT, "model": f"made-up-{n}"})
     series = {(name, tuple(sorted(labels.items()))) for name, _, labels in service.recorder.values}
-    assert len(series) < 60
+    assert len(series) < 75
     for name, _, labels in service.recorder.values:
         assert set(labels) == set(METRICS[name].labels)
     assert ("plinth_requests_total", (("route", "other"), ("status", "404"))) in series
+
+
+def test_no_string_of_a_client_makes_more_than_one_more_series(service: Service) -> None:
+    """Methods, paths, names of models, headers, hosts, keys: whatever differs is one series more, or none."""
+    client = service.client()
+
+    def series() -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        return {(name, tuple(sorted(labels.items()))) for name, _, labels in service.recorder.values}
+
+    def asked(n: int) -> None:
+        made = f"made-up-{n}"
+        client.request(f"M{n}", "/v1/models")
+        client.get(f"/v1/{made}")
+        client.get(f"/v1/models/{made}")
+        client.get("/healthz", headers={"x-request-id": made, "traceparent": made, made: made})
+        client.get("/healthz", headers={"host": f"{made}.example"})
+        client.post("/v1/chat/completions", json={**CHAT, "model": made})
+        client.post("/v1/chat/completions", json={**CHAT, "user": made, "seed": n, "max_tokens": 1 + n})
+        client.post("/v1/chat/completions", json={**CHAT, made: made})
+
+    with client:  # one event loop for all requests
+        asked(0)
+        once = series()
+        for n in range(1, 20):
+            asked(n)
+    assert series() == once

@@ -19,7 +19,12 @@ from tests.serve_apps.service import QUESTION, Service
 ROUTE = "/v1/responses"
 BODY = {"model": "auto", "input": QUESTION}
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-CITED = {"type": "file_citation", "index": TEXT.index("[1]"), "file_id": "shutil.copytree#0", "filename": "shutil.copytree"}
+CITED = {
+    "type": "file_citation",
+    "index": TEXT.index("[1]"),
+    "file_id": "shutil.copytree#0",
+    "filename": "shutil.copytree",
+}
 
 
 def events_of(client: TestClient, body: dict[str, Any]) -> list[dict[str, Any]]:
