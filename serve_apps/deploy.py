@@ -25,11 +25,13 @@ from serve_apps.gateway.protocols import TierState
 from serve_apps.guards.chain import check_guard_names
 from serve_apps.metrics.page import metrics_page
 from serve_apps.metrics.recorder import RayRecorder
+from serve_apps.metrics.spans import Spans
 from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.model import ModelReplica
 from serve_apps.replicas.options import fixed_options, tier_options
 from serve_apps.replicas.quote import QuoteReplica, quote_state
 from serve_apps.replicas.retriever import RetrieverReplica
+from serve_apps.replicas.traced import traced
 
 APP = "plinth"
 HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has
@@ -62,42 +64,50 @@ def report_start(component: str, code: str) -> None:
 
 
 @serve.deployment(name="guard")
+@traced("guard", "check_input", "check_output")
 class Guard(GuardReplica):
     """``GuardReplica`` as a deployment: on loopback only, its start logged."""
 
     def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback(config)
         super().__init__(config)
+        self.spans = Spans(config.serve.otlp_url)
         report_start("guard", code)
 
 
 @serve.deployment(name="retriever")
+@traced("retriever", "search", "embed")
 class Retriever(RetrieverReplica):
     """``RetrieverReplica`` as a deployment: on loopback only, its start logged, its metrics kept by Ray."""
 
     def __init__(self, config: PlinthConfig, code: str) -> None:
         stay_on_loopback(config)
         super().__init__(config, RayRecorder())
+        self.spans = Spans(config.serve.otlp_url)
         report_start("retriever", code)
 
 
 @serve.deployment
+@traced("tier", "stream", "complete")
 class QuoteTier(QuoteReplica):
     """``QuoteReplica`` as a deployment, one for each tier of this kind: on loopback only, its start logged."""
 
     def __init__(self, config: PlinthConfig, code: str, tier: TierConfig) -> None:
         stay_on_loopback(config)
         super().__init__(config, tier)
+        self.spans = Spans(config.serve.otlp_url)
         report_start("quote", code)
 
 
 @serve.deployment
+@traced("tier", "stream", "complete")
 class ModelTier(ModelReplica):
     """``ModelReplica`` as a deployment, one for each tier of this kind: on loopback only, its start logged."""
 
     def __init__(self, config: PlinthConfig, code: str, tier: TierConfig) -> None:
         stay_on_loopback(config)
         super().__init__(config, tier)
+        self.spans = Spans(config.serve.otlp_url)
         report_start("model", code)
 
 
@@ -135,6 +145,7 @@ class GatewayIngress:
         from serve_apps.gaps.book import GapBook, GapNotes
         from serve_apps.gateway.gateway import Gateway
         from serve_apps.gateway.request_log import Journal
+        from serve_apps.gateway.request_spans import send_spans
         from serve_apps.routing.features import features_of
         from train_jobs.answering.conversation import standalone_question
 
@@ -150,7 +161,7 @@ class GatewayIngress:
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
-            journal=Journal(recorder),
+            journal=Journal(recorder, also=partial(send_spans, Spans(config.serve.otlp_url))),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from cluster.core.home import Home
 from cluster.core.storage import utc_now
+from cluster.core.trace import CURRENT
 
 MAX_VALUE_CHARS = 2_000
 COMPONENTS = ("gateway", "retriever", "guard", "quote", "model", "data", "index", "train", "registry", "cluster", "cli")
@@ -74,6 +75,8 @@ def log_event(component: str, event: str, **fields: Any) -> None:
         EnvironmentFaultError: the logs folder cannot be made.
     """
     record = {"ts": utc_now(), "component": component, "event": event, "pid": os.getpid()}
+    if trace := CURRENT.get():
+        record["trace_id"] = trace.trace_id
     record.update({key: _bounded(value) for key, value in fields.items() if value is not None})
     _logger(component).info(json.dumps(record, ensure_ascii=True, default=str))
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import new_request_id
+from cluster.core.trace import CURRENT, Trace
 from serve_apps.api.routes import RouteTable
 from serve_apps.api.strict_json import read_json
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large
@@ -70,7 +71,10 @@ class Limits:
         route, path = self._routes.find(scope["path"])
         if path != scope["path"]:
             scope = {**scope, "path": path}
-        record = RequestRecord(new_request_id(), method=scope["method"][:16])
+        parents = headers.getlist("traceparent")  # one that came twice is none
+        trace = Trace.taken_over(parents[0] if len(parents) == 1 else "")
+        CURRENT.set(trace)
+        record = RequestRecord(new_request_id(), method=scope["method"][:16], trace=trace)
         if route is not None:
             record.route, record.logged = route.label, route.logged
         record.client_request_id = (headers.get("x-request-id") or "")[:128] or None
@@ -131,6 +135,7 @@ def stamp(message: Message, record: RequestRecord) -> None:
     """Put the request id and the security headers on a reply (a route's own policy stays)."""
     headers = MutableHeaders(scope=message)
     headers["x-request-id"] = record.request_id
+    headers["traceresponse"] = record.trace.header
     headers.setdefault("cache-control", "no-store")
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)

@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
+from cluster.core.trace import carried
 from cluster.ray_errors import cause_of
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.protocols import Sampling, TierState
@@ -64,11 +65,11 @@ class GuardHandle:
 
     async def check_input(self, texts: list[str]) -> list[InputCheck]:
         """See ``GuardClient``."""
-        return await call("guard", lambda: self._handle.check_input.remote(texts))
+        return await call("guard", lambda: self._handle.check_input.remote(texts, **carried()))
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         """See ``GuardClient``."""
-        return await call("guard", lambda: self._handle.check_output.remote(texts))
+        return await call("guard", lambda: self._handle.check_output.remote(texts, **carried()))
 
 
 class RetrieverHandle:
@@ -79,11 +80,11 @@ class RetrieverHandle:
 
     async def search(self, question: str, k: int | None) -> Retrieval:
         """See ``RetrieverClient``."""
-        return await call("retriever", lambda: self._handle.search.remote(question, k))
+        return await call("retriever", lambda: self._handle.search.remote(question, k, **carried()))
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """See ``RetrieverClient``."""
-        return await call("retriever", lambda: self._handle.embed.remote(texts))
+        return await call("retriever", lambda: self._handle.embed.remote(texts, **carried()))
 
     async def info(self) -> dict[str, Any]:
         return await call("retriever", lambda: self._handle.info.remote())
@@ -155,14 +156,14 @@ class TierHandle:
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
         """See ``TierClient``."""
-        response = self._streams.stream.remote(question, retrieval, sampling)
+        response = self._streams.stream.remote(question, retrieval, sampling, **carried())
         async with aclosing(self._load.through(_spoken(response))) as items:
             async for item in items:
                 yield item
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         """See ``TierClient``. Not timed: a continuation is no answer."""
-        response = self._streams.complete.remote(prompt, sampling)
+        response = self._streams.complete.remote(prompt, sampling, **carried())
         async with aclosing(self._load.through(_spoken(response), measured=False)) as items:
             async for item in items:
                 yield item

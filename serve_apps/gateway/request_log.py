@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from cluster.core.records import Verdict
 from cluster.core.telemetry import log_event
+from cluster.core.trace import Trace
 from serve_apps.gateway.protocols import Recorder
 
 CLIENT_GONE = 499
@@ -24,6 +25,7 @@ class RequestRecord:
     method: str = ""
     route: str = "other"
     logged: bool = True
+    trace: Trace = field(default_factory=Trace.new)
     client_request_id: str | None = None
     status: int = 0
     code: str | None = None
@@ -40,6 +42,7 @@ class RequestRecord:
     first_text_ms: float | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     begun: float = field(default_factory=time.perf_counter)
 
     @property
@@ -54,7 +57,9 @@ class RequestRecord:
         try:
             yield
         finally:
-            self.stages[name] = self.stages.get(name, 0.0) + (time.perf_counter() - begun) * 1000
+            ended = time.perf_counter()
+            self.stages[name] = self.stages.get(name, 0.0) + (ended - begun) * 1000
+            self.intervals[name] = (self.intervals.get(name, (begun,))[0], ended)
 
     def judged(self, verdicts: tuple[Verdict, ...]) -> None:
         """Keep verdicts, each (stage, action, rule) once."""
@@ -70,20 +75,28 @@ class RequestRecord:
 
 
 class Journal:
-    """Writes a finished record. ``write`` is ``telemetry.log_event``; ``recorder`` takes the metrics."""
+    """Writes a finished record. ``write`` is ``telemetry.log_event``; ``recorder`` takes the metrics, ``also`` is told
+    of every record that is logged (``request_spans`` makes spans of it)."""
 
-    def __init__(self, recorder: Recorder, write: Callable[..., None] = log_event) -> None:
-        self._recorder, self._write = recorder, write
+    def __init__(
+        self,
+        recorder: Recorder,
+        write: Callable[..., None] = log_event,
+        also: Callable[[RequestRecord], None] = lambda record: None,
+    ) -> None:
+        self._recorder, self._write, self._also = recorder, write, also
 
     def close(self, record: RequestRecord) -> None:
         """One line and the metrics. Where routes are not ``logged`` (probes, the page) only failures have a line."""
         self._measure(record)
         if not record.logged and record.status < 500:
             return
+        self._also(record)
         self._write(
             "gateway",
             "request",
             request_id=record.request_id,
+            trace_id=record.trace.trace_id,
             client_request_id=record.client_request_id,
             method=record.method,
             route=record.route,

@@ -42,6 +42,7 @@ class Service:
     log: list[dict[str, Any]] = field(default_factory=list)
     noted: list[tuple[Any, ...]] = field(default_factory=list)
     metrics: Any = None
+    also: Any = lambda record: None
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
         self.log.append({"component": component, "event": event, **fields})
@@ -55,7 +56,7 @@ class Service:
             embedding_model=EMBEDDER,
             question_of=standalone_question,
             longest_finding=LONGEST,
-            journal=Journal(self.recorder, self._write),
+            journal=Journal(self.recorder, self._write, self.also),
             features_of=lambda question, retrieval: self.features,
             note_gap=lambda *what: self.noted.append(what),
         )

@@ -50,6 +50,8 @@ class ServeSection(Section):
     """Deadline of one request; 504 after it."""
     longest_wait_s: float = Field(5.0, gt=0)
     """A request that is expected to wait longer for its turn is refused at once, with 503 and when to try again."""
+    otlp_url: str = Field("", pattern=r"^(https?://\S+)?$")
+    """Where spans go: a collector's OTLP/HTTP address, such as `http://127.0.0.1:4318/v1/traces`. Empty: nowhere."""
     hold_back_chars: int = Field(80, ge=16)
     """Streamed text is held back until this many checked characters follow it (at least the longest thing a guard can
     find), so PII split over chunks never leaves."""
