@@ -16,7 +16,7 @@ from serve_apps.metrics.ledger import Ledger
 from serve_apps.metrics.shared import keep
 from serve_apps.metrics.text import gauges, page, readings
 
-ANSWER_S = 2.0  # an agent that has not answered by then is left out
+ANSWER_S = 8.0  # an agent that has not answered by then is left out; Prometheus itself waits for 10 s
 _NO_TLS = ssl.SSLContext(
     ssl.PROTOCOL_TLS_CLIENT
 )  # agents speak plain HTTP: reading certificates for each page is waste
