@@ -151,8 +151,7 @@ class GatewayIngress:
 
         stay_on_loopback(config)
         self._config = config
-        recorder = RayRecorder()
-        recorder.record("plinth_head_restarts", Watch.read(Home.from_env()).restarts, {})
+        self._recorder = recorder = RayRecorder()
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
@@ -166,6 +165,10 @@ class GatewayIngress:
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
         )
         report_start("gateway", code)
+
+    async def check_health(self) -> None:
+        """Serve calls this every few seconds: a gauge that nobody sets again is off the page soon."""
+        self._recorder.record("plinth_head_restarts", Watch.read(Home.from_env()).restarts, {})
 
     def __serve_build_asgi_app__(self) -> Any:
         from serve_apps.api.openai_http import build_http
