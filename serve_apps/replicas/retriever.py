@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from serve_apps.gateway.protocols import Recorder
 from serve_apps.metrics.index import IndexMetrics
 from serve_apps.replicas.forgotten import Forgotten
 from serve_apps.replicas.live import Live, Loaded
+from serve_apps.scaling.load import TEXTS, CountedThreads, Load
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.examples import Example
@@ -42,7 +42,8 @@ class RetrieverReplica:
         self._reranker = load_reranker(config.retrieval.reranker)
         self._reader = load_passage_reader(config.retrieval.reader, config.serve.embed_threads)
         # One thread: the embedder is not thread-safe, and torch spreads one query over its own threads.
-        self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self.load = Load(TEXTS)
+        self._work = CountedThreads(self.load, 1, thread_name_prefix="search")
         store, name = Store(home.store_uri), config.index.name
         alias = ("indexes", name, "live")
         self._live: Live[Searcher] = Live(
@@ -146,6 +147,10 @@ class RetrieverReplica:
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
         self.follow()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve calls this every second where the number of replicas follows the load."""
+        return self.load.stats()
 
     def follow(self) -> None:
         """Start following the `live` alias and the list of forgotten documents, once."""
