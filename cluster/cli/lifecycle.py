@@ -108,8 +108,8 @@ def _print_status(found: dict[str, Any]) -> None:
         print_table("What answers", ("part", "", "", "what to do"), rows)
     if found.get("deployments"):
         numeric = ("running", "wanted", "more", "fewer")
-        rows = [_replicas(one) for one in found["deployments"]]
-        print_table("Replicas", ("deployment", *numeric[:2], "min to max", *numeric[2:], "last change"), rows, numeric)
+        columns = ("deployment", *numeric[:2], "min to max", *numeric[2:], "last change")
+        print_table("Replicas", columns, map(_replicas, found["deployments"]), numeric)
     facts: list[tuple[str, Any]] = [("service", found["service"])]
     facts += [(key, found[key]) for key in ("base_url", "started_at", "processes", "memory") if key in found]
     if watch := found.get("supervisor"):
