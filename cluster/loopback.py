@@ -25,8 +25,11 @@ class Reply:
         return json.loads(self.body)
 
 
-def get(url: str, timeout_s: float) -> Reply:
+def get(url: str, timeout_s: float, token: str = "") -> Reply:
     """One GET of a short verb: the standard library's client, as importing httpx takes longer than the call.
+
+    Args:
+        token: the cluster's, for what Ray's dashboard tells nobody else.
 
     Raises:
         OSError: nobody answers in time, or not in HTTP.
@@ -34,7 +37,7 @@ def get(url: str, timeout_s: float) -> Reply:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        connection.request("GET", parts.path)
+        connection.request("GET", parts.path, headers={"Authorization": f"Bearer {token}"} if token else {})
         reply = connection.getresponse()
         return Reply(reply.status, reply.read())
     except http.client.HTTPException as error:

@@ -1,7 +1,7 @@
 """The Serve graph (R): every deployment, option and bind in one place.
 
 gateway (HTTP ingress) -> guard and retriever together -> a tier -> guard. The classes that do the work are plain
-(`replicas/`, `gateway/`); here they become deployments. Tiers are made of their configuration (`tier_application`).
+(`replicas/`, `gateway/`); here they become deployments. Tiers are made of their configuration.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -21,20 +22,21 @@ from cluster.core.telemetry import log_event
 from cluster.supervision import Watch
 from serve_apps import served_code
 from serve_apps.gateway import handles
-from serve_apps.gateway.protocols import TierState
+from serve_apps.gateway.protocols import TierClient, TierState
+from serve_apps.gateway.sleeping import SleepingTier
 from serve_apps.guards.chain import check_guard_names
 from serve_apps.metrics.page import metrics_page
 from serve_apps.metrics.recorder import RayRecorder
 from serve_apps.metrics.spans import Spans
 from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.model import ModelReplica
-from serve_apps.replicas.options import fixed_options, tier_options
+from serve_apps.replicas.options import deployment_name, graph_options
 from serve_apps.replicas.quote import QuoteReplica, quote_state
 from serve_apps.replicas.retriever import RetrieverReplica
 from serve_apps.replicas.traced import traced
+from serve_apps.scaling.room import check_room
 
 APP = "plinth"
-HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has
 
 
 def stay_on_loopback(config: PlinthConfig) -> None:
@@ -114,17 +116,13 @@ class ModelTier(ModelReplica):
 TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
 
 
-def tier_application(config: PlinthConfig, code: str, tier: TierConfig) -> serve.Application:
-    """A tier as its configuration has it: the deployment of its kind, with its own replicas and resources, bound."""
-    return _with(TIERS[tier.kind], tier_options(tier, config.serve.replica_cpus)).bind(config, code, tier)
-
-
-def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle) -> handles.TierHandle:
+def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle) -> TierClient:
     """The gateway's end of a tier: what a model serves changes while it runs, other tiers are what they are."""
     if tier.kind == "quote":
         return handles.TierHandle(quote_state(config, tier), handle, follows=False)
     unknown = TierState(tier.name, ready=False, earned=False, price=tier.price)
-    return handles.TierHandle(unknown, handle, follows=True)
+    client = handles.TierHandle(unknown, handle, follows=True)
+    return client if tier.min_replicas else SleepingTier(client, config.serve.scaling.zero_after_s / 2)
 
 
 @serve.deployment(name="gateway")
@@ -184,23 +182,34 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
             with ``serve.model_defaults``.
 
     Raises:
-        UsageError: ``serve.guards`` names an unknown guard.
+        UsageError: ``serve.guards`` names an unknown guard, or there can be no room for the replicas.
     """
-    section = config.serve
-    check_guard_names(section.guards)
+    check_guard_names(config.serve.guards)
+    tiers = config.serve.with_registered(models)
+    options = graph_options(config, tiers)
+    if ray.is_initialized():
+        _refuse_impossible(options, config.cluster.single_node)
     code = served_code()  # classes travel by name: without it Serve would not notice new code
-    cpus = section.replica_cpus
-    guard = _with(Guard, fixed_options(section.guard_replicas, cpus)).bind(config, code)
-    retriever_cpus = cpus * section.embed_threads
-    retriever = _with(Retriever, fixed_options(section.retriever_replicas, retriever_cpus)).bind(config, code)
-    tiers = section.with_registered(models)
-    applications = {tier.name: tier_application(config, code, tier) for tier in tiers}
-    # HTTP stays on the head's loopback, so that is where gateways run: HAProxy reaches those of its own node. The head
-    # of a cluster takes no other work, so they reserve nothing there.
-    options = fixed_options(section.gateway_replicas, cpus)
-    if not config.cluster.single_node:
-        options["ray_actor_options"] = {"num_cpus": 0, "resources": HEAD}
-    return _with(GatewayIngress, options).bind(config, code, guard, retriever, tiers, applications)
+    guard = _with(Guard, options["guard"]).bind(config, code)
+    retriever = _with(Retriever, options["retriever"]).bind(config, code)
+    applications = {
+        tier.name: _with(TIERS[tier.kind], options[deployment_name(tier)]).bind(config, code, tier) for tier in tiers
+    }
+    gateway = _with(GatewayIngress, options["gateway"])
+    return gateway.bind(config, code, guard, retriever, tiers, applications)
+
+
+def _refuse_impossible(options: dict[str, dict[str, Any]], alone: bool) -> None:
+    """Refuse replicas for which there is no room and never will be, as far as Ray can say.
+
+    Args:
+        alone: there is one machine, to which none is added.
+    """
+    there = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    if alone:
+        check_room(options, there, all_there=True)
+    elif kinds := ray._private.state.state.get_cluster_config():
+        check_room(options, [*there, *(dict(kind.resources) for kind in kinds.node_group_configs)], all_there=False)
 
 
 def _with(deployment: Any, options: dict[str, Any]) -> Any:

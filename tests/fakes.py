@@ -133,6 +133,8 @@ class LocalTier:
     async def refresh(self) -> None:
         self.state = await self._replica.state()
 
+    def wake(self) -> None: ...
+
 
 class ToyClassifier:
     """A guard as a trained one would be: a score per text, a threshold, and a chance to break."""
@@ -180,6 +182,8 @@ class ScriptedTier:
 
     async def refresh(self) -> None:
         """Its state is what the test says."""
+
+    def wake(self) -> None: ...
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         self.prompts.append(prompt)

@@ -19,8 +19,9 @@ from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 
 STATUS_DETAILS = """\
-Each part is asked itself: what is shown as up has answered just now. Exits 5 when something that was started does
-not answer, 0 when all does or nothing was started."""
+Each part is asked itself: what is shown as up has answered just now. Replicas are shown by deployment, with how often
+the load changed their number. Exits 5 when something that was started does not answer, 0 when all does or nothing was
+started."""
 ENV_DETAILS = """\
   eval "$(plinth env)"
 
@@ -105,6 +106,10 @@ def _print_status(found: dict[str, Any]) -> None:
             for c in found["components"]
         ]
         print_table("What answers", ("part", "", "", "what to do"), rows)
+    if found.get("deployments"):
+        numeric = ("running", "wanted", "more", "fewer")
+        columns = ("deployment", *numeric[:2], "min to max", *numeric[2:], "last change")
+        print_table("Replicas", columns, map(_replicas, found["deployments"]), numeric)
     facts: list[tuple[str, Any]] = [("service", found["service"])]
     facts += [(key, found[key]) for key in ("base_url", "started_at", "processes", "memory") if key in found]
     if watch := found.get("supervisor"):
@@ -129,6 +134,13 @@ def _print_status(found: dict[str, Any]) -> None:
     facts.append(("disk used", ", ".join(f"{name} {human_bytes(size)}" for name, size in found["disk"].items())))
     print_facts(facts)
     print_jobs(found["jobs"])
+
+
+def _replicas(one: dict[str, Any]) -> tuple[str, ...]:
+    """A deployment's row: how many replicas it has and may have, how often that changed, and how last."""
+    may = f"{one['min']} to {one['max']}" if one["max"] > one["min"] else "fixed"
+    last = "{at}: {before} to {after}, {why}".format(**one["last"]) if one["last"] else ""
+    return (one["name"], str(one["running"]), str(one["target"]), may, str(one["ups"]), str(one["downs"]), last)
 
 
 def _kept_up(watch: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home, write_private
 from cluster.core.records import Manifest
 from cluster.core.storage import INDEXES, LIVE, Collections, Store
+from cluster.deployments import deployments
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
 from cluster.loopback import get
@@ -154,6 +155,7 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
             supervisor=Watch.read(home).to_dict(),
             processes=len(processes),
             memory=human_bytes(_memory([process.pid for process in processes])),
+            deployments=[one.to_dict() for one in deployments(home, instance)] if up["Ray dashboard"] else [],
             models=_models(instance.base_url) if up["service"] else {},
         )
     collections = Collections(store, config.index.name)

@@ -8,22 +8,33 @@ from cluster.core.config import PlinthConfig, configured
 from cluster.core.errors import UsageError
 from cluster.core.sections.cluster import ClusterSection
 from cluster.core.sections.data import IndexSection
+from cluster.core.sections.scaling import GatewayReplicas, Replicas, RetrieverReplicas
 from cluster.core.sections.serve import ServeSection
-from cluster.core.sections.tiers import QUOTE
+from cluster.core.sections.tiers import QUOTE, TierOptions
 from cluster.core.sections.train import TrainSection
 
-TWO_QUOTES = QUOTE.model_copy(update={"min_replicas": 2, "max_replicas": 2})
+SOME_QUOTES = QUOTE.model_copy(update={"min_replicas": 2, "max_replicas": 4})
 
 
 def laptop() -> PlinthConfig:
-    """One machine, no accelerator, loopback only: what ``make quickstart`` runs."""
+    """One machine, no accelerator, loopback only: what ``make quickstart`` runs.
+
+    The numbers of replicas are fixed: each replica alone keeps all cores of a laptop busy, so more of them would share
+    the same cores, and each holds an embedder or a model in memory.
+    """
     return PlinthConfig()
 
 
 def node() -> PlinthConfig:
-    """One server: two replicas of everything on the request path, so that no single crash is seen."""
+    """One server: two replicas of everything on the request path, so that no single crash is seen, more under load."""
     return PlinthConfig(
-        serve=ServeSection(gateway_replicas=2, retriever_replicas=2, guard_replicas=2, tiers=(TWO_QUOTES,))
+        serve=ServeSection(
+            gateway_replicas=GatewayReplicas(min=2, max=4),
+            retriever_replicas=RetrieverReplicas(min=2, max=4),
+            guard_replicas=Replicas(min=2, max=4),
+            tiers=(SOME_QUOTES,),
+            model_defaults=TierOptions(max_replicas=2),
+        )
     )
 
 
@@ -38,7 +49,12 @@ def cluster() -> PlinthConfig:
         index=IndexSection(embed_workers=8),
         train=TrainSection(workers=4, worker_cpus=1.0),
         serve=ServeSection(
-            gateway_replicas=2, retriever_replicas=2, guard_replicas=2, tiers=(TWO_QUOTES,), replica_cpus=1.0
+            gateway_replicas=GatewayReplicas(min=2, max=4),
+            retriever_replicas=RetrieverReplicas(min=2, max=8),
+            guard_replicas=Replicas(min=2, max=8),
+            tiers=(SOME_QUOTES,),
+            model_defaults=TierOptions(max_replicas=4),
+            replica_cpus=1.0,
         ),
     )
 

@@ -20,7 +20,8 @@ from cluster.core.storage import utc_now
 from cluster.core.trace import CURRENT
 
 MAX_VALUE_CHARS = 2_000
-COMPONENTS = ("gateway", "retriever", "guard", "quote", "model", "data", "index", "train", "registry", "cluster", "cli")
+COMPONENTS = ("gateway", "retriever", "guard", "quote", "model", "data", "index", "train", "registry", "cluster", "cli",
+              "scaling")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ METRICS: dict[str, Metric] = {
         Metric("plinth_index_documents", "gauge", "Documents of the serving index."),
         Metric("plinth_index_chunks", "gauge", "Chunks of the serving index."),
         Metric("plinth_head_restarts", "gauge", "Times that the head was put up again since `plinth up`."),
+        Metric(
+            "plinth_scale_events_total", "counter", "Changes of the number of replicas.", ("deployment", "direction")
+        ),
         Metric("plinth_answers_total", "counter", "Answers by tier and grounding.", ("tier", "grounded", "reason")),
     )
 }

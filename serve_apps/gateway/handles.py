@@ -144,6 +144,9 @@ class TierHandle:
         if age > STALE_S:
             await asyncio.wait({self._asking}, timeout=STALE_S)
 
+    def wake(self) -> None:
+        """Nothing to do: it has replicas at all times."""
+
     async def _ask(self) -> None:
         response: Any = self._handle.state.remote()
         try:

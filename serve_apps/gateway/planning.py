@@ -75,6 +75,8 @@ class Planner:
             tiers = self._tiers.states
             features = self._features_of(asked.question, asked.retrieval) if ask.model == AUTO else None
             decision = route(ask.model, tiers, features)
+            if decision.wakes:
+                self._tiers[decision.wakes].wake()
         record.tier, record.routed = decision.tier, decision.reason
         record.index_version = asked.retrieval.index_version or None
         record.stages.update({f"retriever.{name}": ms for name, ms in asked.retrieval.timings_ms.items()})

@@ -64,6 +64,7 @@ class TierState:
         bands: quality by support, measured by the gate on held-out documents.
         ongoing: answers this gateway waits for from it right now.
         capacity: answers it makes at once before they queue.
+        asleep: it has no replica; who needs it waits until one has started.
     """
 
     name: str
@@ -79,6 +80,7 @@ class TierState:
     bands: tuple[Band, ...] = ()
     ongoing: int = 0
     capacity: int = 1
+    asleep: bool = False
 
 
 class GuardClient(Protocol):
@@ -133,6 +135,10 @@ class TierClient(Protocol):
 
     async def refresh(self) -> None:
         """Bring ``state`` up to date; cheap enough for every request. Never raises: what is down is not ready."""
+        ...
+
+    def wake(self) -> None:
+        """Have a tier that is asleep started, without waiting for it."""
         ...
 
     def stream(self, question: str, retrieval: Retrieval, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:

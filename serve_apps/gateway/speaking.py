@@ -133,7 +133,9 @@ class Speaker:
             "index_version": asked.retrieval.index_version,
             "index_as_of": asked.retrieval.index_as_of,
             "knowledge_cutoff": plan.state.knowledge_cutoff or asked.retrieval.index_as_of,
-            "degraded": answer.dropped_passages > 0 or plan.decision.reason == "fallback" or asked.retrieval.degraded,
+            "degraded": answer.dropped_passages > 0
+            or plan.decision.reason in ("fallback", "asleep")
+            or asked.retrieval.degraded,
             "reader": asked.retrieval.reader,
             "dropped_passages": answer.dropped_passages,
             "cache": "off",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 from cluster.core.config import PlinthConfig
 from serve_apps.guards.chain import guard_chain
 from serve_apps.guards.protocol import InputCheck, OutputCheck
+from serve_apps.scaling.load import CountedThreads, Load
 
 
 class GuardReplica:
@@ -16,7 +16,8 @@ class GuardReplica:
     def __init__(self, config: PlinthConfig) -> None:
         self._chain = guard_chain(config)
         # One thread: guards need not be thread-safe, and a slow one must not stall the replica's health checks.
-        self._work = ThreadPoolExecutor(1, thread_name_prefix="guard")
+        self.load = Load()
+        self._work = CountedThreads(self.load, 1, thread_name_prefix="guard")
 
     async def check_input(self, texts: list[str]) -> list[InputCheck]:
         """The texts of one request as they may go on, with the verdicts on each."""
@@ -25,3 +26,7 @@ class GuardReplica:
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         """What must not leave in these texts."""
         return await asyncio.get_running_loop().run_in_executor(self._work, self._chain.check_output, texts)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve calls this every second where the number of replicas follows the load."""
+        return self.load.stats()

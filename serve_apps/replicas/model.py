@@ -27,12 +27,13 @@ from cluster.core.sections.tiers import TierConfig
 from cluster.core.storage import Store
 from data_jobs.text.special_tokens import reads_as_text
 from serve_apps.engines import load_engine
-from serve_apps.engines.protocol import Capabilities, Engine, EngineSampling
+from serve_apps.engines.protocol import Capabilities, Engine, EngineSampling, TokenDelta
 from serve_apps.errors import UnavailableError, bad_request, context_too_long
 from serve_apps.gateway.protocols import Band, Sampling, TierState
 from serve_apps.gateway.stop_sequences import StopSequences
 from serve_apps.replicas.detokenize import TextDecoder
 from serve_apps.replicas.live import Live
+from serve_apps.scaling.load import TOKENS, WAIT, Load
 from train_jobs.answering.prompt import lay_out
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class ModelReplica:
         self._live: Live[ServedModel] = Live(
             "model", self._store, "models", self._name, self._wanted, self._load, home.root / "cache", _retire
         )
+        self.load = Load(TOKENS)
         self._live.refresh()
 
     def _wanted(self) -> str | None:
@@ -128,6 +130,13 @@ class ModelReplica:
         self._live.follow(REFRESH_S)
         if self._live.current is not None and self._live.current.thing.engine.stats().state == "failed":
             raise UnavailableError(f"the engine of {self._tier.name} died")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve calls this every second where the number of replicas follows the load. Until its first token an answer
+        waits only where the engine is full: else it is being read."""
+        stats = self.load.stats()
+        full = self._live.current is not None and self._live.current.thing.engine.stats().waiting > 0
+        return stats if full else {**stats, WAIT: 0.0}
 
     async def state(self) -> TierState:
         """What the gateway's router should know now."""
@@ -181,7 +190,7 @@ class ModelReplica:
         ids = model.ids(prompt.text)
         made: list[int] = []
         wanted = EngineSampling(max_new_tokens=POINT_TOKENS, stop_ids=_ends(model))
-        async with aclosing(model.engine.submit(ids, wanted)) as deltas:
+        async with aclosing(self._deltas(model, ids, wanted)) as deltas:
             async for delta in deltas:
                 made.extend(delta.ids)
         text = model.text(made, special=True)
@@ -263,13 +272,27 @@ class ModelReplica:
             stop_ids=_ends(model),
         )
         decoder, stops = TextDecoder(model.tokenizer), StopSequences(sampling.stops)
-        async with aclosing(model.engine.submit(ids, wanted)) as deltas:
+        async with aclosing(self._deltas(model, ids, wanted)) as deltas:
             async for delta in deltas:
                 last = bool(delta.finish)
                 piece = stops.feed(decoder.feed(delta.ids, last), last)
                 yield piece, decoder.tokens, "stop" if stops.met else delta.finish
                 if stops.met:
                     return  # closes the stream, and with it the engine's work
+
+    async def _deltas(
+        self, model: ServedModel, ids: Sequence[int], wanted: EngineSampling
+    ) -> AsyncGenerator[TokenDelta, None]:
+        """What the engine makes of ``ids``, counted as work under way: the prompt until its first token is there, and
+        the tokens that it may still write."""
+        with self.load.doing(len(ids) + wanted.max_new_tokens) as work:
+            read = len(ids)
+            async with aclosing(model.engine.submit(ids, wanted)) as deltas:
+                async for delta in deltas:
+                    work.begun()
+                    work.less(read + len(delta.ids))
+                    read = 0
+                    yield delta
 
     def _using(self) -> _Use:
         if self._live.current is None:

@@ -2,43 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.core.config import PlinthConfig
+from cluster.core.sections.scaling import Replicas
+from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.tiers import TierConfig
+from serve_apps.scaling.load import REQUESTS, TEXTS, TOKENS
+
+TOLD_S = 1.0  # how often replicas and those who call them tell Serve's controller of their load
+LOOK_BACK_S = 2.0  # over which it takes means
+POLICY = "serve_apps.scaling:ReplicaScaling"
+HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has
+DRAIN_S = 5.0  # beyond the longest request, before a replica that is taken away is ended
 
 
-def fixed_options(replicas: int, cpus: float) -> dict[str, Any]:
-    """Options of a deployment with a fixed number of replicas, each of which reserves so many CPUs."""
-    return {
-        "num_replicas": replicas,
-        "max_ongoing_requests": 200,
-        "health_check_period_s": 2,
-        "graceful_shutdown_timeout_s": 10,
-        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
-        "ray_actor_options": {"num_cpus": cpus},
+def graph_options(config: PlinthConfig, tiers: Sequence[TierConfig]) -> dict[str, dict[str, Any]]:
+    """Options of every deployment of the graph, by its name."""
+    section, cpus = config.serve, config.serve.replica_cpus
+    found = {
+        "guard": replica_options(section, section.guard_replicas, cpus),
+        "retriever": replica_options(section, section.retriever_replicas, cpus * section.embed_threads, TEXTS),
+        "gateway": replica_options(section, section.gateway_replicas, cpus),
     }
+    # HTTP stays on the head's loopback, so that is where gateways run: HAProxy reaches those of its own node. The head
+    # of a cluster takes no other work, so they reserve nothing there.
+    if not config.cluster.single_node:
+        found["gateway"]["ray_actor_options"] = {"num_cpus": 0, "resources": HEAD}
+    return found | {deployment_name(tier): tier_options(section, tier) for tier in tiers}
 
 
-def tier_options(tier: TierConfig, thread_cpus: float) -> dict[str, Any]:
-    """Options of the deployment of a tier: its name, its replicas (scaled by Serve where there may be more), and what
-    a replica reserves.
+def deployment_name(tier: TierConfig) -> str:
+    """What Serve calls the deployment of a tier."""
+    return f"tier-{tier.name}"
+
+
+def replica_options(section: ServeSection, replicas: Replicas, cpus: float, counts: str = REQUESTS) -> dict[str, Any]:
+    """Options of a deployment: its replicas, and the CPUs that each of them reserves.
 
     Args:
-        thread_cpus: CPUs reserved per thread where the tier itself says nothing (``serve.replica_cpus``).
+        counts: what ``replicas.target`` is an amount of: requests, which Serve counts, or what its replicas tell of.
     """
+    return _options(section, replicas.min, replicas.max, {counts: replicas.target}, cpus)
+
+
+def tier_options(section: ServeSection, tier: TierConfig) -> dict[str, Any]:
+    """Options of the deployment of a tier: its name, its replicas, and what each of them reserves: a CPU share by
+    thread (``serve.replica_cpus``) where the tier itself says nothing."""
     wanted = dict(tier.resources)
-    cpus = wanted.pop("CPU", thread_cpus * tier.threads)
-    options = fixed_options(tier.min_replicas, cpus) | {"name": f"tier-{tier.name}"}
-    options["max_ongoing_requests"] = tier.max_ongoing
+    cpus = wanted.pop("CPU", section.replica_cpus * tier.threads)
+    targets: dict[str, float] = {REQUESTS: tier.target_ongoing}
+    if tier.kind == "model":
+        targets[TOKENS] = tier.target_tokens
+    options = _options(section, tier.min_replicas, tier.max_replicas, targets, cpus)
     if gpus := wanted.pop("GPU", 0.0):
         options["ray_actor_options"]["num_gpus"] = gpus
     if wanted:
         options["ray_actor_options"]["resources"] = wanted
-    if tier.max_replicas > tier.min_replicas:
-        options["num_replicas"] = "auto"
-        options["autoscaling_config"] = {
-            "min_replicas": tier.min_replicas,
-            "max_replicas": tier.max_replicas,
-            "target_ongoing_requests": tier.target_ongoing,
-        }
-    return options
+    return {**options, "name": deployment_name(tier), "max_ongoing_requests": tier.max_ongoing}
+
+
+def _options(section: ServeSection, least: int, most: int, targets: Mapping[str, float], cpus: float) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "num_replicas": least,
+        "max_ongoing_requests": 200,
+        "health_check_period_s": 2,
+        # What a replica that is taken away still answers it shall finish.
+        "graceful_shutdown_timeout_s": section.request_timeout_s + DRAIN_S,
+        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
+        "ray_actor_options": {"num_cpus": cpus},
+    }
+    if least == most:
+        return options
+    # What may sleep starts with one, which says what it serves. Others keep their number through a new deployment.
+    first = {} if least else {"initial_replicas": 1}
+    rules = {"least": least, "most": most, "targets": dict(targets), **section.scaling.model_dump()}
+    return options | {
+        "num_replicas": "auto",
+        "autoscaling_config": {
+            "min_replicas": least,
+            "max_replicas": most,
+            **first,
+            "metrics_interval_s": TOLD_S,
+            "look_back_period_s": LOOK_BACK_S,
+            # Serve's own delays are off: those of the policy know of the past.
+            "upscale_delay_s": 0.0,
+            "downscale_delay_s": 0.0,
+            "downscale_to_zero_delay_s": 0.0,
+            "policy": {"policy_function": POLICY, "policy_kwargs": rules},
+        },
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from serve_apps.replicas.collections import HeldCollections, answering
 from serve_apps.replicas.forgotten import Forgotten
 from serve_apps.replicas.live import Live
 from serve_apps.replicas.searches import Searches
+from serve_apps.scaling.load import TEXTS, CountedThreads, Load
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.examples import Example
@@ -46,9 +46,10 @@ class RetrieverReplica:
         self._reranker = load_reranker(config.retrieval.reranker)
         self._reader = load_passage_reader(config.retrieval.reader, config.serve.embed_threads)
         self._vectors = QuestionVectors(self._embedder)
+        self.load = Load(TEXTS)
         # One thread: neither embedder nor searcher is thread-safe.
-        self._work = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._searches = Searches(self._work, self._vectors.prepare)
+        self._work = CountedThreads(self.load, 1, thread_name_prefix="search")
+        self._searches = Searches(self._work.submit_uncounted, self._vectors.prepare, self.load)
         store = Store(home.store_uri)
         self._store, self._cache = store, home.root / "cache"
         self._forgotten = Forgotten("retriever", store, self._searchers)
@@ -169,6 +170,10 @@ class RetrieverReplica:
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
         self.follow()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve calls this every second where the number of replicas follows the load."""
+        return self.load.stats()
 
     def follow(self) -> None:
         """Start following the collections and the list of forgotten documents, once."""

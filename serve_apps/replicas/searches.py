@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from serve_apps.scaling.load import Load, Work
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.results import Retrieval
@@ -24,6 +26,7 @@ class _Waiting:
     question: str
     k: int | None
     found: asyncio.Future[Retrieval]
+    work: Work
 
 
 class Searches:
@@ -34,21 +37,25 @@ class Searches:
     gets its turn in between.
 
     Args:
-        thread: where searches run; one thread.
+        submit: has the one thread in which searches run do something.
         prepare: embeds the questions of a round together (``QuestionVectors.prepare``); in the thread.
+        load: counts the questions, and how long they wait for their turn.
     """
 
-    def __init__(self, thread: ThreadPoolExecutor, prepare: Callable[[Sequence[str]], None]) -> None:
-        self._thread, self._prepare = thread, prepare
+    def __init__(
+        self, submit: Callable[..., Future[Any]], prepare: Callable[[Sequence[str]], None], load: Load
+    ) -> None:
+        self._submit, self._prepare, self._load = submit, prepare, load
         self._waiting: deque[_Waiting] = deque()
         self._at_work = False
 
     async def search(self, search: Search, question: str, k: int | None) -> Retrieval:
         """``search(question, k)`` in the thread. Raises what it raises; who gives up while waiting is left out."""
         found: asyncio.Future[Retrieval] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(search, question, k, found))
-        self._next()
-        return await found
+        with self._load.doing(1) as work:
+            self._waiting.append(_Waiting(search, question, k, found, work))
+            self._next()
+            return await found
 
     def _next(self) -> None:
         while self._waiting and not self._at_work:
@@ -56,8 +63,8 @@ class Searches:
             batch = [one for one in (self._waiting.popleft() for _ in range(count)) if not one.found.done()]
             if batch:
                 self._at_work = True
-                loop = asyncio.get_running_loop()
-                loop.run_in_executor(self._thread, self._round, loop, batch).add_done_callback(self._done)
+                under_way = self._submit(self._round, asyncio.get_running_loop(), batch)
+                asyncio.wrap_future(under_way).add_done_callback(self._done)
 
     def _done(self, done: asyncio.Future[None]) -> None:
         self._at_work = False
@@ -71,6 +78,7 @@ class Searches:
         for one in batch:
             if one.found.done():
                 continue
+            one.work.begun()
             try:
                 result: Any = one.search(one.question, one.k)
             except BaseException as error:  # noqa: BLE001 (whoever asked is told)

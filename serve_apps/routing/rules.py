@@ -38,12 +38,14 @@ class Features:
 class RouteDecision:
     """``reason`` is a closed set: ``requested`` (the client named the tier) | ``only_tier`` | ``unsupported`` (the
     passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
-    ``cheaper_as_good`` | ``less_loaded`` | ``fallback`` (the tier chosen was down) |
-    ``model_abstained`` (it did not know). ``considered`` holds measured score and wait of each candidate."""
+    ``cheaper_as_good`` | ``less_loaded`` | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being started) |
+    ``model_abstained`` (it did not know). ``considered`` holds measured score and wait of each candidate; ``wakes`` is
+    the tier to start for the next ones."""
 
     tier: str
     reason: str
     considered: dict[str, dict[str, float]] = field(default_factory=dict)
+    wakes: str = ""
 
 
 def known_models(tiers: Sequence[TierState]) -> tuple[str, ...]:
@@ -70,6 +72,15 @@ def route(model: str, tiers: Sequence[TierState], features: Features | None = No
     candidates = {tier.name: tier for tier in tiers if tier.ready and tier.earned}
     if not candidates:
         raise UnavailableError("no tier is ready to answer")
+    decision = _chosen(candidates, features)
+    awake = {name: tier for name, tier in candidates.items() if not tier.asleep}
+    if decision.tier in awake or not awake:
+        return decision
+    instead = _chosen(awake, features).tier
+    return RouteDecision(instead, "asleep", decision.considered, wakes=decision.tier)
+
+
+def _chosen(candidates: dict[str, TierState], features: Features) -> RouteDecision:
     if len(candidates) == 1:
         return RouteDecision(next(iter(candidates)), "only_tier")
     fallback = next((name for name, tier in candidates.items() if tier.fallback), None)

@@ -13,6 +13,7 @@ import pytest
 from cluster.cli.main import main
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home, write_private
+from cluster.core.telemetry import log_event
 from cluster.local_head import Instance
 from cluster.probes import ask_each
 from cluster.processes import free_ports
@@ -70,6 +71,31 @@ def test_what_does_not_answer_is_down_with_a_remedy(parts: tuple[int, dict[str, 
     assert "no index is live" in down["service"].found
     assert "503" in down["Ray GCS"].found
     assert "the store is gone" in down["registry"].found
+
+
+def test_status_shows_replicas_and_what_changed_their_number(
+    home: Path, parts: tuple[int, dict[str, tuple[int, str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    port, said = parts
+    write_private(Home.from_env().run / "instance.json", json.dumps(vars(instance(port))))
+    Home.from_env().ensure_token()
+    said["/v1/models"] = (200, '{"data": []}')
+    guard = {"target_num_replicas": 2, "replicas": [{"state": "RUNNING"}],
+             "deployment_config": {"autoscaling_config": {"min_replicas": 1, "max_replicas": 3}}}  # fmt: skip
+    body = {"applications": {"plinth": {"deployments": {"guard": guard}}}}
+    said["/api/serve/applications/"] = (200, json.dumps(body))
+    log_event("scaling", "scaled", deployment="guard", before=1, after=2, why="load")
+    assert main(["status", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["deployments"]
+    assert found.pop("last").items() >= {"before": 1, "after": 2, "why": "load"}.items()
+    assert found == {"name": "guard", "running": 1, "target": 2, "min": 1, "max": 3, "ups": 1, "downs": 0}
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 to 3" in shown
+    assert "1 to 2, load" in shown
+    said["/api/serve/applications/"] = (401, "")
+    assert main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deployments"] == []
 
 
 def test_status_exits_5_when_something_is_down(

@@ -8,18 +8,21 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from cluster.core.sections.base import Section
+from cluster.core.sections.scaling import GatewayReplicas, Replicas, RetrieverReplicas, ScalingSection
 from cluster.core.sections.tiers import AUTO, EMBEDDING_MODELS, OTHER_EMBEDDER, QUOTE, TierConfig, TierOptions
 
 
 class ServeSection(Section):
     """The Serve graph (serve_apps)."""
 
-    gateway_replicas: int = Field(1, ge=1)
-    """Replicas of the HTTP gateway."""
-    retriever_replicas: int = Field(1, ge=1)
-    """Replicas of the retriever (each holds embedder and index)."""
-    guard_replicas: int = Field(2, ge=1)
-    """Replicas of the safety guards; two, so that one may die unnoticed."""
+    gateway_replicas: GatewayReplicas = GatewayReplicas()
+    """Replicas of the HTTP gateway: a number, or min and max (`serve.gateway_replicas.max=3`)."""
+    retriever_replicas: RetrieverReplicas = RetrieverReplicas()
+    """Replicas of the retriever (each holds embedder and index), likewise."""
+    guard_replicas: Replicas = Replicas(min=2, max=2)
+    """Replicas of the safety guards, likewise; two, so that one may die unnoticed."""
+    scaling: ScalingSection = ScalingSection()
+    """When there are more or fewer replicas, where the numbers leave room."""
     replica_cpus: float = Field(0.0, ge=0)
     """Ray CPUs reserved per thread of a replica (0 on a laptop, so that data jobs may use every core)."""
     tiers: tuple[TierConfig, ...] = (QUOTE,)

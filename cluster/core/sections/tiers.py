@@ -29,12 +29,16 @@ class TierOptions(Section):
     """CPU threads of one replica."""
     cache_mb: int = Field(512, ge=16)
     """Most memory of one engine's key/value cache (MiB); requests that do not fit wait."""
-    min_replicas: int = Field(1, ge=1)
-    """Replicas that are always there."""
+    min_replicas: int = Field(1, ge=0)
+    """Replicas that are always there. 0 for a model that may sleep: when it is needed again it is started in the
+    background, and another tier answers meanwhile."""
     max_replicas: int = Field(1, ge=1)
-    """Replicas under load; above min_replicas, Serve scales between the two."""
+    """Most replicas under load; the same as min_replicas: no more and no fewer (`serve.scaling`)."""
     target_ongoing: int = Field(8, ge=1)
     """Answers under way in one replica that scaling aims at."""
+    target_tokens: int = Field(8192, ge=1)
+    """Tokens under way in one replica of a model that scaling aims at: of prompts to be read and answers that may
+    still be written. The larger need of the two counts."""
     resources: dict[str, float] = Field(default_factory=dict)
     """What a replica reserves of Ray: CPU, GPU or a resource of your own, by name; CPU left out is serve.replica_cpus
     for each thread."""
@@ -81,6 +85,9 @@ class TierConfig(TierOptions):
     def _check_kind(self) -> Self:
         if self.fallback and self.kind != "quote":
             raise ValueError(f"tier {self.name}: only a tier of kind quote can be the fallback")
+        if self.min_replicas == 0 and self.kind != "model":
+            raise ValueError(f"tier {self.name}: a tier of kind {self.kind} starts at once and answers for others that "
+                             "sleep: min_replicas is 1 at least")  # fmt: skip
         if self.model and self.kind != "model":
             raise ValueError(f"tier {self.name}: a tier of kind {self.kind} has no model")
         AnswerSection.model_validate(self.answer)

@@ -10,6 +10,7 @@ import pytest
 from cluster.core.config import PlinthConfig, configured, load_config, settings
 from cluster.core.errors import UsageError
 from cluster.core.presets import PRESETS, preset
+from cluster.core.sections.scaling import GatewayReplicas, Replicas
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -22,9 +23,20 @@ def test_presets_survive_a_round_trip(name: str, tmp_path: Path) -> None:
 
 def test_overrides_are_typed() -> None:
     config = preset("laptop", ["serve.guard_replicas=3", "data.source=/srv/notes", "cluster.allow_other_ray=true"])
-    assert config.serve.guard_replicas == 3
+    assert config.serve.guard_replicas == Replicas(min=3, max=3)
     assert config.data.source == "/srv/notes"
     assert config.cluster.allow_other_ray is True
+
+
+def test_replicas_are_a_number_or_two() -> None:
+    assert preset("laptop", ["serve.gateway_replicas=3"]).serve.gateway_replicas == GatewayReplicas(min=3, max=3)
+    assert preset("laptop", ["serve.gateway_replicas.max=3"]).serve.gateway_replicas == GatewayReplicas(min=1, max=3)
+    written = {**PlinthConfig().model_dump(), "serve": {"gateway_replicas": 2}}  # as earlier versions wrote it
+    assert PlinthConfig.model_validate(written).serve.gateway_replicas.max == 2
+    shown = {path: meaning for path, _, meaning in settings(PlinthConfig())}
+    assert "Most replicas under load" in shown["serve.retriever_replicas.max"]
+    assert "Texts under way" in shown["serve.retriever_replicas.target"]
+    assert shown["serve.scaling.down_after_s"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +47,10 @@ def test_overrides_are_typed() -> None:
         ("nope.x=1", "no section 'nope'"),
         ("serve.nope=1", "no field 'nope'"),
         ("serve.guard_replicas=0", "serve.guard_replicas"),
-        ("serve.guard_replicas=many", "serve.guard_replicas"),
+        ("serve.guard_replicas=many", "serve.guard_replicas: .*write a number, or min and max"),
+        ("serve.guard_replicas=true", "write a number, or min and max"),
+        ("serve.guard_replicas.max=1", "max=1 is below min=2"),
+        ("serve.scaling.down_after_s=0", "serve.scaling.down_after_s"),
         ("cluster.host=0.0.0.0", "cluster.host"),
     ],
 )

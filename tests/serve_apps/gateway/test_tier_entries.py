@@ -62,9 +62,14 @@ def test_the_fallback_may_have_any_name() -> None:
 def test_each_tier_has_replicas_and_resources_of_its_own() -> None:
     config = configured(
         PlinthConfig(),
-        [*SHORT, "serve.tiers.quote-short.max_replicas=3", 'serve.tiers.quote-short.resources={"GPU":0.5,"fast":1}'],
+        [
+            *SHORT,
+            "serve.tiers.quote-short.max_replicas=3",
+            'serve.tiers.quote-short.resources={"GPU":0.5,"fast":1}',
+            "serve.replica_cpus=0.5",
+        ],
     )
-    quote, short = (tier_options(tier, thread_cpus=0.5) for tier in config.serve.tiers)
+    quote, short = (tier_options(config.serve, tier) for tier in config.serve.tiers)
     assert (quote["name"], quote["num_replicas"], quote["ray_actor_options"]) == ("tier-quote", 1, {"num_cpus": 0.5})
     assert "autoscaling_config" not in quote
     assert (short["name"], short["autoscaling_config"]["min_replicas"]) == ("tier-quote-short", 1)

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from serve_apps.replicas.searches import TOGETHER, Searches
+from serve_apps.scaling.load import TEXTS, WAIT, Load
 
 
 class Bench:
     """A searcher that waits at a gate before its first answer, and remembers what it was given together."""
 
     def __init__(self) -> None:
+        self.load, self.thread = Load(TEXTS), ThreadPoolExecutor(1)
         self.gate, self.rounds, self.searched = threading.Event(), list[list[str]](), list[str]()
 
     def prepare(self, questions: Sequence[str]) -> None:
@@ -34,8 +36,9 @@ class Bench:
 
 def run(work: Callable[[Bench, Searches], Any]) -> Bench:
     bench = Bench()
-    with ThreadPoolExecutor(1) as thread:
-        asyncio.run(asyncio.wait_for(work(bench, Searches(thread, bench.prepare)), 20))
+    with bench.thread as thread:
+        asyncio.run(asyncio.wait_for(work(bench, Searches(thread.submit, bench.prepare, bench.load)), 20))
+    assert bench.load.stats()[TEXTS] == 0
     return bench
 
 
@@ -50,8 +53,10 @@ def test_who_comes_alone_is_searched_at_once_and_who_comes_meanwhile_together() 
         await begun(bench)
         others = [asyncio.ensure_future(searches.search(bench.search, f"q{i}", i)) for i in range(TOGETHER + 2)]
         await asyncio.sleep(0)
+        assert bench.load.stats()[TEXTS] == TOGETHER + 3
         bench.gate.set()
         assert await first == "first None"
+        assert bench.load.stats()[WAIT] > 0
         assert await asyncio.gather(*others) == [f"q{i} {i}" for i in range(TOGETHER + 2)]
 
     names = [f"q{i}" for i in range(TOGETHER + 2)]
@@ -96,7 +101,7 @@ def test_other_work_of_the_thread_has_its_turn_between_rounds() -> None:
         loop = asyncio.get_running_loop()
         first = asyncio.ensure_future(searches.search(bench.search, "first", None))
         await begun(bench)
-        embedding = loop.run_in_executor(searches._thread, bench.searched.append, "embedding")
+        embedding = loop.run_in_executor(bench.thread, bench.searched.append, "embedding")
         later = asyncio.ensure_future(searches.search(bench.search, "later", None))
         await asyncio.sleep(0)
         bench.gate.set()

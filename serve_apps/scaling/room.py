@@ -1,0 +1,81 @@
+"""Whether the replicas that a configuration asks for can ever be placed. Pure.
+
+What cannot is refused before anything is deployed: Serve would wait for room that never comes, and say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.core.errors import UsageError
+
+Resources = Mapping[str, float]
+SETTINGS = {
+    "gateway": "serve.gateway_replicas",
+    "guard": "serve.guard_replicas",
+    "retriever": "serve.retriever_replicas",
+}
+
+
+def check_room(deployments: Mapping[str, Mapping[str, Any]], nodes: Sequence[Resources], all_there: bool) -> None:
+    """Refuse what no node can hold, and where no node can be added what all of them together cannot.
+
+    Args:
+        deployments: name -> its options for Ray Serve.
+        nodes: what each node there is has, and each kind of node that could be added.
+        all_there: no node is ever added.
+
+    Raises:
+        UsageError: says which deployment, what it asks for and what there is.
+    """
+    together: dict[str, float] = {}
+    for name, options in deployments.items():
+        each = needs(options)
+        if lacking := [key for key in each if not any(node.get(key, 0.0) >= each[key] for node in nodes)] or (
+            [] if any(all(node.get(key, 0.0) >= each[key] for key in each) for node in nodes) else list(each)
+        ):
+            largest = ", ".join(f"{max((node.get(key, 0.0) for node in nodes), default=0):g} {key}" for key in lacking)
+            raise UsageError(
+                f"{name}: one replica reserves {_said(each)}, and no node has that (at most {largest}): lower "
+                f"{_setting(name)} or serve.replica_cpus, or add larger nodes"
+            )
+        least, most = counts(options)
+        for key, amount in each.items():
+            together[key] = together.get(key, 0.0) + least * amount
+            there = sum(node.get(key, 0.0) for node in nodes)
+            if all_there and most * amount > there:
+                raise UsageError(
+                    f"{name}: {most} replicas of {amount:g} {key} are {most * amount:g} {key}, and there are "
+                    f"{there:g}: lower {_setting(name)} or serve.replica_cpus"
+                )
+    for key, amount in together.items():
+        there = sum(node.get(key, 0.0) for node in nodes)
+        if all_there and amount > there:
+            raise UsageError(
+                f"the replicas that are always there reserve {amount:g} {key} together, and there are {there:g}: lower "
+                "their numbers (serve.*_replicas, min_replicas of the tiers) or serve.replica_cpus"
+            )
+
+
+def needs(options: Mapping[str, Any]) -> dict[str, float]:
+    """What one replica reserves, by Ray's names; nothing that is 0."""
+    asked = options["ray_actor_options"]
+    found = {"CPU": asked.get("num_cpus", 0.0), "GPU": asked.get("num_gpus", 0.0), **asked.get("resources", {})}
+    return {key: float(amount) for key, amount in found.items() if amount}
+
+
+def counts(options: Mapping[str, Any]) -> tuple[int, int]:
+    """The fewest and the most replicas."""
+    scaled = options.get("autoscaling_config")
+    if scaled is None:
+        return options["num_replicas"], options["num_replicas"]
+    return scaled["min_replicas"], scaled["max_replicas"]
+
+
+def _said(resources: Resources) -> str:
+    return " and ".join(f"{amount:g} {key}" for key, amount in resources.items())
+
+
+def _setting(name: str) -> str:
+    return SETTINGS.get(name, f"serve.tiers.{name.removeprefix('tier-')}")
