@@ -98,6 +98,10 @@ class Hops:
             raise UnavailableError("the embedder returned another number of vectors than texts")
         return vectors
 
+    async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
+        """See ``RetrieverClient``."""
+        return await or_unavailable(self._retriever.embed_questions(texts), self._timeout_s, "the embedder")
+
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer.
 
