@@ -14,9 +14,9 @@ from cluster.core.storage import Store
 
 ROUTER = "NAME, NAME@VERSION, or `shipped` (default: the newest called router, without one the shipped one)"
 USED = """\
-A running service takes it at once. It is asked where `auto` has more than one language model to choose from and a larger
-one measured better: the smallest one answers instead where its answer will do. What the documents say in their own words,
-refusals and tiers named by the client stay as they are. `plinth.route` of an answer has what it said.
+A running service takes it at once. It is asked where `auto` has more than one language model to choose from and a
+larger one measured better: the smallest one answers instead where its answer will do. What the documents say in their
+own words, refusals and tiers named by the client stay as they are. `plinth.route` of an answer has what it said.
 
   plinth train router --data outcomes.jsonl        train one from what your own tiers were right about
   plinth router tune --target-cost 0.3             three questions of ten go to the larger tier
@@ -86,9 +86,9 @@ def tune(args: argparse.Namespace) -> int:
         print_json({"router": router.reference, "policy": f"{made.name}@{made.version}", **row})
         return ExitCode.DONE
     console.print(
-        f"[bold]auto[/bold] routes by {router.reference}: the larger tier is asked where the smallest one suffices with "
-        f"less than {row['threshold']:.3f}.\nOn subjects it had not seen that sent {row['cost']:.1%} of the questions "
-        f"there, for a quality of {row['quality']:.3f}.", highlight=False,
+        f"[bold]auto[/bold] routes by {router.reference}: the larger tier is asked where the smallest one suffices "
+        f"with less than {row['threshold']:.3f}.\nOn subjects it had not seen that sent {row['cost']:.1%} of the "
+        f"questions there, for a quality of {row['quality']:.3f}.", highlight=False,
     )  # fmt: skip
     console.print("Other questions than those have another share: look at plinth.route of your own answers.")
     return ExitCode.DONE

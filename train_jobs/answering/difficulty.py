@@ -112,8 +112,8 @@ class Difficulty:
         try:
             if row["format"] != FORMAT or tuple(row["cheap"]) != CHEAP:
                 raise IncompatibleError("the router was made by another version of Plinth: train it again")
-            numbers = {name: tuple(map(float, row[name])) for name in ("mean", "scale", "weights")}
-            made = cls(str(row["embedder"]), **numbers, bias=float(row["bias"]))
+            mean, scale, weights = (tuple(map(float, row[name])) for name in ("mean", "scale", "weights"))
+            made = cls(str(row["embedder"]), mean, scale, weights, float(row["bias"]))
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{FILE} holds no router ({type(error).__name__}: {error}): train it again") from error
         whole = (*made.mean, *made.scale, *made.weights, made.bias)

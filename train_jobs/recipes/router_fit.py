@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def fit(inputs: Floats, outcomes: Outcomes, embedder: str) -> Fitted:
     """
     folds, labels = folds_of(outcomes.subjects), outcomes.suffices
     settings = list(itertools.product(STRENGTHS, CHEAP_SCALES))
-    scores = [unseen(folds, lambda out, s=s: _left_out(inputs, labels, out, *s)) for s in settings]
+    scores = [unseen(folds, partial(_left_out, inputs, labels, *setting)) for setting in settings]
     areas = [curve(-own, outcomes).apgr for own in scores]
     best = int(np.argmax(areas))
     strength, scale = settings[best]
@@ -66,7 +67,7 @@ def linear(inputs: Floats, labels: Labels, strength: float, cheap_scale: float, 
     )  # fmt: skip
 
 
-def _left_out(inputs: Floats, labels: Labels, out: Labels, strength: float, cheap_scale: float) -> Floats:
+def _left_out(inputs: Floats, labels: Labels, strength: float, cheap_scale: float, out: Labels) -> Floats:
     model = linear(inputs[~out], labels[~out], strength, cheap_scale)
     return model.scores(inputs[out]) - model.bias
 
