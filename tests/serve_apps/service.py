@@ -19,6 +19,7 @@ from serve_apps.api.openai_http import build_http
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
+from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
 from tests.fakes import FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
 from train_jobs.answering.conversation import standalone_question
@@ -41,6 +42,7 @@ class Service:
     recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
     log: list[dict[str, Any]] = field(default_factory=list)
     noted: list[tuple[Any, ...]] = field(default_factory=list)
+    learned: LearnedRouter | None = None
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
         self.log.append({"component": component, "event": event, **fields})
@@ -57,6 +59,7 @@ class Service:
             journal=Journal(self.recorder, self._write),
             features_of=lambda question, retrieval: self.features,
             note_gap=lambda *what: self.noted.append(what),
+            learned=self.learned,
         )
 
         async def metrics() -> str:
