@@ -19,8 +19,9 @@ from train_jobs.answering.difficulty import CHEAP, Difficulty, Floats
 from train_jobs.evaluation.routing import Outcomes, curve
 
 FOLDS = 5
-# Strength of the data against a penalty of 1 on each standardised weight, and how much less cheap features are held.
-STRENGTHS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+# How much all questions together weigh against a penalty of 1 on each standardised weight, and how much less cheap
+# features are held.
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 CHEAP_SCALES = (1.0, 3.0, 10.0)
 BASELINE_STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
 Labels = npt.NDArray[np.bool_]
@@ -40,9 +41,12 @@ def fit(inputs: Floats, outcomes: Outcomes, embedder: str) -> Fitted:
     Args:
         inputs: ``difficulty.inputs_of``, [n, k]; embedder: whose vectors they are.
     """
+    from threadpoolctl import threadpool_limits
+
     folds, labels = folds_of(outcomes.subjects), outcomes.suffices
     settings = list(itertools.product(STRENGTHS, CHEAP_SCALES))
-    scores = [unseen(folds, partial(_left_out, inputs, labels, *setting)) for setting in settings]
+    with threadpool_limits(1):  # fits of milliseconds: on a busy machine threads wait for each other far longer
+        scores = [unseen(folds, partial(_left_out, inputs, labels, *setting)) for setting in settings]
     areas = [curve(-own, outcomes).apgr for own in scores]
     best = int(np.argmax(areas))
     strength, scale = settings[best]
@@ -60,7 +64,8 @@ def linear(inputs: Floats, labels: Labels, strength: float, cheap_scale: float, 
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     scale[-len(CHEAP) :] /= cheap_scale
-    found = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=200).fit((inputs - mean) / scale, labels)
+    model = LogisticRegression(C=strength / len(labels), solver="newton-cholesky", max_iter=200)
+    found = model.fit((inputs - mean) / scale, labels)
     return Difficulty(
         embedder, tuple(map(float, mean)), tuple(map(float, scale)), tuple(map(float, found.coef_[0])),
         float(found.intercept_[0]),
@@ -135,7 +140,7 @@ def recalibration(scores: Floats, labels: Labels) -> tuple[float, float]:
     from scipy.optimize import minimize
 
     found = minimize(
-        lambda x: surprise(np.exp(x[0]) * scores + x[1], labels), np.zeros(2), bounds=((-3, 3), (-10, 10)),
+        lambda x: surprise(np.exp(x[0]) * scores + x[1], labels), np.zeros(2), bounds=((-8, 8), (-10, 10)),
         method="L-BFGS-B",
     )  # fmt: skip
     return float(np.exp(found.x[0])), float(found.x[1])

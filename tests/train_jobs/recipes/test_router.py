@@ -26,7 +26,7 @@ from train_jobs.recipes.rows import BadRowError
 ASKS, DIM = "toy-embedder", 6
 
 
-def questions(seed: int = 0, subjects: int = 16, each: int = 40, helps: float = 2.5) -> list[dict[str, Any]]:
+def questions(seed: int = 0, subjects: int = 16, each: int = 30, helps: float = 2.5) -> list[dict[str, Any]]:
     """Rows whose difficulty is in a word of the question (``hard 0.83``): the small tier fails on hard ones."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -111,7 +111,7 @@ def test_no_subject_is_on_two_sides(trained: Store) -> None:
     report = find_router(trained, "router").report
     names = [name for side in SIDES for name in report["sides"][side]["names"]]
     assert len(names) == len(set(names)) == 16
-    assert [report["sides"][side]["rows"] for side in SIDES] == [320, 160, 160]
+    assert [report["sides"][side]["rows"] for side in SIDES] == [240, 120, 120]
 
 
 def test_sides_are_the_same_in_any_order_and_keep_their_shares() -> None:
@@ -230,18 +230,20 @@ def test_rows_that_teach_nothing_are_refused(store: Store, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"format": 2}, IncompatibleError), ({"cheap": ["words"]}, IncompatibleError),
-        ({"weights": None}, IntegrityError), ({"weights": [1.0]}, IntegrityError), ({"bias": float("nan")}, IntegrityError), ({"embedder": None}, None),
+        ({"format": 2}, IncompatibleError),
+        ({"cheap": ["words"]}, IncompatibleError),
+        ({"weights": None}, IntegrityError),
+        ({"weights": [1.0]}, IntegrityError),
+        ({"bias": float("nan")}, IntegrityError),
         ({"scale": [0.0] * (2 + len(CHEAP))}, IntegrityError),
     ],
-)  # fmt: skip
-def test_a_damaged_model_is_refused(change: dict[str, Any], error: type[Exception] | None) -> None:
+)
+def test_a_damaged_model_is_refused(change: dict[str, Any], error: type[Exception]) -> None:
     k = 2 + len(CHEAP)
     model = Difficulty(ASKS, (0.0,) * k, (1.0,) * k, (0.5,) * k, 0.1)
     row = json.loads(json.dumps(model.to_dict()))
     assert Difficulty.from_dict(row) == model
-    if error is not None:
-        with pytest.raises(error):
-            Difficulty.from_dict({**row, **change})
+    with pytest.raises(error):
+        Difficulty.from_dict({**row, **change})
     with pytest.raises(IncompatibleError, match="vectors of 2 numbers"):
         model.suffices(["q"], [[1.0, 2, 3]])
