@@ -109,7 +109,11 @@ class LearnedRouter:
         self._live.follow(FOLLOW_S)
 
     def _wanted(self) -> str | None:
-        self._chosen = self._store.alias(POLICIES, AUTO_POLICY, LIVE)
+        """The live version; while the store does not answer, or the alias is damaged, what it was before."""
+        try:
+            self._chosen = self._store.alias(POLICIES, AUTO_POLICY, LIVE)
+        except (PlinthError, OSError, LookupError, TypeError, ValueError) as error:
+            self._say(self._chosen or "none", f"{type(error).__name__}: {error}")
         return self._chosen
 
     def _say(self, router: str, why: str) -> None:

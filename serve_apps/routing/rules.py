@@ -119,7 +119,7 @@ def _by_learning(decision: RouteDecision, candidates: dict[str, TierState], suff
     Of models the smallest is the one with the lowest price, and of those the quickest. Where the documents' own words,
     or the smallest model itself, are as good by measure there is nothing to save.
     """
-    models = generative(list(candidates.values()))
+    models = generative([tier for name, tier in candidates.items() if name in decision.considered])
     smallest = min(models, key=lambda tier: (tier.price, tier.latency_ms, tier.name), default=None)
     if smallest is None or decision.tier not in {tier.name for tier in models} or decision.tier == smallest.name:
         return decision

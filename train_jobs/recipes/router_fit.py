@@ -64,7 +64,7 @@ def linear(inputs: Floats, labels: Labels, strength: float, cheap_scale: float, 
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     scale[-len(CHEAP) :] /= cheap_scale
-    model = LogisticRegression(C=strength / len(labels), solver="newton-cholesky", max_iter=200)
+    model = LogisticRegression(C=strength / len(labels), max_iter=1000)
     found = model.fit((inputs - mean) / scale, labels)
     return Difficulty(
         embedder, tuple(map(float, mean)), tuple(map(float, scale)), tuple(map(float, found.coef_[0])),
@@ -93,29 +93,28 @@ def unseen(folds: npt.NDArray[np.int64], score: Callable[[Labels], Floats]) -> F
 def fit_baseline(questions: Sequence[str], outcomes: Outcomes) -> tuple[Callable[[Sequence[str]], Floats], float]:
     """TF-IDF and logistic regression on the same rows, its strength chosen in the same way: what says how likely the
     small tier suffices for questions, and the strength."""
-    folds, labels, words = folds_of(outcomes.subjects), outcomes.suffices, np.array(questions, dtype=object)
-
-    def left_out(out: Labels, strength: float) -> Floats:
-        model = tfidf(strength).fit(words[~out], labels[~out])
-        return np.asarray(model.decision_function(words[out]) - model[-1].intercept_[0])
-
-    def area(strength: float) -> float:
-        return curve(-unseen(folds, lambda out: left_out(out, strength)), outcomes).apgr
-
-    strength = max(BASELINE_STRENGTHS, key=area)
-    best = tfidf(strength).fit(words, labels)
-    return lambda asked: best.predict_proba(np.array(asked, dtype=object))[:, 1], strength
-
-
-def tfidf(strength: float) -> Any:
-    """The baseline before it is fitted."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
 
-    return make_pipeline(
-        TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=strength, solver="liblinear", random_state=0)
-    )
+    folds, labels, words = folds_of(outcomes.subjects), outcomes.suffices, np.array(questions, dtype=object)
+    scores = np.zeros((len(BASELINE_STRENGTHS), len(labels)))
+    for fold in np.unique(folds):
+        out = folds == fold
+        vectorizer = TfidfVectorizer(sublinear_tf=True)
+        seen, asked = vectorizer.fit_transform(words[~out]), vectorizer.transform(words[out])
+        for row, strength in zip(scores, BASELINE_STRENGTHS, strict=True):
+            model = logistic(strength).fit(seen, labels[~out])
+            row[out] = model.decision_function(asked) - model.intercept_[0]
+    strength = BASELINE_STRENGTHS[int(np.argmax([curve(-row, outcomes).apgr for row in scores]))]
+    vectorizer = TfidfVectorizer(sublinear_tf=True)
+    best = logistic(strength).fit(vectorizer.fit_transform(words), labels)
+    return lambda others: best.predict_proba(vectorizer.transform(others))[:, 1], strength
+
+
+def logistic(strength: float) -> Any:
+    """The baseline's regression before it is fitted."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, solver="liblinear", random_state=0)
 
 
 def folds_of(subjects: npt.NDArray[np.str_], folds: int = FOLDS) -> npt.NDArray[np.int64]:

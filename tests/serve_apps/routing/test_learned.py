@@ -168,6 +168,14 @@ def test_a_damaged_policy_is_refused(store: Store, body: Any) -> None:
     assert ask(made)["route"]["reason"] == "measured_better"
 
 
+def test_a_damaged_alias_leaves_the_rules(store: Store) -> None:
+    publish(store, policy().to_dict())
+    store.write(store.alias_path("routing", "auto", "live"), b"{")
+    made, said = service(store, Questions(2.0), SMALL, LARGE)
+    assert ask(made)["route"]["reason"] == "measured_better"
+    assert [line[1] for line in said] == ["router_not_used"]
+
+
 def test_it_follows_what_is_tuned_and_switched_off(store: Store) -> None:
     learned = LearnedRouter(store, Path(store.uri) / "cache")
 

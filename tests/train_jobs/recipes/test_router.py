@@ -20,7 +20,7 @@ from train_jobs.evaluation.routing import Outcomes, compared, curve, oracle, thr
 from train_jobs.publishing.routing_policy import find_router, live_policy, switch_off, tune
 from train_jobs.recipes.router import train_router
 from train_jobs.recipes.router_fit import folds_of, recalibration
-from train_jobs.recipes.router_rows import SIDES, parse, sides_of
+from train_jobs.recipes.router_rows import SIDES, outcomes_of, parse, read_outcomes, sides_of
 from train_jobs.recipes.rows import BadRowError
 
 ASKS, DIM = "toy-embedder", 6
@@ -123,6 +123,18 @@ def test_sides_are_the_same_in_any_order_and_keep_their_shares() -> None:
     folds = folds_of(np.array(subjects))
     assert all(len(set(folds[np.array(subjects) == name])) == 1 for name in set(subjects))
     assert len(set(folds)) == 5
+
+
+def test_the_real_outcomes_are_split_by_subject(data_set: Any) -> None:
+    found = read_outcomes(str(data_set("routing_routellm") / "routing.jsonl"))
+    assert found.refused == []
+    sides = sides_of([row["key"] for row in found.train])
+    assert len(sides) == 57
+    for side, share in SIDES.items():
+        own = outcomes_of([row for row in found.train if sides[row["key"]] == side])
+        assert abs(len(own.small) / len(found.train) - share) < 0.02
+        assert own.gap > 0.05
+        assert not {str(one) for one in own.subjects} & {name for name, other in sides.items() if other != side}
 
 
 def test_apgr_is_that_of_the_paper() -> None:
