@@ -61,11 +61,9 @@ class LearnedRouter:
 
     def __init__(self, store: Store, cache: Path, write: Callable[..., None] = log_event) -> None:
         self._store, self._write = store, write
-        self._live: Live[RoutingPolicy] = Live(
-            "gateway", store, POLICIES, AUTO_POLICY, self._wanted, _load, cache
-        )  # fmt: skip
+        self._live: Live[RoutingPolicy] = Live("gateway", store, POLICIES, AUTO_POLICY, self._wanted, _load, cache)
         self._chosen: str | None = None
-        self._begun: asyncio.Task[None] | None = None
+        self._begun: asyncio.Task[bool] | None = None
         self._said: tuple[str, str] = ("", "")
 
     @classmethod
@@ -101,11 +99,8 @@ class LearnedRouter:
     async def _following(self) -> None:
         """Read the policy before the first question that it may concern, and follow it from then on."""
         if self._begun is None:
-            self._begun = asyncio.create_task(self._begin())
+            self._begun = asyncio.create_task(asyncio.to_thread(self._live.refresh))
         await asyncio.shield(self._begun)
-
-    async def _begin(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._live.refresh)
         self._live.follow(FOLLOW_S)
 
     def _wanted(self) -> str | None:
