@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-RESAMPLES = 2000
+RESAMPLES = 1000
 COSTS = tuple(round(0.05 * step, 2) for step in range(21))
 QUALITIES = (0.5, 0.8)  # shares of the gap whose cost is told, RouteLLM's CPT
 

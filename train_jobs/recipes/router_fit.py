@@ -21,9 +21,9 @@ from train_jobs.evaluation.routing import Outcomes, curve
 FOLDS = 5
 # How much all questions together weigh against a penalty of 1 on each standardised weight, and how much less cheap
 # features are held.
-STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-CHEAP_SCALES = (1.0, 3.0, 10.0)
-BASELINE_STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.3, 3.0)
+CHEAP_SCALES = (3.0, 10.0)
+BASELINE_STRENGTHS = (0.1, 0.3, 1.0)
 Labels = npt.NDArray[np.bool_]
 
 
