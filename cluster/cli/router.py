@@ -12,7 +12,7 @@ from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 from cluster.core.storage import Store
 
-ROUTER = "NAME, NAME@VERSION, or `shipped` (default: the newest called router, without one the shipped one)"
+ROUTER = "NAME or NAME@VERSION (default: the newest called router)"
 USED = """\
 A running service takes it at once. It is asked where `auto` has more than one language model to choose from and a
 larger one measured better: the smallest one answers instead where its answer will do. What the documents say in their

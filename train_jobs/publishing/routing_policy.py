@@ -7,7 +7,6 @@ import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from cluster.core.storage import Store
 from train_jobs.answering.difficulty import AUTO_POLICY, FILE, LIVE, POLICIES, POLICY, Difficulty, RoutingPolicy
 
 KIND, NAME, REPORT = "routers", "router", "report.json"
-SHIPPED, SHIPPED_FOLDER = "shipped", Path(__file__).parent / "router"  # its card.md says where it is from
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,13 @@ class Router:
 
 
 def find_router(store: Store, reference: str = "") -> Router:
-    """NAME, NAME@VERSION or ``shipped``; empty: the newest called ``router``, without one the shipped one.
+    """NAME or NAME@VERSION; empty: the newest called ``router``.
 
     Raises:
         BadInputError: there is none of that name or version.
         IntegrityError, IncompatibleError: its files are damaged, or of another version of Plinth.
     """
-    name, _, version = (reference or (NAME if store.names(KIND).count(NAME) else SHIPPED)).partition("@")
-    if name == SHIPPED:
-        body = (SHIPPED_FOLDER / FILE).read_bytes()
-        sha256 = hashlib.sha256(body).hexdigest()[:12]
-        report = json.loads((SHIPPED_FOLDER / REPORT).read_bytes())
-        return Router(f"{SHIPPED}@{sha256}", Difficulty.from_dict(json.loads(body)), report)
+    name, _, version = (reference or NAME).partition("@")
     if name not in store.names(KIND):
         raise BadInputError(f"there is no router {name} yet: `plinth train router --data FILE --name {name}` makes it")
     manifest = store.manifest(KIND, name, version or "latest")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.cli.main import main
@@ -14,20 +15,46 @@ from cluster.core.home import Home
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store
 from data_jobs.retrieval import model_files
-from train_jobs.publishing.routing_policy import SHIPPED_FOLDER, find_router, live_policy
+from train_jobs.answering.difficulty import CHEAP, Difficulty
+from train_jobs.evaluation.routing import Outcomes, thresholds
+from train_jobs.publishing.routing_policy import live_policy
+from train_jobs.recipes.router import judge, verdict
 
-
-@pytest.fixture
-def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """An empty store, in whose service the embedder is the one the shipped router reads; hashing it takes a while."""
-    monkeypatch.setattr(model_files, "find_model", lambda section: Embedder(section))
-    return Store(Home(home).store_uri)
+ASKS = "toy-embedder"
 
 
 class Embedder:
     def __init__(self, section: IndexSection) -> None:
-        router = json.loads((SHIPPED_FOLDER / "router.json").read_bytes())
-        self.asks = router["embedder"] if section.embedder == "minilm" else "another"
+        self.asks = ASKS if section.embedder == "minilm" else "another"
+
+
+@pytest.fixture
+def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with a router in it; hashing the real embedder takes a while."""
+    monkeypatch.setattr(model_files, "find_model", Embedder)
+    store = Store(Home(home).store_uri)
+    publish(store, "router", knows=2.0)
+    publish(store, "guesses", knows=0.0)
+    return store
+
+
+def publish(store: Store, name: str, knows: float) -> None:
+    """A router whose report was made of invented outcomes: it ``knows`` more or less about them."""
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=600)
+    small = (rng.random(600) > 1 / (1 + np.exp(-2 * hard))).astype(float)
+    outcomes = Outcomes(small, np.maximum(small, rng.random(600) < 0.7), np.array([f"s{n % 20}" for n in range(600)]))
+    found = 1 / (1 + np.exp(knows * hard + rng.normal(size=600)))
+    judged = judge(found[:300], rng.random(300), outcomes.of(np.arange(300)))
+    chosen = thresholds(found[300:], found[:300], outcomes.of(np.arange(300)))
+    report = {"report": judged, "verdict": verdict(judged), "thresholds": chosen}
+    numbers = (0.5,) * (4 + len(CHEAP))
+    folder = store.staging(name)
+    for file, body in (("router.json", Difficulty(ASKS, numbers, numbers, numbers, 0.0).to_dict()),
+                       ("report.json", report)):  # fmt: skip
+        store.write(f"{folder}/{file}", json.dumps(body).encode())
+    made = store.publish("routers", name, folder, run_key=name)
+    store.move_alias("routers", name, "latest", made.version, why="test")
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
@@ -37,12 +64,12 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
 
 def test_the_curve_is_shown_as_a_table_and_as_json(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     found = said(capsys, "router", "show")
-    assert found["router"].startswith("shipped@")
+    assert found["router"].startswith("router@")
     assert found["in_use"] is None
     rows = found["report"]["curve"]
     assert [row["cost"] for row in rows][:3] == [0.0, 0.05, 0.1]
     assert [row["threshold"] for row in rows] == sorted(row["threshold"] for row in rows)
-    assert main(["router", "show", "shipped"]) == 0
+    assert main(["router", "show", "router"]) == 0
     text = capsys.readouterr().out
     assert "Quality over cost" in text
     assert f"{rows[6]['quality']:.3f}" in text
@@ -57,10 +84,10 @@ def test_a_cost_is_chosen_told_and_taken_back(store: Store, capsys: pytest.Captu
     assert said(capsys, "router", "show")["in_use"] == {
         "router": tuned["router"], "threshold": tuned["threshold"], "target_cost": 0.3,
     }  # fmt: skip
-    dearer = said(capsys, "router", "tune", "shipped", "--target-cost", "0.6")
+    dearer = said(capsys, "router", "tune", "router", "--target-cost", "0.6")
     assert dearer["threshold"] > tuned["threshold"]
     assert main(["router", "tune", "--target-cost", "0.3"]) == 0
-    assert "auto routes by shipped@" in capsys.readouterr().out
+    assert "auto routes by router@" in capsys.readouterr().out
     assert said(capsys, "router", "off") == {"was_in_use": True}
     assert live_policy(store) is None
     assert said(capsys, "router", "off") == {"was_in_use": False}
@@ -72,6 +99,7 @@ def test_a_cost_is_chosen_told_and_taken_back(store: Store, capsys: pytest.Captu
         (("tune", "--target-cost", "1.2"), ExitCode.USAGE, "0 to 1"),
         (("tune", "--target-cost", "nan"), ExitCode.USAGE, "0 to 1"),
         (("tune",), ExitCode.USAGE, "--target-cost"),
+        (("tune", "guesses", "--target-cost", "0.3"), ExitCode.REFUSED, "not surely better than chance"),
         (("show", "nobody"), ExitCode.BAD_INPUT, "no router nobody"),
         (("tune", "--target-cost", "0.3", "--set", "index.embedder=other/one"), ExitCode.BAD_INPUT, "another embedder"),
     ],
@@ -82,10 +110,3 @@ def test_what_cannot_be_is_refused(
     assert main(["router", *arguments]) == code
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert live_policy(store) is None
-
-
-def test_the_shipped_router_is_small_and_says_where_it_is_from(store: Store) -> None:
-    assert sum(path.stat().st_size for path in SHIPPED_FOLDER.iterdir()) <= 200_000
-    card = (SHIPPED_FOLDER / "card.md").read_text()
-    assert "Apache-2.0" in card
-    assert find_router(store).report["report"]["difference"]["random"]["low"] > 0
