@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-def publish(store: Store, name: str, knows: float) -> None:
-    """A router whose report was made of invented outcomes: it ``knows`` more or less about them."""
+@functools.cache
+def report_of(knows: float) -> dict[str, Any]:
+    """What is told of invented outcomes by a router that ``knows`` more or less about them."""
     rng = np.random.default_rng(0)
     hard = rng.normal(size=600)
     small = (rng.random(600) > 1 / (1 + np.exp(-2 * hard))).astype(float)
@@ -47,11 +49,14 @@ def publish(store: Store, name: str, knows: float) -> None:
     found = 1 / (1 + np.exp(knows * hard + rng.normal(size=600)))
     judged = judge(found[:300], rng.random(300), outcomes.of(np.arange(300)))
     chosen = thresholds(found[300:], found[:300], outcomes.of(np.arange(300)))
-    report = {"report": judged, "verdict": verdict(judged), "thresholds": chosen}
+    return {"report": judged, "verdict": verdict(judged), "thresholds": chosen}
+
+
+def publish(store: Store, name: str, knows: float) -> None:
     numbers = (0.5,) * (4 + len(CHEAP))
     folder = store.staging(name)
     for file, body in (("router.json", Difficulty(ASKS, numbers, numbers, numbers, 0.0).to_dict()),
-                       ("report.json", report)):  # fmt: skip
+                       ("report.json", report_of(knows))):  # fmt: skip
         store.write(f"{folder}/{file}", json.dumps(body).encode())
     made = store.publish("routers", name, folder, run_key=name)
     store.move_alias("routers", name, "latest", made.version, why="test")
