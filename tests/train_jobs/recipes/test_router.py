@@ -208,7 +208,7 @@ def test_cheap_features_are_numbers_for_every_text() -> None:
         found = cheap_features(text)
         assert found.shape == (len(CHEAP),)
         assert np.isfinite(found).all()
-    assert inputs_of(["a", "b c"], [[1.0, 2], [3, 4]]).shape == (2, 2 + len(CHEAP))
+    assert inputs_of(["a", "b c"], np.array([[1.0, 2.0], [3.0, 4.0]])).shape == (2, 2 + len(CHEAP))
 
 
 @pytest.mark.parametrize(
