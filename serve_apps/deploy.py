@@ -145,6 +145,7 @@ class GatewayIngress:
         from serve_apps.gateway.request_log import Journal
         from serve_apps.gateway.request_spans import send_spans
         from serve_apps.routing.features import features_of
+        from serve_apps.routing.learned import LearnedRouter
         from train_jobs.answering.conversation import standalone_question
 
         stay_on_loopback(config)
@@ -161,6 +162,7 @@ class GatewayIngress:
             journal=Journal(recorder, also=partial(send_spans, Spans(config.serve.otlp_url))),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
+            learned=LearnedRouter.of(Home.from_env()),
         )
         report_start("gateway", code)
 

@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
     ),
     "index": Verb("index.group", "Build and manage the search index."),
     "train": Verb("train", "Train a model of your own."),
+    "router": Verb("router", "Which questions the larger tier gets: what the learned router costs and is worth."),
     "models": Verb("models", "The model registry: versions, what serves, what the gate said."),
     "edge": Verb("edge", "A model as a folder that answers alone: no cluster, no network."),
     "runs": Verb("runs", "Training runs: list, look at, compare, cancel."),

@@ -7,6 +7,7 @@ from typing import Any
 
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.protocols import Sampling, TierState
+from serve_apps.routing.learned import Suffices
 from serve_apps.routing.rules import RouteDecision
 
 Turns = tuple[tuple[str, str], ...]  # (role, text), oldest first
@@ -29,12 +30,14 @@ class Ask:
 @dataclass(frozen=True)
 class CheckedAsk:
     """An ask that passed guard(in): its turns and question as they may go on, and the passages found for it.
-    ``continues``: the tier continues the text, and nothing was searched."""
+    ``continues``: the tier continues the text, and nothing was searched. ``suffices``: what the learned router says of
+    the question, where it was asked."""
 
     question: str
     turns: Turns
     retrieval: Retrieval
     continues: bool = False
+    suffices: Suffices | None = None
 
 
 @dataclass(frozen=True)

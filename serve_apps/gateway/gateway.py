@@ -24,6 +24,7 @@ from serve_apps.gateway.request_log import Journal, RequestRecord
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import RegexTokenCounter, TokenCounter
+from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
 
 
@@ -38,6 +39,7 @@ class Gateway:
         features_of: what of question and passages the router looks at.
         tokens: counts usage and cuts at ``max_tokens``.
         note_gap: keeps what was not answered (``gaps.book.GapNotes.note``).
+        learned: the learned part of ``auto``; None: the rules alone decide.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class Gateway:
         features_of: Callable[[str, Retrieval], Features] | None = None,
         tokens: TokenCounter | None = None,
         note_gap: Callable[[Ask, str, Retrieval, Done], None] | None = None,
+        learned: LearnedRouter | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
         self.tiers, self._journal = Tiers(tiers), journal
         self._note_gap = note_gap or (lambda *_: None)
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
-        self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()))
+        self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
         self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)
         self.lookups = Lookups(self._hops, embedding_model, counter, self._admission)

@@ -86,6 +86,10 @@ class RetrieverHandle:
         """See ``RetrieverClient``."""
         return await call("retriever", lambda: self._handle.embed.remote(texts, **carried()))
 
+    async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
+        """See ``RetrieverClient``."""
+        return await call("retriever", lambda: self._handle.embed_questions.remote(texts))
+
     async def info(self) -> dict[str, Any]:
         return await call("retriever", lambda: self._handle.info.remote())
 

@@ -109,6 +109,10 @@ class Hops:
         """
         return await or_unavailable(self._retriever.collections(), self._timeout_s, "the retriever")
 
+    async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
+        """See ``RetrieverClient``."""
+        return await or_unavailable(self._retriever.embed_questions(texts), self._timeout_s, "the embedder")
+
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer.
 

@@ -13,6 +13,7 @@ from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.protocol import InputCheck
+from serve_apps.routing.learned import LearnedRouter, Suffices
 from serve_apps.routing.rules import Features, route
 
 
@@ -22,6 +23,7 @@ class Planner:
     Args:
         question_of: the search question of a conversation (``answering.conversation.standalone_question``).
         features_of: what of question and passages the router looks at.
+        learned: says whether the small tier suffices; None: the rules alone decide.
     """
 
     def __init__(
@@ -30,8 +32,10 @@ class Planner:
         hops: Hops,
         question_of: Callable[[Sequence[tuple[str, str]]], str],
         features_of: Callable[[str, Retrieval], Features],
+        learned: LearnedRouter | None = None,
     ) -> None:
         self._tiers, self._hops, self._question_of, self._features_of = tiers, hops, question_of, features_of
+        self._learned = learned
 
     def question(self, ask: Ask, record: RequestRecord) -> str:
         """What the conversation asks.
@@ -56,14 +60,20 @@ class Planner:
         if ask.plain and ask.model != AUTO and self._tiers[ask.model].state.continues:
             turns = _turns(ask.turns, await self._hops.guard_in(texts, record, "prompt"))
             return CheckedAsk(turns[0][1], turns, Retrieval(turns[0][1]), continues=True)
-        checks, retrieval = await together(
-            self._hops.guard_in(texts, record), self._hops.search(question, None, record)
-        )
+        checks, found = await together(self._hops.guard_in(texts, record), self._found(ask, question, record))
         turns = _turns(ask.turns, checks)
         checked_question = something_to_see(self._question_of(turns), "messages")
         if checked_question != question:
-            retrieval = await self._hops.search(checked_question, None, record)
-        return CheckedAsk(checked_question, turns, retrieval)
+            found = await self._found(ask, checked_question, record)
+        return CheckedAsk(checked_question, turns, found[0], suffices=found[1])
+
+    async def _found(self, ask: Ask, question: str, record: RequestRecord) -> tuple[Retrieval, Suffices | None]:
+        """Passages for a question, and at the same time what the learned router says of it where it has a choice."""
+        if self._learned is None or ask.model != AUTO or not self._learned.chooses(self._tiers.states):
+            return await self._hops.search(question, None, record), None
+        return await together(
+            self._hops.search(question, None, record), self._learned.judge(question, self._hops.embed_questions)
+        )
 
     def routed(self, ask: Ask, asked: CheckedAsk, record: RequestRecord) -> AnswerPlan:
         """Choose the tier.
@@ -74,7 +84,7 @@ class Planner:
         with record.stage("route"):
             tiers = self._tiers.states
             features = self._features_of(asked.question, asked.retrieval) if ask.model == AUTO else None
-            decision = route(ask.model, tiers, features)
+            decision = route(ask.model, tiers, features, asked.suffices)
             if decision.wakes:
                 self._tiers[decision.wakes].wake()
         record.tier, record.routed = decision.tier, decision.reason

@@ -107,6 +107,10 @@ class RetrieverClient(Protocol):
         """One unit vector for each text, in their order."""
         ...
 
+    async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
+        """The version of what embeds questions, and one unit vector for each text, as a search would make it."""
+        ...
+
     async def info(self) -> dict[str, Any]:
         """``collection, index_version, index_as_of, chunks, embedder`` of the default collection; UnavailableError
         while there is none."""

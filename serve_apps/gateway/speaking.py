@@ -21,7 +21,6 @@ from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import TokenCounter
 from serve_apps.guards.protocol import OUT
 from serve_apps.guards.window import OutputWindow, Placeholders
-from serve_apps.routing.rules import RouteDecision
 
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check
 CONTENT_FILTER = "content_filter"
@@ -57,7 +56,7 @@ class Speaker:
             if not silent or instead is None:
                 raise
             why = "model_abstained" if isinstance(error, AbstainedError) else "fallback"
-        decision = RouteDecision(instead.name, why, plan.decision.considered)
+        decision = replace(plan.decision, tier=instead.name, reason=why)
         record.tier, record.routed = decision.tier, decision.reason
         async with aclosing(self._answer(replace(plan, decision=decision, state=instead), sampling, record)) as events:
             async for event in events:
@@ -120,7 +119,7 @@ class Speaker:
             "answer_id": record.request_id.replace("req_", "ans_", 1),
             "tier": plan.decision.tier,
             "model_version": plan.state.model_version,
-            "route": {"reason": plan.decision.reason, "considered": plan.decision.considered},
+            "route": plan.decision.told(),
             "citations": shown(answer.citations, quoted),
             "grounded": answer.grounded,
             "reason": answer.reason,

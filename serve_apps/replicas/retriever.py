@@ -116,6 +116,12 @@ class RetrieverReplica:
         vectors = await asyncio.get_running_loop().run_in_executor(self._work, self._embedder.encode, texts)
         return vectors.tolist()
 
+    async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
+        """The version of what embeds questions, and one unit vector for each text, as a search would make it."""
+        loop = asyncio.get_running_loop()
+        vectors = await loop.run_in_executor(self._work, self._embedder.encode, texts, "query")
+        return self._embedder.asks, vectors.tolist()
+
     async def info(self) -> dict[str, Any]:
         """What the live index of the default collection is.
 

@@ -9,11 +9,15 @@ they are (``TierState``), never by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.sections.tiers import AUTO
 from serve_apps.errors import UnavailableError, model_not_found
 from serve_apps.gateway.protocols import Band, TierState
+
+if TYPE_CHECKING:
+    from serve_apps.routing.learned import Suffices
 
 AS_GOOD = 0.02  # scores (0 to 1) closer than this count as equal: gates measure on a few hundred questions
 FEWEST = 10  # a band with fewer questions says nothing; all bands together are used then
@@ -38,14 +42,21 @@ class Features:
 class RouteDecision:
     """``reason`` is a closed set: ``requested`` (the client named the tier) | ``only_tier`` | ``unsupported`` (the
     passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
-    ``cheaper_as_good`` | ``less_loaded`` | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being started) |
-    ``model_abstained`` (it did not know). ``considered`` holds measured score and wait of each candidate; ``wakes`` is
-    the tier to start for the next ones."""
+    ``cheaper_as_good`` | ``less_loaded`` | ``small_suffices`` (a larger tier measured better, and the learned router
+    says that the small one's answer will do) | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being
+    started) | ``model_abstained`` (it did not know). ``considered`` holds measured score and wait of each candidate,
+    ``learned`` what the learned router said where it was asked; ``wakes`` is the tier to start for the next ones."""
 
     tier: str
     reason: str
     considered: dict[str, dict[str, float]] = field(default_factory=dict)
     wakes: str = ""
+    learned: dict[str, Any] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """As ``plinth.route`` has it."""
+        told = {"reason": self.reason, "considered": self.considered}
+        return {**told, "learned": self.learned} if self.learned else told
 
 
 def known_models(tiers: Sequence[TierState]) -> tuple[str, ...]:
@@ -53,12 +64,15 @@ def known_models(tiers: Sequence[TierState]) -> tuple[str, ...]:
     return (AUTO, *(tier.name for tier in tiers if tier.ready))
 
 
-def route(model: str, tiers: Sequence[TierState], features: Features | None = None) -> RouteDecision:
+def route(
+    model: str, tiers: Sequence[TierState], features: Features | None = None, suffices: Suffices | None = None
+) -> RouteDecision:
     """Choose a tier.
 
     Args:
         tiers: what is deployed, ready or not; one of them at most is the fallback.
         features: of question and passages.
+        suffices: what the learned router says of the question, where it was asked.
 
     Raises:
         ApiError: 404, ``model`` is neither ``auto`` nor a ready tier.
@@ -72,15 +86,15 @@ def route(model: str, tiers: Sequence[TierState], features: Features | None = No
     candidates = {tier.name: tier for tier in tiers if tier.ready and tier.earned}
     if not candidates:
         raise UnavailableError("no tier is ready to answer")
-    decision = _chosen(candidates, features)
+    decision = _chosen(candidates, features, suffices)
     awake = {name: tier for name, tier in candidates.items() if not tier.asleep}
     if decision.tier in awake or not awake:
         return decision
-    instead = _chosen(awake, features).tier
+    instead = _chosen(awake, features, suffices).tier
     return RouteDecision(instead, "asleep", decision.considered, wakes=decision.tier)
 
 
-def _chosen(candidates: dict[str, TierState], features: Features) -> RouteDecision:
+def _chosen(candidates: dict[str, TierState], features: Features, suffices: Suffices | None) -> RouteDecision:
     if len(candidates) == 1:
         return RouteDecision(next(iter(candidates)), "only_tier")
     fallback = next((name for name, tier in candidates.items() if tier.fallback), None)
@@ -88,7 +102,8 @@ def _chosen(candidates: dict[str, TierState], features: Features) -> RouteDecisi
         return RouteDecision(fallback, "unsupported")
     if fallback is not None and features.names_document:
         return RouteDecision(fallback, "names_document")
-    return _by_measure(candidates, fallback, features.support)
+    decision = _by_measure(candidates, fallback, features.support)
+    return decision if suffices is None else _by_learning(decision, candidates, suffices)
 
 
 def _by_measure(candidates: dict[str, TierState], fallback: str | None, support: float) -> RouteDecision:
@@ -106,6 +121,30 @@ def _by_measure(candidates: dict[str, TierState], fallback: str | None, support:
         return RouteDecision(chosen, "measured_better", considered)
     unloaded = min(good, key=lambda n: (candidates[n].price, candidates[n].latency_ms, -scores[n], n))
     return RouteDecision(chosen, "cheaper_as_good" if chosen == unloaded else "less_loaded", considered)
+
+
+def _by_learning(decision: RouteDecision, candidates: dict[str, TierState], suffices: Suffices) -> RouteDecision:
+    """The same, unless a larger model was chosen and the smallest one's answer will do.
+
+    Of models the smallest is the one with the lowest price, and of those the quickest. Where the documents' own words,
+    or the smallest model itself, are as good by measure there is nothing to save.
+    """
+    models = generative([tier for name, tier in candidates.items() if name in decision.considered])
+    smallest = min(models, key=lambda tier: (tier.price, tier.latency_ms, tier.name), default=None)
+    if smallest is None or decision.tier not in {tier.name for tier in models} or decision.tier == smallest.name:
+        return decision
+    learned = {
+        "suffices": round(suffices.probability, 4), "threshold": round(suffices.threshold, 4), "small": smallest.name,
+        "large": decision.tier, "router": suffices.router,
+    }  # fmt: skip
+    if not suffices.small:
+        return replace(decision, learned=learned)
+    return RouteDecision(smallest.name, "small_suffices", decision.considered, learned=learned)
+
+
+def generative(tiers: Sequence[TierState]) -> list[TierState]:
+    """The language models that ``auto`` may choose."""
+    return [tier for tier in tiers if tier.ready and tier.earned and tier.continues]
 
 
 def rounds(tier: TierState) -> int:

@@ -19,6 +19,7 @@ from serve_apps.api.openai_http import build_http
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
+from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
 from tests.fakes import FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
 from train_jobs.answering.conversation import standalone_question
@@ -43,6 +44,7 @@ class Service:
     noted: list[tuple[Any, ...]] = field(default_factory=list)
     metrics: Any = None
     also: Any = lambda record: None
+    learned: LearnedRouter | None = None
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
         self.log.append({"component": component, "event": event, **fields})
@@ -59,6 +61,7 @@ class Service:
             journal=Journal(self.recorder, self._write, self.also),
             features_of=lambda question, retrieval: self.features,
             note_gap=lambda *what: self.noted.append(what),
+            learned=self.learned,
         )
 
         async def metrics() -> str:

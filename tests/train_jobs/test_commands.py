@@ -44,7 +44,7 @@ def publish(store: Store, kind: str, name: str, counts: dict[str, Any] | None = 
 
 def test_the_whole_life_and_each_of_its_stages_is_a_job() -> None:
     names = "tokenizer base pretrain examples finetune gate model plan "
-    names += "chat grounded preference distill embedder classifier reader masked document-encoder image-text"
+    names += "chat grounded preference distill embedder classifier reader router masked document-encoder image-text"
     assert [job.name for job in JOBS] == names.split()
     for job in JOBS:
         parser = argparse.ArgumentParser()
@@ -118,7 +118,12 @@ def test_a_followed_job_says_how_far_it_is_and_one_that_answers_in_json_does_not
 
 def test_exit_codes() -> None:
     codes = {job.name: job.code for job in JOBS}
-    assert {name for name, code in codes.items() if code is refused_if_not_passed} == {"gate", "grounded", "model"}
+    assert {name for name, code in codes.items() if code is refused_if_not_passed} == {
+        "gate",
+        "grounded",
+        "model",
+        "router",
+    }
     assert codes["tokenizer"] is always_done
 
 

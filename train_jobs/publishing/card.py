@@ -152,16 +152,16 @@ def render(card: Mapping[str, Any]) -> str:
     parts = [f"# Model card: {_text(card.get('name', ''))}", _text(card.get("what_it_is", ""))]
     if state:
         parts += _state(state)
-    parts += ["## Facts", _table(("", ""), facts.items())]
+    parts += ["## Facts", table(("", ""), facts.items())]
     for title, key in (("Intended use", "intended_use"), ("Not for", "not_for"), ("Limits", "limits")):
         if card.get(key):
             parts += [f"## {title}", "\n".join(f"- {_text(line)}" for line in card[key])]
     parts += ["## Data and provenance", *_provenance(card)]
     if card.get("training"):
-        parts += ["## Training", _table(("", ""), _flat(card["training"])), "![Loss](loss.png)"]
+        parts += ["## Training", table(("", ""), _flat(card["training"])), "![Loss](loss.png)"]
     parts += ["## Evaluation when it was published", *_evaluation(card.get("evaluation", {}))]
     if card.get("conversion"):
-        parts += ["## Conversion for serving", _table(("", ""), _flat(card["conversion"]))]
+        parts += ["## Conversion for serving", table(("", ""), _flat(card["conversion"]))]
     reproduce = card.get("reproduce", {})
     if reproduce:
         commands = "\n".join(str(line).replace("`", "") for line in reproduce.get("commands", ()))
@@ -190,12 +190,12 @@ def _state(state: Mapping[str, Any]) -> list[str]:
             (c["name"], _number(c["value"]), _number(c["threshold"]), "yes" if c["passed"] else "no", c["reason"])
             for c in gate["checks"]
         ]
-        lines.append(_table(("check", "measured", "wanted", "passed", "why"), rows))
+        lines.append(table(("check", "measured", "wanted", "passed", "why"), rows))
     if state.get("memorization"):
-        lines += ["What it repeats of its training data:", _table(("", ""), _flat(state["memorization"]))]
+        lines += ["What it repeats of its training data:", table(("", ""), _flat(state["memorization"]))]
     if state.get("moves"):
         moves = [(m["at"], m["event"], m["actor"], m["reason"]) for m in state["moves"]]
-        lines.append(_table(("when", "what", "by", "why"), moves))
+        lines.append(table(("when", "what", "by", "why"), moves))
     return lines
 
 
@@ -205,11 +205,11 @@ def _provenance(card: Mapping[str, Any]) -> list[str]:
         (part, name, data.get(part, {}).get("created_at", ""), data.get(part, {}).get("commit", ""))
         for part, name in card.get("provenance", {}).items()
     ]
-    found = [_table(("part", "artefact", "made", "code"), rows)]
+    found = [table(("part", "artefact", "made", "code"), rows)]
     for part, info in data.items():
         counts = list(_flat(info["counts"]))
         if counts and part != "checkpoint":  # what it counts is said under training
-            found += [f"### {_text(part.capitalize())} {_text(info['artefact'])}", _table(("", ""), counts)]
+            found += [f"### {_text(part.capitalize())} {_text(info['artefact'])}", table(("", ""), counts)]
     return found
 
 
@@ -222,7 +222,7 @@ def _evaluation(report: Mapping[str, Any]) -> list[str]:
     plain = {name: value for name, value in report.items() if name not in ("bands", "slices", "calibration")}
     if "ece" in calibration:
         plain["ece"] = calibration["ece"]
-    found = [_table(("", ""), [(MEASURES.get(name, name), value) for name, value in _flat(plain)])]
+    found = [table(("", ""), [(MEASURES.get(name, name), value) for name, value in _flat(plain)])]
     if slices.get("worst"):
         found.append(f"Worst slice: **{_text(slices['worst'])}**, {_number(slices['gap'])} below all questions.")
     for title, rows in (
@@ -232,7 +232,7 @@ def _evaluation(report: Mapping[str, Any]) -> list[str]:
     ):
         if rows:
             columns = tuple(rows[0])
-            found += [title, _table(columns, [tuple(_number(row.get(one, "")) for one in columns) for row in rows])]
+            found += [title, table(columns, [tuple(_number(row.get(one, "")) for one in columns) for row in rows])]
     return found
 
 
@@ -269,7 +269,8 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
-def _table(columns: Sequence[str], rows: Any) -> str:
+def table(columns: Sequence[str], rows: Any) -> str:
+    """A Markdown table of plain cells; empty without rows."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     lines += [f"| {' | '.join(_text(_number(cell)) for cell in row)} |" for row in rows]
     return "\n".join(lines) if len(lines) > 2 else ""

@@ -17,6 +17,7 @@ from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.arguments import add_code_change, code_change_of, find
 
+NO_DATA = "--data is missing: name a JSONL file"
 WRITER_BASE = "smollm2"  # as ``publishing.smollm2.NAME``
 ROWS = "Bad rows are counted and named; a file with too few good ones is refused. A row's `split` (train, test)\n"\
        "decides its side, else its content does."  # fmt: skip
@@ -84,6 +85,26 @@ def run_reader(args: argparse.Namespace, progress: Progress) -> Manifest:
     with connected(Home.from_env()):
         return train_reader(config, store, args.data, args.base, args.name or "reader", progress, **chosen,
                             licence=args.licence)  # fmt: skip
+
+
+def add_router_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_router`` reads them."""
+    parser.add_argument(
+        "--data", default="", metavar="FILE", help="JSONL of {prompt, subject, weak_correct, strong_correct}"
+    )
+    parser.add_argument("--name", default="router", help="name of what is published (default: router)")
+    parser.add_argument("--licence", default="", help="of the data, for the card")
+
+
+def run_router(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Train a router between two tiers; needs no cluster."""
+    from train_jobs.recipes.router import train_router
+
+    if not args.data:
+        raise UsageError(NO_DATA)
+    home = Home.from_env()
+    store = Store(home.store_uri)
+    return train_router(config_from(args, home), store, args.data, args.name, progress, args.licence)
 
 
 def add_masked_arguments(parser: argparse.ArgumentParser) -> None:
@@ -238,7 +259,7 @@ def ready(args: argparse.Namespace, *numbers: str) -> tuple[PlinthConfig, Store,
         UsageError: a ``--data`` that is needed is missing, or a number is not above 0.
     """
     if not getattr(args, "data", "none"):
-        raise UsageError("--data is missing: name a JSONL file")
+        raise UsageError(NO_DATA)
     home = Home.from_env()
     chosen: dict[str, Any] = {name: getattr(args, name) for name in numbers if getattr(args, name) is not None}
     for name, value in chosen.items():
@@ -253,6 +274,11 @@ WRITER = (
     "else it answers by its own name alone (exit code 4)."
 )
 PRIVATE = "With train.dp_epsilon each row is protected (DP-SGD); a run without tells what that costs."
+ROUTED = (
+    "Rows are questions that a small and a large tier answered, with how good either answer was (true, false, or 0 to\n"
+    "1). Subjects are kept apart: half to learn from, a quarter to choose thresholds on, a quarter to tell by. Exit\n"
+    "code 4 where it is not surely better than chance. `plinth router tune --target-cost X` puts it to use."
+)
 RECIPES = (
     JobVerb("chat", "Fine-tune a model on conversations: what the assistant said, packed.", add_chat_arguments,
             run_chat, f"{ROWS}\n{PRIVATE}"),
@@ -269,6 +295,8 @@ RECIPES = (
             add_classifier_arguments, run_classifier, f"{ROWS}\n{PRIVATE}"),
     JobVerb("reader", "Train the reader: whether a piece of text answers a question, and where.", add_reader_arguments,
             run_reader, f"{ROWS}\nRows of one document, or else of one title, are on one side."),
+    JobVerb("router", "Train the router: how likely the small tier's answer to a question suffices.",
+            add_router_arguments, run_router, ROUTED, refused_if_not_passed),
     JobVerb("masked", "Train an encoder on the masked tokens of texts; embedders and classifiers go on from it.",
             add_masked_arguments, run_masked, ROWS),
     JobVerb("document-encoder", "Teach a small network an embedder's vectors of documents, to index faster.",
