@@ -41,6 +41,11 @@ class QuestionVectors:
         self._keep(question, vector)
         return vector
 
+    def of_all(self, questions: Sequence[str]) -> np.ndarray:
+        """Those of several, float32 [questions, dim], in their order."""
+        self.prepare(questions)
+        return np.stack([self.of(question) for question in questions])
+
     def _keep(self, question: str, vector: np.ndarray) -> None:
         self._kept[question] = vector
         self._kept.move_to_end(question)

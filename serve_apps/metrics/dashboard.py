@@ -50,6 +50,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "What is there?": (
         Panel("Healthy replicas", {"ray_serve_deployment_replica_healthy": "{{deployment}}"}),
         Panel("In work", {"sum by (deployment) (ray_serve_replica_processing_queries)": "{{deployment}}"}),
+        Panel(
+            "Replicas added and taken away, an hour",
+            {"sum by (deployment, direction) (rate(plinth_scale_events_total[1h])) * 3600": "{{deployment}}"},
+        ),
         Panel("Waiting", {"sum by (deployment) (ray_serve_deployment_queued_queries)": "{{deployment}}"}),
         Panel("Age of the index", {"plinth_index_age_seconds": "age"}, "s"),
         Panel("Documents, chunks", {"plinth_index_documents": "documents", "plinth_index_chunks": "chunks"}),

@@ -119,7 +119,7 @@ class RetrieverReplica:
     async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
         """The version of what embeds questions, and one unit vector for each text, as a search would make it."""
         loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(self._work, self._embedder.encode, texts, "query")
+        vectors = await loop.run_in_executor(self._work, self._vectors.of_all, texts)
         return self._embedder.asks, vectors.tolist()
 
     async def info(self) -> dict[str, Any]:

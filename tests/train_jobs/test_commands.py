@@ -191,7 +191,7 @@ def test_an_index_of_another_dataset_is_refused(store: Store) -> None:
     with pytest.raises(BadInputError, match="was built from notes@"):
         find_corpus(PlinthConfig(), store, asked)
     asked.index = "none"
-    with pytest.raises(BadInputError, match="no live index none"):
+    with pytest.raises(BadInputError, match="no collection 'none'"):
         find_corpus(PlinthConfig(), store, asked)
 
 

@@ -71,7 +71,10 @@ def test_unknown_components_are_refused(home: Path) -> None:
 
 def test_metric_labels_are_closed_and_never_user_text() -> None:
     labels = {label for metric in METRICS.values() for label in metric.labels}
-    assert labels <= {"route", "status", "stage", "action", "rule", "tier", "grounded", "reason", "outcome", "kind"}
+    assert labels <= {
+        "route", "status", "stage", "action", "rule", "tier", "grounded", "reason", "outcome", "kind",
+        "deployment", "direction",
+    }  # fmt: skip
 
 
 def test_token_is_private_from_its_first_byte(home: Path) -> None:

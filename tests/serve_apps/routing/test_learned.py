@@ -78,8 +78,8 @@ class Questions(FixedRetriever):
             raise self.error
         return self.asks, [[self.easy, 0.0, 0.0, 0.0]] * len(texts)
 
-    async def search(self, question: str, k: int | None) -> Retrieval:
-        return await super().search(question, k)
+    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+        return await super().search(question, k, collection)
 
 
 def policy(threshold: float = 0.5) -> RoutingPolicy:
