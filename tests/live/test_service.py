@@ -254,7 +254,7 @@ def test_new_index_and_rollback_without_a_failed_request(service: Service, tmp_p
         thread.start()
     try:
         service.plinth("data", "prepare", "--source", str(folder), "--name", "boat")
-        built = service.json("index", "build", "--dataset", "boat")
+        built = service.json("index", "build", "--dataset", "boat", "--collection", "main")
         eventually(lambda: service.ask(question).json()["plinth"]["index_version"] == built["version"])
         grounded = service.ask(question).json()
         assert "87 litres" in grounded["choices"][0]["message"]["content"]

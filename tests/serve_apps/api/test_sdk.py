@@ -97,7 +97,7 @@ def test_embeddings(client: openai.OpenAI) -> None:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["auto", "quote", EMBEDDER]
+    assert [model.id for model in client.models.list()] == ["auto", "quote", "auto@main", "quote@main", EMBEDDER]
     assert client.models.retrieve("quote").id == "quote"
 
 
