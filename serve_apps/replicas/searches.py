@@ -30,7 +30,7 @@ class _Waiting:
 
 
 class Searches:
-    """A queue in front of searchers that are not thread-safe. For one event loop.
+    """A queue in front of searchers that are not thread-safe. For one event loop at a time.
 
     Nobody waits for company: a question that meets an idle thread is searched at once; those that come while it works
     make up the next round. A round is one piece of the thread's work, so that other work of the thread (embeddings)
@@ -48,6 +48,7 @@ class Searches:
         self._submit, self._prepare, self._load = submit, prepare, load
         self._waiting: deque[_Waiting] = deque()
         self._at_work = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def search(self, search: Search, question: str, k: int | None) -> Retrieval:
         """``search(question, k)`` in the thread. Raises what it raises; who gives up while waiting is left out."""
@@ -58,12 +59,15 @@ class Searches:
             return await found
 
     def _next(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # a round that was under way when its loop ended has told nobody that it is over
+            self._loop, self._at_work = loop, False
         while self._waiting and not self._at_work:
             count = min(TOGETHER, len(self._waiting))
             batch = [one for one in (self._waiting.popleft() for _ in range(count)) if not one.found.done()]
             if batch:
                 self._at_work = True
-                under_way = self._submit(self._round, asyncio.get_running_loop(), batch)
+                under_way = self._submit(self._round, loop, batch)
                 asyncio.wrap_future(under_way).add_done_callback(self._done)
 
     def _done(self, done: asyncio.Future[None]) -> None:

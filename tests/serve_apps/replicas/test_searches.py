@@ -108,3 +108,18 @@ def test_other_work_of_the_thread_has_its_turn_between_rounds() -> None:
         await asyncio.gather(first, embedding, later)
 
     assert run(work).searched == ["first", "embedding", "later"]
+
+
+def test_a_loop_that_ended_in_the_middle_of_a_round_leaves_the_next_one_free() -> None:
+    bench = Bench()
+
+    async def leaves(searches: Searches) -> None:
+        asyncio.ensure_future(searches.search(bench.search, "first", None))  # noqa: RUF006 (left behind on purpose)
+        await begun(bench)
+
+    with bench.thread as thread:
+        searches = Searches(thread.submit, bench.prepare, bench.load)
+        asyncio.run(leaves(searches))
+        bench.gate.set()
+        found = asyncio.run(asyncio.wait_for(searches.search(bench.search, "second", None), 20))
+    assert found == "second None"

@@ -26,6 +26,8 @@ from train_jobs.trainer.unfinished import CodeChange
 pytestmark = pytest.mark.process  # torch takes seconds to import
 CONFIG = PlinthConfig(train=SECTION)
 
+TRAINED = [verb for verb in RECIPES if verb.name != "router"]  # that is a fit of seconds: nothing to go on from
+
 
 class Interrupted:
     """Workers that are interrupted at a checkpoint of step 7; ``found`` is what lay in the run's folder before."""
@@ -100,7 +102,7 @@ def recipe(name: str, store: Store, folder: Path) -> Callable[..., Any]:
     return lambda **how: train(CONFIG, store, rows(folder), base, "made", Silent(), **how)
 
 
-@pytest.mark.parametrize("name", [verb.name for verb in RECIPES])
+@pytest.mark.parametrize("name", [verb.name for verb in TRAINED])
 def test_a_recipe_asks_about_what_earlier_code_began(
     name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +133,7 @@ def test_a_recipe_asks_about_what_earlier_code_began(
 )
 def test_each_verb_hands_the_answer_on(home: Path, given: list[str], change: CodeChange) -> None:
     del home
-    for verb in RECIPES:
+    for verb in TRAINED:
         parser = argparse.ArgumentParser()
         verb.add_arguments(parser)
         add_common(parser)
