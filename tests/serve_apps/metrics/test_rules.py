@@ -18,6 +18,7 @@ from cluster.core.telemetry import METRICS
 from serve_apps.metrics.dashboard import COLUMNS, dashboard
 from serve_apps.metrics.rules import recording_rules, rule_file
 from serve_apps.metrics.text import SERVES
+from tests.conftest import needs
 
 # Labels of what is not ours; of Ray Serve's metrics those that are left on the page.
 OTHERS = {
@@ -129,8 +130,8 @@ def test_the_command_prints_what_the_tools_read(
 
 
 @pytest.mark.process
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
 def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
+    needs(shutil.which("promtool") is not None, "promtool (apt-get install prometheus)")
     path = tmp_path / "rules.yml"
     path.write_text(yaml.safe_dump(rule_file(ServeSection(), 30.0)))
     done = subprocess.run(["promtool", "check", "rules", str(path)], capture_output=True, text=True, timeout=60)

@@ -17,7 +17,6 @@ from cluster.core.storage import Collections, Store
 from data_jobs.governance.tombstones import add_tombstone
 from data_jobs.indexing.update_index import update
 from data_jobs.lineage.garbage import remove_index
-from data_jobs.retrieval.model_files import find_model
 from serve_apps.errors import ApiError, UnavailableError
 from serve_apps.replicas.collections import memory_of
 from serve_apps.replicas.retriever import RetrieverReplica
@@ -25,18 +24,6 @@ from tests.data_jobs.hash_embedder import HashEmbedder
 
 SECTION = IndexSection()
 QUESTION = "Where does the animal sleep?"
-
-
-@pytest.fixture
-def store(home: Path) -> Store:
-    return Store(str(home / "store"))
-
-
-@pytest.fixture
-def embedder(monkeypatch: pytest.MonkeyPatch) -> HashEmbedder:
-    made = HashEmbedder(find_model(SECTION).identity)
-    monkeypatch.setattr("data_jobs.retrieval.embedder.load_embedder", lambda *_, **__: made)
-    return made
 
 
 @pytest.fixture

@@ -7,15 +7,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from cluster.core.config import PlinthConfig
 from cluster.core.records import Copy, Document, Manifest
 from cluster.core.sections.data import IndexSection, RetrievalSection
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import Where, add_tombstone
 from data_jobs.indexing.update_index import update
-from data_jobs.retrieval.model_files import find_model
 from serve_apps.replicas.retriever import RetrieverReplica
 from tests.data_jobs.hash_embedder import HashEmbedder
 
@@ -36,18 +33,6 @@ class Records:
     def record(self, metric: str, value: float, labels: dict[str, str]) -> None:
         key = (metric, ",".join(labels.values()))
         self.values[key] = self.values.get(key, 0) + value if metric.endswith("_total") else value
-
-
-@pytest.fixture
-def store(home: Path) -> Store:
-    return Store(str(home / "store"))
-
-
-@pytest.fixture
-def embedder(monkeypatch: pytest.MonkeyPatch) -> HashEmbedder:
-    made = HashEmbedder(find_model(SECTION).identity)
-    monkeypatch.setattr("data_jobs.retrieval.embedder.load_embedder", lambda *_, **__: made)
-    return made
 
 
 def published(
