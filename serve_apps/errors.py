@@ -16,6 +16,9 @@ RETRY_AFTER_S = 1
 LISTED = 20  # collections that an error names
 
 
+NO_COLLECTION = "collection_not_found"
+
+
 class ApiError(PlinthError):
     """An error a client gets to see.
 
@@ -71,11 +74,11 @@ def model_not_found(model: str, known: tuple[str, ...]) -> ApiError:
     return ApiError(message, status=404, param="model", code="model_not_found")
 
 
-def collection_not_found(name: str, known: Sequence[str], param: str = "plinth.collection") -> ApiError:
+def collection_not_found(name: str, known: Sequence[str], param: str | None = None) -> ApiError:
     """404 for a collection that is not there; the message lists some that are."""
     listed = ", ".join(known[:LISTED]) + (f" and {len(known) - LISTED} more" if len(known) > LISTED else "")
     message = f"the collection {shown(name)} does not exist here; there are {listed or 'none yet'}"
-    return ApiError(message, status=404, param=param, code="collection_not_found")
+    return ApiError(message, status=404, param=param, code=NO_COLLECTION)
 
 
 def context_too_long(chars: int, limit: int, param: str) -> ApiError:

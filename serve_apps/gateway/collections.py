@@ -44,8 +44,8 @@ class KnownCollections:
             return self._cards
 
     async def choose(self, name: str, record: RequestRecord, param: str) -> None:
-        """Note in a request's record which collection it means; an empty name is the default's. Asks nobody about a
-        name that was there before.
+        """Note in a request's record which collection it means and which field says so; an empty name is the default's.
+        Asks nobody about a name that was there before.
 
         Raises:
             ApiError: 404, there is no such collection; ``param`` names the field it was named in.
@@ -55,7 +55,7 @@ class KnownCollections:
             known = _names(await self.cards())
             if name not in known:
                 raise collection_not_found(name, known, param)
-        record.collection = name
+        record.collection, record.collection_param = name, param
 
 
 def _names(cards: list[dict[str, Any]]) -> list[str]:

@@ -5,12 +5,14 @@ Whatever goes wrong with a guard counts as a guard that is down: the request fai
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cluster.core.records import Verdict
 from data_jobs.retrieval.examples import Example
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.errors import UnavailableError, bad_request
+from serve_apps.errors import NO_COLLECTION, ApiError, UnavailableError, bad_request
 from serve_apps.gateway.protocols import GuardClient, RetrieverClient
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.waiting import or_unavailable, together
@@ -19,6 +21,17 @@ from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
 
 GUARD = "the safety guard (nothing is sent unchecked)"
 EMBED_SLICE = 32  # texts; the embedder works on one call at a time, and questions wait behind it
+
+
+@contextmanager
+def _as_it_was_named(record: RequestRecord) -> Iterator[None]:
+    """Let the error of a collection that has just gone point to the field in which the client named it."""
+    try:
+        yield
+    except ApiError as error:
+        if error.extras.get("code") == NO_COLLECTION:
+            error.extras["param"] = record.collection_param
+        raise
 
 
 class Hops:
@@ -65,7 +78,7 @@ class Hops:
 
     async def search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
         """Find passages."""
-        with record.stage("retriever"):
+        with record.stage("retriever"), _as_it_was_named(record):
             found = await self._retriever.search(question, k, record.collection)
         record.collection = found.collection or record.collection
         return found
@@ -76,9 +89,10 @@ class Hops:
         Raises:
             UnavailableError: no index is live.
         """
-        version, found = await or_unavailable(
-            self._retriever.examples(count, record.collection), self._timeout_s, "the index"
-        )
+        with _as_it_was_named(record):
+            version, found = await or_unavailable(
+                self._retriever.examples(count, record.collection), self._timeout_s, "the index"
+            )
         record.index_version = version
         return version, found
 
@@ -88,7 +102,7 @@ class Hops:
         Raises:
             UnavailableError: no index is live.
         """
-        with record.stage("retriever"):
+        with record.stage("retriever"), _as_it_was_named(record):
             return await or_unavailable(self._retriever.topics(count, record.collection), self._timeout_s, "the index")
 
     async def embed(self, texts: list[str], record: RequestRecord) -> list[list[float]]:

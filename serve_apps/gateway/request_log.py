@@ -20,7 +20,7 @@ NO_TIER = "none"  # the label of what no tier had a part in
 class RequestRecord:
     """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
-    answered."""
+    answered; ``collection_param`` the field that names it."""
 
     request_id: str
     method: str = ""
@@ -39,6 +39,7 @@ class RequestRecord:
     reason: str | None = None
     index_version: str | None = None
     collection: str = ""
+    collection_param: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_text_ms: float | None = None

@@ -66,6 +66,19 @@ def test_an_unknown_one_is_404_and_those_there_are_listed(
 
 
 @pytest.mark.parametrize(
+    ("asked", "param"), [({"model": "auto@boats"}, "model"), ({"plinth": {"collection": "boats"}}, "plinth.collection")]
+)
+def test_one_that_has_just_gone_is_an_error_of_the_field_that_named_it(
+    service: Service, asked: dict[str, Any], param: str
+) -> None:
+    client = service.client()
+    assert chat(client, **asked).status_code == 200
+    service.retriever.names.remove("boats")
+    error = chat(client, **asked).json()["error"]
+    assert (error["code"], error["param"]) == ("collection_not_found", param)
+
+
+@pytest.mark.parametrize(
     ("asked", "status", "message"),
     [
         ({"model": "nope@boats"}, 404, "the model 'nope' does not exist"),
