@@ -85,8 +85,11 @@ def training_brings_a_node(home: Home) -> Seen:
 
 def replicas_bring_nodes(home: Home) -> Seen:
     """README: `serve deploy` with the shipped file; its replicas reserve CPUs that only further nodes have."""
+    shipped = (ROOT / "serve_apps" / "serve-config.yaml").read_text()
+    config = home.root.parent / "serve-config.yaml"  # ten replicas of a CPU each: more than one node has
+    config.write_text(shipped.replace("overrides: []", 'overrides: ["serve.retriever_replicas.min=4"]'))
     with watched() as watch:
-        run("serve", "deploy", "serve_apps/serve-config.yaml")
+        run("serve", "deploy", str(config))
         eventually(lambda: answers("/readyz"), 240, "the service")
         eventually(lambda: deployments("status") == ["HEALTHY"], 120, "every replica")
     body = {"model": "auto", "messages": [{"role": "user", "content": "When is the impeller seal replaced?"}]}
