@@ -90,7 +90,7 @@ class Scenario:
         streams = await asyncio.gather(*(self._stream() for _ in range(3)))
         after = await self._clients(1, AFTER_S)
         watch.cancel()
-        last = {"deployment": await self._deployment(), "metrics": await metrics()}
+        last = {"deployment": await self._deployment(), "metrics": await metrics(self._home)}
         when = {"alone": alone, "crowd": crowd, "after": after}
         return {**when, **last, "streams": streams, "counts": self._counts, "answers": self._answers}
 
@@ -125,13 +125,13 @@ class Scenario:
         return {"items": len(pids), "pids": sorted(set(pids)), "running": (await self._deployment()).get("running")}
 
 
-async def metrics() -> list[str]:
+async def metrics(home: Home) -> list[str]:
     """The lines about scale events on the service's page of metrics, which are exported now and then."""
-    from serve_apps.metrics.page import MetricsPage
+    from serve_apps.metrics.page import metrics_page
 
     deadline, found = time.monotonic() + 30, []
     while not found and time.monotonic() < deadline:
-        page = await MetricsPage()()
+        page = await metrics_page(home)()
         found = [line for line in page.splitlines() if line.startswith("plinth_scale_events_total{")]
         await asyncio.sleep(0.1)
     return found

@@ -20,9 +20,10 @@ from tests.train_jobs.models.test_hugging_face import CONFIGS
 from tests.train_jobs.models.test_lora import publish_base
 from tests.train_jobs.trainer.plans import TOKENIZER, make_plan
 from train_jobs.models.hugging_face import HuggingFaceSpec
-from train_jobs.models.lora import adapted
+from train_jobs.models.lora import LoraSpec, adapted
 from train_jobs.models.shape import Shape
 from train_jobs.models.spec import LlamaSpec, ModelSpec
+from train_jobs.trainer.checkpoint import latest
 from train_jobs.trainer.plan import RunPlan
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -75,19 +76,21 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_steps_are_those_of_one_worker_also_after_a_resume(ran: Ran, model: str, way: str) -> None:
     begun, resumed = ran.steps[f"{model} {way}"], ran.steps[f"{model} {way} resumed"]
-    assert (len(begun), len(resumed)) == (STOP, STEPS - STOP)
+    assert STOP <= len(begun) < STEPS  # small models take several steps between two looks
+    assert len(begun) + len(resumed) == STEPS
     assert ran.steps[model][-1][0] < ran.steps[model][0][0] - 0.05
     assert_same(begun + resumed, ran.steps[model])
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("model", [model for model in MODELS if model.startswith("lora-")])
-def test_the_base_under_adapters_stays_as_it_was(ran: Ran, model: str, way: str) -> None:
-    from safetensors.torch import load
-
-    plan = ran.plans[f"{model} {way}"]
-    base, after = plan.model.build(5), load(ran.weights(f"{model} {way} resumed"))
-    frozen = {name: weight for name, weight in base.named_parameters() if not weight.requires_grad}
-    assert frozen
-    assert all(after[name].equal(weight) for name, weight in frozen.items())
-    assert any(after[name].any() for name in after.keys() - frozen if ".lora_B." in name)
+def test_checkpoints_hold_the_adapters_and_name_the_base(ran: Ran, model: str, way: str) -> None:
+    plan = ran.plans[f"{model} {way} resumed"]
+    found = latest(Store(plan.store), plan.folder)
+    assert found is not None
+    learnt = {name: weight for name, weight in plan.model.build(5).named_parameters() if weight.requires_grad}
+    after = found.tensors()
+    assert after.keys() == learnt.keys()
+    assert any(after[name].any() for name in after if ".lora_B." in name)
+    assert isinstance(plan.model, LoraSpec)
+    assert found.base == plan.model.base_sha256
