@@ -96,6 +96,29 @@ def test_a_forgotten_copy_is_named_no_more(store: Store, embedder: HashEmbedder)
     asyncio.run(scenario())
 
 
+def test_it_says_how_many_decisions_each_answer_heeds(store: Store, embedder: HashEmbedder) -> None:
+    published(store, embedder, NOTES)
+
+    async def heeded(replica: RetrieverReplica) -> tuple[int, int]:
+        return (await replica.search("cat")).forgotten, (await replica.collections())[0]["forgotten"]
+
+    async def scenario() -> None:
+        replica = RetrieverReplica(config())
+        assert await heeded(replica) == (0, 0)
+        add_tombstone(store, document="cat.md")
+        assert await heeded(replica) == (0, 0), "it has not heard of it, and says so"
+        replica._forgotten.refresh()
+        assert await heeded(replica) == (1, 1)
+        published(store, embedder, NOTES[:2])
+        await replica._held.refresh()
+        add_tombstone(store, document="dog.md")
+        assert await heeded(replica) == (1, 1), "an index that went live since heeds what was known"
+        replica._forgotten._read()
+        assert await heeded(replica) == (1, 1), "known, but not applied yet"
+
+    asyncio.run(scenario())
+
+
 def test_its_examples_are_gone_too(store: Store, embedder: HashEmbedder) -> None:
     index = published(store, embedder, NOTES)
 
