@@ -398,6 +398,16 @@ def test_nobody_needs_to_ask_for_it_to_be_removed(how: str) -> None:
     assert seen["plinth_cache_removed_totaloutdated"] == 1
 
 
+def test_what_was_under_way_while_the_index_changed_is_removed_too() -> None:
+    service = serving()
+    client = service.client()
+    service.retriever._found = Retrieval("", (PASSAGE,), (), {}, "v1", "2026-01-01T00:00:00+00:00")
+    service.retriever.versions["main"] = "v2"
+    for _ in range(2):  # the second time nothing has changed since
+        assert outcomes(client, 1) == ["miss"]
+        assert kept(service)["plinth_cache_entries"] == 0
+
+
 def test_a_retriever_that_is_away_removes_nothing() -> None:
     service = serving()
     outcomes(service.client(), 1)

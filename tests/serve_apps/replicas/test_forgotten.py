@@ -9,12 +9,19 @@ from pathlib import Path
 
 from cluster.core.config import PlinthConfig
 from cluster.core.records import Copy, Document, Manifest
+from cluster.core.sections.answer import AnswerSection
+from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.data import IndexSection, RetrievalSection
+from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.tiers import QUOTE
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import Where, add_tombstone
 from data_jobs.indexing.update_index import update
+from serve_apps.replicas.quote import QuoteReplica
 from serve_apps.replicas.retriever import RetrieverReplica
 from tests.data_jobs.hash_embedder import HashEmbedder
+from tests.fakes import LocalTier
+from tests.serve_apps.service import Service
 
 SECTION = IndexSection()
 NOTES = [
@@ -133,6 +140,34 @@ def test_its_examples_are_gone_too(store: Store, embedder: HashEmbedder) -> None
         assert {e.document for e in (await replica.examples(9))[1]} == {"dog.md", "fish.md"}
 
     asyncio.run(scenario())
+
+
+def test_a_kept_answer_that_cites_it_is_given_no_more(store: Store, embedder: HashEmbedder) -> None:
+    """Through gateway and tier: the answer is asked for again and again while its document is forgotten."""
+    first = published(store, embedder, NOTES[:2])
+    replica = RetrieverReplica(config())
+    quote = LocalTier(QuoteReplica(PlinthConfig(answer=AnswerSection(min_confidence=0.0)), QUOTE))
+    section = ServeSection(cache=CacheSection(on=True))
+    client = Service(retriever=replica, tier=quote, section=section).client()
+
+    def asked() -> tuple[str, set[str]]:
+        body = {"model": "auto", "messages": [{"role": "user", "content": "Where does the cat sleep on the roof?"}]}
+        plinth = client.post("/v1/chat/completions", json=body).json()["plinth"]
+        return plinth["cache"], {cited["document"] for cited in plinth["citations"]}
+
+    (_, cited), (again, given) = asked(), asked()
+    assert again == "hit"
+    assert "cat.md" in cited == given
+    add_tombstone(store, document="cat.md")
+    replica._forgotten.refresh()
+    deadline = time.monotonic() + 5
+    while "cat.md" in asked()[1]:
+        assert time.monotonic() < deadline
+    assert asked() == ("hit", {"dog.md"})
+    published(store, embedder, [replace(NOTES[1], text="A dog sleeps where the cat sleeps: on the roof.")], first)
+    asyncio.run(replica._held.refresh())
+    while asked()[0] == "hit":
+        assert time.monotonic() < deadline
 
 
 def test_a_new_index_that_still_holds_it_is_masked_before_it_serves(store: Store, embedder: HashEmbedder) -> None:
