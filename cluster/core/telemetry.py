@@ -64,7 +64,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "plinth_cache_requests_total",
             "counter",
-            "Questions by what the kept answers were to them: hit, miss, bypass.",
+            "Questions by what the kept answers were to them: hit, alike, miss, bypass.",
             ("outcome", "tier"),
         ),
         Metric("plinth_cache_removed_total", "counter", "Kept answers that were removed.", ("reason",)),

@@ -13,6 +13,7 @@ from typing import Any
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
+from serve_apps.gateway.alike import AlikeQuestions
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
@@ -75,7 +76,8 @@ class Gateway:
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
         cache = AnswerCache(section.cache.mb << 20 if section.cache.on else 0, section.cache.ttl_s)
-        self._recall = Recall(cache, self.tiers, self._hops, self.collections, versions or Versions(), learned)
+        alike = AlikeQuestions(section.cache.alike)
+        self._recall = Recall(cache, alike, self.tiers, self._hops, self.collections, versions or Versions(), learned)
 
     async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Answer a conversation: checked text, then one Done.
@@ -109,6 +111,10 @@ class Gateway:
             return
         asked = await self._planner.checked(ask, question, record)  # guard(in) together with the retriever
         plan = self._planner.routed(ask, asked, record)  # which tier, and why
+        if kept := await self._recall.find_alike(key, asked, plan, record):  # in other words, off unless wanted
+            for event in self._recall.replay(kept, record):
+                yield event
+            return
         said = self._speaker.speak(plan, ask.sampling, record)  # tier, guard(out), fallback
         async with aclosing(self._recall.listen(said, key, ask, asked)) as events:
             async for event in events:

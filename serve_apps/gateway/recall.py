@@ -20,6 +20,11 @@ code of the guards, and its verdicts are told with every hit. A check would give
 limit, degraded, or given by the tier that was free at the moment; those that broke off never come to their end here.
 Not looked up at all: continuations, courtesies, sampling without a seed, and whoever asks for a fresh answer.
 
+**In other words** (``serve.cache.alike``, off as shipped: which threshold is right depends on the questions). Whoever
+asks one question that was not asked in these words has it searched as ever. Where the reader then finds the answer in
+the place in which it found that of an alike question, asked of the same index and routed to the same tier, that answer
+is given, and ``plinth.alike`` says how alike: it saves the tier's work, which is what takes seconds.
+
 **No single flight.** The same question asked twice at once is answered twice: whoever waited for the other's answer
 would depend on how fast that client reads, and on its staying.
 """
@@ -27,15 +32,19 @@ would depend on how fast that client reads, and on its staying.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 
 from cluster.core.records import Verdict
 from cluster.core.sections.tiers import AUTO
+from data_jobs.retrieval.asking import form_of
+from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
+from serve_apps.gateway.alike import AlikeQuestions, Place
 from serve_apps.gateway.cache import CHECKED_ANEW, OUTDATED, AnswerCache, Grounds, KeptAnswer
 from serve_apps.gateway.cache_key import CacheKey, Versions, digest_of, normalised, settled
 from serve_apps.gateway.collections import KnownCollections
-from serve_apps.gateway.exchange import Ask, CheckedAsk, Done, Event, TextDelta
+from serve_apps.gateway.exchange import AnswerPlan, Ask, CheckedAsk, Done, Event, TextDelta
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.protocols import Recorder, TierState
 from serve_apps.gateway.request_log import BYPASS, HIT, MISS, RequestRecord
@@ -53,6 +62,7 @@ class Recall:
 
     Args:
         cache: one without room keeps nothing, and nobody is told of it.
+        alike: what was asked in other words.
         versions: of settings and guard policy.
         learned: the learned part of ``auto``, where there is one.
     """
@@ -60,13 +70,15 @@ class Recall:
     def __init__(
         self,
         cache: AnswerCache,
+        alike: AlikeQuestions,
         tiers: Tiers,
         hops: Hops,
         collections: KnownCollections,
         versions: Versions,
         learned: LearnedRouter | None,
     ) -> None:
-        self._cache, self._tiers, self._hops, self._collections = cache, tiers, hops, collections
+        self._cache, self._alike, self._tiers, self._hops = cache, alike, tiers, hops
+        self._collections = collections
         self._versions, self._learned = versions, learned
         self._live: dict[str, Grounds] = {}
 
@@ -106,6 +118,30 @@ class Recall:
             self._cache.drop(key.digest, CHECKED_ANEW)
             return None
         return kept
+
+    async def find_alike(
+        self, key: CacheKey | None, asked: CheckedAsk, plan: AnswerPlan, record: RequestRecord
+    ) -> KeptAnswer | None:
+        """The answer to an alike question, which guard(in) and search have passed by now; remembers this one."""
+        place = Place.of(asked.retrieval)
+        if key is None or not self._alike.least or place is None or len(key.turns) != 1:
+            return None
+        with record.stage("cache"), suppress(UnavailableError):
+            embedder, vectors = await self._hops.embed_questions([asked.question])
+            group = digest_of((replace(key, turns=()), form_of(asked.question).name, embedder))
+            before = self._alike.like(group, vectors[0], place)
+            self._alike.note(key.digest, group, vectors[0], place)
+            for cosine, other in before:
+                kept = self._cache.get(other)
+                if kept is not None and _is_of(kept, asked.retrieval, plan.decision.tier, place):
+                    record.alike = round(cosine, 4)
+                    own = {
+                        "alike": record.alike,
+                        "route": plan.decision.told(),
+                        "searched_for": asked.retrieval.understood.searched_for,  # not what somebody else asked
+                    }
+                    return replace(kept, plinth={**kept.plinth, **own})
+        return None
 
     def replay(self, kept: KeptAnswer, record: RequestRecord) -> Iterator[Event]:
         """The same events as the first time; the end says whose request this is, and that it was kept."""
@@ -187,9 +223,18 @@ class Recall:
         return live
 
 
+def _is_of(kept: KeptAnswer, found: Retrieval, tier: str, place: Place) -> bool:
+    """Whether an answer rests on what was found now, is that of this tier, and cites this place."""
+    cited = {citation["chunk"] for citation in kept.plinth["citations"]}
+    return kept.grounds == _grounds_of(found) and kept.plinth["tier"] == tier and place.chunk in cited
+
+
+def _grounds_of(found: Retrieval) -> Grounds:
+    return Grounds(found.collection, found.index_version, found.forgotten)
+
+
 def _kept(texts: list[str], done: Done, asked: CheckedAsk) -> KeptAnswer:
-    found = asked.retrieval
-    grounds = Grounds(found.collection, found.index_version, found.forgotten)
+    grounds = _grounds_of(asked.retrieval)
     checked = digest_of(normalised(asked.turns))
     return KeptAnswer(
         grounds, checked, tuple(texts), done.finish_reason, done.prompt_tokens, done.completion_tokens, done.plinth

@@ -23,7 +23,7 @@ class RequestRecord:
     """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
-    is what it got."""
+    is what it got, ``alike`` the cosine where it is the answer to another question."""
 
     request_id: str
     method: str = ""
@@ -46,6 +46,7 @@ class RequestRecord:
     tenant: str = DEFAULT_TENANT
     anew: bool = False
     cache: str = OFF
+    alike: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_text_ms: float | None = None
@@ -126,6 +127,7 @@ class Journal:
             index_version=record.index_version,
             collection=record.collection or None,
             cache=None if record.cache == OFF else record.cache,
+            alike=record.alike,
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
             first_text_ms=None if record.first_text_ms is None else round(record.first_text_ms, 3),
@@ -143,7 +145,8 @@ class Journal:
             labels = {"stage": verdict.stage, "action": verdict.action, "rule": verdict.rule}
             send("plinth_verdicts_total", 1, labels)
         if record.cache != OFF:
-            send("plinth_cache_requests_total", 1, {"outcome": record.cache, "tier": tier})
+            outcome = record.cache if record.alike is None else "alike"
+            send("plinth_cache_requests_total", 1, {"outcome": outcome, "tier": tier})
         if record.first_text_ms is not None:
             send("plinth_first_text_ms", record.first_text_ms, {"tier": tier})
         for kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):

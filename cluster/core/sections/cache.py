@@ -22,3 +22,6 @@ class CacheSection(Section):
     """Longest time an answer is given again (s)."""
     mb: int = Field(64, ge=1)
     """Memory (MiB) that the kept answers of one gateway take at most; those longest unasked make room."""
+    alike: float = Field(0.0, ge=0, le=1)
+    """Least cosine of two single questions for the answer to one to be given to the other, where the reader
+    (`retrieval.reader`) finds the answer to both in the same place: it saves the model, not the search. 0: never."""
