@@ -141,6 +141,7 @@ class GatewayIngress:
     ) -> None:
         from data_jobs.pii import MAX_ENTITY_CHARS
         from serve_apps.gaps.book import GapBook, GapNotes
+        from serve_apps.gateway.cache_key import Versions
         from serve_apps.gateway.gateway import Gateway
         from serve_apps.gateway.request_log import Journal
         from serve_apps.gateway.request_spans import send_spans
@@ -163,12 +164,14 @@ class GatewayIngress:
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
             learned=LearnedRouter.of(Home.from_env()),
+            versions=Versions.of(config, code),
         )
         report_start("gateway", code)
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: a gauge that nobody sets again is off the page soon."""
         self._recorder.record("plinth_head_restarts", Watch.read(Home.from_env()).restarts, {})
+        await self._gateway.tidy(self._recorder)
 
     def __serve_build_asgi_app__(self) -> Any:
         from serve_apps.api.openai_http import build_http

@@ -77,6 +77,8 @@ class FixedRetriever:
     ) -> None:
         self.passages, self.down, self._found = tuple(passages), down, found
         self.names, self.listings = list(names), 0
+        self.versions = {name: f"v{place}" for place, name in enumerate(self.names, 1)}
+        self.forgotten = 0  # decisions
         self.questions: list[str] = []
         self.starters = [Example(f"What is said about thing {n}?", f"thing{n}.md") for n in range(4)]
 
@@ -87,7 +89,7 @@ class FixedRetriever:
         name = collection or self.names[0]
         if name not in self.names:
             raise collection_not_found(name, self.names)
-        return name, f"v{self.names.index(name) + 1}"
+        return name, self.versions.get(name) or f"v{self.names.index(name) + 1}"
 
     async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
         name, version = self._version(collection)
@@ -95,7 +97,9 @@ class FixedRetriever:
         if self._found is not None:
             return replace(self._found, question=question, collection=name)
         as_of = "2026-01-01T00:00:00+00:00"
-        return Retrieval(question, self.passages, (), {}, version, as_of, {"embed": 1.0}, collection=name)
+        return Retrieval(
+            question, self.passages, (), {}, version, as_of, {"embed": 1.0}, collection=name, forgotten=self.forgotten
+        )
 
     async def collections(self) -> list[dict[str, Any]]:
         if self.down:
@@ -103,7 +107,8 @@ class FixedRetriever:
         self.listings += 1
         return [
             {"collection": name, "index_version": self._version(name)[1], "index_as_of": "2026-01-01T00:00:00+00:00",
-             "documents": 1, "chunks": 1, "threshold": None, "default": name == self.names[0], "loaded": True}
+             "documents": 1, "chunks": 1, "threshold": None, "default": name == self.names[0], "loaded": True,
+             "forgotten": self.forgotten}
             for name in sorted(self.names)
         ]  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.errors import UsageError
+from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.cluster import ClusterSection
 from cluster.core.sections.data import IndexSection
 from cluster.core.sections.scaling import GatewayReplicas, Replicas, RetrieverReplicas
@@ -33,6 +34,7 @@ def node() -> PlinthConfig:
             retriever_replicas=RetrieverReplicas(min=2, max=4),
             guard_replicas=Replicas(min=2, max=4),
             tiers=(SOME_QUOTES,),
+            cache=CacheSection(on=True),
             model_defaults=TierOptions(max_replicas=2),
         )
     )
@@ -53,6 +55,7 @@ def cluster() -> PlinthConfig:
             retriever_replicas=RetrieverReplicas(min=2, max=8),
             guard_replicas=Replicas(min=2, max=8),
             tiers=(SOME_QUOTES,),
+            cache=CacheSection(on=True),
             model_defaults=TierOptions(max_replicas=4),
             replica_cpus=1.0,
         ),

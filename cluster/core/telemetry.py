@@ -61,6 +61,15 @@ METRICS: dict[str, Metric] = {
             "plinth_scale_events_total", "counter", "Changes of the number of replicas.", ("deployment", "direction")
         ),
         Metric("plinth_answers_total", "counter", "Answers by tier and grounding.", ("tier", "grounded", "reason")),
+        Metric(
+            "plinth_cache_requests_total",
+            "counter",
+            "Questions by what the kept answers were to them: hit, alike, miss, bypass.",
+            ("outcome", "tier"),
+        ),
+        Metric("plinth_cache_removed_total", "counter", "Kept answers that were removed.", ("reason",)),
+        Metric("plinth_cache_entries", "gauge", "Kept answers of the gateway that has most."),
+        Metric("plinth_cache_bytes", "gauge", "Bytes of the kept answers of the gateway that has most."),
     )
 }
 

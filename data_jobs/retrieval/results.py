@@ -167,6 +167,7 @@ class Retrieval:
         features: corpus-relative evidence for abstention (names and meaning: ``features.FEATURES``).
         index_version, index_as_of: which index answered (manifest version and its creation time, UTC ISO 8601).
         collection: the name it answers under; empty for an index that was not searched as one.
+        forgotten: how many decisions to forget were applied to the index when it was searched.
         timings_ms: milliseconds per stage.
         understood: what the search read out of the question.
         reader: whether a reader read the passages.
@@ -190,6 +191,7 @@ class Retrieval:
     threshold: float | None = None
     collection: str = ""
     confidence: Confidence | None = None
+    forgotten: int = 0
 
     @property
     def degraded(self) -> bool:
@@ -228,6 +230,7 @@ class Retrieval:
             "threshold": self.threshold,
             "collection": self.collection,
             "confidence": vars(self.confidence).copy() if self.confidence else None,
+            "forgotten": self.forgotten,
         }
 
     @classmethod

@@ -24,12 +24,13 @@ from cluster.core.trace import CURRENT, Trace
 from serve_apps.api.routes import RouteTable
 from serve_apps.api.strict_json import read_json
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large
-from serve_apps.gateway.request_log import CLIENT_GONE, RequestRecord
+from serve_apps.gateway.request_log import CLIENT_GONE, OFF, RequestRecord
 
 RECORD = "plinth.record"  # key in the ASGI scope
 BODY_READ = "plinth.body_read"  # set once the last piece of the body came in
 DRAIN_BYTES, DRAIN_S = 8_000_000, 2.0
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?")
+ANEW = frozenset({"no-store", "no-cache"})  # of cache-control: who sends it wants no kept answer
 READ_ONLY = frozenset({"GET", "HEAD"})
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -77,6 +78,7 @@ class Limits:
         record = RequestRecord(new_request_id(), method=scope["method"][:16], trace=trace)
         if route is not None:
             record.route, record.logged = route.label, route.logged
+        record.anew = _wants_anew(headers)
         record.client_request_id = (headers.get("x-request-id") or "")[:128] or None
         scope[RECORD] = record
 
@@ -123,6 +125,11 @@ class Limits:
         return (found := _HOST.fullmatch(host)) is not None and found[1].lower() in self._section.allowed_hosts
 
 
+def _wants_anew(headers: Headers) -> bool:
+    said = ",".join(headers.getlist("cache-control")).lower().split(",")
+    return not ANEW.isdisjoint(directive.strip() for directive in said)
+
+
 def _cross_site(headers: Headers, host: str) -> bool:
     """A browser says where a request comes from; other clients send neither header."""
     if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
@@ -137,6 +144,8 @@ def stamp(message: Message, record: RequestRecord) -> None:
     headers["x-request-id"] = record.request_id
     headers["traceresponse"] = record.trace.header
     headers.setdefault("cache-control", "no-store")
+    if record.cache != OFF:
+        headers["x-plinth-cache"] = record.cache
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
 

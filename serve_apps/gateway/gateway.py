@@ -13,13 +13,17 @@ from typing import Any
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
+from serve_apps.gateway.alike import AlikeQuestions
+from serve_apps.gateway.cache import AnswerCache
+from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
 from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
 from serve_apps.gateway.manners import Manners
 from serve_apps.gateway.planning import Planner
-from serve_apps.gateway.protocols import GuardClient, RetrieverClient, TierClient
+from serve_apps.gateway.protocols import GuardClient, Recorder, RetrieverClient, TierClient
+from serve_apps.gateway.recall import Recall
 from serve_apps.gateway.request_log import Journal, RequestRecord
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
@@ -40,6 +44,7 @@ class Gateway:
         tokens: counts usage and cuts at ``max_tokens``.
         note_gap: keeps what was not answered (``gaps.book.GapNotes.note``).
         learned: the learned part of ``auto``; None: the rules alone decide.
+        versions: of settings and guard policy, for the answers that are kept.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Gateway:
         tokens: TokenCounter | None = None,
         note_gap: Callable[[Ask, str, Retrieval, Done], None] | None = None,
         learned: LearnedRouter | None = None,
+        versions: Versions | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
@@ -69,6 +75,9 @@ class Gateway:
         self.lookups = Lookups(self._hops, embedding_model, counter, self._admission)
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
+        cache = AnswerCache(section.cache.mb << 20 if section.cache.on else 0, section.cache.ttl_s)
+        alike = AlikeQuestions(section.cache.alike)
+        self._recall = Recall(cache, alike, self.tiers, self._hops, self.collections, versions or Versions(), learned)
 
     async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Answer a conversation: checked text, then one Done.
@@ -89,14 +98,25 @@ class Gateway:
     async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
         await self.tiers.refresh()  # models that went live or died since
         question = self._planner.question(ask, record)  # a known model, something to ask
-        if kind := self._manners.kind(ask):  # thanks, a greeting, "what can you do"
+        kind = self._manners.kind(ask)  # thanks, a greeting, "what can you do"
+        key = self._recall.key(ask, record, courtesy=bool(kind))  # None: answered anew
+        if kind:
             async with aclosing(self._manners.reply(kind, ask, record)) as reply:
                 async for event in reply:
                     yield event
             return
+        if kept := await self._recall.find(key, ask, record):  # asked before, guard(in) passed, nothing changed since
+            for event in self._recall.replay(kept, record):
+                yield event
+            return
         asked = await self._planner.checked(ask, question, record)  # guard(in) together with the retriever
         plan = self._planner.routed(ask, asked, record)  # which tier, and why
-        async with aclosing(self._speaker.speak(plan, ask.sampling, record)) as events:  # tier, guard(out), fallback
+        if kept := await self._recall.find_alike(key, asked, plan, record):  # in other words, off unless wanted
+            for event in self._recall.replay(kept, record):
+                yield event
+            return
+        said = self._speaker.speak(plan, ask.sampling, record)  # tier, guard(out), fallback
+        async with aclosing(self._recall.listen(said, key, ask, asked)) as events:
             async for event in events:
                 if isinstance(event, Done) and not asked.continues:
                     self._note_gap(ask, asked.question, asked.retrieval, event)
@@ -116,6 +136,10 @@ class Gateway:
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer. Raises UnavailableError before."""
         return await self._hops.ready()
+
+    async def tidy(self, recorder: Recorder) -> None:
+        """Look after what is kept, and report it; to be called every few seconds."""
+        await self._recall.tidy(recorder)
 
     def settle(self, record: RequestRecord) -> None:
         """The end of every request, refused ones included: log line and metrics."""

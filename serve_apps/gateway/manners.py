@@ -71,7 +71,7 @@ class Manners:
         if not any(verdict.stage == OUT for verdict in record.verdicts):
             record.judged((Verdict(OUT, "allow"),))
         plinth = {
-            "answer_id": record.request_id.replace("req_", "ans_", 1),
+            "answer_id": record.answer_id,
             "tier": COURTESY,
             "model_version": "",
             "route": {"reason": COURTESY, "considered": {}},
@@ -90,7 +90,7 @@ class Manners:
             "degraded": False,
             "reader": "spared",
             "dropped_passages": 0,
-            "cache": "off",
+            "cache": record.cache,
             "verdicts": [verdict.to_dict() for verdict in record.verdicts],
             "timings_ms": record.timings(),
         }

@@ -57,7 +57,7 @@ class Planner:
         prompt that a language model continues passes the guard only.
         """
         texts = [text for _, text in ask.turns]
-        if ask.plain and ask.model != AUTO and self._tiers[ask.model].state.continues:
+        if self._tiers.continues(ask):
             turns = _turns(ask.turns, await self._hops.guard_in(texts, record, "prompt"))
             return CheckedAsk(turns[0][1], turns, Retrieval(turns[0][1]), continues=True)
         checks, found = await together(self._hops.guard_in(texts, record), self._found(ask, question, record))

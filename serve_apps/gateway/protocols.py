@@ -117,7 +117,8 @@ class RetrieverClient(Protocol):
         ...
 
     async def collections(self) -> list[dict[str, Any]]:
-        """What is known of every collection, by name; which one is ``default``, and which are ``loaded``."""
+        """What is known of every collection, by name; which one is ``default``, which are ``loaded``, and how many
+        decisions to forget (``forgotten``) their answers heed."""
         ...
 
     async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:

@@ -14,13 +14,16 @@ from serve_apps.gateway.protocols import Recorder
 
 CLIENT_GONE = 499
 NO_TIER = "none"  # the label of what no tier had a part in
+DEFAULT_TENANT = "default"  # everybody, until there are keys
+OFF, HIT, MISS, BYPASS = "off", "hit", "miss", "bypass"  # what the kept answers were to a request
 
 
 @dataclass
 class RequestRecord:
     """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
-    answered; ``collection_param`` the field that names it."""
+    answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
+    is what it got, ``alike`` the cosine where it is the answer to another question."""
 
     request_id: str
     method: str = ""
@@ -40,6 +43,10 @@ class RequestRecord:
     index_version: str | None = None
     collection: str = ""
     collection_param: str | None = None
+    tenant: str = DEFAULT_TENANT
+    anew: bool = False
+    cache: str = OFF
+    alike: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_text_ms: float | None = None
@@ -47,6 +54,11 @@ class RequestRecord:
     stages: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def answer_id(self) -> str:
+        """The id of the answer to this request."""
+        return self.request_id.replace("req_", "ans_", 1)
 
     @property
     def elapsed_ms(self) -> float:
@@ -114,6 +126,8 @@ class Journal:
             reason=record.reason,
             index_version=record.index_version,
             collection=record.collection or None,
+            cache=None if record.cache == OFF else record.cache,
+            alike=record.alike,
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
             first_text_ms=None if record.first_text_ms is None else round(record.first_text_ms, 3),
@@ -130,6 +144,9 @@ class Journal:
         for verdict in record.verdicts:
             labels = {"stage": verdict.stage, "action": verdict.action, "rule": verdict.rule}
             send("plinth_verdicts_total", 1, labels)
+        if record.cache != OFF:
+            outcome = record.cache if record.alike is None else "alike"
+            send("plinth_cache_requests_total", 1, {"outcome": outcome, "tier": tier})
         if record.first_text_ms is not None:
             send("plinth_first_text_ms", record.first_text_ms, {"tier": tier})
         for kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):

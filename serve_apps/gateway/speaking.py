@@ -116,7 +116,7 @@ class Speaker:
         if not any(verdict.stage == OUT for verdict in record.verdicts):
             record.judged((Verdict(OUT, "allow"),))
         plinth = {
-            "answer_id": record.request_id.replace("req_", "ans_", 1),
+            "answer_id": record.answer_id,
             "tier": plan.decision.tier,
             "model_version": plan.state.model_version,
             "route": plan.decision.told(),
@@ -137,7 +137,7 @@ class Speaker:
             or asked.retrieval.degraded,
             "reader": asked.retrieval.reader,
             "dropped_passages": answer.dropped_passages,
-            "cache": "off",
+            "cache": record.cache,
             "verdicts": [verdict.to_dict() for verdict in record.verdicts],
             "timings_ms": record.timings(),
         }

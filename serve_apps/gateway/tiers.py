@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.core.sections.tiers import AUTO
+from serve_apps.gateway.exchange import Ask
 from serve_apps.gateway.protocols import TierClient, TierState
 from serve_apps.routing.rules import known_models
 
@@ -37,6 +39,10 @@ class Tiers:
     def state(self, name: str) -> TierState | None:
         """What is known of one tier; None for names that are none."""
         return self._clients[name].state if name in self._clients else None
+
+    def continues(self, ask: Ask) -> bool:
+        """Whether a language model that is asked by its name continues a plain prompt."""
+        return ask.plain and ask.model != AUTO and self._clients[ask.model].state.continues
 
     def facts(self, name: str) -> dict[str, Any]:
         """What a name is for: answers. Of a tier also its version and whether ``auto`` may choose it."""

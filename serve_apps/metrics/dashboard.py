@@ -39,6 +39,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "ms",
         ),
         Panel("Stages, p95", {"max by (stage) (plinth:stage_ms:p95_5m)": "{{stage}}"}, "ms"),
+        Panel("Answers given again, of those looked for", {"plinth:cache:hit_ratio30m": "hits"}, "percentunit"),
+        Panel("Kept answers removed", {"sum by (reason) (rate(plinth_cache_removed_total[5m]))": "{{reason}}"}, "ops"),
         Panel("Tokens a second", {"plinth:tokens:rate5m": "{{tier}} {{kind}}"}),
     ),
     "How good?": (

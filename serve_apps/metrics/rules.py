@@ -35,6 +35,9 @@ def recording_rules() -> dict[str, str]:
         "plinth:refused:ratio5m": _share("plinth_requests_total", 'status="503"', within="5m", whole=_WORK[1:-1]),
         "plinth:answers:grounded_ratio30m": _share("plinth_answers_total", 'grounded="true"', "tier"),
         "plinth:retrievals:hit_ratio30m": _share("plinth_retrievals_total", 'outcome="hit"'),
+        "plinth:cache:hit_ratio30m": _share(
+            "plinth_cache_requests_total", 'outcome=~"hit|alike"', whole='outcome!="bypass"'
+        ),
         "plinth:tokens:rate5m": _rate("plinth_tokens_total", "tier, kind"),
         "plinth:verdicts:rate5m": _rate("plinth_verdicts_total", "stage, action"),
     }

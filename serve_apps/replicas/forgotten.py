@@ -60,6 +60,15 @@ class Forgotten:
             log_event(self._component, "forgotten", tombstones=known.generation, documents_hidden=len(covered),
                       index_version=searcher.snapshot.version)  # fmt: skip
 
+    def applied(self, searcher: Searcher) -> int:
+        """How many decisions to forget a searcher heeds, at least."""
+        return self._applied.get(searcher, 0)
+
+    @property
+    def known(self) -> int:
+        """How many decisions to forget are known: an index that is loaded from now on heeds them all."""
+        return self._known.generation
+
     def _read(self) -> None:
         try:
             self._known = read_tombstones(self._store, self._known)

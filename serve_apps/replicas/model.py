@@ -201,25 +201,26 @@ class ModelReplica:
         self, model: ServedModel, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
         """Each statement leaves when it is checked. ``sampling`` has nothing to act on: the likeliest text is written,
-        for as many tokens and seconds as the tier allows."""
+        for as many tokens and seconds as the tier allows; where it was the seconds, the answer was cut (``length``)."""
         from train_jobs.answering.grounded import NEW_TOKENS, GroundedAnswer
 
         writing = GroundedAnswer(question, retrieval, self._answers)
         room = min(self._answers.prompt_tokens, model.capabilities.context_tokens - NEW_TOKENS)
         ids = writing.prompt(model.tokenizer, model.ids, room)
-        count = 0
+        count, cut = 0, False
         if ids:
             pieces = self._text(model, ids, Sampling(max_tokens=NEW_TOKENS))
             async with aclosing(until(pieces, self._tier.answer_s)) as heard:
-                async for piece, made, _ in heard:
-                    count = made
+                async for piece, made, ended in heard:
+                    count, cut = made, not ended
                     if new := writing.feed(piece):
                         yield new
                     if writing.done:
+                        cut = False
                         break
             if new := writing.feed("", final=True):
                 yield new
-        yield _counted(writing.answer(), len(ids), count)
+        yield _counted(writing.answer(), len(ids), count, "length" if cut else "stop")
 
     async def _free_text(
         self, model: ServedModel, question: str, retrieval: Retrieval, sampling: Sampling

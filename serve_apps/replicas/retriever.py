@@ -106,10 +106,11 @@ class RetrieverReplica:
             UnavailableError: no index is live yet, or the collection cannot be loaded.
         """
         async with self._held.use(collection) as loaded:
+            forgotten = self._forgotten.applied(loaded.thing)  # before: what is forgotten meanwhile may still be found
             found = await self._searches.search(loaded.thing.search, question, k)
         if self._metrics is not None:
             self._metrics.searched(found, loaded.manifest if loaded is self._held.default else None)
-        return replace(found, collection=loaded.manifest.name)
+        return replace(found, collection=loaded.manifest.name, forgotten=forgotten)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """One unit vector for each text, in their order."""
@@ -133,8 +134,13 @@ class RetrieverReplica:
         return {**facts, "embedder": self._embedder.identity.get("name"), "reader": self._reader.reads}
 
     async def collections(self) -> list[dict[str, Any]]:
-        """What is known of every collection, by name; of those that are not loaded by their manifest."""
-        return await self._held.cards()
+        """What is known of every collection, by name; of those that are not loaded by their manifest. ``forgotten``:
+        how many decisions to forget its answers heed."""
+        applied = {loaded.manifest.name: self._forgotten.applied(loaded.thing) for loaded in self._held.loaded}
+        return [
+            {**card, "forgotten": applied.get(card["collection"], self._forgotten.known)}
+            for card in await self._held.cards()
+        ]
 
     async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
         """The version of a collection's live index, and at most ``count`` questions that it can be asked; made once a

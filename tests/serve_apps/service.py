@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from cluster.core.sections.serve import ServeSection
 from serve_apps.api.openai_http import build_http
+from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
@@ -45,6 +46,8 @@ class Service:
     metrics: Any = None
     also: Any = lambda record: None
     learned: LearnedRouter | None = None
+    versions: Versions = field(default_factory=Versions)
+    gateway: Gateway | None = None
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
         self.log.append({"component": component, "event": event, **fields})
@@ -62,7 +65,9 @@ class Service:
             features_of=lambda question, retrieval: self.features,
             note_gap=lambda *what: self.noted.append(what),
             learned=self.learned,
+            versions=self.versions,
         )
+        self.gateway = gateway
 
         async def metrics() -> str:
             return "# HELP plinth_requests_total Requests.\n"

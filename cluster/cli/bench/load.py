@@ -104,7 +104,9 @@ async def _round(base_url: str, model: str, concurrency: int, questions: list[st
     waiting = iter(questions)
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
 
-    async with httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits, trust_env=False) as client:
+    # What is measured is answering, not repeating answers.
+    anew = {"cache-control": "no-store"}
+    async with httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits, trust_env=False, headers=anew) as client:
 
         async def worker() -> None:
             for question in waiting:

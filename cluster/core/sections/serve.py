@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from cluster.core.sections.base import Section
+from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.scaling import GatewayReplicas, Replicas, RetrieverReplicas, ScalingSection
 from cluster.core.sections.tiers import AUTO, EMBEDDING_MODELS, OTHER_EMBEDDER, QUOTE, TierConfig, TierOptions
 
@@ -23,6 +24,8 @@ class ServeSection(Section):
     """Replicas of the safety guards, likewise; two, so that one may die unnoticed."""
     scaling: ScalingSection = ScalingSection()
     """When there are more or fewer replicas, where the numbers leave room."""
+    cache: CacheSection = CacheSection()
+    """Answers that are given again to whoever asks the same."""
     replica_cpus: float = Field(0.0, ge=0)
     """Ray CPUs reserved per thread of a replica (0 on a laptop, so that data jobs may use every core)."""
     tiers: tuple[TierConfig, ...] = (QUOTE,)

@@ -39,6 +39,12 @@ def test_replicas_are_a_number_or_two() -> None:
     assert shown["serve.scaling.down_after_s"]
 
 
+def test_answers_are_kept_where_many_ask() -> None:
+    assert {name: preset(name).serve.cache.on for name in PRESETS} == {"laptop": False, "node": True, "cluster": True}
+    cache = preset("laptop", ["serve.cache.on=true", "serve.cache.mb=8"]).serve.cache
+    assert (cache.on, cache.mb) == (True, 8)
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

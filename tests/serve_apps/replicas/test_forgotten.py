@@ -9,12 +9,19 @@ from pathlib import Path
 
 from cluster.core.config import PlinthConfig
 from cluster.core.records import Copy, Document, Manifest
+from cluster.core.sections.answer import AnswerSection
+from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.data import IndexSection, RetrievalSection
+from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.tiers import QUOTE
 from cluster.core.storage import Store
 from data_jobs.governance.tombstones import Where, add_tombstone
 from data_jobs.indexing.update_index import update
+from serve_apps.replicas.quote import QuoteReplica
 from serve_apps.replicas.retriever import RetrieverReplica
 from tests.data_jobs.hash_embedder import HashEmbedder
+from tests.fakes import LocalTier
+from tests.serve_apps.service import Service
 
 SECTION = IndexSection()
 NOTES = [
@@ -96,6 +103,29 @@ def test_a_forgotten_copy_is_named_no_more(store: Store, embedder: HashEmbedder)
     asyncio.run(scenario())
 
 
+def test_it_says_how_many_decisions_each_answer_heeds(store: Store, embedder: HashEmbedder) -> None:
+    published(store, embedder, NOTES)
+
+    async def heeded(replica: RetrieverReplica) -> tuple[int, int]:
+        return (await replica.search("cat")).forgotten, (await replica.collections())[0]["forgotten"]
+
+    async def scenario() -> None:
+        replica = RetrieverReplica(config())
+        assert await heeded(replica) == (0, 0)
+        add_tombstone(store, document="cat.md")
+        assert await heeded(replica) == (0, 0), "it has not heard of it, and says so"
+        replica._forgotten.refresh()
+        assert await heeded(replica) == (1, 1)
+        published(store, embedder, NOTES[:2])
+        await replica._held.refresh()
+        add_tombstone(store, document="dog.md")
+        assert await heeded(replica) == (1, 1), "an index that went live since heeds what was known"
+        replica._forgotten._read()
+        assert await heeded(replica) == (1, 1), "known, but not applied yet"
+
+    asyncio.run(scenario())
+
+
 def test_its_examples_are_gone_too(store: Store, embedder: HashEmbedder) -> None:
     index = published(store, embedder, NOTES)
 
@@ -110,6 +140,34 @@ def test_its_examples_are_gone_too(store: Store, embedder: HashEmbedder) -> None
         assert {e.document for e in (await replica.examples(9))[1]} == {"dog.md", "fish.md"}
 
     asyncio.run(scenario())
+
+
+def test_a_kept_answer_that_cites_it_is_given_no_more(store: Store, embedder: HashEmbedder) -> None:
+    """Through gateway and tier: the answer is asked for again and again while its document is forgotten."""
+    first = published(store, embedder, NOTES[:2])
+    replica = RetrieverReplica(config())
+    quote = LocalTier(QuoteReplica(PlinthConfig(answer=AnswerSection(min_confidence=0.0)), QUOTE))
+    section = ServeSection(cache=CacheSection(on=True))
+    client = Service(retriever=replica, tier=quote, section=section).client()
+
+    def asked() -> tuple[str, set[str]]:
+        body = {"model": "auto", "messages": [{"role": "user", "content": "Where does the cat sleep on the roof?"}]}
+        plinth = client.post("/v1/chat/completions", json=body).json()["plinth"]
+        return plinth["cache"], {cited["document"] for cited in plinth["citations"]}
+
+    (_, cited), (again, given) = asked(), asked()
+    assert again == "hit"
+    assert "cat.md" in cited == given
+    add_tombstone(store, document="cat.md")
+    replica._forgotten.refresh()
+    deadline = time.monotonic() + 5
+    while "cat.md" in asked()[1]:
+        assert time.monotonic() < deadline
+    assert asked() == ("hit", {"dog.md"})
+    published(store, embedder, [replace(NOTES[1], text="A dog sleeps where the cat sleeps: on the roof.")], first)
+    asyncio.run(replica._held.refresh())
+    while asked()[0] == "hit":
+        assert time.monotonic() < deadline
 
 
 def test_a_new_index_that_still_holds_it_is_masked_before_it_serves(store: Store, embedder: HashEmbedder) -> None:

@@ -199,6 +199,13 @@ def test_a_statement_is_held_back_until_it_is_checked_and_writing_ends_in_time(
         assert "Smith" not in answer.text
         assert '"Return a list of the names in a folder." [2]' in answer.text
         assert answer.completion_tokens == 7
+        assert answer.finish == "length", "it might have had more to say"
+
+        async def ends(*args: Any) -> AsyncGenerator[tuple[str, int, str], None]:
+            yield f"{copy} [1]", 9, "length"
+
+        monkeypatch.setattr(replica, "_text", ends)
+        assert (await heard(replica.stream(FOUND.question, FOUND, Sampling())))[1].finish == "stop", "that was all"
 
     asyncio.run(scene())
 

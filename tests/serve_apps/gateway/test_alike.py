@@ -1,0 +1,202 @@
+"""An answer to a question in other words: alike, found by the reader in the same place, and nothing less."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cluster.core.records import Passage
+from cluster.core.sections.cache import CacheSection
+from cluster.core.sections.serve import ServeSection
+from data_jobs.retrieval.results import Retrieval, Understood, WindowReading
+from serve_apps.errors import UnavailableError
+from serve_apps.gateway.alike import SURE, AlikeQuestions, Place
+from serve_apps.gateway.protocols import Band, TierState
+from serve_apps.routing.rules import Features
+from tests.fakes import CITATION, PASSAGE, FixedRetriever, RealGuard, ScriptedTier
+from tests.serve_apps.service import Service
+
+ASKED, SAME, OTHER = "When was the mill built?", "In which year was the mill built?", "Where was the mill built?"
+PLACE = Place(PASSAGE.chunk, 10, 20)
+
+
+def unit(degrees: float) -> list[float]:
+    return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
+
+
+class ReadingRetriever(FixedRetriever):
+    """Finds the same passage for everything; where in it a reader finds the answer, and how the question lies in the
+    space of the embedder (degrees), is the test's to say."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.readings = {ASKED: (0.97, 10, 20), SAME: (0.95, 12, 18), OTHER: (0.97, 30, 40)}
+        self.degrees = {ASKED: 0.0, SAME: 10.0, OTHER: 5.0}
+        self.reader: Any = "read"
+        self.chunk = PASSAGE.chunk
+        self.no_embedder = False
+
+    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+        answerable, start, end = self.readings.get(question, (0.97, 10, 20))
+        found = await super().search(question, k, collection)
+        other = Passage(self.chunk, "b", "b", "b", "text", 0, 4, 0.5)
+        readings = (
+            WindowReading(0, 0, 71, 0.2, 0, 5, 0.0),
+            WindowReading(1, 0, 71, answerable, start, end, 1.0),
+        )
+        return replace(
+            found, passages=(found.passages[0], other), readings=readings if self.reader == "read" else (),
+            reader=self.reader, understood=Understood(f"corrected {question}"),
+        )  # fmt: skip
+
+    async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
+        if self.no_embedder:
+            raise UnavailableError("no embedder")
+        return "minilm", [unit(self.degrees.get(text, 0.0)) for text in texts]
+
+
+def serving(alike: float = 0.98, **parts: Any) -> Service:
+    section = ServeSection(cache=CacheSection(on=True, alike=alike))
+    return Service(**{"section": section, "retriever": ReadingRetriever(), "guard": RealGuard(), **parts})
+
+
+def asked(client: Any, question: str, *before: str, **more: Any) -> dict[str, Any]:
+    turns = [{"role": "system", "content": text} for text in before] + [{"role": "user", "content": question}]
+    reply = client.post("/v1/chat/completions", json={"model": "auto", "messages": turns, **more})
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["x-plinth-cache"] == reply.json()["plinth"]["cache"]
+    return dict(reply.json()["plinth"])
+
+
+# -- over HTTP ---------------------------------------------------------------------------------------------------------
+def test_the_answer_to_an_alike_question_is_given_and_said_to_be_that() -> None:
+    service = serving()
+    client = service.client()
+    first, second, again = asked(client, ASKED), asked(client, SAME), asked(client, ASKED)
+    assert [plinth["cache"] for plinth in (first, second, again)] == ["miss", "hit", "hit"]
+    assert second["alike"] == pytest.approx(math.cos(math.radians(10)), abs=1e-4)
+    assert "alike" not in first
+    assert "alike" not in again
+    assert second["citations"] == first["citations"]
+    assert second["searched_for"] == f"corrected {SAME}", "what somebody else asked is nobody's affair"
+    assert service.tier.questions == [ASKED]
+    counted = [
+        labels["outcome"] for name, _, labels in service.recorder.values if name == "plinth_cache_requests_total"
+    ]
+    assert counted == ["miss", "alike", "hit"]
+    assert [line["alike"] for line in service.log] == [None, second["alike"], None]
+
+
+def test_it_is_off_unless_wanted() -> None:
+    assert CacheSection().alike == 0
+    service = serving(alike=0.0)
+    client = service.client()
+    assert [asked(client, question)["cache"] for question in (ASKED, SAME)] == ["miss", "miss"]
+    assert service.tier.questions == [ASKED, SAME]
+
+
+def test_a_question_that_is_alike_but_answered_elsewhere_is_answered_itself() -> None:
+    service = serving()
+    client = service.client()
+    assert [asked(client, question)["cache"] for question in (ASKED, OTHER)] == ["miss", "miss"]
+    assert service.tier.questions == [ASKED, OTHER]
+
+
+UNLIKE: dict[str, Any] = {
+    "not alike enough": lambda service: service.retriever.degrees.update({SAME: 20.0}),
+    "the reader is not sure": lambda service: service.retriever.readings.update({SAME: (SURE - 0.01, 12, 18)}),
+    "the reader points at nothing": lambda service: service.retriever.readings.update({SAME: (0.97, 12, 12)}),
+    "the reader did not read": lambda service: setattr(service.retriever, "reader", "spared"),
+    "another passage": lambda service: setattr(service.retriever, "chunk", "another#0"),
+    "a new index": lambda service: service.retriever.versions.update(main="v2"),
+    "a document was forgotten": lambda service: setattr(service.retriever, "forgotten", 1),
+    "another model": lambda service: setattr(service.tier, "state", replace(service.tier.state, model_version="2")),
+    "nobody embeds": lambda service: setattr(service.retriever, "no_embedder", True),
+}
+
+
+@pytest.mark.parametrize("why", UNLIKE)
+def test_nothing_less_will_do(why: str) -> None:
+    service = serving()
+    client = service.client()
+    asked(client, ASKED)
+    UNLIKE[why](service)
+    assert asked(client, SAME)["cache"] == "miss"
+    assert len(service.tier.questions) == 2
+
+
+@pytest.mark.parametrize("more", [{"max_tokens": 300}, {"seed": 3}, {"model": "quote"}])
+def test_everything_but_the_words_has_to_be_the_same(more: dict[str, Any]) -> None:
+    client = serving().client()
+    asked(client, ASKED)
+    assert asked(client, SAME, **more)["cache"] == "miss"
+
+
+def test_a_conversation_is_no_single_question() -> None:
+    client = serving().client()
+    asked(client, ASKED, "Be brief.")
+    assert asked(client, SAME, "Be brief.")["cache"] == "miss"
+    assert asked(client, SAME)["cache"] == "miss"
+
+
+def test_another_form_of_question_wants_another_form_of_answer() -> None:
+    service = serving()
+    client = service.client()
+    asked(client, ASKED)
+    assert asked(client, "Was the mill built in 1900?")["cache"] == "miss"
+
+
+def test_an_answer_that_was_not_worth_keeping_is_given_to_nobody() -> None:
+    client = serving(tier=ScriptedTier(grounded=False, citations=())).client()
+    assert [asked(client, question)["cache"] for question in (ASKED, SAME)] == ["miss", "miss"]
+
+
+def test_an_answer_that_does_not_cite_the_place_is_given_to_nobody() -> None:
+    client = serving(tier=ScriptedTier(citations=(replace(CITATION, chunk="elsewhere#3"),))).client()
+    assert [asked(client, question)["cache"] for question in (ASKED, SAME)] == ["miss", "miss"]
+
+
+def test_a_question_that_another_tier_is_to_answer_gets_no_answer_of_this_one() -> None:
+    small = ScriptedTier(state=TierState("small", model_version="m1", bands=(Band(0.0, 1.0, 40, 0.9, 0.5),)))
+    service = serving(models={"small": small})
+    client = service.client()
+    assert asked(client, ASKED)["tier"] == "small"
+    service.features = Features(supported=False)
+    found = asked(client, SAME)
+    assert (found["cache"], found["tier"], found["route"]["reason"]) == ("miss", "quote", "unsupported")
+
+
+# -- what is remembered ------------------------------------------------------------------------------------------------
+def test_the_most_alike_comes_first_of_its_group_and_place() -> None:
+    alike = AlikeQuestions(0.9)
+    for key, degrees in (("far", 20.0), ("near", 2.0), ("too far", 40.0)):
+        alike.note(key, "g", unit(degrees), PLACE)
+    alike.note("other group", "h", unit(0), PLACE)
+    alike.note("other place", "g", unit(0), Place(PASSAGE.chunk, 20, 30))
+    alike.note("other size", "g", [1.0, 0.0, 0.0], PLACE)
+    assert [key for _, key in alike.like("g", unit(0), PLACE)] == ["near", "far"]
+    assert [round(cosine, 3) for cosine, _ in alike.like("g", unit(0), PLACE)] == [0.999, 0.94]
+
+
+def test_the_last_ones_are_remembered() -> None:
+    alike = AlikeQuestions(0.9, most=2)
+    for key in ("a", "b", "a", "c"):
+        alike.note(key, "g", unit(0), PLACE)
+    assert {key for _, key in alike.like("g", unit(0), PLACE)} == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("other", "meets"),
+    [
+        (Place(PASSAGE.chunk, 0, 10), False),
+        (Place(PASSAGE.chunk, 0, 11), True),
+        (Place(PASSAGE.chunk, 19, 30), True),
+        (Place(PASSAGE.chunk, 20, 30), False),
+        (Place("b#0", 10, 20), False),
+    ],
+)
+def test_places_meet_where_they_overlap(other: Place, meets: bool) -> None:
+    assert PLACE.meets(other) is other.meets(PLACE) is meets

@@ -1,0 +1,75 @@
+"""Hits and wrong hits of a cache that takes alike questions for the same, counted on vectors made by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.core.errors import BadInputError
+from train_jobs.evaluation.paraphrases import THRESHOLDS, Labelled, Point, best, judged, picture, replay
+
+ANGLES = {"a": 0.0, "a'": 10.0, "b": 40.0, "c": 90.0}  # degrees; cosines: a a' .985, a' b .866, a b .766, b c .643
+
+
+def vectors(texts: Sequence[str]) -> np.ndarray:
+    turned = np.radians([ANGLES[text] for text in texts])
+    return np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "alike", "hits", "wrong"),
+    [
+        ("a a' a", "1 1 1", 0.98, 2, 0),
+        ("a a' a", "1 1 1", 0.99, 1, 0),
+        ("a b", "1 2", 0.7, 1, 1),
+        ("a b", "1 2", 0.8, 0, 0),
+        ("a a' b", "1 1 2", 0.86, 1, 0),  # a' was a hit, so it is not kept, and b meets a alone
+        ("a' b a", "1 2 1", 0.86, 2, 1),
+        ("a c b", "1 2 2", 0.6, 1, 1),  # the nearest of those alike enough
+        ("", "", 0.5, 0, 0),
+    ],
+)
+def test_a_question_meets_those_that_were_answered_before(
+    texts: str, labels: str, alike: float, hits: int, wrong: int
+) -> None:
+    asked = texts.split()
+    made = vectors(asked) if asked else np.empty((0, 2), dtype=np.float32)
+    assert replay(made, labels.split(), alike) == Point(alike, len(asked), hits, wrong)
+
+
+def test_most_hits_of_those_that_are_seldom_wrong() -> None:
+    points = [Point(0.7, 200, 150, 9), Point(0.8, 200, 100, 1), Point(0.85, 200, 99, 0), Point(0.99, 200, 0, 0)]
+    assert best(points, 0.01) == points[1]
+    assert best(points, 0.005) == points[2]
+    assert best(points, 0.1) == points[0]
+    assert best(points[3:], 0.1) is None, "no hit is no figure"
+
+
+def test_the_threshold_comes_from_other_questions_than_it_is_judged_by() -> None:
+    chosen_on = Labelled(("a", "b", "a"), ("1", "2", "1"))  # .77 and above keep a and b apart
+    judged_on = Labelled(("a'", "b", "a", "a"), ("1", "2", "1", "2"))
+    found = judged(vectors, chosen_on, judged_on)
+    assert found["chosen"]["alike"] == max(THRESHOLDS)
+    assert (found["chosen"]["hits"]["hits"], found["chosen"]["wrong"]["hits"]) == (1, 1)
+    assert found["repeats"] == {"chosen_on": pytest.approx(1 / 3), "judged_on": 0.5}
+    assert json.loads(json.dumps(found)) == found
+    never = judged(vectors, Labelled(("a", "a"), ("1", "2")), judged_on)
+    assert never["chosen"] is None
+    assert picture(found["curves"]).startswith(b"\x89PNG")
+
+
+def test_rows_are_drawn_in_an_order_that_stays(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": f"t{n}", "label": n % 3}) + "\n" for n in range(30)))
+    first, again, other = (Labelled.read(path, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert sorted(first.texts) == sorted(other.texts)
+    assert all(int(text[1:]) % 3 == label for text, label in zip(first.texts, first.labels, strict=True))
+    assert len(Labelled.read(path, most=5).texts) == 5
+    path.write_text('{"text": "a"}\n')
+    with pytest.raises(BadInputError, match="text and label"):
+        Labelled.read(path)

@@ -1,0 +1,139 @@
+"""What answering by an earlier, alike question would give: hits against wrong hits, by how alike it has to be.
+
+Questions come one after the other, as to a cache that starts empty. The nearest one that was answered and kept is
+looked for, by the cosine of what embeds questions; alike enough, its answer is given (wrong, where it is of another
+label), else the question is answered and kept. Whoever takes a threshold from these figures takes it from other
+questions than it is judged by: ``judged`` does.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.core.errors import BadInputError
+from train_jobs.evaluation.metrics import Rate
+
+Vectors = npt.NDArray[np.float32]
+THRESHOLDS = tuple(round(0.5 + 0.01 * step, 2) for step in range(50))
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Questions, and for each the label that those with the same answer share."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path, most: int | None = None, seed: int = SEED) -> Labelled:
+        """The rows of a ``.jsonl`` file with ``text`` and ``label``, in an order drawn with ``seed``, at most so many.
+
+        Raises:
+            BadInputError: a row lacks one of the two.
+        """
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if any(not isinstance(row, dict) or not {"text", "label"} <= row.keys() for row in rows):
+            raise BadInputError(f"{path}: every row needs text and label")
+        drawn = np.random.default_rng(seed).permutation(len(rows))[:most]
+        return cls(tuple(rows[n]["text"] for n in drawn), tuple(rows[n]["label"] for n in drawn))
+
+    @property
+    def repeats(self) -> float:
+        """Share of the questions before which one with the same label came: no cache hits more of them rightly."""
+        return 1 - len(set(self.labels)) / len(self.labels) if self.labels else 0.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one threshold gives: of ``questions`` so many ``hits``, of those so many ``wrong``."""
+
+    alike: float
+    questions: int
+    hits: int
+    wrong: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: shares with 95 % intervals, ``hits`` of the questions and ``wrong`` of the hits."""
+        hits, wrong = Rate(self.hits, self.questions), Rate(self.wrong, self.hits)
+        return {"alike": self.alike, "hits": hits.to_dict(), "wrong": wrong.to_dict()}
+
+
+def replay(vectors: Vectors, labels: Sequence[str], alike: float) -> Point:
+    """One run through the questions.
+
+    Args:
+        vectors: unit vectors, float32 [n, d].
+        alike: least cosine of a hit.
+    """
+    kept_vectors, kept = np.empty_like(vectors), np.empty(len(vectors), dtype=np.int64)
+    count = hits = wrong = 0
+    for at, vector in enumerate(vectors):
+        cosines = kept_vectors[:count] @ vector
+        nearest = int(cosines.argmax()) if count else -1
+        if count and cosines[nearest] >= alike:
+            hits += 1
+            wrong += labels[kept[nearest]] != labels[at]
+        else:
+            kept_vectors[count], kept[count] = vector, at
+            count += 1
+    return Point(alike, len(vectors), hits, wrong)
+
+
+def best(points: Sequence[Point], most_wrong: float) -> Point | None:
+    """The point with most hits of which at most the share ``most_wrong`` is wrong; None where no threshold keeps it."""
+    good = [point for point in points if point.hits and point.wrong <= most_wrong * point.hits]
+    return max(good, key=lambda point: (point.hits, point.alike), default=None)
+
+
+def judged(
+    encode: Callable[[Sequence[str]], Vectors], chosen_on: Labelled, judged_on: Labelled, most_wrong: float = 0.01
+) -> dict[str, Any]:
+    """Both curves, and what the threshold chosen on the first questions gives on the second.
+
+    Args:
+        encode: unit vectors of questions, float32 [n, d].
+        most_wrong: share of the hits that may be wrong.
+
+    Returns:
+        Plain JSON; ``chosen`` is null where no threshold keeps ``most_wrong``.
+    """
+    curves = {}
+    for name, data in (("chosen_on", chosen_on), ("judged_on", judged_on)):
+        vectors = encode(data.texts)
+        curves[name] = [replay(vectors, data.labels, alike) for alike in THRESHOLDS]
+    chosen = best(curves["chosen_on"], most_wrong)
+    there = next((point for point in curves["judged_on"] if chosen and point.alike == chosen.alike), None)
+    return {
+        "most_wrong": most_wrong,
+        "repeats": {"chosen_on": chosen_on.repeats, "judged_on": judged_on.repeats},
+        "chosen": there and there.to_dict(),
+        "curves": {name: [point.to_dict() for point in points] for name, points in curves.items()},
+    }
+
+
+def picture(curves: dict[str, list[dict[str, Any]]]) -> bytes:
+    """The curves of ``judged`` as a PNG: share of hits over the share of them that is wrong."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        there = [point for point in points if point["hits"]["hits"]]
+        axes.plot([p["wrong"]["rate"] for p in there], [p["hits"]["rate"] for p in there], marker=".", label=name)
+    axes.set(xlabel="wrong, of the hits", ylabel="hits, of the questions", xlim=(0, None), ylim=(0, 1))
+    axes.axvline(0.01, color="grey", linewidth=0.8)
+    axes.legend()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})  # the same curves give the same bytes
+    return out.getvalue()
