@@ -20,7 +20,7 @@ NO_TIER = "none"  # the label of what no tier had a part in
 class RequestRecord:
     """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
-    answered; ``collection_param`` the field that names it."""
+    answered; ``collection_param`` the field that names it; ``degraded`` why the answer is less than it should be."""
 
     request_id: str
     method: str = ""
@@ -35,6 +35,7 @@ class RequestRecord:
     model: str | None = None
     tier: str | None = None
     routed: str | None = None
+    degraded: str = ""
     grounded: bool | None = None
     reason: str | None = None
     index_version: str | None = None
@@ -110,6 +111,7 @@ class Journal:
             model=record.model,
             tier=record.tier,
             routed=record.routed,
+            degraded=record.degraded or None,
             grounded=record.grounded,
             reason=record.reason,
             index_version=record.index_version,

@@ -44,8 +44,9 @@ class RouteDecision:
     passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
     ``cheaper_as_good`` | ``less_loaded`` | ``small_suffices`` (a larger tier measured better, and the learned router
     says that the small one's answer will do) | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being
-    started) | ``model_abstained`` (it did not know). ``considered`` holds measured score and wait of each candidate,
-    ``learned`` what the learned router said where it was asked; ``wakes`` is the tier to start for the next ones."""
+    started) | ``switched_off`` (it is external, and somebody switched it off) | ``model_abstained`` (it did not know).
+    ``considered`` holds measured score and wait of each candidate, ``learned`` what the learned router said where it
+    was asked; ``wakes`` is the tier to start for the next ones."""
 
     tier: str
     reason: str
