@@ -98,13 +98,15 @@ class ServeSection(Section):
         return found or TierConfig(name=name, **self.model_defaults.model_dump())
 
     def with_registered(self, models: Iterable[str]) -> tuple[TierConfig, ...]:
-        """Every tier there is: the entries, then the registered models that none of them is named after.
+        """Every tier there is: the entries (optional ones where their model is registered), then the registered models
+        that none of them is named after.
 
         Raises:
             UsageError: a tier names one as ``instead`` that is not there.
         """
-        named = {tier.name for tier in self.tiers}
-        found = (*self.tiers, *(self.tier(model) for model in models if model not in named))
+        there, named = list(models), {tier.name for tier in self.tiers}
+        entries = (tier for tier in self.tiers if not tier.optional or tier.registered_name in there)
+        found = (*entries, *(self.tier(model) for model in there if model not in named))
         for tier in found:
             if tier.instead and tier.instead not in {one.name for one in found}:
                 raise UsageError(f"serve.tiers.{tier.name}.instead: there is no tier {tier.instead!r}")

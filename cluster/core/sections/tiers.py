@@ -82,6 +82,9 @@ class TierConfig(TierOptions):
     """Which registered model, or NAME@ALIAS (champion, candidate, previous) or NAME@VERSION of it; empty: the model of
     the tier's own name, its champion if it has one, else its candidate. With `engine: openai` what the other server
     calls its model."""
+    optional: bool = False
+    """Deployed only once its model is registered (`plinth models add PATH --tier NAME`, training); else the tier is
+    there from the start and waits for it."""
     fallback: bool = False
     """The extractive tier that gates measure models against: `auto` takes it where the passages carry no answer, and
     where another tier is down or does not know. One tier at most."""
@@ -122,6 +125,8 @@ class TierConfig(TierOptions):
                              "sleep: min_replicas is 1 at least")  # fmt: skip
         if self.model and self.kind != "model":
             raise ValueError(f"tier {self.name}: a tier of kind {self.kind} has no model")
+        if self.optional and (self.kind != "model" or self.external):
+            raise ValueError(f"tier {self.name}: optional is for a tier that waits for a registered model")
         AnswerSection.model_validate(self.answer)
         return self
 
@@ -165,6 +170,14 @@ class TierConfig(TierOptions):
 
 
 QUOTE = TierConfig(name="quote", kind="quote", fallback=True, threads=1)
+# For models of others, of about 1 to 3 and of 7 to 14 billion parameters. The prices say what a token costs beside
+# another one's, about as the sizes do; nobody pays them.
+MEDIUM = TierConfig(
+    name="medium", optional=True, threads=4, cache_mb=2048, max_new_tokens=512, answer_s=25.0, price=2.0
+)  # fmt: skip
+LARGE = TierConfig(
+    name="large", optional=True, threads=8, cache_mb=8192, max_new_tokens=512, answer_s=28.0, price=10.0
+)  # fmt: skip
 
 
 def embedding_name(embedder: str) -> str:
