@@ -134,7 +134,7 @@ def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle
     if tier.kind == "quote":
         return handles.TierHandle(quote_state(config, tier), handle, follows=False)
     if tier.external:
-        return handles.TierHandle(external_state(tier, enabled=False), handle, follows=True)
+        return handles.TierHandle(external_state(tier, ready=False), handle, follows=True)
     unknown = TierState(tier.name, ready=False, earned=False, price=tier.price)
     client = handles.TierHandle(unknown, handle, follows=True)
     return client if tier.min_replicas else SleepingTier(client, config.serve.scaling.zero_after_s / 2)

@@ -67,7 +67,7 @@ class TierState:
         capacity: answers it makes at once before they queue.
         asleep: it has no replica; who needs it waits until one has started.
         external: it answers on another server, so what it is asked leaves the house.
-        enabled: of an external one, whether it may be asked now.
+        enabled: of an external one, that nobody switched it off.
         instead: the tier that answers where this one does not, also for who asks for it by name; empty: the fallback,
             and for an external one only.
     """

@@ -117,6 +117,8 @@ class Speaker:
         if plan.state.external:
             if not plan.state.enabled:
                 raise SwitchedOffError(f"the tier {plan.state.name} is switched off")
+            if not plan.state.ready:
+                raise UnavailableError(f"the tier {plan.state.name} is not there, or cannot use its key")
             return asked_outside(tier, plan.asked, sampling, self._hops, record)
         if plan.asked.continues:
             return tier.complete(plan.asked.question, sampling)

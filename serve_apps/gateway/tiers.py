@@ -40,12 +40,12 @@ class Tiers:
 
     def facts(self, name: str) -> dict[str, Any]:
         """What a name is for: answers. Of a tier also its version and whether ``auto`` may choose it; of one that
-        answers on another server that it is ``external``, and whether it is ``enabled``."""
+        answers on another server that it is ``external``, and whether it is asked (``enabled``)."""
         state = self.state(name)
         if state is None:
             return {"kind": "chat"}
         facts = {"kind": "chat", "version": state.model_version, "auto": state.earned}
-        return {**facts, "external": True, "enabled": state.enabled} if state.external else facts
+        return {**facts, "external": True, "enabled": state.enabled and state.ready} if state.external else facts
 
     async def refresh(self) -> None:
         """Notice models that went live, were rolled back or died. Tiers do this in the background but for the first."""

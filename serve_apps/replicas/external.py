@@ -40,11 +40,15 @@ TOKENS_PER_COUNTED = 1.5  # of another model's tokenizer, for each token that ou
 MOST_STOPS = 4  # strings that OpenAI's API takes; of more, the gateway looks for the rest
 
 
-def external_state(tier: TierConfig, enabled: bool) -> TierState:
-    """What the router knows of such a tier. It is there as long as it is configured, so that who asks for it by name is
-    answered by another tier while it is switched off. No gate has judged it, so `auto` never chooses it."""
+def external_state(tier: TierConfig, ready: bool, enabled: bool = True) -> TierState:
+    """What the router knows of such a tier. No gate has judged it, so `auto` never chooses it.
+
+    Args:
+        ready: a replica is there, and has all that it needs to ask.
+        enabled: nobody switched it off.
+    """
     return TierState(
-        tier.name, earned=False, model_version=f"{tier.model}@{tier.host}", continues=True, samples=True,
+        tier.name, ready=ready, earned=False, model_version=f"{tier.model}@{tier.host}", continues=True, samples=True,
         takes=tuple(name for name in SAMPLED if name in tier.takes), price=tier.price, capacity=tier.max_batch,
         external=True, enabled=enabled, instead=tier.instead,
     )  # fmt: skip
@@ -105,7 +109,7 @@ class ExternalReplica:
     async def state(self) -> TierState:
         """What the gateway's router should know now."""
         self._follow()
-        return external_state(self._tier, enabled=self._engine is not None)
+        return external_state(self._tier, ready=self._engine is not None, enabled=self._switch.on)
 
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling

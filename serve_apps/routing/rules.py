@@ -61,8 +61,9 @@ class RouteDecision:
 
 
 def known_models(tiers: Sequence[TierState]) -> tuple[str, ...]:
-    """The names a client may send as ``model``."""
-    return (AUTO, *(tier.name for tier in tiers if tier.ready))
+    """The names a client may send as ``model``: also of an external tier that is not ready, as another one answers for
+    it."""
+    return (AUTO, *(tier.name for tier in tiers if tier.ready or tier.external))
 
 
 def route(
@@ -81,7 +82,7 @@ def route(
     """
     features = features or Features()
     if model != AUTO:
-        if any(tier.name == model and tier.ready for tier in tiers):
+        if model in known_models(tiers):
             return RouteDecision(model, "requested")
         raise model_not_found(model, known_models(tiers))
     candidates = {tier.name: tier for tier in tiers if tier.ready and tier.earned}

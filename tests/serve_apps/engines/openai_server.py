@@ -91,7 +91,7 @@ class OverHttp:
     """The engine `openai` as an ``Engine``: ids become characters of the prompt, characters of the answer ids."""
 
     def __init__(self, url: str) -> None:
-        self.engine = OpenAIEngine(tier(url, max_new_tokens=1))
+        self.engine = OpenAIEngine(tier(url, silence_s=120))  # the other side answers one after another
 
     def start(self) -> Capabilities:
         return self.engine.start()

@@ -217,7 +217,7 @@ def test_closing_the_stream_closes_the_connection() -> None:
         begun = time.monotonic()
         await stream.aclose()
         while server.hung_up == 0:
-            assert time.monotonic() - begun < 1, "the other server still works for nobody"
+            assert time.monotonic() - begun < 5, "the other server still works for nobody"
             await asyncio.sleep(0.01)
         assert (engine.stats().cancelled, engine.stats().running) == (1, 0)
 

@@ -19,7 +19,7 @@ from data_jobs.retrieval.features import FEATURES
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import SwitchedOffError, UnavailableError
 from serve_apps.gateway.protocols import Sampling
-from serve_apps.replicas.external import ExternalReplica
+from serve_apps.replicas.external import ExternalReplica, external_state
 from serve_apps.replicas.switch import Switch, read_switch, write_switch
 from tests.fakes import PASSAGE, FixedRetriever, LocalTier, RealGuard, ScriptedTier
 from tests.serve_apps.engines.scripted_server import HEAD, Scripted, error, event, scripted
@@ -189,21 +189,32 @@ def test_without_a_usable_key_nothing_is_sent_and_the_log_says_why(start: Start,
     key = tmp_path / "key"
     with scripted(ANSWER) as server:
         replica = start(server, key_file=str(key))
-        assert not asyncio.run(replica.state()).enabled
+        assert asyncio.run(replica.state()).enabled
+        assert not asyncio.run(replica.state()).ready
+        plinth = ask(walk(replica), "other").json()["plinth"]
+        assert (plinth["tier"], plinth["route"]["reason"], plinth["degraded"]) == ("quote", "fallback", True)
         with pytest.raises(UnavailableError, match="key"):
             asyncio.run(heard(replica))
         key.write_text("sk-test")
         key.chmod(0o600)
         replica.refresh()
-        assert asyncio.run(replica.state()).enabled
+        assert asyncio.run(replica.state()).ready
         key.chmod(0o644)
         replica.refresh()
-        assert not asyncio.run(replica.state()).enabled
+        assert not asyncio.run(replica.state()).ready
     log = [json.loads(line) for line in (tmp_path / "home/logs/model.jsonl").read_text().splitlines()]
     assert [line["event"] for line in log] == ["refused", "live", "refused"]
     assert all(line["artefact"] == "tiers/other" for line in log)
     assert "No such file" in log[0]["error"]
     assert "chmod 600" in log[2]["error"]
+
+
+def test_while_no_replica_is_there_another_tier_answers() -> None:
+    tier = TierConfig(name="other", engine="openai", url="http://127.0.0.1:9/v1", model="big")
+    service = Service(models={"other": ScriptedTier(state=external_state(tier, ready=False))})
+    plinth = ask(service, "other").json()["plinth"]
+    assert (plinth["tier"], plinth["route"]["reason"]) == ("quote", "fallback")
+    assert service.client().get("/v1/models/other").json()["plinth"]["enabled"] is False
 
 
 # -- the walk of a request -----------------------------------------------------------------------------------------
