@@ -17,13 +17,16 @@ from cluster.loopback import get
 
 APPLICATION = "plinth"
 TIMEOUT_S = 5.0
+ILL = ("UNHEALTHY", "DEPLOY_FAILED")
+PROBLEM_CHARS = 500
 
 
 @dataclass(frozen=True)
 class Deployment:
     """One deployment: replicas that run, those there shall be, between which numbers; scale events since `plinth up`.
 
-    ``last`` is the last event: ``at``, ``before``, ``after``, ``why``.
+    ``last`` is the last event: ``at``, ``before``, ``after``, ``why``; ``problem`` what Serve says of one that is not
+    healthy.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Deployment:
     ups: int = 0
     downs: int = 0
     last: dict[str, Any] | None = None
+    problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``: the fields by name."""
@@ -60,7 +64,8 @@ def _deployment(name: str, details: dict[str, Any], events: list[dict[str, Any]]
     scaled = details["deployment_config"].get("autoscaling_config")
     least, most = (scaled["min_replicas"], scaled["max_replicas"]) if scaled else (target, target)
     running = sum(replica["state"] == "RUNNING" for replica in details["replicas"])
-    return Deployment(name, running, target, least, most, ways["up"], ways["down"], last)
+    problem = str(details.get("message", "")) if details.get("status") in ILL else ""
+    return Deployment(name, running, target, least, most, ways["up"], ways["down"], last, problem[:PROBLEM_CHARS])
 
 
 def scale_events(log: Path, since: str) -> list[dict[str, Any]]:

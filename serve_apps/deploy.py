@@ -28,6 +28,7 @@ from serve_apps.guards.chain import check_guard_names
 from serve_apps.metrics.page import metrics_page
 from serve_apps.metrics.recorder import RayRecorder
 from serve_apps.metrics.spans import Spans
+from serve_apps.replicas.external import ExternalReplica, external_state
 from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.model import ModelReplica
 from serve_apps.replicas.options import deployment_name, graph_options
@@ -113,6 +114,18 @@ class ModelTier(ModelReplica):
         report_start("model", code)
 
 
+@serve.deployment
+@traced("tier", "stream", "complete")
+class ExternalTier(ExternalReplica):
+    """``ExternalReplica`` as a deployment, one for each tier of another server: on loopback only, its start logged."""
+
+    def __init__(self, config: PlinthConfig, code: str, tier: TierConfig) -> None:
+        stay_on_loopback(config)
+        super().__init__(config, tier)
+        self.spans = Spans(config.serve.otlp_url)
+        report_start("external", code)
+
+
 TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
 
 
@@ -120,6 +133,8 @@ def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle
     """The gateway's end of a tier: what a model serves changes while it runs, other tiers are what they are."""
     if tier.kind == "quote":
         return handles.TierHandle(quote_state(config, tier), handle, follows=False)
+    if tier.external:
+        return handles.TierHandle(external_state(tier, ready=False), handle, follows=True)
     unknown = TierState(tier.name, ready=False, earned=False, price=tier.price)
     client = handles.TierHandle(unknown, handle, follows=True)
     return client if tier.min_replicas else SleepingTier(client, config.serve.scaling.zero_after_s / 2)
@@ -198,7 +213,10 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
     guard = _with(Guard, options["guard"]).bind(config, code)
     retriever = _with(Retriever, options["retriever"]).bind(config, code)
     applications = {
-        tier.name: _with(TIERS[tier.kind], options[deployment_name(tier)]).bind(config, code, tier) for tier in tiers
+        tier.name: _with(ExternalTier if tier.external else TIERS[tier.kind], options[deployment_name(tier)]).bind(
+            config, code, tier
+        )
+        for tier in tiers
     }
     gateway = _with(GatewayIngress, options["gateway"])
     return gateway.bind(config, code, guard, retriever, tiers, applications)

@@ -55,6 +55,10 @@ class AbstainedError(UnavailableError):
     """The tier that ``auto`` chose does not know, though the passages support an answer: another one is asked."""
 
 
+class SwitchedOffError(UnavailableError):
+    """The tier is external, and somebody switched it off."""
+
+
 class DeadlineError(PlinthError):
     """The request took longer than ``serve.request_timeout_s``."""
 

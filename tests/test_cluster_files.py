@@ -110,7 +110,8 @@ def test_every_preset_worker_fits_on_a_cpu_node(cluster: dict[str, Any]) -> None
     """What reserves more CPUs than any node has would wait for ever."""
     cpus = cluster["available_node_types"]["cpu"]["resources"]["CPU"]
     serve = preset("cluster").serve
-    threads = [tier.threads for tier in serve.with_registered(["small"])]
+    threads = [tier.threads for tier in serve.with_registered(["small", "medium", "large"])]
+    assert len(threads) == 4
     assert serve.replica_cpus * max(serve.embed_threads, *threads) <= cpus
 
 

@@ -19,13 +19,15 @@ from cluster.core.errors import ExitCode
 from cluster.core.home import Home
 
 STATUS_DETAILS = """\
-Each part is asked itself: what is shown as up has answered just now. Replicas are shown by deployment, with how often
-the load changed their number. Exits 5 when something that was started does not answer, 0 when all does or nothing was
-started."""
+Each part is asked itself: what is shown as up has answered just now. A tier that does not answer says why. Replicas
+are shown by deployment, with how often the load changed their number. Exits 5 when something that was started does not
+answer, 0 when all does or nothing was started."""
 ENV_DETAILS = """\
   eval "$(plinth env)"
 
 Then `ray status`, `ray list actors`, `serve status`, `ray job submit`, and OpenAI clients work in that shell."""
+
+TIER_STYLE = {"serves": "green", "waits": "dim", "off": "yellow", "down": "red"}
 
 if TYPE_CHECKING:
     from cluster.core.config import PlinthConfig
@@ -110,6 +112,12 @@ def _print_status(found: dict[str, Any]) -> None:
         numeric = ("running", "wanted", "more", "fewer")
         columns = ("deployment", *numeric[:2], "min to max", *numeric[2:], "last change")
         print_table("Replicas", columns, map(_replicas, found["deployments"]), numeric)
+    if found.get("tiers"):
+        tiers = [
+            (t["name"], escape(t["runs"]), t["version"], f"[{TIER_STYLE[t['state']]}]{t['state']}[/]", escape(t["why"]))
+            for t in found["tiers"]
+        ]
+        print_table("Tiers", ("tier", "runs", "version", "state", "why"), tiers)
     facts: list[tuple[str, Any]] = [("service", found["service"])]
     facts += [(key, found[key]) for key in ("base_url", "started_at", "processes", "memory") if key in found]
     if watch := found.get("supervisor"):

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from actors.registry.history import MOVES, Event
 from actors.registry.models import Registered, Registry
+from cluster.cli.external import register_external
 from cluster.cli.output import Stages, console, human_bytes, print_facts, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb, unknown
 from cluster.core.config import PlinthConfig
@@ -65,6 +66,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--tier", metavar="NAME", default="", help="name of the tier (a-z 0-9 . _ -)")
     parser.add_argument("--license", default="", help="its licence (default: what its README.md says)")
     parser.add_argument("--knowledge-cutoff", default="", metavar="DATE", help="end of its training data, if known")
+    register_external(group)
 
 
 def list_models(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster import local_head
 from cluster.cli.output import Stages, human_bytes
+from cluster.cli.tier_states import last_loads, tier_states
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
@@ -156,8 +157,14 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
             processes=len(processes),
             memory=human_bytes(_memory([process.pid for process in processes])),
             deployments=[one.to_dict() for one in deployments(home, instance)] if up["Ray dashboard"] else [],
-            models=_models(instance.base_url) if up["service"] else {},
         )
+        cards = _cards(instance.base_url) if up["service"] else {}
+        found["models"] = {name: facts.get("version", "") for name, facts in cards.items()}
+        found["tiers"] = tier_states(
+            config.serve.with_registered(model_tiers(config, store)), cards,
+            last_loads(home.logs / "model.jsonl", instance.started_at),
+            {one["name"]: one["problem"] for one in found["deployments"]},
+        )  # fmt: skip
     collections = Collections(store, config.index.name)
     name = collections.default
     found["index"] = store.manifest(INDEXES, name, LIVE).to_dict() if collections.version(name) else None
@@ -170,7 +177,8 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
     return found
 
 
-def _models(base_url: str) -> dict[str, str]:
+def _cards(base_url: str) -> dict[str, dict[str, Any]]:
+    """What the service says of each name that may be asked, those with a collection left out."""
     try:
         reply = get(f"{base_url}/v1/models", 5)
     except OSError:
@@ -178,7 +186,7 @@ def _models(base_url: str) -> dict[str, str]:
     if reply.status != 200:
         return {}
     cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
-    return {name: facts.get("version", "") for name, facts in cards.items() if "collection" not in facts}
+    return {name: facts for name, facts in cards.items() if "collection" not in facts}
 
 
 def _registered(store: Store) -> dict[str, dict[str, str]]:

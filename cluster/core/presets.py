@@ -11,10 +11,11 @@ from cluster.core.sections.cluster import ClusterSection
 from cluster.core.sections.data import IndexSection
 from cluster.core.sections.scaling import GatewayReplicas, Replicas, RetrieverReplicas
 from cluster.core.sections.serve import ServeSection
-from cluster.core.sections.tiers import QUOTE, TierOptions
+from cluster.core.sections.tiers import LARGE, MEDIUM, QUOTE, TierOptions
 from cluster.core.sections.train import TrainSection
 
 SOME_QUOTES = QUOTE.model_copy(update={"min_replicas": 2, "max_replicas": 4})
+LARGER = tuple(tier.model_copy(update={"max_replicas": 2}) for tier in (MEDIUM, LARGE))
 
 
 def laptop() -> PlinthConfig:
@@ -27,13 +28,14 @@ def laptop() -> PlinthConfig:
 
 
 def node() -> PlinthConfig:
-    """One server: two replicas of everything on the request path, so that no single crash is seen, more under load."""
+    """One server: two replicas of everything on the request path, so that no single crash is seen, more under load.
+    The tiers `medium` and `large` wait for models of yours."""
     return PlinthConfig(
         serve=ServeSection(
             gateway_replicas=GatewayReplicas(min=2, max=4),
             retriever_replicas=RetrieverReplicas(min=2, max=4),
             guard_replicas=Replicas(min=2, max=4),
-            tiers=(SOME_QUOTES,),
+            tiers=(SOME_QUOTES, *LARGER),
             cache=CacheSection(on=True),
             model_defaults=TierOptions(max_replicas=2),
         )
@@ -54,7 +56,7 @@ def cluster() -> PlinthConfig:
             gateway_replicas=GatewayReplicas(min=2, max=4),
             retriever_replicas=RetrieverReplicas(min=2, max=8),
             guard_replicas=Replicas(min=2, max=8),
-            tiers=(SOME_QUOTES,),
+            tiers=(SOME_QUOTES, *LARGER),
             cache=CacheSection(on=True),
             model_defaults=TierOptions(max_replicas=4),
             replica_cpus=1.0,

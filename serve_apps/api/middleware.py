@@ -143,6 +143,8 @@ def stamp(message: Message, record: RequestRecord) -> None:
     headers = MutableHeaders(scope=message)
     headers["x-request-id"] = record.request_id
     headers["traceresponse"] = record.trace.header
+    if record.degraded:
+        headers["x-plinth-degraded"] = record.degraded
     headers.setdefault("cache-control", "no-store")
     if record.cache != OFF:
         headers["x-plinth-cache"] = record.cache

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from serve_apps.gateway.exchange import Done, Event
-from serve_apps.gateway.protocols import SAMPLED
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.tiers import Tiers
 
@@ -27,9 +26,9 @@ class Notes:
     sent: int
     looked_at: int
 
-    def ignored(self, samples: bool) -> list[str]:
-        """What had no effect on an answer of a tier that ``samples``, or does not; in the order of the alphabet."""
-        return sorted({*self.without_effect, *(name for name in self.sampling if not samples or name not in SAMPLED)})
+    def ignored(self, takes: Sequence[str]) -> list[str]:
+        """What had no effect on an answer for which these options counted; in the order of the alphabet."""
+        return sorted({*self.without_effect, *(name for name in self.sampling if name not in takes)})
 
 
 async def noted(
@@ -50,7 +49,7 @@ async def noted(
             state = tiers.state(event.plinth["tier"])
             samples = state is not None and (state.samples or (continues and state.continues))
             said = {
-                "ignored": notes.ignored(samples),
+                "ignored": notes.ignored(state.takes if samples and state is not None else ()),
                 "messages": {"sent": notes.sent, "looked_at": notes.looked_at},
             }
             yield replace(event, plinth={**event.plinth, **said})

@@ -34,6 +34,7 @@ def _transformers(tier: TierOptions, folder: Path) -> Engine:
     return TransformersEngine(folder, tier.threads)
 
 
+# Those that run a model here. Whoever takes `openai` takes a tier and no folder (``openai_engine``).
 ENGINES: dict[EngineName, Callable[[TierOptions, Path], Engine]] = {
     "openvino": _openvino,
     "transformers": _transformers,

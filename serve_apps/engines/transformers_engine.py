@@ -45,7 +45,7 @@ class TransformersEngine(EngineThread):
             ).eval()  # fmt: skip
         except SafetensorError as error:
             raise IntegrityError(f"{self.folder}: the weights are damaged: {error}", path=str(self.folder)) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise BadInputError(f"transformers cannot load {self.folder}: {error}", path=str(self.folder)) from error
         with torch.inference_mode():
             if getattr(self._model(torch.tensor([[0]]), use_cache=True), "past_key_values", None) is None:

@@ -63,6 +63,18 @@ class Hops:
                 raise bad_request(message, param, "content_policy_violation")
         return checks
 
+    async def guard_leaving(self, texts: list[str], record: RequestRecord) -> list[InputCheck]:
+        """Check what would leave the house for another server. A blocked text is the caller's to keep back.
+
+        Raises:
+            UnavailableError: the guard is down.
+        """
+        with record.stage("guard_leaving"):
+            checks = await or_unavailable(self._guard.check_input(texts), self._timeout_s, GUARD)
+        if len(checks) != len(texts):
+            raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
+        return checks
+
     async def guard_out(self, texts: list[str], record: RequestRecord) -> list[OutputCheck]:
         """Check what would leave. A blocked text is the caller's to withhold.
 

@@ -88,6 +88,7 @@ class Manners:
             "index_as_of": "",
             "knowledge_cutoff": "",
             "degraded": False,
+            "external": False,
             "reader": "spared",
             "dropped_passages": 0,
             "cache": record.cache,

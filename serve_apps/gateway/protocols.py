@@ -58,13 +58,18 @@ class TierState:
         model_version: of what it serves.
         knowledge_cutoff: empty when the tier knows nothing beyond the index.
         continues: it is a language model that can continue a plain prompt.
-        samples: it takes ``SAMPLED`` for its answers too, not for continuations only.
+        samples: it takes options of sampling for its answers too, not for continuations only.
+        takes: which of ``SAMPLED`` it takes.
         latency_ms: mean milliseconds of one answer: what this gateway measured, before that the gate (0: nobody yet).
         price: of a thousand tokens, as configured.
         bands: quality by support, measured by the gate on held-out documents.
         ongoing: answers this gateway waits for from it right now.
         capacity: answers it makes at once before they queue.
         asleep: it has no replica; who needs it waits until one has started.
+        external: it answers on another server, so what it is asked leaves the house.
+        enabled: of an external one, that nobody switched it off.
+        instead: the tier that answers where this one does not, also for who asks for it by name; empty: the fallback,
+            and for an external one only.
     """
 
     name: str
@@ -75,12 +80,16 @@ class TierState:
     knowledge_cutoff: str = ""
     continues: bool = False
     samples: bool = False
+    takes: tuple[str, ...] = SAMPLED
     latency_ms: float = 0.0
     price: float = 0.0
     bands: tuple[Band, ...] = ()
     ongoing: int = 0
     capacity: int = 1
     asleep: bool = False
+    external: bool = False
+    enabled: bool = True
+    instead: str = ""
 
 
 class GuardClient(Protocol):

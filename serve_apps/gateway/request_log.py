@@ -23,7 +23,8 @@ class RequestRecord:
     """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
-    is what it got, ``alike`` the cosine where it is the answer to another question."""
+    is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is less
+    than it should be."""
 
     request_id: str
     method: str = ""
@@ -38,6 +39,7 @@ class RequestRecord:
     model: str | None = None
     tier: str | None = None
     routed: str | None = None
+    degraded: str = ""
     grounded: bool | None = None
     reason: str | None = None
     index_version: str | None = None
@@ -122,6 +124,7 @@ class Journal:
             model=record.model,
             tier=record.tier,
             routed=record.routed,
+            degraded=record.degraded or None,
             grounded=record.grounded,
             reason=record.reason,
             index_version=record.index_version,

@@ -10,10 +10,11 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from cluster.core.records import Answer, Verdict
-from serve_apps.errors import AbstainedError, UnavailableError
+from serve_apps.errors import AbstainedError, SwitchedOffError, UnavailableError
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.exchange import AnswerPlan, Done, Event, TextDelta
 from serve_apps.gateway.hops import Hops
+from serve_apps.gateway.outside import asked_outside
 from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.stop_sequences import Shaper
@@ -24,6 +25,8 @@ from serve_apps.guards.window import OutputWindow, Placeholders
 
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check
 CONTENT_FILTER = "content_filter"
+INSTEAD = {AbstainedError: "model_abstained", SwitchedOffError: "switched_off"}  # any other error: fallback
+DEGRADED = ("fallback", "asleep", "switched_off")
 
 
 class Speaker:
@@ -39,45 +42,53 @@ class Speaker:
 
     async def speak(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Checked text, then one Done. What ``auto`` chose may be down by now, or abstain where the passages do support
-        an answer: before its first word, the fallback answers instead.
+        an answer, and what is external may be switched off: before its first word, another tier answers instead.
 
         Raises:
             UnavailableError: guard or tier is down; text not yet yielded is dropped.
         """
-        silent = True
-        try:
-            async with aclosing(self._answer(plan, sampling, record)) as events:
-                async for event in events:
-                    silent = False
-                    yield event
-            return
-        except UnavailableError as error:
-            instead = self._instead(plan)
-            if not silent or instead is None:
-                raise
-            why = "model_abstained" if isinstance(error, AbstainedError) else "fallback"
-        decision = replace(plan.decision, tier=instead.name, reason=why)
-        record.tier, record.routed = decision.tier, decision.reason
-        async with aclosing(self._answer(replace(plan, decision=decision, state=instead), sampling, record)) as events:
-            async for event in events:
-                yield event
+        while True:
+            silent = True
+            try:
+                async with aclosing(self._answer(plan, sampling, record)) as events:
+                    async for event in events:
+                        silent = False
+                        yield event
+                return
+            except UnavailableError as error:
+                instead = self._instead(plan)
+                if not silent or instead is None:
+                    raise
+                why = INSTEAD.get(type(error), "fallback")
+            plan = replace(plan, decision=replace(plan.decision, tier=instead.name, reason=why), state=instead)
+            record.tier, record.routed = instead.name, why
 
     def _instead(self, plan: AnswerPlan) -> TierState | None:
-        """The tier that may answer in place of the chosen one; None where the client named it, or there is none."""
-        fallback = self._tiers.fallback
-        named = plan.decision.reason == "requested"
-        return None if named or fallback is None or fallback.name == plan.decision.tier else fallback
+        """The tier that may answer in place of the chosen one; None where the client named one of this house, or there
+        is none."""
+        state, named = plan.state, plan.decision.reason == "requested"
+        if named and not state.external:
+            return None
+        found = self._tiers.state(state.instead) if state.instead else self._tiers.fallback
+        if found is None or not found.ready or found.external or found.name == state.name:
+            return None
+        return found if found.continues or not plan.asked.continues else None
+
+    def _may_abstain(self, plan: AnswerPlan) -> bool:
+        """Whether the answer is that it does not know: the client named the tier, or no other one could say more."""
+        return plan.decision.reason == "requested" or self._instead(plan) is None
 
     async def _answer(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
         reply = _Reply(plan, Shaper(self._tokens, sampling.max_tokens, sampling.stops), self._hold_back)
-        async with aclosing(self._said(plan, sampling)) as items:
+        record.degraded = record.degraded or _degraded(plan)
+        async with aclosing(self._said(plan, sampling, record)) as items:
             while reply.answer is None:
                 with record.stage("tier"):
                     item = await anext(items, None)
                 if item is None:
                     raise UnavailableError(f"the tier {plan.decision.tier} broke off its answer")
                 if isinstance(item, Answer):
-                    if not item.grounded and not reply.said and self._instead(plan) is not None:
+                    if not item.grounded and not reply.said and not self._may_abstain(plan):
                         raise AbstainedError(f"the tier {plan.decision.tier} abstained")
                     reply.end(item)
                 elif reply.hear(item):
@@ -101,8 +112,14 @@ class Speaker:
         answer = replace(reply.answer, closest=tuple(clean[at:after]), not_found=tuple(clean[after:]))
         yield self._done(reply, answer, clean[:at], record)
 
-    def _said(self, plan: AnswerPlan, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
+    def _said(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[str | Answer, None]:
         tier = self._tiers[plan.decision.tier]
+        if plan.state.external:
+            if not plan.state.enabled:
+                raise SwitchedOffError(f"the tier {plan.state.name} is switched off")
+            if not plan.state.ready:
+                raise UnavailableError(f"the tier {plan.state.name} is not there, or cannot use its key")
+            return asked_outside(tier, plan.asked, sampling, self._hops, record)
         if plan.asked.continues:
             return tier.complete(plan.asked.question, sampling)
         return tier.stream(plan.asked.question, plan.asked.retrieval, sampling)
@@ -115,6 +132,7 @@ class Speaker:
         record.completion_tokens = answer.completion_tokens or self._tokens.count(sent)
         if not any(verdict.stage == OUT for verdict in record.verdicts):
             record.judged((Verdict(OUT, "allow"),))
+        record.degraded = record.degraded or ("passages" if answer.dropped_passages else "")
         plinth = {
             "answer_id": record.answer_id,
             "tier": plan.decision.tier,
@@ -132,9 +150,8 @@ class Speaker:
             "index_version": asked.retrieval.index_version,
             "index_as_of": asked.retrieval.index_as_of,
             "knowledge_cutoff": plan.state.knowledge_cutoff or asked.retrieval.index_as_of,
-            "degraded": answer.dropped_passages > 0
-            or plan.decision.reason in ("fallback", "asleep")
-            or asked.retrieval.degraded,
+            "degraded": bool(record.degraded),
+            "external": plan.state.external,
             "reader": asked.retrieval.reader,
             "dropped_passages": answer.dropped_passages,
             "cache": record.cache,
@@ -169,6 +186,13 @@ class _Reply:
         """Take the answer, and what of its text has not been said yet."""
         self.answer = answer
         self.window.push(answer.text[len(self.said) :] if answer.text.startswith(self.said) else "")
+
+
+def _degraded(plan: AnswerPlan) -> str:
+    """Why the answer of this plan is less than it should be; empty where it is not."""
+    if plan.decision.reason in DEGRADED:
+        return plan.decision.reason
+    return "retrieval" if plan.asked.retrieval.degraded else ""
 
 
 def _withheld() -> Answer:

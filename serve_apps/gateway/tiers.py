@@ -45,9 +45,13 @@ class Tiers:
         return ask.plain and ask.model != AUTO and self._clients[ask.model].state.continues
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What a name is for: answers. Of a tier also its version and whether ``auto`` may choose it."""
+        """What a name is for: answers. Of a tier also its version and whether ``auto`` may choose it; of one that
+        answers on another server that it is ``external``, and whether it is asked (``enabled``)."""
         state = self.state(name)
-        return {"kind": "chat", **({"version": state.model_version, "auto": state.earned} if state else {})}
+        if state is None:
+            return {"kind": "chat"}
+        facts = {"kind": "chat", "version": state.model_version, "auto": state.earned}
+        return {**facts, "external": True, "enabled": state.enabled and state.ready} if state.external else facts
 
     async def refresh(self) -> None:
         """Notice models that went live, were rolled back or died. Tiers do this in the background but for the first."""

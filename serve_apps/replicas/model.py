@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -33,6 +32,7 @@ from serve_apps.gateway.protocols import Band, Sampling, TierState
 from serve_apps.gateway.stop_sequences import StopSequences
 from serve_apps.replicas.detokenize import TextDecoder
 from serve_apps.replicas.live import Live
+from serve_apps.replicas.published import load_tokenizer, read_facts
 from serve_apps.scaling.load import TOKENS, WAIT, Load
 from train_jobs.answering.prompt import lay_out
 
@@ -106,14 +106,11 @@ class ModelReplica:
         return served.version
 
     def _load(self, folder: Path, manifest: Manifest) -> ServedModel:
-        from transformers import AutoTokenizer
-
-        facts = json.loads((folder / "plinth.json").read_text())
-        tokenizer_file = folder / "tokenizer.json"
+        facts = read_facts(folder)
         wanted = facts.get("tokenizer_sha256")
-        if wanted and hashlib.sha256(tokenizer_file.read_bytes()).hexdigest() != wanted:
+        if wanted and hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest() != wanted:
             raise IncompatibleError(f"models {self._name}@{manifest.version} carries the tokenizer of another model")
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
         engine = load_engine(self._tier, folder)
         capabilities = engine.start()
         if self._tier.context_tokens:

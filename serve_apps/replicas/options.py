@@ -51,9 +51,10 @@ def tier_options(section: ServeSection, tier: TierConfig) -> dict[str, Any]:
     """Options of the deployment of a tier: its name, its replicas, and what each of them reserves: a CPU share by
     thread (``serve.replica_cpus``) where the tier itself says nothing."""
     wanted = dict(tier.resources)
-    cpus = wanted.pop("CPU", section.replica_cpus * tier.threads)
+    threads = 1 if tier.external else tier.threads  # it only listens
+    cpus = wanted.pop("CPU", section.replica_cpus * threads)
     targets: dict[str, float] = {REQUESTS: tier.target_ongoing}
-    if tier.kind == "model":
+    if tier.kind == "model" and not tier.external:
         targets[TOKENS] = tier.target_tokens
     options = _options(section, tier.min_replicas, tier.max_replicas, targets, cpus)
     if gpus := wanted.pop("GPU", 0.0):

@@ -44,8 +44,9 @@ class RouteDecision:
     passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
     ``cheaper_as_good`` | ``less_loaded`` | ``small_suffices`` (a larger tier measured better, and the learned router
     says that the small one's answer will do) | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being
-    started) | ``model_abstained`` (it did not know). ``considered`` holds measured score and wait of each candidate,
-    ``learned`` what the learned router said where it was asked; ``wakes`` is the tier to start for the next ones."""
+    started) | ``switched_off`` (it is external, and somebody switched it off) | ``model_abstained`` (it did not know).
+    ``considered`` holds measured score and wait of each candidate, ``learned`` what the learned router said where it
+    was asked; ``wakes`` is the tier to start for the next ones."""
 
     tier: str
     reason: str
@@ -60,8 +61,9 @@ class RouteDecision:
 
 
 def known_models(tiers: Sequence[TierState]) -> tuple[str, ...]:
-    """The names a client may send as ``model``."""
-    return (AUTO, *(tier.name for tier in tiers if tier.ready))
+    """The names a client may send as ``model``: also of an external tier that is not ready, as another one answers for
+    it."""
+    return (AUTO, *(tier.name for tier in tiers if tier.ready or tier.external))
 
 
 def route(
@@ -80,7 +82,7 @@ def route(
     """
     features = features or Features()
     if model != AUTO:
-        if any(tier.name == model and tier.ready for tier in tiers):
+        if model in known_models(tiers):
             return RouteDecision(model, "requested")
         raise model_not_found(model, known_models(tiers))
     candidates = {tier.name: tier for tier in tiers if tier.ready and tier.earned}

@@ -29,6 +29,11 @@ INSTRUCTION = (
 )
 # What a chat template may set turns apart with: <|im_end|>, <start_of_turn>, [/INST], <<SYS>>.
 _MARKUP = re.compile(r"<{1,2}[|/]?[A-Za-z_][\w|/ -]{0,30}>{1,2}|\[/?[A-Z_]{2,24}\]")
+# The same where nobody can look at the template: what those of well-known models use.
+_KNOWN_MARKUP = re.compile(
+    r"<[|｜][^<>\n]{1,40}[|｜]>|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+    r"|</?s>|<(?:start_of_turn|end_of_turn|bos|eos|pad|unk)>"
+)
 _MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 REFUSAL = re.compile(
     r"^\W*(?:sorry\W+)?(?:i (?:do not|don['’]t|cannot|can['’]t) (?:know|answer|find|tell)"
@@ -49,27 +54,48 @@ def chat_prompt(
         are
             left out, the lowest first; the best one is cut if it must be.
     """
-    room = min(room_tokens, section.prompt_tokens)
     clean = as_text(tokenizer)
+
+    def tokens(content: str) -> int:
+        return len(tokenizer.encode(templated(tokenizer, content), add_special_tokens=False))
+
+    content, shown = _laid_out(question, retrieval, clean, tokens, min(room_tokens, section.prompt_tokens))
+    return templated(tokenizer, content), shown
+
+
+def chat_messages(
+    question: str, retrieval: Retrieval, section: AnswerSection, room_tokens: int, count: Callable[[str], int]
+) -> tuple[list[dict[str, str]], Retrieval]:
+    """The same for a model whose tokenizer is elsewhere: its turns, of ``role`` and ``content``.
+
+    Args:
+        count: about how many tokens a text has. Any markup of turns that is known is written as text.
+    """
+    room = min(room_tokens, section.prompt_tokens) - count(INSTRUCTION)
+    content, shown = _laid_out(question, retrieval, _apart(_KNOWN_MARKUP), count, room)
+    return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": content}], shown
+
+
+def _laid_out(
+    question: str, retrieval: Retrieval, clean: Callable[[str], str], tokens: Callable[[str], int], room: int
+) -> tuple[str, Retrieval]:
+    """Numbered passages, as many as there is room for, and the question."""
     asked = clean(question)
     order = [one.passage for one in ranked(retrieval)]
 
-    def laid_out(passages: list[str]) -> str:
+    def content(passages: list[str]) -> str:
         numbered = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
-        return templated(tokenizer, f"Passages:\n\n{numbered}\n\nQuestion: {asked}")
-
-    def tokens(passages: list[str]) -> int:
-        return len(tokenizer.encode(laid_out(passages), add_special_tokens=False))
+        return f"Passages:\n\n{numbered}\n\nQuestion: {asked}"
 
     texts: list[str] = []
     for passage in (retrieval.passages[place] for place in order):
         text = clean(f"{passage.title}: {' '.join(passage.text.split())}")
-        if tokens([*texts, text]) > room:
+        if tokens(content([*texts, text])) > room:
             if texts:
                 break
-            text = _cut(text, lambda shorter: tokens([shorter]) <= room)
+            text = _cut(text, lambda shorter: tokens(content([shorter])) <= room)
         texts.append(text)
-    return laid_out(texts), retrieval.only(order[: len(texts)])
+    return content(texts), retrieval.only(order[: len(texts)])
 
 
 def text_answer(question: str, shown: Retrieval, said: str, section: AnswerSection) -> Answer:
@@ -128,7 +154,11 @@ def as_text(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
     marks |= {token for token in map(str, getattr(tokenizer, "added_tokens_encoder", {})) if re.search(r"[<\[]", token)}
     marks |= set(_MARKUP.findall(str(getattr(tokenizer, "chat_template", None) or "")))
     found = sorted((mark for mark in marks if mark.strip()), key=lambda mark: (-len(mark), mark))
-    pattern = re.compile("|".join(map(re.escape, found))) if found else None
+    return _apart(re.compile("|".join(map(re.escape, found))) if found else None)
+
+
+def _apart(pattern: re.Pattern[str] | None) -> Callable[[str], str]:
+    """Writes a text so that the pattern is found nowhere in it."""
 
     def clean(text: str) -> str:
         if pattern is not None:

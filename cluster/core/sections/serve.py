@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from cluster.core.errors import UsageError
 from cluster.core.sections.base import Section
 from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.scaling import GatewayReplicas, Replicas, RetrieverReplicas, ScalingSection
-from cluster.core.sections.tiers import AUTO, EMBEDDING_MODELS, OTHER_EMBEDDER, QUOTE, TierConfig, TierOptions
+from cluster.core.sections.tiers import AUTO, EMBEDDING_MODELS, OPENAI, OTHER_EMBEDDER, QUOTE, TierConfig, TierOptions
 
 
 class ServeSection(Section):
@@ -87,6 +88,11 @@ class ServeSection(Section):
             raise ValueError(f"tiers: {wrong[0]!r} is there twice, or clients know it as something else")
         if len([tier for tier in self.tiers if tier.fallback]) > 1:
             raise ValueError("tiers: one tier at most can be the fallback")
+        if self.model_defaults.engine == OPENAI:
+            raise ValueError("model_defaults: engine=openai is for an entry of tiers, which says where it answers")
+        outside = {tier.name for tier in self.tiers if tier.external}
+        if wrong := [tier.name for tier in self.tiers if tier.instead in outside]:
+            raise ValueError(f"tiers: {wrong[0]} names an external tier as instead: take one that answers here")
         return self
 
     def tier(self, name: str) -> TierConfig:
@@ -95,6 +101,16 @@ class ServeSection(Section):
         return found or TierConfig(name=name, **self.model_defaults.model_dump())
 
     def with_registered(self, models: Iterable[str]) -> tuple[TierConfig, ...]:
-        """Every tier there is: the entries, then the registered models that none of them is named after."""
-        named = {tier.name for tier in self.tiers}
-        return (*self.tiers, *(self.tier(model) for model in models if model not in named))
+        """Every tier there is: the entries (optional ones where their model is registered), then the registered models
+        that none of them is named after.
+
+        Raises:
+            UsageError: a tier names one as ``instead`` that is not there.
+        """
+        there, named = list(models), {tier.name for tier in self.tiers}
+        entries = (tier for tier in self.tiers if not tier.optional or tier.registered_name in there)
+        found = (*entries, *(self.tier(model) for model in there if model not in named))
+        for tier in found:
+            if tier.instead and tier.instead not in {one.name for one in found}:
+                raise UsageError(f"serve.tiers.{tier.name}.instead: there is no tier {tier.instead!r}")
+        return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.base import Section
@@ -14,15 +16,19 @@ EMBEDDING_MODELS = {"minilm": "all-minilm-l6-v2"}  # index.embedder -> the name 
 OTHER_EMBEDDER = "embedder"  # the name of every other one
 
 TierKind = Literal["quote", "model"]
-EngineName = Literal["openvino", "transformers"]
+EngineName = Literal["openvino", "transformers", "openai"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
+OPENAI = "openai"  # the one that runs no model here: another server answers
+Option = Literal["temperature", "top_p", "seed", "stop"]
+OPTIONS: tuple[Option, ...] = get_args(Option)
 
 
 class TierOptions(Section):
     """How a tier runs: shared by entries of ``serve.tiers`` and by ``serve.model_defaults``."""
 
     engine: EngineName = "openvino"
-    """What runs a model: OpenVINO GenAI with continuous batching, or the plain transformers reference."""
+    """What runs a model: OpenVINO GenAI with continuous batching, or the plain transformers reference. `openai`, of an
+    entry of `serve.tiers` only: another server does, at `url`."""
     precision: Literal["bf16", "f32"] = "bf16"
     """Arithmetic of the OpenVINO engine; f32 equals transformers token by token."""
     threads: int = Field(2, ge=1)
@@ -74,12 +80,41 @@ class TierConfig(TierOptions):
     """`model`: a language model of the registry; `quote`: the documents' own words, without a model."""
     model: str = ""
     """Which registered model, or NAME@ALIAS (champion, candidate, previous) or NAME@VERSION of it; empty: the model of
-    the tier's own name, its champion if it has one, else its candidate."""
+    the tier's own name, its champion if it has one, else its candidate. With `engine: openai` what the other server
+    calls its model."""
+    optional: bool = False
+    """Deployed only once its model is registered (`plinth models add PATH --tier NAME`, training); else the tier is
+    there from the start and waits for it."""
     fallback: bool = False
     """The extractive tier that gates measure models against: `auto` takes it where the passages carry no answer, and
     where another tier is down or does not know. One tier at most."""
     answer: dict[str, Any] = Field(default_factory=dict)
     """Settings of the section `answer` that are others in this tier."""
+    url: str = ""
+    """Of `engine: openai`, as are the settings below: where the other server answers, up to and without
+    `/chat/completions`. https, or http on this machine."""
+    plain_http: bool = False
+    """Whether `url` may be http on another machine. Questions, passages and the key then cross the network for all to
+    read."""
+    key_file: str = ""
+    """File with the key of the other server: one line, readable by its owner only (mode 0600). Empty: none is sent."""
+    connect_s: float = Field(5.0, gt=0)
+    """Longest time until a connection to the other server stands (s)."""
+    silence_s: float = Field(15.0, gt=0)
+    """Longest silence of the other server, before its first word and between two of them (s)."""
+    takes: tuple[Option, ...] = OPTIONS
+    """Options of sampling that the other model takes. Others are not sent, and an answer names them as ignored."""
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the other server calls the longest completion."""
+    instead: str = ""
+    """The tier that answers where this one is switched off or does not answer; empty: the one with `fallback`."""
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if url and (wrong := _wrong_with(url)):
+            raise ValueError(f"url {wrong}: write it as https://HOST/v1")
+        return url.rstrip("/")
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
@@ -90,8 +125,34 @@ class TierConfig(TierOptions):
                              "sleep: min_replicas is 1 at least")  # fmt: skip
         if self.model and self.kind != "model":
             raise ValueError(f"tier {self.name}: a tier of kind {self.kind} has no model")
+        if self.optional and (self.kind != "model" or self.external):
+            raise ValueError(f"tier {self.name}: optional is for a tier that waits for a registered model")
         AnswerSection.model_validate(self.answer)
         return self
+
+    @model_validator(mode="after")
+    def _check_external(self) -> Self:
+        if not self.external:
+            if self.url or self.key_file or self.instead:
+                raise ValueError(f"tier {self.name}: url, key_file and instead are for engine=openai")
+            return self
+        if not (self.url and self.model):
+            raise ValueError(f"tier {self.name}: engine=openai wants url and model, the other server's name for it")
+        if urlsplit(self.url).scheme == "http" and not (self.plain_http or on_loopback(self.url)):
+            raise ValueError(f"tier {self.name}: url is http on another machine: take https, or set plain_http=true")
+        if self.min_replicas == 0:
+            raise ValueError(f"tier {self.name}: it holds no model that could sleep: min_replicas is 1 at least")
+        return self
+
+    @property
+    def external(self) -> bool:
+        """Whether another server answers, so that question and passages leave the house."""
+        return self.kind == "model" and self.engine == OPENAI
+
+    @property
+    def host(self) -> str:
+        """Of an external tier: who answers, HOST or HOST:PORT."""
+        return urlsplit(self.url).netloc
 
     @property
     def registered_name(self) -> str:
@@ -109,6 +170,14 @@ class TierConfig(TierOptions):
 
 
 QUOTE = TierConfig(name="quote", kind="quote", fallback=True, threads=1)
+# For models of others, of about 1 to 3 and of 7 to 14 billion parameters. The prices say what a token costs beside
+# another one's, about as the sizes do; nobody pays them.
+MEDIUM = TierConfig(
+    name="medium", optional=True, threads=4, cache_mb=2048, max_new_tokens=512, answer_s=25.0, price=2.0
+)  # fmt: skip
+LARGE = TierConfig(
+    name="large", optional=True, threads=8, cache_mb=8192, max_new_tokens=512, answer_s=28.0, price=10.0
+)  # fmt: skip
 
 
 def embedding_name(embedder: str) -> str:
@@ -121,5 +190,30 @@ def names_taken(tiers: tuple[TierConfig, ...]) -> tuple[str, ...]:
 
     These are `auto`, the embedding models, and the tiers that do not serve the model of their own name.
     """
-    others = (tier.name for tier in tiers if tier.kind != "model" or tier.registered_name != tier.name)
+    others = (t.name for t in tiers if t.kind != "model" or t.external or t.registered_name != t.name)
     return (AUTO, *others, OTHER_EMBEDDER, *EMBEDDING_MODELS.values())
+
+
+def on_loopback(url: str) -> bool:
+    """Whether an address is one of this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _wrong_with(url: str) -> str:
+    """What makes an address unusable; empty where nothing does. It is never quoted: somebody may put a key into it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is no address"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return "is no http or https address"
+    if not url.isascii() or any(ord(c) <= 32 or ord(c) == 127 or c in '\\"<>^`{|}' for c in url):
+        return "has characters that belong into no address"
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return "holds a user, a password or a query"
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import Engine
 from serve_apps.engines.transformers_engine import TransformersEngine
 from tests.serve_apps.engines.models import random_llama, train
+from tests.serve_apps.engines.openai_server import OverHttp, served
 from train_jobs.export.openvino_graph import export
 
 
@@ -24,8 +26,25 @@ class Published:
     model: Any
 
 
+LOCAL = ("openvino", "transformers")  # engines that run a model here, in ids of tokens
+SERVERS = ExitStack()
+URLS: dict[Path, str] = {}
+
+
 def engine_of(kind: str, folder: Path) -> Engine:
+    """An engine over the model in a folder; for `openai` that is what transformers serves over HTTP."""
+    if kind == "openai":
+        if folder not in URLS:
+            URLS[folder] = SERVERS.enter_context(served(TransformersEngine(folder, 1)))
+        return OverHttp(URLS[folder])
     return OpenVinoEngine(folder, threads=1, precision="f32") if kind == "openvino" else TransformersEngine(folder, 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_end() -> Iterator[None]:
+    yield
+    URLS.clear()
+    SERVERS.close()
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +58,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return Published(folder, model)
 
 
-@pytest.fixture(params=["openvino", "transformers"])
+@pytest.fixture(params=[*LOCAL, "openai"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -55,7 +74,7 @@ def fresh(kind: str, published: Published) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def engines(published: Published) -> Iterator[dict[str, Engine]]:
-    running = {kind: engine_of(kind, published.folder) for kind in ("openvino", "transformers")}
+    running = {kind: engine_of(kind, published.folder) for kind in (*LOCAL, "openai")}
     for engine in running.values():
         engine.start()
     yield running

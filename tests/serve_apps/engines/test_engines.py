@@ -11,12 +11,13 @@ import pytest
 from cluster.core.errors import BadInputError, UnsupportedError
 from serve_apps.engines.protocol import Engine, EngineSampling, TokenDelta
 from serve_apps.errors import UnavailableError
-from tests.serve_apps.engines.conftest import Published, engine_of
+from tests.serve_apps.engines.conftest import LOCAL, Published, engine_of
 from tests.serve_apps.engines.models import CONTEXT, EOS, VOCAB, greedy, text_ids
 
 pytestmark = pytest.mark.process  # models, transformers and a process of OpenVINO
 
 PROMPT = text_ids("Licensor shall mean")
+in_tokens = pytest.mark.parametrize("kind", LOCAL, indirect=True)  # what another server answers in text, or not at once
 
 
 async def take(engine: Engine, ids: list[int], sampling: EngineSampling) -> list[TokenDelta]:
@@ -60,6 +61,7 @@ def test_requests_together_equal_requests_alone(engine: Engine, published: Publi
     assert got[8:] == [ids[:9] for ids in expected]
 
 
+@in_tokens
 def test_a_stop_id_ends_and_is_delivered(engine: Engine, published: Published) -> None:
     expected = greedy(published.model, PROMPT, 60)
     stop = expected[20]
@@ -68,6 +70,7 @@ def test_a_stop_id_ends_and_is_delivered(engine: Engine, published: Published) -
     assert deltas[-1].finish == "stop"
 
 
+@in_tokens
 def test_nothing_else_stops(kind: str, published: Published, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The model's own end-of-text id is an id like any other unless it is asked for."""
     folder = tmp_path_factory.mktemp("eos")
@@ -121,7 +124,7 @@ def test_cancelling_the_reader_and_dropping_the_stream_cancel(engine: Engine) ->
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
-        engine.submit(PROMPT, EngineSampling(230))  # nobody holds the stream
+        await anext(aiter(engine.submit(PROMPT, EngineSampling(230))))  # nobody holds the stream
         await until(lambda: engine.stats().cancelled == before.cancelled + 2, "somebody still works for nobody")
 
     asyncio.run(work())
@@ -168,23 +171,37 @@ def test_a_tiny_nucleus_is_greedy(engine: Engine, published: Published) -> None:
         assert ids_of(deltas) == greedy(published.model, PROMPT, 30)
 
 
+@in_tokens
 @pytest.mark.parametrize(
     ("ids", "sampling", "words"),
     [
-        ([], EngineSampling(5), "no tokens"),
         ([5, VOCAB], EngineSampling(5), str(VOCAB)),
         ([-1], EngineSampling(5), "-1"),
-        ([5], EngineSampling(0), "max_new_tokens"),
         ([5], EngineSampling(CONTEXT), f"context holds {CONTEXT}"),
         ([5] * CONTEXT, EngineSampling(1), f"context holds {CONTEXT}"),
+        ([5], EngineSampling(5, stop_ids=(VOCAB,)), "stop ids"),
+    ],
+)
+def test_bad_tokens_are_refused_at_once(engine: Engine, ids: list[int], sampling: EngineSampling, words: str) -> None:
+    refused_at_once(engine, ids, sampling, words)
+
+
+@pytest.mark.parametrize(
+    ("ids", "sampling", "words"),
+    [
+        ([], EngineSampling(5), "no to|no text"),
+        ([5], EngineSampling(0), "max_new_tokens"),
         ([5], EngineSampling(5, temperature=-0.1), "temperature"),
         ([5], EngineSampling(5, temperature=float("nan")), "temperature"),
         ([5], EngineSampling(5, temperature=1, top_p=-0.1), "top_p"),
         ([5], EngineSampling(5, temperature=1, top_p=1.1), "top_p"),
-        ([5], EngineSampling(5, stop_ids=(VOCAB,)), "stop ids"),
     ],
 )
 def test_bad_input_is_refused_at_once(engine: Engine, ids: list[int], sampling: EngineSampling, words: str) -> None:
+    refused_at_once(engine, ids, sampling, words)
+
+
+def refused_at_once(engine: Engine, ids: list[int], sampling: EngineSampling, words: str) -> None:
     async def work() -> None:
         with pytest.raises(BadInputError, match=words):
             engine.submit(ids, sampling)
@@ -195,7 +212,7 @@ def test_bad_input_is_refused_at_once(engine: Engine, ids: list[int], sampling: 
 def test_too_long_says_so_to_machines(engine: Engine) -> None:
     async def work() -> None:
         with pytest.raises(BadInputError) as caught:
-            engine.submit([5], EngineSampling(CONTEXT))
+            await anext(aiter(engine.submit([5], EngineSampling(CONTEXT))))
         assert caught.value.extras["code"] == "context_length_exceeded"
 
     asyncio.run(work())
@@ -276,6 +293,7 @@ def test_readers_on_two_event_loops(engine: Engine, published: Published) -> Non
     assert [ids_of(deltas) for deltas in asyncio.run(work())] == [expected, expected]
 
 
+@in_tokens
 def test_the_end_of_text_id_stops_when_asked(engine: Engine) -> None:
     """A sampled run with every second id a stop ends at the first of them."""
     stops = tuple(range(EOS, EOS + 126, 2))

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from cluster.core.errors import BadInputError, IntegrityError, PlinthError, UnsupportedError
-from cluster.core.sections.tiers import ENGINES, TierOptions
+from cluster.core.sections.tiers import ENGINES, OPENAI, TierOptions
 from serve_apps import engines
 from serve_apps.engines import load_engine
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import EngineSampling
 from serve_apps.engines.transformers_engine import TransformersEngine
 from serve_apps.errors import UnavailableError
-from tests.serve_apps.engines.conftest import Published, engine_of
+from tests.serve_apps.engines.conftest import LOCAL, Published, engine_of
 from tests.serve_apps.engines.models import CONTEXT, greedy, random_llama
 from tests.serve_apps.engines.test_engines import PROMPT, ids_of, take, until
 from train_jobs.export.openvino_graph import export
@@ -38,11 +38,13 @@ def cut(path: Path) -> None:
         handle.truncate(path.stat().st_size // 2)
 
 
+@pytest.mark.parametrize("kind", LOCAL, indirect=True)
 def test_an_empty_folder(kind: str, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=str(tmp_path)):
         engine_of(kind, tmp_path).start()
 
 
+@pytest.mark.parametrize("kind", LOCAL, indirect=True)
 def test_cut_weights(kind: str, copy: Path) -> None:
     cut(copy / ("openvino/openvino_model.bin" if kind == "openvino" else "model.safetensors"))
     engine = engine_of(kind, copy)
@@ -144,7 +146,7 @@ def test_a_small_cache_queues_and_shortens(published: Published) -> None:
 
 
 def test_every_engine_of_the_configuration_is_there() -> None:
-    assert set(engines.ENGINES) == set(ENGINES)
+    assert {*engines.ENGINES, OPENAI} == set(ENGINES)
 
 
 def test_load_engine_follows_config_and_what_there_is(published: Published, copy: Path) -> None:

@@ -22,6 +22,8 @@ from tests.serve_apps.service import Service
 FOUND = replace(HALF, features={**HALF.features, "top_language": 0.0})  # nothing of it is about a language itself
 SHORT = ["serve.tiers.quote-short.kind=quote", 'serve.tiers.quote-short.answer={"max_citations":1}']
 
+ELSEWHERE = ["serve.tiers.gpt.engine=openai", "serve.tiers.gpt.url=https://a.b/v1", "serve.tiers.gpt.model=big"]
+
 
 def served(config: PlinthConfig) -> Service:
     """The HTTP application with the tiers of ``config``, all of kind quote, as ``deploy`` makes them."""
@@ -83,11 +85,13 @@ def test_the_graph_holds_a_deployment_for_each_tier() -> None:
 
     from serve_apps.deploy import build_app
 
-    config = configured(PlinthConfig(), [*SHORT, "serve.tiers.quote-short.max_replicas=3"])
+    config = configured(PlinthConfig(), [*SHORT, *ELSEWHERE, "serve.tiers.quote-short.max_replicas=3"])
     built = flatten(build_app(config, ["small"]), name="plinth", make_deployment_handle=lambda *_: None)
     scaling = {d.name: d._deployment_config.autoscaling_config for d in built.deployments}
     assert {"tier-quote", "tier-quote-short", "tier-small"} < set(scaling)
     assert scaling["tier-quote-short"].max_replicas == 3
     assert scaling["tier-quote"] is None
+    classes = {d.name: d._replica_config.deployment_def_name for d in built.deployments}
+    assert (classes["tier-gpt"], classes["tier-small"]) == ("ExternalTier", "ModelTier")
     with pytest.raises(UsageError, match=re.escape("no guard 'nobody'; there are characters, personal_data")):
         build_app(configured(config, ['serve.guards=["nobody"]']))
