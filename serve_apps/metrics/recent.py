@@ -59,14 +59,13 @@ class RequestLog:
         return [one for one in self._seen if one.at >= now - KEPT_S]
 
     def _new_lines(self) -> list[bytes]:
-        """What was written since, whole lines only; of very much the newest."""
+        """What was written since, up to the last line's end; of very much the newest, whose first line may be cut."""
         try:
             with self._path.open("rb") as log:
                 found = os.fstat(log.fileno())
                 if found.st_ino != self._file or found.st_size < self._read_to:
                     self._file, self._read_to = found.st_ino, 0
-                skipped = found.st_size - self._read_to > MOST_BYTES
-                begin = found.st_size - MOST_BYTES if skipped else self._read_to
+                begin = max(self._read_to, found.st_size - MOST_BYTES)
                 log.seek(begin)
                 whole, end, _ = log.read(MOST_BYTES).rpartition(b"\n")
         except OSError:
@@ -74,8 +73,7 @@ class RequestLog:
         if not end:
             return []
         self._read_to = begin + len(whole) + 1
-        lines = whole.split(b"\n")
-        return lines[1:] if skipped else lines  # the first of them was cut
+        return whole.split(b"\n")
 
 
 def seen_in(line: bytes) -> Seen | None:
