@@ -1,4 +1,5 @@
-"""How many replicas each deployment of the service has and how often that changed, for `plinth status`. No ray import.
+"""How many replicas each deployment of the service has and how often that changed, for `plinth status` and for the page
+`/ops`. No ray import.
 
 Ray's dashboard knows the replicas; what changed their numbers, the policy wrote into the log ``scaling``.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.core.home import Home
-from cluster.local_head import Instance
+from cluster.local_head import Instance, recorded
 from cluster.loopback import get
 
 APPLICATION = "plinth"
@@ -54,6 +55,13 @@ def deployments(home: Home, instance: Instance) -> list[Deployment]:
         return []
     events = scale_events(home.logs / "scaling.jsonl", instance.started_at)
     return [_deployment(name, details, events) for name, details in sorted(found.items())]
+
+
+def deployments_now(home: Home) -> tuple[list[Deployment], list[dict[str, Any]]]:
+    """The same of what this PLINTH_HOME started last, and its scale events; no deployments where it started nothing."""
+    instance = recorded(home)
+    events = scale_events(home.root / "logs" / "scaling.jsonl", instance.started_at if instance else "")
+    return (deployments(home, instance) if instance else []), events
 
 
 def _deployment(name: str, details: dict[str, Any], events: list[dict[str, Any]]) -> Deployment:

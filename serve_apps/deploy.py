@@ -190,8 +190,11 @@ class GatewayIngress:
 
     def __serve_build_asgi_app__(self) -> Any:
         from serve_apps.api.openai_http import build_http
+        from serve_apps.metrics.operations import Operations
 
-        return build_http(self._gateway, self._config.serve, metrics_source=metrics_page(Home.from_env()))
+        home, section = Home.from_env(), self._config.serve
+        metrics = metrics_page(home)
+        return build_http(self._gateway, section, metrics, Operations(self._gateway, section, home, metrics))
 
 
 def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Application:

@@ -39,7 +39,7 @@ RAY_MODULES = {
 
 # What each folder may import of the others. `cluster.connect` lets a job join the cluster, `cluster.job_book` lets it
 # be seen and wait for its turn, `cluster.ray_errors` takes Ray's wrapping off errors, `cluster.supervision` knows how
-# often the head was put up again; none holds domain logic.
+# often the head was put up again, `cluster.deployments` how many replicas there are; none holds domain logic.
 MAY_IMPORT = {
     "cluster/core": ("cluster.core",),
     "cluster/cli": ("cluster", "actors", "data_jobs", "train_jobs", "serve_apps"),
@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "serve_apps": (
         "cluster.core",
         "cluster.ray_errors",
+        "cluster.deployments",
         "cluster.supervision",
         "actors.registry.models",
         "data_jobs",

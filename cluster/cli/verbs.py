@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
     "eval": Verb("evaluation.group", "Measure the quality of answers."),
     "audit": Verb("audit", "What a model gives away of its training data."),
     "bench": Verb("bench.group", "Measure the running service, and training."),
+    "load": Verb("load", "Replay a trace of real requests against the running service."),
     "metrics": Verb("metrics", "What Prometheus and Grafana need to watch the service: rules, alerts, a dashboard."),
     "gc": Verb("gc", "Remove versions that nothing needs any more."),
     "completion": Verb("shell", "Print a script that completes verbs and options in bash or zsh."),

@@ -1,4 +1,4 @@
-"""The HTTP surface: OpenAI-compatible routes, search, probes and the chat page, over a Gateway.
+"""The HTTP surface: OpenAI-compatible routes, search, probes and the pages, over a Gateway.
 
 Only translation happens here: bytes to a validated request, gateway events to OpenAI's shapes, errors to OpenAI's error
 body. Adding a route is a handler and a line in ``ROUTES``. FastAPI's own body parsing is not used (it answers 500 to a
@@ -37,6 +37,7 @@ from serve_apps.gateway.request_log import CLIENT_GONE, RequestRecord
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MetricsSource = Callable[[], Awaitable[str]]
+OpsSource = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class HttpService:
@@ -44,10 +45,14 @@ class HttpService:
 
     Args:
         metrics_source: returns Prometheus text for all replicas together.
+        ops_source: returns what goes on (``metrics.operations``).
     """
 
-    def __init__(self, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> None:
-        self._gateway, self._timeout_s, self._metrics_source = gateway, section.request_timeout_s, metrics_source
+    def __init__(
+        self, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource, ops_source: OpsSource
+    ) -> None:
+        self._gateway, self._timeout_s = gateway, section.request_timeout_s
+        self._metrics_source, self._ops_source = metrics_source, ops_source
         self._most_turns, self._most_chars = section.max_messages, section.max_prompt_chars
         self._created = int(time.time())
 
@@ -158,8 +163,16 @@ class HttpService:
         """Prometheus text."""
         return PlainTextResponse(await self._metrics_source(), media_type=METRICS_TYPE)
 
+    async def ops(self, call: Call) -> Response:
+        """What goes on: replicas, queue, latencies, tiers, collections, scale events."""
+        return JSONResponse(await self._ops_source())
+
+    async def ops_page(self, call: Call) -> Response:
+        """The page that shows it."""
+        return page_reply("ops.html")
+
     async def page(self, call: Call) -> Response:
-        """The chat page, or one of its files."""
+        """The chat page, or one of both pages' files."""
         name = call.path.get("name", "index.html")
         if name not in FILES:
             raise HTTPException(404)
@@ -182,16 +195,20 @@ ROUTES = (
     Route("/readyz", GET, HttpService.readyz, logged=False, probe=True),
     Route("/metrics", GET, HttpService.metrics, logged=False),
     Route("/", GET, HttpService.page, logged=False),
+    Route("/ops", GET, HttpService.ops_page, logged=False),
+    Route("/v1/plinth/ops", GET, HttpService.ops, logged=False),
     Route("/console/{name:path}", GET, HttpService.page, logged=False),
 )
 
 
-def build_http(gateway: Gateway, section: ServeSection, metrics_source: MetricsSource) -> FastAPI:
-    """The ASGI application. ``metrics_source`` returns Prometheus text for all replicas together."""
+def build_http(
+    gateway: Gateway, section: ServeSection, metrics_source: MetricsSource, ops_source: OpsSource
+) -> FastAPI:
+    """The ASGI application over a gateway; sources as ``HttpService`` takes them."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(Limits, section=section, routes=RouteTable(ROUTES), settle=gateway.settle)
     _add_error_handlers(app)
-    service = HttpService(gateway, section, metrics_source)
+    service = HttpService(gateway, section, metrics_source, ops_source)
     for route in ROUTES:
         app.add_api_route(route.path, _endpoint(route, service, section), methods=list(route.methods))
     return app

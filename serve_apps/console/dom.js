@@ -1,4 +1,4 @@
-// Small pieces of the page: nodes, icons, the clipboard, the line at the bottom that says what happened.
+// Small pieces of the pages: nodes, icons, the clipboard, the line at the bottom that says what happened.
 
 const SHAPES = {
   plus: "M10 4.5v11M4.5 10h11",
@@ -22,15 +22,16 @@ export function make(tag, className, ...children) {
   return node;
 }
 
+export function svg(tag, attributes, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
 export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", SHAPES[name]);
-  svg.append(path);
-  return svg;
+  const shape = svg("path", { d: SHAPES[name] });
+  return svg("svg", { viewBox: "0 0 20 20", class: "icon", "aria-hidden": "true" }, shape);
 }
 
 export function iconButton(name, label, className, onClick) {

@@ -1,4 +1,5 @@
-"""The chat page's files, read once: plain HTML, CSS and JavaScript without a build step or any other host.
+"""The files of the chat page and of `/ops`, read once: plain HTML, CSS and JavaScript without a build step or another
+host.
 
 The two libraries in ``vendor/`` are what `make vendor` fetched: a Markdown parser and an HTML sanitiser.
 """
@@ -14,17 +15,22 @@ _SCRIPT = "text/javascript; charset=utf-8"
 SCRIPTS = (
     "page.js",
     "answer.js",
+    "charts.js",
     "chat.js",
     "collections.js",
     "dom.js",
     "history.js",
     "markdown.js",
+    "ops.js",
+    "ops_feed.js",
+    "ops_tables.js",
     "service.js",
     "sidebar.js",
 )
 VENDORED = ("vendor/marked.esm.js", "vendor/purify.es.mjs")
 FILES = {
     "index.html": "text/html; charset=utf-8",
+    "ops.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(SCRIPTS + VENDORED, _SCRIPT),

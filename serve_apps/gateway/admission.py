@@ -36,6 +36,11 @@ class Admission:
         self._first = True  # nobody left since the house was empty
 
     @property
+    def inside(self) -> int:
+        """Requests whose turn has not come yet."""
+        return self._inside
+
+    @property
     def expected_wait_s(self) -> float:
         """What a request that came now would wait beyond what it takes by itself."""
         silent = self._clock() - self._last if self._inside else 0.0

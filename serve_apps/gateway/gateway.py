@@ -122,6 +122,11 @@ class Gateway:
                     self._note_gap(ask, asked.question, asked.retrieval, event)
                 yield event
 
+    @property
+    def queue(self) -> dict[str, float]:
+        """What waits behind this gateway: ``inside`` requests; one more would wait ``expected_wait_s``."""
+        return {"inside": self._admission.inside, "expected_wait_s": round(self._admission.expected_wait_s, 3)}
+
     async def models(self) -> dict[str, dict[str, Any]]:
         """The names clients may send as ``model``, and what is known of each; ``NAME@COLLECTION`` asks a collection."""
         await self.tiers.refresh()

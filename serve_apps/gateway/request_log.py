@@ -23,8 +23,8 @@ class RequestRecord:
     """Filled in along the way by everything that handles the request; times in milliseconds. ``route`` is the label of
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
-    is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is less
-    than it should be."""
+    is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is
+    less than it should be."""
 
     request_id: str
     method: str = ""

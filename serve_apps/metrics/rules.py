@@ -7,7 +7,7 @@ from typing import Any
 from cluster.core.sections.serve import ServeSection
 
 JOB = "plinth"  # the name of the scrape job
-_WORK = '{route!~"/healthz|/readyz|/metrics|/|/console/.*"}'  # probes and the page are no work
+_WORK = '{route!~"/healthz|/readyz|/metrics|/|/console/.*|/ops|/v1/plinth/ops"}'  # probes and pages are no work
 QUANTILES = (50, 95, 99)
 
 

@@ -108,6 +108,18 @@ def page(values: Mapping[str, float], families: Mapping[str, Family], missing: i
     return "\n".join(lines) + "\n"
 
 
+def by_deployment(page: str, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Deployment to the values there of some metrics that have such a label, each summed up over its other labels."""
+    lines = [line for line in page.split("\n") if line.startswith(tuple(names))]
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families("\n".join(lines) + "\n"):
+        for sample in family.samples:
+            if deployment := sample.labels.get("deployment"):
+                values = found.setdefault(deployment, {})
+                values[sample.name] = values.get(sample.name, 0.0) + sample.value
+    return found
+
+
 def family_of(series: str, families: Mapping[str, Family]) -> Family:
     """The family that a series belongs to, whose name its own begins with.
 

@@ -8,18 +8,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from cluster.core.home import Home
 from cluster.core.sections.serve import ServeSection
 from serve_apps.api.openai_http import build_http
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
+from serve_apps.metrics.operations import Operations
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
 from tests.fakes import FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
@@ -48,6 +51,7 @@ class Service:
     learned: LearnedRouter | None = None
     versions: Versions = field(default_factory=Versions)
     gateway: Gateway | None = None
+    home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
         self.log.append({"component": component, "event": event, **fields})
@@ -72,7 +76,8 @@ class Service:
         async def metrics() -> str:
             return "# HELP plinth_requests_total Requests.\n"
 
-        return build_http(gateway, self.section, self.metrics or metrics)
+        source = self.metrics or metrics
+        return build_http(gateway, self.section, source, Operations(gateway, self.section, self.home, source))
 
     def client(self) -> TestClient:
         return TestClient(self.app(), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)

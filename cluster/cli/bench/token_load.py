@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from cluster.cli.bench.load import distinct_questions, machine, percentile
+from cluster.cli.bench.streamed import Reply, streamed
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
 from cluster.core.storage import Store, utc_now
@@ -30,15 +31,6 @@ if TYPE_CHECKING:
 
 CANDIDATES = 1000  # prompts tried for some whose continuation does not end early
 WARM_UP = 4
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One completion: tokens generated, seconds to the first text, seconds in all."""
-
-    tokens: int
-    first_s: float
-    all_s: float
 
 
 @dataclass(frozen=True)
@@ -193,21 +185,8 @@ async def _http_level(
     async with httpx.AsyncClient(base_url=base_url, timeout=120, limits=limits, trust_env=False) as client:
 
         async def call(prompt: str) -> Reply:
-            body = {"model": model, "prompt": prompt, "max_tokens": limit, "temperature": 0, "stream": True,
-                    "stream_options": {"include_usage": True}}  # fmt: skip
-            begun, first, tokens = time.perf_counter(), 0.0, 0
-            async with client.stream("POST", "/v1/completions", json=body) as reply:
-                reply.raise_for_status()
-                async for line in reply.aiter_lines():
-                    if not line.startswith("data: {"):
-                        continue
-                    event = json.loads(line[6:])
-                    if "error" in event:
-                        raise BadInputError(str(event["error"]))
-                    if any(choice.get("text") for choice in event.get("choices", ())):
-                        first = first or time.perf_counter() - begun
-                    tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-            return Reply(tokens, first, time.perf_counter() - begun)
+            body = {"model": model, "prompt": prompt, "max_tokens": limit, "temperature": 0}
+            return await streamed(client, "/v1/completions", body)
 
         try:
             await call(prompts[0])
