@@ -304,7 +304,8 @@ def test_a_worker_that_stops_is_noticed_by_the_others(two_workers: Made, drive: 
             driver.wait_for("the watchdog", lambda: driver.events("hung"), timeout=20)
             break
         os.kill(stopped, signal.SIGCONT)
-        time.sleep(0.2)
+        saved = len(driver.events("checkpoint_saved"))
+        driver.wait_for("the next checkpoint", lambda saved=saved: len(driver.events("checkpoint_saved")) > saved)
     (hung,) = driver.events("hung")
     assert hung["pid"] == watching
     (failed,) = driver.wait_for("the controller", lambda: driver.events("workers_failed"))
