@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cluster.core.config import PlinthConfig, configured
-from cluster.core.errors import UsageError
+from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.telemetry import COMPONENTS
 from serve_apps.replicas.options import tier_options
 from serve_apps.replicas.quote import QuoteReplica
@@ -101,3 +101,15 @@ def test_the_graph_holds_a_deployment_for_each_tier() -> None:
     assert len(started) == 6
     with pytest.raises(UsageError, match=re.escape("no guard 'nobody'; there are characters, personal_data")):
         build_app(configured(config, ['serve.guards=["nobody"]']))
+
+
+def test_a_deployment_that_does_not_stand_is_a_fault_that_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve_apps import deploy
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Deploying application plinth failed: Failed to update the deployments ['tier-gpt'].")
+
+    monkeypatch.setattr(deploy.serve, "start", lambda **_: None)
+    monkeypatch.setattr(deploy.serve, "run", fails)
+    with pytest.raises(EnvironmentFaultError, match=r"tier-gpt.*plinth status"):
+        deploy.run(configured(PlinthConfig(), ELSEWHERE), [])
