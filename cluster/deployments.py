@@ -7,6 +7,7 @@ Ray's dashboard knows the replicas; what changed their numbers, the policy wrote
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from cluster.loopback import get
 APPLICATION = "plinth"
 TIMEOUT_S = 5.0
 ILL = ("UNHEALTHY", "DEPLOY_FAILED")
-PROBLEM_CHARS = 500
+PROBLEM_CHARS = 300
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,14 @@ def _deployment(name: str, details: dict[str, Any], events: list[dict[str, Any]]
     scaled = details["deployment_config"].get("autoscaling_config")
     least, most = (scaled["min_replicas"], scaled["max_replicas"]) if scaled else (target, target)
     running = sum(replica["state"] == "RUNNING" for replica in details["replicas"])
-    problem = str(details.get("message", "")) if details.get("status") in ILL else ""
-    return Deployment(name, running, target, least, most, ways["up"], ways["down"], last, problem[:PROBLEM_CHARS])
+    problem = _last_line(str(details.get("message", ""))) if details.get("status") in ILL else ""
+    return Deployment(name, running, target, least, most, ways["up"], ways["down"], last, problem)
+
+
+def _last_line(message: str) -> str:
+    """Of a message that ends in a traceback what was raised."""
+    lines = [line.strip() for line in ANSI.sub("", message).splitlines() if line.strip()]
+    return lines[-1][:PROBLEM_CHARS] if lines else ""
 
 
 def scale_events(log: Path, since: str) -> list[dict[str, Any]]:

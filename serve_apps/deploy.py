@@ -16,6 +16,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from cluster.core.config import PlinthConfig
+from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
@@ -123,7 +124,7 @@ class ExternalTier(ExternalReplica):
         stay_on_loopback(config)
         super().__init__(config, tier)
         self.spans = Spans(config.serve.otlp_url)
-        report_start("external", code)
+        report_start("model", code)
 
 
 TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
@@ -244,10 +245,20 @@ def _with(deployment: Any, options: dict[str, Any]) -> Any:
 
 
 def run(config: PlinthConfig, models: Sequence[str]) -> None:
-    """Deploy on the connected cluster and return when every deployment is running."""
+    """Deploy on the connected cluster and return when every deployment is running.
+
+    Raises:
+        UsageError: see ``build_app``.
+        EnvironmentFaultError: a deployment does not stand; the others do.
+    """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the CLI says what happens
     serve.start(
         http_options={"host": config.cluster.host, "port": config.cluster.http_port},
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
-    serve.run(build_app(config, models), name=APP, route_prefix="/", logging_config={"log_level": "ERROR"})
+    app = build_app(config, models)
+    try:
+        serve.run(app, name=APP, route_prefix="/", logging_config={"log_level": "ERROR"})
+    except RuntimeError as error:  # what Serve raises for a deployment that does not come up
+        message = f"{error} What stands answers; `plinth status` says why the rest does not"
+        raise EnvironmentFaultError(message) from error

@@ -14,6 +14,7 @@ from typing import Any
 from cluster.core.sections.tiers import TierConfig
 
 SERVES, WAITS, OFF, DOWN = "serves", "waits", "off", "down"
+SWITCHED_OFF = "switched off"  # how an external replica's reason begins where somebody did it
 
 
 def tier_states(
@@ -43,7 +44,8 @@ def _state(
     if tier.external:
         on = card is not None and bool(card.get("enabled"))
         why = "" if on else problem or line.get("error", "")
-        return {**row, "version": tier.model, "state": SERVES if on else OFF, "why": why, "external": True}
+        state = SERVES if on else OFF if why.startswith(SWITCHED_OFF) else DOWN
+        return {**row, "version": tier.model, "state": state, "why": why, "external": True}
     if card is not None:  # an older version may serve while the newest one is refused
         return {**row, "version": card.get("version", ""), "state": SERVES}
     if row["why"]:

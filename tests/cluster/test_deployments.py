@@ -27,7 +27,7 @@ def replicas(running: int, starting: int = 0) -> list[dict[str, str]]:
 SAID = {
     "guard": {"target_num_replicas": 3, "deployment_config": {"autoscaling_config": {"min_replicas": 1,
               "max_replicas": 4}}, "replicas": replicas(2, 1), "status": "UNHEALTHY",
-              "message": "a replica died"},
+              "message": "It failed. Error:\n\x1b[36mray::x()\x1b[39m\n  File a.py\n\x1b[31mValueError: no\x1b[0m\n"},
     "gateway": {"target_num_replicas": 2, "deployment_config": {}, "replicas": replicas(2), "status": "HEALTHY",
                 "message": ""},
 }  # fmt: skip
@@ -70,7 +70,7 @@ def test_replicas_with_their_events(own: Home, dashboard: Instance) -> None:
     assert gateway == Deployment("gateway", 2, 2, 2, 2)
     assert (guard.name, guard.running, guard.target, guard.min, guard.max) == ("guard", 2, 3, 1, 4)
     assert (guard.ups, guard.downs) == (1, 1)
-    assert (guard.problem, gateway.problem) == ("a replica died", "")
+    assert (guard.problem, gateway.problem) == ("ValueError: no", "")
     assert guard.last is not None
     assert (guard.last["before"], guard.last["after"], guard.last["why"]) == (4, 3, "less load")
     assert guard.to_dict()["last"]["at"] > SINCE

@@ -88,7 +88,16 @@ def test_status_shows_replicas_and_what_changed_their_number(
     assert main(["status", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["deployments"]
     assert found.pop("last").items() >= {"before": 1, "after": 2, "why": "load"}.items()
-    assert found == {"name": "guard", "running": 1, "target": 2, "min": 1, "max": 3, "ups": 1, "downs": 0}
+    assert found == {
+        "name": "guard",
+        "running": 1,
+        "target": 2,
+        "min": 1,
+        "max": 3,
+        "ups": 1,
+        "downs": 0,
+        "problem": "",
+    }
     assert main(["status"]) == 0
     shown = capsys.readouterr().out
     assert "1 to 3" in shown

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.core.config import PlinthConfig, configured
-from cluster.core.errors import UsageError
+from cluster.core.errors import EnvironmentFaultError, UsageError
+from cluster.core.telemetry import COMPONENTS
 from serve_apps.replicas.options import tier_options
 from serve_apps.replicas.quote import QuoteReplica
 from tests.fakes import FixedRetriever, LocalTier
@@ -83,6 +85,7 @@ def test_each_tier_has_replicas_and_resources_of_its_own() -> None:
 def test_the_graph_holds_a_deployment_for_each_tier() -> None:
     from ray.serve._private.build_app import build_app as flatten
 
+    from serve_apps import deploy
     from serve_apps.deploy import build_app
 
     config = configured(PlinthConfig(), [*SHORT, *ELSEWHERE, "serve.tiers.quote-short.max_replicas=3"])
@@ -93,5 +96,20 @@ def test_the_graph_holds_a_deployment_for_each_tier() -> None:
     assert scaling["tier-quote"] is None
     classes = {d.name: d._replica_config.deployment_def_name for d in built.deployments}
     assert (classes["tier-gpt"], classes["tier-small"]) == ("ExternalTier", "ModelTier")
+    started = re.findall(r'report_start\("(\w+)"', Path(deploy.__file__).read_text())
+    assert set(started) <= set(COMPONENTS), "the log takes no other names: such a replica would not stand"
+    assert len(started) == 6
     with pytest.raises(UsageError, match=re.escape("no guard 'nobody'; there are characters, personal_data")):
         build_app(configured(config, ['serve.guards=["nobody"]']))
+
+
+def test_a_deployment_that_does_not_stand_is_a_fault_that_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve_apps import deploy
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Deploying application plinth failed: Failed to update the deployments ['tier-gpt'].")
+
+    monkeypatch.setattr(deploy.serve, "start", lambda **_: None)
+    monkeypatch.setattr(deploy.serve, "run", fails)
+    with pytest.raises(EnvironmentFaultError, match=r"tier-gpt.*plinth status"):
+        deploy.run(configured(PlinthConfig(), ELSEWHERE), [])
