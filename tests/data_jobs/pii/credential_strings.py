@@ -96,7 +96,8 @@ def newer_strings(seed: int = 9) -> list[tuple[str, str]]:
         "phx_" + m.of(ALNUM, 43), "re_" + m.of(ALNUM, 8) + "_" + m.of(ALNUM, 24), "CFPAT-" + m.of(ALNUM, 43),
         "LTAI" + m.of(ALNUM, 20), "sha256~" + m.of(ALNUM, 43), m.of(ALNUM, 14) + ".atlasv1." + m.of(ALNUM, 67),
     ]  # fmt: skip
-    password, word = m.of(ALNUM, 12) + "!", "q" * 20 + "/" + "K" * 19  # no digit at all, as chance may have it
+    letters = "".join(c for c in m.of(ALNUM, 90) if c.isalpha())
+    password, word = m.of(ALNUM, 12) + "!", f"{letters[:14]}/K7{letters[14:37]}"  # one digit, as chance may have it
     places = [
         ("sshpass -p '{}' ssh root@host", password), ('<add key="Password" value="{}"/>', password), ('DB_PASS="{}"', password),
         ("aws_secret_access_key = {}", word), ('"SecretAccessKey": "{}"', word),
