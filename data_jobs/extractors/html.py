@@ -37,6 +37,7 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-
 _XML_ENCODING = re.compile(rb"\A\s*<\?xml[^>]{0,200}?\bencoding\s*=\s*[\"']([a-zA-Z0-9_:.-]{2,40})", re.I)
 _HEAD_BYTES = 64 << 10  # what a page declares may stand behind many scripts
 _XHTML = re.compile(r"<\?xml|xmlns=[\"']http://www\.w3\.org/1999/xhtml", re.I)
+_END_OF_PAGE = re.compile(r"</(?:body|html)\s{0,20}>", re.I)
 _CLOSES_ITSELF = re.compile(
     r"<((?:script|style|title|textarea|iframe|noscript|template|div|span|p|a|i|b|em|td|th|li)\b)([^<>]{0,2000}?)/>",
     re.I,
@@ -132,6 +133,7 @@ def _parsed(page: str) -> Any:
     """The tree of a page. Elements that only format text are left out where it is too deep with them."""
     from lxml import etree
 
+    page = _END_OF_PAGE.sub("", page)  # browsers show what stands behind it, the parser drops it
     if _XHTML.search(page[:2000]):  # there any element may close itself, which HTML's parser does not know
         page = _CLOSES_ITSELF.sub(r"<\1\2></\1>", _without_cdata(page))
     for source in (page, _FORMATTING.sub("", page)):

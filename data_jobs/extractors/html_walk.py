@@ -124,7 +124,7 @@ class Walk:
         elif name == "nav" or (element.get("role") or "").lower() == "navigation":
             kind = "navigation"
         elif (
-            element.get("hidden") is not None
+            element.get("hidden", "until-found").lower() != "until-found"  # that is text which a search opens
             or _HIDING.search(element.get("style") or "")
             or _UNSEEN_CLASSES & set((element.get("class") or "").lower().split())
             or name in ("annotation", "annotation-xml", "rp")

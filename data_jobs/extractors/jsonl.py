@@ -29,6 +29,8 @@ from data_jobs.extractors.titles import text_title
 MAX_DIGITS, MAX_DEPTH = 4_000, 20
 RECORD_FIELDS = ("id", "title", "questions")  # what they say goes into the document's own fields
 
+Line = tuple[int, int, int, bytes, tuple[str, ...]]
+
 
 class JsonLinesExtractor:
     """JSON Lines files: one record per line. See ``protocol.Extractor``."""
@@ -40,7 +42,7 @@ class JsonLinesExtractor:
 
     def extract(self, data: bytes, origin: Origin, limits: Limits) -> Iterator[Document | Quarantined]:
         used: set[str] = set()
-        for number, start, end, line, steps in lines_of(data):
+        for number, start, end, line, steps in _objects(lines_of(data)):
             if line.strip() in (b"", b"[", b"]", b"],"):
                 continue
             if number > limits.rows:
@@ -60,7 +62,23 @@ class JsonLinesExtractor:
             )  # fmt: skip
 
 
-def lines_of(data: bytes) -> Iterator[tuple[int, int, int, bytes, tuple[str, ...]]]:
+def _objects(lines: Iterator[Line]) -> Iterator[Line]:
+    """The lines, those of an object that is printed over several of them as one: from a ``{`` alone on its line to the
+    ``}`` below it."""
+    held: list[Line] = []
+    for line in lines:
+        said = line[3].rstrip()
+        held.append(line)
+        if len(held) == 1 and said.strip() != b"{":
+            yield held.pop()
+        elif len(held) > 1 and said.removesuffix(b",") == held[0][3].rstrip().replace(b"{", b"}"):
+            number, start, _, _, steps = held[0]
+            yield number, start, line[2], b"\n".join(part[3] for part in held), steps
+            held.clear()
+    yield from held
+
+
+def lines_of(data: bytes) -> Iterator[Line]:
     """Number, first and last byte in the file, UTF-8 bytes and decoding steps of each line.
 
     Raises:

@@ -56,8 +56,9 @@ def _cells(notebook: Any) -> tuple[str, list[Any]]:
     if not isinstance(cells, list):
         raise UnreadableFileError("not_a_notebook", "no list of cells")
     meta = notebook.get("metadata")
-    kernel = meta.get("kernelspec") if isinstance(meta, dict) else None
-    language = kernel.get("language") if isinstance(kernel, dict) else ""
+    known = [meta.get(name) for name in ("kernelspec", "language_info")] if isinstance(meta, dict) else []
+    kernel, info = (part if isinstance(part, dict) else {} for part in known or ({}, {}))
+    language = kernel.get("language") or info.get("name")
     return (language if isinstance(language, str) and language.isalnum() else "python"), cells
 
 

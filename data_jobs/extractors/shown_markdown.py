@@ -20,6 +20,7 @@ _PICTURE = re.compile(rf"!\[([^\]]*)\]\(\s*<?{_DATA}>?(?:\s+[\"'][^\"'\n]*[\"'])
 _PICTURE_ELEMENT = re.compile(rf"<img\b[^<>]*?\bsrc\s*=\s*[\"']?{_DATA}[^<>]*>", re.I)
 _PICTURE_TARGET = re.compile(rf"^[ ]{{0,3}}\[([^\]\n]+)\]:[ \t]*<?{_DATA}>?.*$\n?", re.M)
 _BYTES = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*;base64,[A-Za-z0-9+/=_%-]{64,}")
+_REMARK = re.compile(r"^[ ]{0,3}\[(?://|#|comment)\]:[ \t]+(?:#|<>)[ \t]+(?:\(.*\)|\".*\"|'.*')[ \t]*$\n?", re.M)
 _REFERENCE = re.compile(r"!\[([^\]\n]*)\](?:\[([^\]\n]*)\])?")
 _ALT = re.compile(r"\balt\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.I)
 _QUOTATION = re.compile(r"^[ ]{0,3}(?:>[ ]?)+", re.M)
@@ -32,6 +33,8 @@ def shown_markdown(text: str, skipped: Skipped) -> str:
     """The text without the bytes of pictures and without comments; both are counted."""
     if "<!--" in text:
         text = _without_comments(text, skipped)
+    if "]: " in text:
+        text = _without_remarks(text, skipped)
     if "data:" in text:
         text = _without_pictures(text, skipped)
     return text
@@ -61,6 +64,16 @@ def _without_comments(text: str, skipped: Skipped) -> str:
         if not again:
             break
     return "".join((*parts, text))
+
+
+def _without_remarks(text: str, skipped: Skipped) -> str:
+    """Without ``[//]: # (a remark)``: a link's target that no link has."""
+
+    def remark(found: re.Match[str]) -> str:
+        skipped["hidden"] += 1
+        return ""
+
+    return _replaced(_REMARK, remark, text)
 
 
 def _without_pictures(text: str, skipped: Skipped) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from data_jobs.extractors.titles import text_title
 
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?=\S)(.{0,20000}?)\n(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _FIELD = re.compile(r"[A-Za-z_][\w .-]{0,60}:(?:[ \t]|\Z)")
+_TITLE_BLOCK = re.compile(r"% +(\S.*)\n(?:[ \t]+\S.*\n)*(?:%.*\n)*(?:\n|\Z)")  # Pandoc's
 MARKDOWN = (".md", ".markdown", ".mdx")
 
 
@@ -38,13 +40,14 @@ class TextExtractor:
 
 
 def front_matter(text: str) -> tuple[dict[str, Any] | None, int]:
-    """The fields at the top of a Markdown file between lines of ``---`` (YAML) or ``+++`` (TOML), and where they end.
+    """The fields at the top of a Markdown file between lines of ``---`` (YAML) or ``+++`` (TOML), or as
+    an object (JSON), and where they end.
 
     None and 0 where there are none: what stands between two rules is text, unless it is a mapping.
     """
     found = _FRONT_MATTER.match(text)
     if found is None:
-        return None, 0
+        return _json_fields(text) if text[:1] == "{" else (None, 0)
     fields = _fields(found[1], found[2])
     return (fields, found.end()) if fields is not None else (None, 0)
 
@@ -66,6 +69,16 @@ def _fields(mark: str, source: str) -> dict[str, Any] | None:
     return fields if all(isinstance(name, str) and _FIELD.match(f"{name}: ") for name in fields) else None
 
 
+def _json_fields(text: str) -> tuple[dict[str, Any] | None, int]:
+    """Front matter that is a JSON object with a title, and where it ends."""
+    try:
+        fields, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None, 0
+    named = text[end : end + 1] == "\n" and any(name.lower() == "title" for name in fields)
+    return (fields, end + 1) if named else (None, 0)
+
+
 def _is_markdown(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in MARKDOWN
 
@@ -81,6 +94,8 @@ def split_title(text: str, path: str) -> tuple[str, str]:
     if fields is not None:
         title = next((str(said) for name, said in fields.items() if name.lower() == "title" and said), "")
         text = text[end:]
+    elif markdown and (block := _TITLE_BLOCK.match(text)):
+        title = block[1]
     title = title or text_title(text, plain=path.lower().endswith(".txt"))
     if not title:
         title = PurePosixPath(path).stem.replace("_", " ").replace("-", " ").strip() or path

@@ -24,6 +24,14 @@ _SECTIONS = frozenset(
     .replace("    ", "")
     .split("|")
 )
+_MARKUP = (
+    (re.compile(r"[ \t]*\{[ \t]*[#.][^{}]*\}$"), ""),
+    (re.compile(r"<(?:img|br|/?(?:a|b|i|em|strong|code|kbd|span|sub|sup|font))\b[^<>]{0,500}>", re.I), ""),
+    (re.compile(r"!\[[^\[\]]{0,200}\]\([^()\s]{0,1000}\)"), ""),
+    (re.compile(r"\[([^\[\]]{1,200})\]\([^()\s]{0,1000}\)"), r"\1"),
+    (re.compile(r"(?<![*\w])(\*{1,3})(?=[^\s*])([^*]{1,200})(?<=[^\s*])\1(?![*\w])"), r"\2"),
+    (re.compile(r"(?<!`)`([^`]{1,200})`(?!`)"), r"\1"),
+)
 # What programs call a document that nobody gave a title.
 _DEFAULTS = re.compile(
     r"(?:untitled|unbenannt|sans titre|sin título|(?:word[ -]?)?document|dokument|presentation|präsentation|powerpoint"
@@ -63,8 +71,15 @@ def top_heading(text: str, plain: bool = False) -> str:
             marks.append(block.mark)
         level = block.level or marks.index(block.mark) + 1
         if level < best:
-            best, title = level, block.title
+            best, title = level, _without_markup(block.title)
     return "" if is_section(title) else title
+
+
+def _without_markup(heading: str) -> str:
+    """A heading's words as they are shown: no attributes, pictures, targets of links, marks of emphasis and code."""
+    for pattern, by in _MARKUP:
+        heading = pattern.sub(by, heading)
+    return heading.strip()
 
 
 def _centred(text: str) -> str:

@@ -30,6 +30,7 @@ ADDED = 0.5  # What words that were only added count of an exchange of ordinary 
 SHARE = 0.5  # of the exchanges in a text that must be facts: below it the text was revised
 NUMBERED = 1000  # Characters; forms with many instances are short.
 STAMP_WORDS = 14  # A line about the document itself is not longer.
+CLAUSE_WORDS = 4  # Words; a longer line that ends like a sentence is one.
 
 _LETTERS = rf"[{UNSPACED}]"
 
@@ -50,9 +51,8 @@ _STAMPS = _WORDS["stamps"]  # What a line says about the document itself, in the
 _ORDINALS, _NEGATIONS = frozenset(_WORDS["ordinals"]), frozenset(_WORDS["negations"])
 _PREFIXES = _WORDS["prefixes"]
 # Of two words of one group each says something else.
-_GROUPS = [frozenset(_WORDS[name]) for name in ("numerals", "calendar", "colours", "durations")] + [
-    frozenset(group.split("/")) for group in _WORDS["opposites"]
-]
+_KINDS = ("numerals", "calendar", "colours", "durations", "units", "currencies")
+_GROUPS = [frozenset(_WORDS[name]) for name in _KINDS] + [frozenset(group.split("/")) for group in _WORDS["opposites"]]
 _GROUPS_OF: dict[str, list[int]] = {}
 for _number, _group in enumerate(_GROUPS):
     for _word in _group:
@@ -70,8 +70,11 @@ _ADDRESS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STAMP = re.compile(
-    r"\b(?:updated?|pages?|version|rev|revision|build|seite|sida|side|trang|หน้า|쪽)\b|第\s*\d+\s*[页頁]|หน้า\s*\d"
+    r"\b(?:updated?|pages?|rev|revision|seite|sida|side|trang|หน้า|쪽)\b|第\s*\d+\s*[页頁]|หน้า\s*\d"
+    r"|^\W*[\d.,]+[km]?\s(?:views?|comments?|likes?|shares?|replies|min(?:utes?)? read)\b"
+    r"|^\W*(?:share|edit|tweet) (?:on|this)\b"
 )
+_EDITION = re.compile(r"\b(?:version|build)\b")
 _NAVIGATION = re.compile(r"[>›»|/→·•]")
 _NEGATING = re.compile(
     r"[不没沒無无非未别勿禁否]|ない|ません|なし|ไม่|ห้าม|មិន|ບໍ່|မ[^\s]{1,4}(?:ပါ|ဘူး)|མ་|མི་|지 (?:않|말|못)"
@@ -172,10 +175,15 @@ def _is_stamp(line: str) -> bool:
     size = len(line.split())
     if size > STAMP_WORDS or (size <= 1 and len(line) > 4 * STAMP_WORDS):
         return False
-    if len(_NAVIGATION.findall(line)) >= 2:
+    # Not the row of a table, nor values with their units: 80 km/h.
+    values = line.startswith("|") or (any(c in line for c in "|/") and any(c.isdigit() for c in line))
+    if not values and len(_NAVIGATION.findall(line)) >= 2:
         return True
     lowered = line.lower()
-    return any(word in lowered for word in _STAMPS) or bool(_STAMP.search(lowered))
+    if any(word in lowered for word in _STAMPS) or _STAMP.search(lowered):
+        return True
+    clause = size > CLAUSE_WORDS and line[-1] in ".!?。"  # it says what holds for a version
+    return not clause and _EDITION.search(lowered) is not None
 
 
 class _Token(NamedTuple):

@@ -29,6 +29,12 @@ _KEYS = re.compile(
     r"|NRAK-[0-9A-Z]{27}|sntry[su]_[\w+/=-]{40,255}|lin_api_[A-Za-z0-9]{40}|secret_[A-Za-z0-9]{43}"
     r"|ntn_[A-Za-z0-9]{40,64}"
     r"|ATATT3[\w=-]{40,255}|EAACEdEose0cBA[0-9A-Za-z]+|(?:AC|SK)[0-9a-f]{32}(?![0-9A-Za-z])|key-[0-9a-f]{32}"
+    r"|xai-[A-Za-z0-9]{40,128}|nvapi-[\w-]{40,128}|sb_secret_[\w-]{20,64}|sbp_[0-9a-f]{40}|tskey-[a-z]{3,12}-[\w-]{20,80}"
+    r"|vercel_blob_rw_[A-Za-z0-9]{8,32}_[A-Za-z0-9]{20,64}|fig[du]_[\w-]{36,64}|ops_eyJ[\w-]{20,4096}|fo1_[\w-]{40,64}"
+    r"|dp\.(?:st|pt|ct|sa|scim|audit)\.(?:[a-z0-9_-]{2,35}\.)?[A-Za-z0-9]{40,44}|do[or]_v1_[0-9a-f]{64}|pul-[0-9a-f]{40}"
+    r"|tk_(?=[A-Za-z]{0,28}\d)[A-Za-z0-9]{29}(?![A-Za-z0-9])|pat[A-Za-z0-9]{14}\.[0-9a-f]{64}|phx_[A-Za-z0-9]{40,64}"
+    r"|re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}|CFPAT-[\w-]{43}|LTAI[A-Za-z0-9]{16,24}(?![A-Za-z0-9])|sha256~[\w-]{43}"
+    r"|[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{60,70}"
     r"|\d{8,10}:AA[\w-]{33}|tfp_[\w-]{40,64}|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,64}|pplx-[A-Za-z0-9]{40,64}"
     r"|eyJ[\w-]{8,4096}\.[\w-]{8,4096}(?:\.[\w-]{0,4096})?"  # JSON web tokens
     r")"
@@ -46,7 +52,9 @@ _BEARER = re.compile(r"\b(?:Bearer|Basic|Token) ((?=[A-Za-z+/_=-]{0,40}[0-9])[\w
 
 # -- labelled values ---------------------------------------------------------------------------------------------------
 _LABELS_OF_PEOPLE = (
-    r"pass(?:word|wd|phrase|code)|pwd|passwort|kennwort|mot de passe|contraseña|contrasena|senha|palavra-passe|parola"
+    r"pass(?:word|wd|phrase|code)|pwd"
+    r"|(?:db|smtp|mail|ftp|ssh|ldap|mysql|pg|redis|admin|root|user)_pass|passwort|kennwort"
+    r"|mot de passe|contraseña|contrasena|senha|palavra-passe|parola"
     r"|wachtwoord|lösenord|adgangskode|passord|salasana|hasło|heslo|jelszó|şifre|пароль|密码|密碼|口令|パスワード|비밀번호|암호"
     r"|รหัสผ่าน|mật khẩu|kata sandi|كلمة المرور|סיסמה|κωδικός"
 )
@@ -79,9 +87,12 @@ _SAID = re.compile(
     r"|[;\"']\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{(]{3,100})(?=[;\"'])"
     r"|<(?:password|passwd|secret|token|apikey|api_key|privatekey)>()([^<>\s$]{4,200})</"
     r"|machine (?<!\wmachine )\S{1,100}\s{1,100}login \S{1,100}\s{1,100}password ()(\S{3,100})"
+    r"|sshpass -p ?([\"']?)([^\s\"'$<{]{4,100})"
+    r"|(?:key|name)=[\"'][\w.:-]{0,40}(?:password|passwd|secret|api-?key|token)[\"'] value=([\"'])([^\s\"'$<{]{4,200})"
+    r"|secret_?access_?key[\"']?\s{0,3}[:=]\s{0,3}([\"']?)([a-z0-9/+]{40})(?![a-z0-9/+=])"
     r"|\s(?:-u|--user) ([\"']?)[\w.@-]{1,60}:([^\s\"'$<{]{4,100})"
 )
-_OF_CURL = 10  # the last group above: of an option that other commands have too
+_OF_CURL = 16  # the last group above: of an option that other commands have too
 _CURL, _CURL_CHARS = re.compile(r"curl (?<!\wcurl )"), 206  # before its option, on the same line
 _LONG_RUN = re.compile(r"[\w-]{15}")  # No key is shorter than this.
 _PLACEHOLDER = re.compile(

@@ -33,6 +33,8 @@ PAGES = {
     "buttons": (HEAD + "<input type=submit value='Send now'><input type=image alt=altimg><input placeholder='Your name'><input type=password value=pw><input type=checkbox value=box>", ["Send now", "altimg", "Your name"], ["pw", "box"]),
     "area of a picture": (HEAD + "<map><area alt=areaalt></map>x", ["areaalt"], []),
     "text in a table outside of cells": (HEAD + "<table>loose<p>fostered</p><tr><td>c<td>d</table>", ["loose", "fostered", "c | d"], []),
+    "text behind the end": (HEAD + "<p>in</body></html><p>behind</html>end", ["in", "behind", "end"], []),
+    "text that a search opens": (HEAD + "<div hidden=until-found>found</div><div hidden>gone</div>", ["found"], ["gone"]),
     "CDATA of XHTML": (XHTML + "<p>a <![CDATA[cd<b>x]]> b</p></body></html>", ["a cd<b>x b"], []),
 }  # fmt: skip
 
@@ -86,6 +88,7 @@ TEXTS = {
     "code in a comment": ("<!-- run `gone` -->seen `kept`", ["seen `kept`"], ["gone"]),
     "bytes of a source": (f'<picture><source srcset="data:image/png;base64,{BYTES} 1x"><img alt="pic" src="x.png"></picture>', ["pic"], [BYTES]),
     "bytes of a style": (f'<div style="background:url(data:image/png;base64,{BYTES})">seen</div>', ["seen"], [BYTES]),
+    "remark": ('[//]: # (gone)\n\n[comment]: <> "gone"\nseen\n\n    [//]: # (keep)\n\n[1]: # (x) y', ["seen", "[//]: # (keep)", "[1]: # (x) y"], ["gone"]),
     "picture in a span of code": (f"write `![a](data:image/png;base64,{BYTES})`", [BYTES], []),
 }  # fmt: skip
 
@@ -108,6 +111,8 @@ def test_markdown(name: str) -> None:
         ('{"a": "first", "b": 2, "a": "second"}', "a: second\nb: 2\na 2: first"),
         ('[{"text": "one"},\n{"text": "two"}]', "one\ntwo"),
         ('[\n{"text": "one"},\n{"text": "two"}\n]\n', "one\ntwo"),
+        ('{\n  "text": "one",\n  "b": {\n    "c": 1\n  }\n}\n{\n  "text": "two"\n}\n', "one\ntwo"),
+        ('[\n  {\n    "text": "one"\n  },\n  {\n    "text": "two"\n  }\n]\n', "one\ntwo"),
         ('\x1e{"text": "one"}\n\x1e{"text": "two"}\n', "one\ntwo"),
     ],
 )  # fmt: skip
@@ -143,6 +148,13 @@ def test_tables(source: str, said: str) -> None:
 def test_outputs_of_notebooks_that_have_one_form_only(kind: str, data: object, said: str) -> None:
     cell = {"cell_type": "code", "source": "x", "outputs": [{"output_type": "display_data", "data": {kind: data}}]}
     assert said in shown("a.ipynb", json.dumps({"cells": [cell], "nbformat": 4}).encode())
+
+
+def test_notebooks_say_their_language_in_one_of_two_places() -> None:
+    cells = [{"cell_type": "code", "source": "x", "outputs": []}]
+    for metadata in ({"kernelspec": {"language": "julia"}}, {"language_info": {"name": "julia"}}):
+        data = json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4}).encode()
+        assert shown("a.ipynb", data) == "```julia\nx\n```"
 
 
 # -- Word --------------------------------------------------------------------------------------------------------------

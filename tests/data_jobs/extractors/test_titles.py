@@ -24,11 +24,22 @@ from tests.data_jobs.extractors.test_formats import documents, read
          "          OSI Internet Management: Management Information Base\n\nStatus of Memo\n\n   Text.", "rfc1214.txt",
          "OSI Internet Management: Management Information Base"),
         ("Release notes\n=============\n\nText", "r.txt", "Release notes"),
+        ("# **Bold** `code` and [a link](http://x.example)\n\nText", "a.md", "Bold code and a link"),
+        ("# ![logo](x.png) Quill <br> {#quill .top}\n\nText", "a.md", "Quill"),
+        ("# __init__, **kwargs, 2 * 3 * 4\n\nText", "a.md", "__init__, **kwargs, 2 * 3 * 4"),
+        ('{\n  "title": "Json front",\n  "tags": ["a"]\n}\n\nText', "a.md", "Json front"),
+        ("% A guide\n% Ann\n% 2024\n\n# First steps\n", "a.md", "A guide"),
         ("~~~\n# no heading\n~~~\n\n# Yes\n", "a.md", "Yes"),
     ],
 )  # fmt: skip
 def test_of_texts(text: str, path: str, title: str) -> None:
     assert split_title(text, path)[0] == title
+
+
+def test_front_matter_that_is_an_object_is_no_text_and_others_are() -> None:
+    assert split_title('{\n  "title": "T"\n}\n\nText', "a.md") == ("T", "\nText")
+    for text in ('{"a": 1}\n\nText', '{"title": "T"} is text', "{% include x %}\n", "{ title: T }\n"):
+        assert split_title(text, "a.md") == ("a", text)
 
 
 def test_of_pages_files_and_properties() -> None:

@@ -46,6 +46,21 @@ def test_copies_go_and_other_facts_stay() -> None:
         ("See https://a.example/v1 for more.", "See https://a.example/v2 for more.", False),
         ("Lists\nAs Listing 9-13 shows, it is.", "Lists\nAs Listing 9-10 shows, it is.", False),
         ("The colour of the organisation.", "The color of the organization.", False),
+        # rows of tables and slashes of units are no navigation, and a sentence about a version is no stamp
+        ("| P1 | 7 |", "| P1 | 9 |", True),
+        ("| Lid | red | thin |", "| Lid | Oak | thin |", True),
+        ("P1 | 7 | yes", "P1 | 9 | yes", True),
+        ("The limit is 80 km/h or 50 mi/h.", "The limit is 60 km/h or 50 mi/h.", True),
+        ("It applies to version 2.4 only.", "It applies to version 2.5 only.", True),
+        ("Hold it.\nVersion 2.4", "Hold it.\nVersion 2.5", False),
+        ("Home | Docs | Pumps\nHold it.", "Start | Help | Pumps\nHold it.", False),
+        ("Hold it.\n1,203 views · 4 comments", "Hold it.\n1,377 views · 9 comments", False),
+        ("Hold it.\nShare on Twitter", "Hold it.\nShare on Mastodon", False),
+        ("Hold it.\n5 min read", "Hold it.\n6 min read", False),
+        ("The limit is 12 bar.", "The limit is 12 psi.", True),
+        ("It opens at 9 am.", "It opens at 9 pm.", True),
+        ("Turn it clockwise.", "Turn it counterclockwise.", True),
+        ("It costs 12 euros.", "It costs 12 francs.", True),
     ],
 )
 def test_what_is_a_fact(left: str, right: str, different: bool) -> None:

@@ -85,6 +85,26 @@ def true_strings(seed: int = 9) -> list[tuple[str, str]]:
     return lines + [(frame.format(made), made) for frame, make in frames for _ in range(2) for made in (make(),)]
 
 
+def newer_strings(seed: int = 9) -> list[tuple[str, str]]:
+    """Lines with keys of newer services, and with passwords in places of their own."""
+    m = Made(seed)
+    keys = [
+        "xai-" + m.of(ALNUM, 80), "nvapi-" + m.of(URL64, 64), "sb_secret_" + m.of(URL64, 31), "sbp_" + m.of(HEX, 40),
+        "tskey-auth-" + m.of(ALNUM, 12) + "CNTRL-" + m.of(ALNUM, 32), "figd_" + m.of(ALNUM, 40), "fo1_" + m.of(ALNUM, 43),
+        "vercel_blob_rw_" + m.of(ALNUM, 16) + "_" + m.of(ALNUM, 30), "ops_eyJ" + m.of(ALNUM, 100), "dp.st.prd." + m.of(ALNUM, 43),
+        "dor_v1_" + m.of(HEX, 64), "pul-" + m.of(HEX, 40), "tk_" + m.of(ALNUM, 29), "pat" + m.of(ALNUM, 14) + "." + m.of(HEX, 64),
+        "phx_" + m.of(ALNUM, 43), "re_" + m.of(ALNUM, 8) + "_" + m.of(ALNUM, 24), "CFPAT-" + m.of(ALNUM, 43),
+        "LTAI" + m.of(ALNUM, 20), "sha256~" + m.of(ALNUM, 43), m.of(ALNUM, 14) + ".atlasv1." + m.of(ALNUM, 67),
+    ]  # fmt: skip
+    letters = "".join(c for c in m.of(ALNUM, 90) if c.isalpha())
+    password, word = m.of(ALNUM, 12) + "!", f"{letters[:14]}/K7{letters[14:37]}"  # one digit, as chance may have it
+    places = [
+        ("sshpass -p '{}' ssh root@host", password), ('<add key="Password" value="{}"/>', password), ('DB_PASS="{}"', password),
+        ("aws_secret_access_key = {}", word), ('"SecretAccessKey": "{}"', word),
+    ]  # fmt: skip
+    return [(f"the key is {key} here", key) for key in keys] + [(frame.format(said), said) for frame, said in places]
+
+
 FALSE = """
 token = tokenizer.next_token()
 token: str

@@ -10,7 +10,7 @@ import pytest
 
 from data_jobs.pii import find, redact
 from data_jobs.pii.form import Form
-from tests.data_jobs.pii.credential_strings import FALSE, true_strings
+from tests.data_jobs.pii.credential_strings import FALSE, newer_strings, true_strings
 
 HARMLESS = Path(__file__).with_name("harmless.tsv")
 
@@ -37,6 +37,17 @@ def test_credentials_of_many_forms(seed: int) -> None:
     false = [line for line in FALSE if any(f.type == "SECRET" for f in find(line))]
     assert len(lines) + len(FALSE) >= 300
     assert 2 * hit / (len(lines) + hit + len(false)) >= 0.95, false
+
+
+def test_credentials_of_newer_services_and_places() -> None:
+    for line, secret in newer_strings():
+        assert [line[f.start : f.end] for f in find(line) if f.type == "SECRET"] == [secret], line
+    for line in (
+        "tk_window_of_the_main_application", "figd_ and xai-grok-code-fast are names", "dp.state.update(token)",
+        '<input name="password" value="">', '<add key="token" value="{token}"/>', "sshpass -p $PASSWORD ssh", "render_pass = 2",
+        "pull re_export_ from sb_secret_store", "nvapi-client",
+    ):  # fmt: skip
+        assert find(line) == [], line
 
 
 @pytest.mark.parametrize(
