@@ -2,9 +2,9 @@
 
 **Where the answers are.** In each gateway, not in an actor. An actor is one hop more for every question, those that
 were never asked before included; on the laptop's cores a hop costs about what a guard's check does, and a process that
-all gateways wait for can hang. All gateways are on one machine (the head), two of them as shipped: what the second one
-has not heard it answers once more, so a question asked n times costs one or two answers instead of one. They share
-nothing, and a gateway that is replaced (new code, new settings) takes its answers with it.
+all gateways wait for can hang. There are two to four of them (presets ``node`` and ``cluster``): what one has not heard
+it answers once more, so a question asked n times costs a few answers instead of one. They share nothing, and a gateway
+that is replaced (new code, new settings) takes its answers with it.
 
 **What is checked for each hit.** guard(in) sees the conversation, as ever: it may refuse, and unless it lets the same
 text go on as before, the answer is made anew. At the same time the retriever says which index is live and how many
@@ -23,7 +23,8 @@ Not looked up at all: continuations, courtesies, sampling without a seed, and wh
 **In other words** (``serve.cache.alike``, off as shipped: which threshold is right depends on the questions). Whoever
 asks one question that was not asked in these words has it searched as ever. Where the reader then finds the answer in
 the place in which it found that of an alike question, asked of the same index and routed to the same tier, that answer
-is given, and ``plinth.alike`` says how alike: it saves the tier's work, which is what takes seconds.
+is given, and ``plinth.alike`` says how alike: it saves the tier's work, which is what takes seconds. Likeness alone
+will not do: the threshold that kept 1 % of the hits wrong on one half of Banking77 has 8 % wrong on the other.
 
 **No single flight.** The same question asked twice at once is answered twice: whoever waited for the other's answer
 would depend on how fast that client reads, and on its staying.

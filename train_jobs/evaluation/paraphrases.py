@@ -67,25 +67,25 @@ class Point:
         return {"alike": self.alike, "hits": hits.to_dict(), "wrong": wrong.to_dict()}
 
 
-def replay(vectors: Vectors, labels: Sequence[str], alike: float) -> Point:
+def replay(cosines: Vectors, labels: Sequence[str], alike: float) -> Point:
     """One run through the questions.
 
     Args:
-        vectors: unit vectors, float32 [n, d].
+        cosines: of every question and every other one, float32 [n, n].
         alike: least cosine of a hit.
     """
-    kept_vectors, kept = np.empty_like(vectors), np.empty(len(vectors), dtype=np.int64)
+    kept = np.empty(len(cosines), dtype=np.int64)
     count = hits = wrong = 0
-    for at, vector in enumerate(vectors):
-        cosines = kept_vectors[:count] @ vector
-        nearest = int(cosines.argmax()) if count else -1
-        if count and cosines[nearest] >= alike:
+    for at, to_others in enumerate(cosines):
+        there = to_others[kept[:count]]
+        nearest = int(there.argmax()) if count else -1
+        if count and there[nearest] >= alike:
             hits += 1
             wrong += labels[kept[nearest]] != labels[at]
         else:
-            kept_vectors[count], kept[count] = vector, at
+            kept[count] = at
             count += 1
-    return Point(alike, len(vectors), hits, wrong)
+    return Point(alike, len(cosines), hits, wrong)
 
 
 def best(points: Sequence[Point], most_wrong: float) -> Point | None:
@@ -109,7 +109,8 @@ def judged(
     curves = {}
     for name, data in (("chosen_on", chosen_on), ("judged_on", judged_on)):
         vectors = encode(data.texts)
-        curves[name] = [replay(vectors, data.labels, alike) for alike in THRESHOLDS]
+        cosines = vectors @ vectors.T
+        curves[name] = [replay(cosines, data.labels, alike) for alike in THRESHOLDS]
     chosen = best(curves["chosen_on"], most_wrong)
     there = next((point for point in curves["judged_on"] if chosen and point.alike == chosen.alike), None)
     return {

@@ -38,7 +38,7 @@ def test_a_question_meets_those_that_were_answered_before(
 ) -> None:
     asked = texts.split()
     made = vectors(asked) if asked else np.empty((0, 2), dtype=np.float32)
-    assert replay(made, labels.split(), alike) == Point(alike, len(asked), hits, wrong)
+    assert replay(made @ made.T, labels.split(), alike) == Point(alike, len(asked), hits, wrong)
 
 
 def test_most_hits_of_those_that_are_seldom_wrong() -> None:
