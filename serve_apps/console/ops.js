@@ -8,7 +8,7 @@ import { ago, clock, collectionRows, eventRows, ms, replicaRows, tierRows, whole
 const KEPT_S = 600;
 
 const shown = {}; // box -> what it shows, as JSON: what did not change is left alone, so that text can be selected
-let samples = []; // {at, running, target} of all deployments together, as far back as this page knows
+const samples = []; // {at, running, target} of all deployments together, as far back as this page knows
 
 function show(id, facts, nodes) {
   const key = JSON.stringify(facts);
@@ -56,6 +56,7 @@ function status(state, label) {
 // -- the replicas of the last minutes --------------------------------------------------------------------------------
 // Before this page was opened only changes of what was wanted are known: the events, taken back one by one.
 function remember({ at, deployments, scale_events: events }) {
+  if (!deployments.length) return; // nobody says
   const sum = (field) => deployments.reduce((total, one) => total + (one[field] ?? one.running), 0);
   const now = { at, running: sum("running"), target: sum("target") };
   if (!samples.length) {
@@ -83,9 +84,9 @@ function tiles({ requests, deployments, collections, queue, supervisor }) {
     ["Requests a second", requests ? requests.per_s.toFixed(1) : "–", "last minute"],
     ["P50", ms(requests?.p50_ms), "last 5 minutes"],
     ["P95", ms(requests?.p95_ms), `first text ${ms(requests?.first_p95_ms)}`],
-    ["Waiting", whole(queue.inside), `a new one: ${ms(seconds * 1000)} of ${ms(queue.longest_wait_s * 1000)} at most`],
+    ["Waiting", whole(queue.inside), `the next one ${ms(seconds * 1000)}`],
     ["Refused, failed", requests ? `${whole(requests.refused)}, ${whole(requests.failed)}` : "–", "last 5 minutes"],
-    ["Replicas", `${running} of ${wanted}`, supervisor?.restarts ? `put up again ${supervisor.restarts} times` : "running, wanted"],
+    ["Replicas", deployments.length ? `${running} of ${wanted}` : "–", supervisor?.restarts ? `put up again ${supervisor.restarts} times` : "running, wanted"],
     ["Age of the index", usual ? ago(usual.age_s) : "–", usual ? usual.name : "no index yet"],
   ];
   show("tiles", facts, () =>
@@ -121,6 +122,7 @@ function latency(past) {
 
 function replicas(at, events) {
   const from = at - KEPT_S;
+  if (!samples.length) return figure("Replicas", "nobody says how many replicas run", "nobody says", []);
   const most = Math.max(...samples.map(({ running, target }) => Math.max(running, target)), 1);
   const points = (field) => samples.map((one) => ({ at: one.at, value: one[field] }));
   const times = events.map(({ ts }) => Date.parse(ts) / 1000).filter((when) => when >= from);
