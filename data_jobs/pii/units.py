@@ -27,12 +27,12 @@ _NUMBER_AND_WORD = re.compile(r"\b\d{1,5}[A-Za-z]?,? [^\W\d_a-z][^\W\d_]+|[^\W\d
 _NO_NAME_WORDS = """
 a an the this that these those it its if in on at to for from by with without when where while what which who why
 how as and or but not no yes any all some each every many most more other another such same use using used see note
-you your we our they their he she his her i my is are was were be been do does did can could may might must should
+you your we our they their he she his her i my is are was were be been do does did can could might must should
 will would have has had let there here then than also however therefore thus so because since after before during
 until only both either neither first second third next last new old please thanks dear hello hi add set get make run
 create open close click select choose enter type press start stop install update remove delete return returns
 example figure table section chapter part page step version release default optional required warning important tip
-caution info error january february march april may june july august september october november december monday
+caution info error january february march july september october november december monday
 tuesday wednesday thursday friday saturday sunday english german french spanish italian chinese japanese korean
 russian american british european python java swift ruby rust julia ada pascal kotlin scala kafka jenkins maven
 gradle jupyter pandas django flask apache spark hadoop kibana grafana prometheus cassandra ansible terraform vagrant
@@ -41,7 +41,8 @@ gitlab docker kubernetes google microsoft amazon apple azure aws internet web un
 null none ok id
 """
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
-# Given names that are ordinary words as well: plants, stones, seasons, colours, virtues, animals, land, towns, verbs.
+# Names that are ordinary words as well: plants, stones, months, seasons, colours, virtues, animals, land, towns, verbs,
+# and those of theorems.
 # One of them that begins a sentence or stands in a title is a person's name only where persons are spoken of.
 _WORD_TOO_WORDS = """
 amaryllis anemone angelica aspen aster azalea basil bay bryony calla camellia caraway cassia cherry cicely clementine
@@ -51,6 +52,7 @@ peony petunia poppy primrose reed rosemary rose rowan rue saffron sage senna sor
 viola violet willow yarrow zinnia
 agate amber beryl coral crystal diamond emerald flint garnet gem jade jasper onyx opal pearl sapphire slate sterling
 topaz
+april may june august
 autumn dawn eve summer winter sky storm rain misty sunny star azure celeste ebony indigo ivory scarlet sienna teal
 amity charity clemency constance faith felicity grace harmony haven honor hope joy justice liberty melody mercy merit
 merry patience piety prudence temperance unity verity victory
@@ -65,6 +67,8 @@ ace art ash bond brand buddy chance chase chip curt dash dot drew dusty gale gen
 lance link marina miles norm pat penny pierce pip ray rich rick rocky roman rusty sandy sierra skip
 sonny spike stew trey trip van ward woody york zest clay hardy hunter mason parker piston
 porter ranger sawyer trace turner
+boltzmann chebyshev dijkstra doppler euclid euler fibonacci gaussian hilbert kalman kolmogorov lagrange laplace markov
+nash pareto poisson riemann turing wiener
 """
 _WORDS_TOO = frozenset(_WORD_TOO_WORDS.split())
 # What is written of persons only, or to them.

