@@ -56,8 +56,8 @@ def _cells(notebook: Any) -> tuple[str, list[Any]]:
     if not isinstance(cells, list):
         raise UnreadableFileError("not_a_notebook", "no list of cells")
     meta = notebook.get("metadata")
-    known = [meta.get(name) for name in ("kernelspec", "language_info")] if isinstance(meta, dict) else []
-    kernel, info = (part if isinstance(part, dict) else {} for part in known or ({}, {}))
+    parts = [meta.get(name) for name in ("kernelspec", "language_info")] if isinstance(meta, dict) else [None, None]
+    kernel, info = (part if isinstance(part, dict) else dict[str, Any]() for part in parts)
     language = kernel.get("language") or info.get("name")
     return (language if isinstance(language, str) and language.isalnum() else "python"), cells
 
