@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.entry import config_from
@@ -12,6 +13,9 @@ from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from train_jobs.trainer.unfinished import CodeChange
+
+if TYPE_CHECKING:
+    from train_jobs.data.corpora import Ingredient
 
 
 def configure(args: argparse.Namespace, home: Home) -> PlinthConfig:
@@ -59,3 +63,18 @@ def find(store: Store, kind: str, reference: str, made_by: str) -> Manifest:
     if not found:
         raise BadInputError(f"there is nothing under {kind}/{name} yet: `{made_by}` makes it")
     return found[-1]
+
+
+def mixture_of(store: Store, args: argparse.Namespace) -> list[Ingredient]:
+    """What ``--dataset`` and ``--max-epochs`` of pretraining name.
+
+    Raises:
+        UsageError: a weight or a limit is none, or is of a dataset that was not named.
+        BadInputError: there is no such dataset.
+    """
+    from data_jobs.commands import find_dataset
+    from train_jobs.data.corpora import Ingredient, parse_epochs, parse_weights
+
+    weights = parse_weights(",".join(args.dataset or [""]))
+    epochs = parse_epochs(args.max_epochs, [name for name, _ in weights])
+    return [Ingredient(find_dataset(store, name), weight, epochs.get(name, 0)) for name, weight in weights]

@@ -12,7 +12,7 @@ from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import INDEXES, LIVE, Collections, Store
-from train_jobs.arguments import add_code_change, code_change_of, configure, find, seconds_of
+from train_jobs.arguments import add_code_change, code_change_of, configure, find, mixture_of, seconds_of
 from train_jobs.planning import commands as planning
 from train_jobs.planning.outset import look_ahead
 from train_jobs.recipes.commands import RECIPES
@@ -121,15 +121,11 @@ def run_base(args: argparse.Namespace, progress: Progress) -> Manifest:
 
 def run_pretrain(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Pretrain on the running cluster."""
-    from data_jobs.commands import find_dataset
-    from train_jobs.data.corpora import Ingredient, parse_epochs, parse_weights
     from train_jobs.launch import pretrain
 
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
-    weights = parse_weights(",".join(args.dataset or [""]))
-    epochs = parse_epochs(args.max_epochs, [name for name, _ in weights])
-    mixture = [Ingredient(find_dataset(store, name), weight, epochs.get(name, 0)) for name, weight in weights]
+    mixture = mixture_of(store, args)
     tokenizer = find(store, "tokenizers", args.tokenizer or config.train.name, "plinth train tokenizer")
     with connected(home):
         change = code_change_of(args)

@@ -71,6 +71,8 @@ def _tree(made: dict[str, Any], most: int) -> Tree:
             return branch
         seen.add(node["kind"] + reference)
         for part, value in node["inputs"].items():
+            if not value:  # as a dataset's warning where there was none
+                continue
             if isinstance(value, str):
                 branch.add(f"{part}: {escape(value)}")
             else:
@@ -85,7 +87,8 @@ def _tree(made: dict[str, Any], most: int) -> Tree:
 def _add_files(branch: Tree, files: list[dict[str, Any]], most: int) -> None:
     for file in files[:most]:
         digest = file["sha256"][:16] or "(no file of its own)"  # whole with --json
-        branch.add(f"[cyan]{escape(file['path'])}[/cyan]  [dim]{digest}  {file['documents']} documents[/dim]")
+        held = f"{file['documents']:,} document{'' if file['documents'] == 1 else 's'}"
+        branch.add(f"[cyan]{escape(file['path'])}[/cyan]  [dim]{digest}  {held}[/dim]")
     if len(files) > most:
         branch.add(f"[dim]… and {len(files) - most:,} more files (--files N, --json)[/dim]")
 

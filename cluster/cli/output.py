@@ -47,18 +47,24 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     Cells that are text may hold rich's markup; others are shown as ``plain`` writes them.
     """
     cells = [[cell if isinstance(cell, str) else plain(cell) for cell in row] for row in rows]
-    least = [
-        max([cell_len(columns[place]), *(_longest_word(row[place]) for row in cells)]) for place in range(len(columns))
-    ]
+    least, whole = list[int](), list[int]()
+    for name, column in zip(columns, [[row[place] for row in cells] for place in range(len(columns))], strict=True):
+        whole.append(max([cell_len(name), *(cell_len(Text.from_markup(cell).plain) for cell in column)]))
+        one_line = name in numeric
+        least.append(whole[-1] if one_line else max([cell_len(name), *(_longest_word(cell) for cell in column)]))
     if title:
         console.print(fold([(printable(title), "bold")], console.width, then=""), soft_wrap=True)
-    if sum(least) + 2 * (len(columns) - 1) > console.width:
+    room = console.width - 2 * (len(columns) - 1)
+    if sum(least) > room:
         _print_blocks(columns, cells)
         return
+    # Rich takes what is too much from the widest column, ids too, and cuts the last one off: so widths are given.
+    for place in sorted(range(len(columns)), key=lambda place: least[place] - whole[place]):
+        whole[place] = max(least[place], whole[place] - max(0, sum(whole) - room))
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
-    for column, width in zip(columns, least, strict=True):
-        right = column in numeric
-        table.add_column(column, justify="right" if right else "left", min_width=width, no_wrap=right, overflow="fold")
+    for name, width in zip(columns, whole, strict=True):
+        right = name in numeric
+        table.add_column(name, justify="right" if right else "left", width=width, no_wrap=right, overflow="fold")
     for row in cells:
         table.add_row(*row)
     console.print(table)

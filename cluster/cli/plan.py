@@ -47,6 +47,11 @@ def print_dry_run(found: dict[str, Any]) -> None:
     room = gib(found["memory_available"]) if found["memory_available"] else "not known"
     rows = [*parts, ("together", gib(found["memory_total"])), ("there is", room)]
     print_table("Memory of each worker", ("part", "size"), rows, numeric=("size",))
+    if not found["tokens_per_s"]:
+        steps = f"{found['steps']:,} steps, {found['tokens']:,} tokens, " if found["steps"] else ""
+        print_facts([("tokens/s", f"not known ({found['speed'].partition(';')[0]})"),
+                     ("stage takes", f"{steps}time not known")])  # fmt: skip
+        return
     print_facts([
         ("tokens/s", f"{found['tokens_per_s']:,}, MFU {found['mfu']:.2f} ({found['speed']})"),
         ("step", f"{found['batch_tokens']:,} tokens, {found['seconds_per_step']:.3f} s"),

@@ -23,13 +23,16 @@ def look_ahead(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         EnvironmentFaultError: no node can hold it.
-        BadInputError: the base or tokenizer that was named does not exist.
+        BadInputError: the base, tokenizer or dataset that was named does not exist.
+        UsageError: a weight or a limit of the datasets is none.
     """
-    from train_jobs.arguments import configure, seconds_of
+    from train_jobs.arguments import configure, mixture_of, seconds_of
 
     home = Home.from_env()
     config, store = configure(args, home), Store(home.store_uri)
     stage = args.verb if args.verb != "train" else args.train_verb
+    if stage == "pretrain" and (args.dataset or args.max_epochs):
+        mixture_of(store, args)
     nodes, where = nodes_now(config, home)
     sizes = sizes_for(config.train, store, args)
     refuse(config.train, sizes, nodes)

@@ -257,9 +257,14 @@ def ready(args: argparse.Namespace, *numbers: str) -> tuple[PlinthConfig, Store,
 
     Raises:
         UsageError: a ``--data`` that is needed is missing, or a number is not above 0.
+        BadInputError: that file cannot be read.
     """
+    from train_jobs.recipes.rows import opened
+
     if not getattr(args, "data", "none"):
         raise UsageError(NO_DATA)
+    if hasattr(args, "data"):
+        opened(args.data).close()  # a name misspelt is said at once, not after the cluster and the base were looked for
     home = Home.from_env()
     chosen: dict[str, Any] = {name: getattr(args, name) for name in numbers if getattr(args, name) is not None}
     for name, value in chosen.items():

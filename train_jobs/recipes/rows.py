@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cluster.core.errors import BadInputError
 from cluster.core.telemetry import log_event
@@ -69,10 +69,8 @@ def read_rows(path: str, parse: Parse, held_out: float, least: int = 2) -> Rows:
     Raises:
         BadInputError: the file cannot be read, or too few of its rows are good; the message names the first bad ones.
     """
-    try:
-        body = Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise BadInputError(f"cannot read {path}: {error.strerror}", path=path) from error
+    with opened(path) as file:
+        body = file.read()
     sides: dict[bool, list[Row]] = {False: [], True: []}
     refused = []
     for number, line in enumerate(body.split(b"\n"), 1):
@@ -94,6 +92,18 @@ def read_rows(path: str, parse: Parse, held_out: float, least: int = 2) -> Rows:
             f"{least}{why}", path=path,
         )  # fmt: skip
     return found
+
+
+def opened(path: str) -> BinaryIO:
+    """A file that somebody hands in, open for reading.
+
+    Raises:
+        BadInputError: there is no such file, or it may not be read.
+    """
+    try:
+        return Path(path).expanduser().open("rb")
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror}", path=path) from error
 
 
 def text_of(row: Mapping[str, Any], name: str, optional: bool = False) -> str:

@@ -46,6 +46,21 @@ def test_every_verb_answers_people_and_programs(
         assert notes.version in capsys.readouterr().out, verb
 
 
+def test_the_tree_leaves_out_an_empty_input_and_counts_one_document_as_one(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = dataset(store, [document("a.md")])
+    staging = store.staging("tokenizer-small")
+    store.write(f"{staging}/tokenizer.json", b"{}")
+    inputs = {"dataset": reference(made), "warning": ""}
+    store.publish("tokenizers", "small", staging, run_key="t", inputs=inputs)
+    assert main(["lineage", "tokenizers/small"]) == 0
+    shown = capsys.readouterr().out
+    assert "warning" not in shown
+    assert "source: /somewhere" in shown
+    assert "1 document\n" in shown
+
+
 def test_they_fit_80_columns(store: Store, notes: Manifest, at_80_columns: Callable[..., str]) -> None:
     at_80_columns("lineage main@live", notes.version)
     at_80_columns("lineage --document a.md", notes.version)

@@ -26,6 +26,17 @@ def test_a_table_keeps_ids_whole_and_folds_prose(narrow: int, capsys: pytest.Cap
     assert max(map(len, said.splitlines())) <= narrow
 
 
+@pytest.mark.parametrize("state", ["done", "finished", "interrupted"])
+def test_the_last_column_is_never_cut_off(narrow: int, capsys: pytest.CaptureFixture[str], state: str) -> None:
+    """Rich would cut it: a number with its unit stays on one line, and an id is wider than its share."""
+    columns = ("run", "state", "started", "took", "steps", "loss", "held out")
+    row = ("pretrain-5ce221fb3bd6770c", state, "2026-11-29 21:48", "65.1 s", 20, "4.1763", "4.2191")
+    print_table("Runs", columns, [row], numeric=columns[3:])
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("pretrain-5ce221fb3bd6770c", "65.1 s", "4.1763", "4.2191", "held out"))
+    assert max(map(len, said.splitlines())) <= narrow
+
+
 def test_a_table_too_wide_becomes_a_block_of_lines_a_row(narrow: int, capsys: pytest.CaptureFixture[str]) -> None:
     columns = ("dataset", "file sha256", "kept", "version")
     print_table("Datasets", columns, [("notes", SHA, 3, ID), ("other", SHA, 4, "")])

@@ -84,3 +84,31 @@ def test_the_verb_refuses_with_the_environment_s_exit_code(
     assert main(["train", "model", "--dry-run", *big]) == 5
     assert "does not fit" in capsys.readouterr().err
     assert main(["train", "finetune", "--dry-run"]) == 3, "there is no base yet"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--dataset", "nope"], 3, "nope"),
+        (["--dataset", "a=0.7,b=much"], 2, "b=much"),
+        (["--dataset", "a", "--max-epochs", "c=2"], 2, "--max-epochs names 'c'"),
+    ],
+)
+def test_a_dry_run_refuses_the_datasets_that_the_run_would_refuse(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    assert main(["train", "pretrain", "--dry-run", *words]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_what_no_data_sheet_says_is_not_known_rather_than_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outset, "this_machine", lambda: Node(2, 16 * GIB))
+    words = ["train", "pretrain", "--dry-run", "--set", "train.gpus=1"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "not known (no GPU is known here)" in shown
+    assert "0 steps" not in shown
+    assert main([*words, "--set", "train.steps=20"]) == 0
+    assert "20 steps, 40,960 tokens, time not known" in capsys.readouterr().out

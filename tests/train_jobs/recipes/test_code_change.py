@@ -131,13 +131,13 @@ def test_a_recipe_asks_about_what_earlier_code_began(
 @pytest.mark.parametrize(
     ("given", "change"), [([], "ask"), (["--allow-code-change"], "resume"), (["--fresh"], "fresh")]
 )
-def test_each_verb_hands_the_answer_on(home: Path, given: list[str], change: CodeChange) -> None:
+def test_each_verb_hands_the_answer_on(home: Path, tmp_path: Path, given: list[str], change: CodeChange) -> None:
     del home
+    data = tmp_path / "rows.jsonl"
+    data.touch()
     for verb in TRAINED:
         parser = argparse.ArgumentParser()
         verb.add_arguments(parser)
         add_common(parser)
-        args = parser.parse_args(
-            [*given, *(["--data", "rows.jsonl"] if verb.name not in ("distill", "grounded") else [])]
-        )
+        args = parser.parse_args([*given, *(["--data", str(data)] if verb.name not in ("distill", "grounded") else [])])
         assert ready(args)[2]["code_change"] == change
