@@ -93,9 +93,12 @@ def show(args: argparse.Namespace) -> int:
         ("host", run.host),
     ]  # fmt: skip
     print_facts([*facts, *((name, value) for name, value in _told(run) if value not in ("", None))])
-    columns = _columns(rows)
+    columns, left_out = _fitting(_columns(rows), _sampled(rows), console.width)
+    names = [key.replace("_", " ") for key in columns]
     cells = [tuple(_cell(key, row.get(key)) for key in columns) for row in _sampled(rows)]
-    print_table("Loss", [c.replace("_", " ") for c in columns], cells, numeric=[c.replace("_", " ") for c in columns])
+    print_table("Loss", names, cells, numeric=names)
+    if left_out:
+        console.print(f"not shown for want of room, but with --json: {', '.join(left_out)}", markup=False)
     if plot:
         console.print(f"loss curve: {plot}", soft_wrap=True)
     return ExitCode.DONE
@@ -234,6 +237,17 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
     keys = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, int | float))
     first = [key for key in ("step", "tokens", "seconds", *LOSSES) if key in keys]
     return [*first, *(key for key in keys if key not in first)]
+
+
+def _fitting(keys: list[str], rows: list[dict[str, Any]], width: int) -> tuple[list[str], list[str]]:
+    """The columns that fit side by side into ``width`` characters, first ones first, and the others."""
+    room, shown = width, list[str]()
+    for key in keys:
+        room -= max(map(len, (key, *(_cell(key, row.get(key)) for row in rows)))) + (2 if shown else 0)
+        if room < 0 and shown:
+            break
+        shown.append(key)
+    return shown, keys[len(shown) :]
 
 
 def _seconds(run: Run, last: dict[str, Any]) -> float:

@@ -20,6 +20,7 @@ from train_jobs.evaluation.memorisation import Canary, Continue, Score, audit
 
 REPORT = "memorization.json"
 BATCH = 16
+AS_IT_IS: dict[str, Any] = {"add_special_tokens": False, "verbose": False}  # a long text is cut later: no warning
 
 
 def audit_model(
@@ -51,7 +52,7 @@ def audit_model(
     for read in read_documents(store, dataset, config.train.held_out):
         side = sides[read.held_out]
         if len(side) < documents:
-            side.append(tokenizer(document_text(read.document), add_special_tokens=False)["input_ids"])
+            side.append(tokenizer(document_text(read.document), **AS_IT_IS)["input_ids"])
         if all(len(found) >= documents for found in sides.values()):
             break
     progress.stage("continue documents and score canaries")
@@ -92,7 +93,7 @@ def load(folder: Path) -> tuple[Any, Score, Continue]:
     def score(texts: list[str]) -> list[float]:
         found: list[float] = []
         for start in range(0, len(texts), 4 * BATCH):
-            rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts[start : start + 4 * BATCH]]
+            rows = [tokenizer(text, **AS_IT_IS)["input_ids"] for text in texts[start : start + 4 * BATCH]]
             width = max(map(len, rows))
             ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])
             real = torch.tensor([[1.0] * len(row) + [0.0] * (width - len(row)) for row in rows])

@@ -29,7 +29,8 @@ class Meters:
 
     Attributes:
         flops_per_token: of the model at its context (``planning.flops``); 0: not known, and no MFU is written.
-        peak: FLOP/s of the devices of all ranks together; 0: not known.
+        peak: FLOP/s of the devices of all ranks together; 0: not known. One that was measured while others computed is
+            too low: it is never less than what the run itself reached.
         bytes_per_token: bytes of text behind a token, from the training data; 0: not known, and no bits per byte.
         device: where the model computes, as torch names it.
     """
@@ -78,7 +79,9 @@ class Meters:
             found["gradient_norm"] = sum(self._norms) / len(self._norms)
             found["gradient_norm_max"] = max(self._norms)
         if self.flops_per_token and self.peak:
-            found["mfu"] = round(mfu(self._tokens / seconds, self.flops_per_token, self.peak), 4)
+            tokens_per_s = self._tokens / seconds
+            self.peak = max(self.peak, tokens_per_s * self.flops_per_token)
+            found["mfu"] = round(mfu(tokens_per_s, self.flops_per_token, self.peak), 4)
         if loss is not None and (bits := bits_per_byte(loss, self.bytes_per_token)) is not None:
             found["bits_per_byte"] = bits
         found |= memory_now(self.device)

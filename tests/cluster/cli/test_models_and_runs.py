@@ -89,6 +89,27 @@ def test_models_and_runs_fit_80_columns(
     at_80_columns("doctor --fields", "serve.max_prompt_chars")
 
 
+def test_losses_stay_a_table_where_not_every_number_fits(
+    store: Store, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.cli import output
+
+    log = RunLog(store, "pretrain-wide", "pretrain", {})
+    others = {f"measured_{number}": 0.5 for number in range(9)}
+    for step in (1, 2):
+        log.log(step, tokens=step * 8192, train_loss=5.0 - step, **others)
+    log.finish("finished")
+    monkeypatch.setattr(output.console, "width", 80)
+    assert main(["runs", "show", "pretrain-wide"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = (line for line in lines if line.strip().startswith("step"))
+    assert "train loss" in head
+    assert any(line.split()[:2] == ["2", "16,384"] and "3.0000" in line for line in lines)
+    told = next(number for number, line in enumerate(lines) if line.startswith("not shown for want of room"))
+    assert "measured_8" in " ".join(lines[told:])
+    assert len(head) <= 80
+
+
 def test_models_that_are_not_there(
     home: Path, two_models: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

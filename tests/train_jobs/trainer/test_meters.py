@@ -35,6 +35,13 @@ def test_a_row_is_about_the_steps_since_the_last_one() -> None:
     assert empty["mfu"] == 0.0
 
 
+def test_a_peak_that_was_measured_too_low_is_no_less_than_what_is_reached() -> None:
+    meters = Meters(flops_per_token=1e6, peak=1.0)
+    meters.step(1000)
+    assert meters.row()["mfu"] == 1.0
+    assert meters.peak > 1.0
+
+
 def test_waiting_for_data_is_told_from_computing() -> None:
     meters = Meters()
     end = time.perf_counter() + 0.03
