@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def configured(base: PlinthConfig, overrides: Iterable[str] = ()) -> PlinthConfi
             raise UsageError(f"--set {item!r}: no section {section!r}; there are {', '.join(values)}")
         field, _, inner = field.partition(".")
         if field not in values[section]:
-            raise UsageError(f"--set {item!r}: {section} has no field {field!r}; it has {', '.join(values[section])}")
+            near = get_close_matches(field, values[section], 1)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            has = ", ".join(values[section])
+            raise UsageError(f"--set {item!r}: {section} has no field {field!r}{meant}; it has {has}")
         if inner:
             _set_inside(values[section], field, inner, _value(text), item)
         else:

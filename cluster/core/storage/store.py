@@ -24,6 +24,7 @@ from cluster.core.storage.aliases import MANIFEST, Aliases
 from cluster.core.storage.files import check_name, storage_errors, sync_folder, utc_now
 
 BLOCK_BYTES = 1 << 20
+LISTED = 8  # names in the message about one that is not there
 
 
 class Store(Aliases):
@@ -121,9 +122,10 @@ class Store(Aliases):
         if not self.exists(path):
             target = self.alias(kind, name, version)
             if target is None:
-                raise BadInputError(
-                    f"there is no {name}@{version} among the {kind} in {self.uri}", kind=kind, name=name
-                )
+                names = self.names(kind)
+                others = "" if name in names or not names else f"; there are {', '.join(names[:LISTED])}"
+                message = f"there is no {name}@{version} among the {kind} in {self.uri}{others}"
+                raise BadInputError(message, kind=kind, name=name)
             path = self.path(kind, name, target, MANIFEST)
             if not self.exists(path):
                 raise BadInputError(f"{kind} {name}@{version} points to {target}, which is gone from {self.uri}")

@@ -15,6 +15,7 @@ import pytest
 
 from cluster.cli.main import main
 from cluster.core.home import Home
+from cluster.core.storage import Store
 from cluster.local_head import recorded
 
 
@@ -161,6 +162,17 @@ def test_the_kind_of_an_error_is_that_of_its_exit_code(home: Path, capsys: pytes
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["kind"], error["exit_code"], error["name"]) == ("bad_input", 3, "nosuch")
     assert error["message"].startswith("there is no nosuch@latest among the datasets in ")
+
+
+def test_what_is_misspelt_is_answered_with_what_there_is(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(Home(home).store_uri)
+    staging = store.staging("notes")
+    store.write(f"{staging}/report.json", b"{}")
+    store.publish("datasets", "notes", staging, run_key="n")
+    assert main(["data", "report", "note", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["message"].endswith("; there are notes")
+    assert main(["doctor", "--set", "train.stepz=3", "--json"]) == 2
+    assert "(did you mean steps?); it has " in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 IMPORTED = """
