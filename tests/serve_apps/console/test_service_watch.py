@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 import time
 
+import httpx
 import pytest
 
 from data_jobs.retrieval.examples import Example
 from serve_apps.gateway.protocols import TierState
 from tests.fakes import FixedRetriever, ScriptedTier
 from tests.serve_apps.console.visit import PHONE, Browser, Gate, Visit, expect, visit
-from tests.serve_apps.service import Service, on_socket
+from tests.serve_apps.service import Service, eventually, on_socket
 
 NOTICED_MS = 3000
+
+
+def listed(url: str) -> list[str]:
+    """The collections that the service names."""
+    return [card["id"] for card in httpx.get(f"{url}/v1/collections", trust_env=False).json()["data"]]
 
 
 def connected(seen: Visit) -> None:
@@ -148,6 +154,7 @@ def test_the_collection_is_chosen_and_said(browser: Browser) -> None:
         assert "plinth" not in seen.chats()[0]
 
         retriever.names.append("boats")
+        eventually(lambda: listed(url) == ["boats", "main"])  # what the gateway knows may be half a second old
         seen.page.reload()
         expect(picker).to_be_visible()
         expect(picker.locator("option")).to_have_text(["boats", "main"])
@@ -162,6 +169,7 @@ def test_the_collection_is_chosen_and_said(browser: Browser) -> None:
         seen.page.reload()
         expect(picker).to_have_value("boats")
         retriever.names.remove("boats")
+        eventually(lambda: listed(url) == ["main"])
         seen.page.reload()
         expect(picker).to_be_hidden()
         seen.ask("Where again?")
