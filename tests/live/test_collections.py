@@ -45,6 +45,8 @@ def default_is(service: Service, name: str) -> None:
     eventually(said, what=f"the default {name}")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_another_corpus_beside_the_one_that_answers(service: Service, garden: Path) -> None:
     before = plinth_of(service, SEAL)
     assert (before["grounded"], before["collection"]) == (True, "main")
@@ -100,6 +102,8 @@ def test_another_corpus_beside_the_one_that_answers(service: Service, garden: Pa
     assert plinth_of(service, SEAL)["index_version"] == before["index_version"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_quickstart_with_another_source_adds_a_collection_and_says_so(service: Service, garden: Path) -> None:
     herbs = write_pages(garden.parent / "herbs", {"mint.md": "# Mint\n\nMint is cut back to 4 cm in late August.\n"})
     done = service.plinth("quickstart", "--source", str(herbs), "--train-minutes", "0", *service.settings)

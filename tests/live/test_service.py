@@ -235,6 +235,8 @@ def test_a_dataset_becomes_token_shards(service: Service, tmp_path: Path) -> Non
 
 
 # -- the index goes live and back ------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.ci
 def test_new_index_and_rollback_without_a_failed_request(service: Service, tmp_path: Path) -> None:
     question = "How many litres of diesel does the spare tank hold?"
     folder = write_pages(
