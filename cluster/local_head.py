@@ -29,7 +29,7 @@ from cluster.core.telemetry import log_event
 from cluster.processes import Process, alive, free_ports, marked, port_free, terminate
 from cluster.serve_mode import head_environment, private_ports, write_haproxy_wrapper
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0  # one that dies is noticed at once; one on a machine full of other work takes minutes
 LOG_LIMIT_BYTES = 50_000_000
 
 
@@ -234,7 +234,8 @@ def _wait_until_up(home: Home, instance: Instance) -> None:
             raise EnvironmentFaultError(f"Ray's head ended at once: {' / '.join(tail)}; whole log: {log}")
         time.sleep(0.1)
     stop_recorded(home)
-    raise EnvironmentFaultError(f"Ray's head was not up after {START_TIMEOUT_S:.0f} s; see {log}")
+    load = f"{os.getloadavg()[0]:.0f} processes want the {available_cpus()} CPUs"
+    raise EnvironmentFaultError(f"Ray's head was not up after {START_TIMEOUT_S:.0f} s ({load}); see {log}")
 
 
 def _still_running(pid: int) -> bool:
