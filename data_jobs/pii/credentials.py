@@ -88,11 +88,12 @@ _SAID = re.compile(
     r"|<(?:password|passwd|secret|token|apikey|api_key|privatekey)>()([^<>\s$]{4,200})</"
     r"|machine (?<!\wmachine )\S{1,100}\s{1,100}login \S{1,100}\s{1,100}password ()(\S{3,100})"
     r"|sshpass -p ?([\"']?)([^\s\"'$<{]{4,100})"
+    r"|mysql(?:dump|admin)? (?:\S{1,60} ){0,6}-p([\"']?)(?!\d+\b)([^\s\"'$<{]{4,100})"
     r"|(?:key|name)=[\"'][\w.:-]{0,40}(?:password|passwd|secret|api-?key|token)[\"'] value=([\"'])([^\s\"'$<{]{4,200})"
     r"|secret_?access_?key[\"']?\s{0,3}[:=]\s{0,3}([\"']?)([a-z0-9/+]{40})(?![a-z0-9/+=])"
     r"|\s(?:-u|--user) ([\"']?)[\w.@-]{1,60}:([^\s\"'$<{]{4,100})"
 )
-_OF_CURL = 16  # the last group above: of an option that other commands have too
+_OF_CURL = 18  # the last group above: of an option that other commands have too
 _CURL, _CURL_CHARS = re.compile(r"curl (?<!\wcurl )"), 206  # before its option, on the same line
 _LONG_RUN = re.compile(r"[\w-]{15}")  # No key is shorter than this.
 _PLACEHOLDER = re.compile(
@@ -139,7 +140,7 @@ def secrets_in(text: str) -> Iterator[tuple[int, int]]:
     if "Bearer " in text or "Basic " in text or "Token " in text:
         yield from (match.span(1) for match in _BEARER.finditer(text))
     lowered = lower(text)
-    if any(word in lowered for word in _ASSIGNED_WORDS) or "curl " in lowered:
+    if any(word in lowered for word in _ASSIGNED_WORDS) or "curl " in lowered or "mysql" in lowered:
         yield from _labelled(text, lowered)
 
 

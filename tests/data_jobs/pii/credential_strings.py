@@ -99,7 +99,7 @@ def newer_strings(seed: int = 9) -> list[tuple[str, str]]:
     letters = "".join(c for c in m.of(ALNUM, 90) if c.isalpha())
     password, word = m.of(ALNUM, 12) + "!", f"{letters[:14]}/K7{letters[14:37]}"  # one digit, as chance may have it
     places = [
-        ("sshpass -p '{}' ssh root@host", password), ('<add key="Password" value="{}"/>', password), ('DB_PASS="{}"', password),
+        ("sshpass -p '{}' ssh root@host", password), ("mysql -u app -p{} shop", password), ('<add key="Password" value="{}"/>', password), ('DB_PASS="{}"', password),
         ("aws_secret_access_key = {}", word), ('"SecretAccessKey": "{}"', word),
     ]  # fmt: skip
     return [(f"the key is {key} here", key) for key in keys] + [(frame.format(said), said) for frame, said in places]

@@ -44,7 +44,7 @@ def test_credentials_of_newer_services_and_places() -> None:
         assert [line[f.start : f.end] for f in find(line) if f.type == "SECRET"] == [secret], line
     for line in (
         "tk_window_of_the_main_application", "figd_ and xai-grok-code-fast are names", "dp.state.update(token)",
-        '<input name="password" value="">', '<add key="token" value="{token}"/>', "sshpass -p $PASSWORD ssh", "render_pass = 2",
+        '<input name="password" value="">', '<add key="token" value="{token}"/>', "sshpass -p $PASSWORD ssh", "mysql -h db -P 3306 -p shop", "render_pass = 2",
         "pull re_export_ from sb_secret_store", "nvapi-client",
     ):  # fmt: skip
         assert find(line) == [], line

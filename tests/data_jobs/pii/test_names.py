@@ -140,6 +140,27 @@ def test_months_and_names_of_theorems_are_persons_where_persons_are_spoken_of(te
     assert [text[start:end] for start, end, kind in names.entities(text) if kind == "PERSON"] == persons
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Herr Müller aus Ulm hat gekündigt.", ["Müller"]),
+        ("Bitte an Frau Dr. Anna von der Heide senden.", ["Anna von der Heide"]),
+        ("La Sra. López vive aquí.", ["López"]),
+        ("Il Sig. Rossi ha firmato.", ["Rossi"]),
+        ("Madame Dupont et Mlle Claire Martin sont absentes.", ["Dupont", "Claire Martin"]),
+        ("Mevrouw Jansen belde, dhr. De Vries niet.", ["Jansen", "De Vries"]),
+        ("A Senhora Maria da Silva telefonou.", ["Maria da Silva"]),
+        ("Sehr geehrte Frau Ministerin, Herr Präsident,", []),
+        ("Die Frau ist krank; Herren und Frauen; Monsieur le maire.", []),
+        ("Sr. Director: adjunto la factura.", []),
+    ],
+)
+def test_who_is_addressed_is_a_person(text: str, found: list[str]) -> None:
+    from data_jobs.pii.names import addressed
+
+    assert [text[start:end] for start, end, _ in addressed(text)] == found
+
+
 def test_weights_that_are_not_the_known_ones_are_refused(tmp_path: Path) -> None:
     from data_jobs.pii import names
 
