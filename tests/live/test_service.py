@@ -273,6 +273,8 @@ def test_new_index_and_rollback_without_a_failed_request(service: Service, tmp_p
     assert versions == {before["index_version"], built["version"]}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_damaged_index_is_refused_and_the_last_good_one_serves(service: Service) -> None:
     listed = {row["version"]: row["live"] for row in service.json("index", "list")}
     live = next(version for version, is_live in listed.items() if is_live)
