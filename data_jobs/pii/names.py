@@ -38,7 +38,9 @@ _WITHIN = {"PERSON": " .-'’\u00a0", "ADDRESS": " ,.\n\t-#()\u00a0"}
 _MAX_GAP = 3
 _WORD = r"[^\W\d_a-zà-öø-ÿ][\w'’-]{1,40}"
 _ADDRESSED = re.compile(
-    r"\b(?:Herrn?|Frau|Fräulein|Monsieur|Madame|Mademoiselle|Mme\.?|Mlle\.?|Sr\.|Sra\.?|Srta\.?|Señora?|Señorita|Sig\.(?:ra)?"
+    # Alone, Sr. is a senior engineer's as well.
+    r"\b(?:Herrn?|Frau|Fräulein|Monsieur|Madame|Mademoiselle|Mme\.?|Mlle\.?"
+    r"|(?:[Ee]l|[Aa]l|[Dd]el|[Ee]stimado|[Aa]o|[Dd]o|O) Sr\.|Sra\.?|Srta\.?|Señora?|Señorita|Sig\.(?:ra)?"
     r"|Signora?|Signorina|Dott\.(?:ssa)?|Senhora?|Dhr\.|Mevr\.|Mevrouw|Meneer|dhr\.|mevr\.|mevrouw|meneer)"
     r"[ \u00a0](?:(?:Dr|Prof|Ing|Dipl)\.[ \u00a0]?){0,3}"
     rf"(?P<name>{_WORD}(?:[ \u00a0](?:(?:von|van|de|der|den|del|della|di|da|zu)[ \u00a0]){{0,2}}{_WORD}){{0,2}})"

@@ -152,7 +152,9 @@ def test_months_and_names_of_theorems_are_persons_where_persons_are_spoken_of(te
         ("A Senhora Maria da Silva telefonou.", ["Maria da Silva"]),
         ("Sehr geehrte Frau Ministerin, Herr Präsident,", []),
         ("Die Frau ist krank; Herren und Frauen; Monsieur le maire.", []),
-        ("Sr. Director: adjunto la factura.", []),
+        ("El Sr. Director: adjunto la factura.", []),
+        ("Escriba al Sr. García.", ["García"]),
+        ("We hire a Sr. Software Engineer and a Sr. Product Designer.", []),
     ],
 )
 def test_who_is_addressed_is_a_person(text: str, found: list[str]) -> None:
