@@ -21,6 +21,7 @@ from cluster.core.sections.cluster import ClusterSection
 from cluster.core.sections.data import DataSection, IndexSection, RetrievalSection
 from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.train import GateSection, TrainSection
+from cluster.core.sections.trust import TrustSection
 
 
 class PlinthConfig(Section):
@@ -34,6 +35,7 @@ class PlinthConfig(Section):
     train: TrainSection = TrainSection()
     gate: GateSection = GateSection()
     serve: ServeSection = ServeSection()
+    trust: TrustSection = TrustSection()
 
 
 def available_cpus() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cluster.core.identity import LOCAL, Principal
 from cluster.core.records import Verdict
 from cluster.core.telemetry import log_event
 from cluster.core.trace import Trace
@@ -14,7 +15,6 @@ from serve_apps.gateway.protocols import Recorder
 
 CLIENT_GONE = 499
 NO_TIER = "none"  # the label of what no tier had a part in
-DEFAULT_TENANT = "default"  # everybody, until there are keys
 OFF, HIT, MISS, BYPASS = "off", "hit", "miss", "bypass"  # what the kept answers were to a request
 
 
@@ -24,7 +24,7 @@ class RequestRecord:
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
     is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is
-    less than it should be."""
+    less than it should be. ``principal``: whom it comes from."""
 
     request_id: str
     method: str = ""
@@ -45,7 +45,7 @@ class RequestRecord:
     index_version: str | None = None
     collection: str = ""
     collection_param: str | None = None
-    tenant: str = DEFAULT_TENANT
+    principal: Principal = LOCAL
     anew: bool = False
     cache: str = OFF
     alike: float | None = None
@@ -56,6 +56,11 @@ class RequestRecord:
     stages: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def tenant(self) -> str:
+        """Whose documents, budget and kept answers the request uses."""
+        return self.principal.tenant
 
     @property
     def answer_id(self) -> str:

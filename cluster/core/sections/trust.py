@@ -1,0 +1,19 @@
+"""Who may use the service, and what is kept about it (actors/ledger, actors/audit, serve_apps/gateway)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cluster.core.sections.base import Section
+
+
+class TrustSection(Section):
+    """Keys, budgets and books."""
+
+    keys: bool = True
+    """Every request needs a key (`plinth keys`; pages get a session). Off only where nobody but this machine's user
+    can reach the service: everybody is then the tenant `default` and may do everything."""
+    key_check_s: float = Field(2.0, gt=0, le=5)
+    """Seconds between two looks of a gateway at the book of keys: this is how soon a revoked key ends everywhere."""
+    session_days: float = Field(30.0, gt=0)
+    """How long a browser stays signed in; a revoked key ends it at once."""
