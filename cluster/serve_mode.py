@@ -139,7 +139,6 @@ def client_environment(home: Home, http: str, ray: str, dashboard: str, base: Ma
         "RAY_DASHBOARD_ADDRESS": dashboard,  # serve
         **ray_environment(home),
         "OPENAI_BASE_URL": f"{http}/v1",
-        "OPENAI_API_KEY": "unused-on-loopback",
         "PLINTH_HOME": str(home.root),
         "PLINTH_STORE": home.store_uri,
     }

@@ -190,12 +190,15 @@ class GatewayIngress:
         await self._gateway.tidy(self._recorder)
 
     def __serve_build_asgi_app__(self) -> Any:
+        from actors.ledger.key_book import KeyBook
         from serve_apps.api.openai_http import build_http
+        from serve_apps.gateway.doorkeeper import Doorkeeper
         from serve_apps.metrics.operations import Operations
 
-        home, section = Home.from_env(), self._config.serve
+        home, section, trust = Home.from_env(), self._config.serve, self._config.trust
         metrics = metrics_page(home)
-        return build_http(self._gateway, section, metrics, Operations(self._gateway, section, home, metrics))
+        keeper = Doorkeeper(KeyBook.of(home) if trust.keys else None, trust, self._config.cluster.http_port)
+        return build_http(self._gateway, section, metrics, Operations(self._gateway, section, home, metrics), keeper)
 
 
 def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Application:

@@ -14,7 +14,7 @@ from cluster.cli.verbs import VERBS, Commands, add_verb, unknown
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
-from cluster.loopback import client, get
+from cluster.loopback import api_key, client, get
 
 DETAILS = """\
 With a question: one answer. Without: a conversation that remembers what was said (/help shows its commands; Ctrl-C
@@ -140,7 +140,7 @@ def refusal(reply: httpx.Response, base_url: str, model: str) -> PlinthError:
 def models(base_url: str) -> dict[str, dict[str, Any]]:
     """Names the service answers to, each with its card's ``plinth`` part; empty where it does not say."""
     try:
-        reply = get(f"{base_url}/v1/models", 5)
+        reply = get(f"{base_url}/v1/models", 5, api_key())
         return {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
