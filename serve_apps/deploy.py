@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
+from cluster.core.sections.cluster import LOOPBACK
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
 from cluster.supervision import Watch
@@ -256,7 +257,7 @@ def run(config: PlinthConfig, models: Sequence[str]) -> None:
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the CLI says what happens
     serve.start(
-        http_options={"host": config.cluster.host, "port": config.cluster.http_port},
+        http_options={"host": LOOPBACK, "port": config.cluster.http_port},
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     app = build_app(config, models)

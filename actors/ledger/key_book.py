@@ -1,7 +1,7 @@
 """The book of API keys: who they stand for, until when, revoked or not. What is kept of a key is an HMAC.
 
-The book is a SQLite file below the head's PLINTH_HOME and no actor's memory. The gateways, which run on the head, read it
-again every ``trust.key_check_s``: so a killed process of any kind neither opens nor closes the service, and
+The book is a SQLite file below the head's PLINTH_HOME and no actor's memory. The gateways, which run on the head, read
+it again every ``trust.key_check_s``: so a killed process of any kind neither opens nor closes the service, and
 ``plinth keys`` works while nothing runs.
 
 A key is ``plinth_ID_SECRET``: the id is public and finds the row, the secret has 256 random bits, for which one keyed

@@ -14,6 +14,7 @@ from cluster.cli.verbs import VERBS, Commands, add_verb, unknown
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
+from cluster.core.sections.cluster import LOOPBACK
 from cluster.loopback import api_key, client, get
 
 DETAILS = """\
@@ -60,7 +61,7 @@ def ask(args: argparse.Namespace) -> int:
 
 def service_url(config: Any) -> str:
     """Where the service of this configuration listens: scheme, host and port, without a slash at the end."""
-    return f"http://{config.cluster.host}:{config.cluster.http_port}"
+    return f"http://{LOOPBACK}:{config.cluster.http_port}"
 
 
 def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str, collection: str = "") -> dict[str, Any]:

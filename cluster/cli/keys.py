@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import time
 from datetime import UTC, datetime
@@ -60,6 +61,31 @@ def register(commands: Commands) -> None:
     parser.add_argument("--overlap", default="", metavar="TIME", help="how long the old secret works on (default: not)")
     parser = add_verb(group, "revoke", revoke, "End a key for good, everywhere within seconds.")
     parser.add_argument("key", help="its name or id (see `plinth keys list`)")
+    parser = add_verb(group, "tls", tls, "Make a self-signed certificate, so that others than this machine may come.")
+    parser.add_argument("--name", action="append", default=[], metavar="HOST",
+                        help="a name or address by which others reach this machine; may be repeated")  # fmt: skip
+
+
+def tls(args: argparse.Namespace) -> int:
+    """Make a self-signed certificate and say where it is; exit code 0.
+
+    Raises:
+        UsageError: no name, or one that cannot be a host's.
+    """
+    from cluster.tls import DAYS, make_certificate
+
+    path = make_certificate(Home.from_env(), args.name)
+    if args.json:
+        print_json({"certificate": str(path), "names": args.name, "days": DAYS})
+        return ExitCode.DONE
+    hosts = json.dumps([*("127.0.0.1", "localhost", "[::1]"), *args.name])
+    console.print(f"{path} is good for {DAYS} days. Start with", soft_wrap=True)
+    console.print(
+        f"  plinth up --set cluster.host=0.0.0.0 --set 'serve.allowed_hosts={hosts}'", soft_wrap=True, markup=False
+    )
+    console.print("Browsers warn of it until they are told to trust it; a certificate of your own authority is "
+                  "cluster.tls_certificate=FILE.", soft_wrap=True)  # fmt: skip
+    return ExitCode.DONE
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
