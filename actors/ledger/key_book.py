@@ -16,11 +16,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
@@ -262,7 +261,7 @@ def _check(name: str, principal: Principal, lifetime_s: float | None) -> None:
         raise UsageError(f"a key cannot live for {lifetime_s:g} seconds")
 
 
-def _key(row: Mapping[str, Any]) -> Key:
+def _key(row: sql.RowMapping) -> Key:
     return Key(
         row["name"], Principal.from_json(json.loads(row["principal"])), row["created_at"], row["expires_at"],
         row["revoked_at"], row["digest"], row["old_digest"], row["old_until"],

@@ -193,6 +193,7 @@ def _ask(
 def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[str, ...]:
     """Two that the source knows to be answered, or made of the dataset's titles, and one that it cannot answer."""
     from data_jobs.corpus.parquet import read_table
+    from data_jobs.retrieval.examples import REDACTED
     from data_jobs.sources.registry import source_for
 
     if known := source_for(config.data).questions:
@@ -204,6 +205,7 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
         titles += read_table(store.read(f"{store.artefact(dataset)}/{path}"), ["title"]).column("title").to_pylist()
         if len(titles) > 200:
             break
+    titles = [title for title in titles if not REDACTED.search(title)]
     chosen = titles[:: max(1, len(titles) // 2)][:2]
     return (*(f"What is said about {title}?" for title in chosen), UNANSWERABLE)
 

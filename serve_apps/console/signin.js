@@ -37,10 +37,16 @@ export async function whoami() {
   return response.ok ? response.json() : null;
 }
 
-if (location.hash.startsWith(ONCE)) {
+async function takeCode() {
   const code = location.hash.slice(ONCE.length);
   history.replaceState(null, "", location.pathname + location.search);
   await signIn({ code });
+}
+
+// A link opened in a tab that shows the page already changes the hash and loads nothing.
+addEventListener("hashchange", () => location.hash.startsWith(ONCE) && takeCode());
+if (location.hash.startsWith(ONCE)) {
+  await takeCode();
 } else if (document.getElementById("signin") && (await whoami())) {
   location.reload(); // signed in after all: a browser keeps the session to itself when another site's link leads here
 }

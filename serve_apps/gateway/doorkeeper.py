@@ -23,9 +23,11 @@ from serve_apps.errors import ApiError, UnavailableError
 T = TypeVar("T")
 
 READ_S = 2.0  # a look at the book that takes longer counts as failed
+AGAIN_S = 0.2  # who tries keys makes a gateway look that often at most
 LONGEST_KEY = 200
 HOW = "send it as `Authorization: Bearer KEY`; `plinth keys create` makes one"
-NO_KEY = f"this is no key here, or it was revoked or has expired: {HOW}"
+NOT_KNOWN = "this is no key here, or it was revoked or has expired"
+NO_KEY = f"{NOT_KNOWN}: {HOW}"
 
 
 class Book(Protocol):
@@ -78,14 +80,14 @@ class Doorkeeper:
         given, session = headers.getlist("authorization"), self._session(headers) if browser else ""
         if not given and not session:
             return NOBODY
-        ring, now = await self._fresh(self._book), self._clock()
         if given:
             scheme, _, text = given[0].partition(" ")
             text = text.strip()
-            found = ring.recognise(text if len(given) == 1 and scheme.lower() == "bearer" else "", now)
+            found = await self._known(self._book, text if len(given) == 1 and scheme.lower() == "bearer" else "")
             if found is None:
                 raise refused(NO_KEY)
             return found
+        ring, now = await self._fresh(self._book), self._clock()
         # A browser whose session ended is told so by the page that it gets instead: no error, nobody.
         return ring.signed_in(session, now) or NOBODY
 
@@ -98,14 +100,14 @@ class Doorkeeper:
         """
         if self._book is None:
             raise ApiError("keys are switched off here: there is nothing to sign in to", status=404, code="not_found")
-        ring = await self._fresh(self._book)
         if key:
-            found = ring.recognise(key, self._clock())
+            found = await self._known(self._book, key)
             key_id = found and found.key_id
         else:
             key_id = await self._ask(self._book.redeem, code)
+        ring = await self._fresh(self._book)
         if not key_id or key_id not in ring.keys:
-            raise refused(NO_KEY if key else "this link was used, or is too old: `plinth open` prints a new one")
+            raise refused(NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one")
         return ring.session(key_id, self._clock() + self.session_s)
 
     @property
@@ -124,11 +126,16 @@ class Doorkeeper:
         ]
         return found[0] if len(found) == 1 and len(found[0]) <= LONGEST_KEY else ""
 
-    async def _fresh(self, book: Book) -> Keyring:
-        if (ring := self._held()) is not None:
+    async def _known(self, book: Book, text: str) -> Principal | None:
+        """Whose key this is. One that nobody knows may have been made a moment ago: the book is looked at again."""
+        found = (await self._fresh(book)).recognise(text, self._clock())
+        return found or (await self._fresh(book, AGAIN_S)).recognise(text, self._clock())
+
+    async def _fresh(self, book: Book, within_s: float | None = None) -> Keyring:
+        if (ring := self._held(within_s)) is not None:
             return ring
         async with self._looking:
-            if (ring := self._held()) is not None:
+            if (ring := self._held(within_s)) is not None:
                 return ring
             began, known = self._clock(), self._ring
             found = await self._ask(book.keyring, -1 if known is None else known.version)
@@ -137,9 +144,10 @@ class Doorkeeper:
                 raise UnavailableError("the book of keys says nothing")
             return self._ring
 
-    def _held(self) -> Keyring | None:
+    def _held(self, within_s: float | None) -> Keyring | None:
         """The keys of the last look, where that is not too old (nor in the future: clocks are set back)."""
-        return self._ring if 0 <= self._clock() - self._looked < self._section.key_check_s else None
+        within_s = self._section.key_check_s if within_s is None else within_s
+        return self._ring if 0 <= self._clock() - self._looked < within_s else None
 
     async def _ask(self, ask: Callable[..., T], value: object) -> T:
         try:

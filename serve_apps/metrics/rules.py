@@ -64,7 +64,7 @@ def alerts(section: ServeSection, index_days: float) -> list[dict[str, Any]]:
         _alert("PlinthOverloaded", "plinth:refused:ratio5m > 0.05", "5m", "warning",
                "more than 5 % of the requests are refused with 503", "more replicas: serve.*_replicas, serve.tiers"),
         _alert("PlinthKeysRefused", 'increase(plinth_refused_total{reason="invalid_api_key"}[10m]) > 100', "0m",
-               "warning", "somebody tries keys, or one that is in use has ended", "`plinth logs gateway`; `plinth keys list --all`"),
+               "warning", "somebody tries keys, or one that is in use has ended", "`plinth keys list --all`"),
         _alert("PlinthSlow", f"plinth:request_ms:p95_5m > {round(wait_ms)}", "10m", "warning",
                f"one request in twenty takes longer than serve.longest_wait_s ({section.longest_wait_s:g} s)",
                "plinth:stage_ms:p95_5m says in which stage"),

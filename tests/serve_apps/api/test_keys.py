@@ -155,6 +155,16 @@ def test_revoked_expired_and_rotated_keys_end(book: KeyBook, clock: Clock) -> No
     assert statuses(fresh) == [401, 401]
 
 
+def test_a_key_made_a_moment_ago_works_at_once(book: KeyBook, clock: Clock) -> None:
+    client = service_of(book, clock).client()
+    assert client.get("/v1/models", headers=bearer(key(book, name="first"))).status_code == 200
+    text = key(book, name="second")
+    clock.now += 0.25
+    assert client.get("/v1/models", headers=bearer(text)).status_code == 200
+    third = key(book, name="third")
+    assert client.get("/v1/models", headers=bearer(third)).status_code == 401, "but nobody makes it look all the time"
+
+
 class Broken:
     """A book whose database is gone."""
 
