@@ -113,6 +113,7 @@ def test_a_hostile_page_gets_nothing_from_a_signed_in_browser(browser: Browser, 
         page = context.new_page()
         page.goto(f"{url}/#once={book.link('ann')}")
         expect(page.get_by_text("Signed in: finance")).to_be_visible()
+        page.wait_for_load_state("networkidle")
         page.goto("about:blank")  # what it asks by itself is not meant
         service.log.clear()
         hostile = context.new_page()
