@@ -17,7 +17,7 @@ from cluster.core.identity import SCOPES, Principal
 from cluster.core.sections.trust import TrustSection
 from serve_apps.gateway.doorkeeper import Doorkeeper
 from tests.serve_apps.console.visit import Browser, expect
-from tests.serve_apps.service import Service, on_socket
+from tests.serve_apps.service import Service, eventually, on_socket
 
 HOSTILE = """<!doctype html><title>A nice page</title><script>
 const target = "%s";
@@ -113,8 +113,9 @@ def test_a_hostile_page_gets_nothing_from_a_signed_in_browser(browser: Browser, 
         page = context.new_page()
         page.goto(f"{url}/#once={book.link('ann')}")
         expect(page.get_by_text("Signed in: finance")).to_be_visible()
-        page.wait_for_load_state("networkidle")
-        page.goto("about:blank")  # what it asks by itself is not meant
+        own = {"/v1/models", "/v1/collections", "/v1/plinth/examples", "/v1/plinth/me"}  # what it asks by itself
+        eventually(lambda: own <= {line["route"] for line in service.log}, 20)
+        page.goto("about:blank")
         service.log.clear()
         hostile = context.new_page()
         hostile.goto(site)
