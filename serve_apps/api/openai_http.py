@@ -24,12 +24,27 @@ from serve_apps.api.middleware import Limits, note, read_body, record_of, reply,
 from serve_apps.api.notes import Notes, noted
 from serve_apps.api.response_events import ResponseShape
 from serve_apps.api.response_request import ResponseRequest
-from serve_apps.api.responses import ReplyShape, collection_card, embeddings, model_card, search_results
+from serve_apps.api.responses import (
+    ReplyShape,
+    collection_card,
+    embeddings,
+    model_card,
+    search_results,
+    usage_report,
+)
 from serve_apps.api.routes import GET, POST, Call, Route, RouteTable
 from serve_apps.api.schema import ChatRequest, CompletionRequest, EmbeddingRequest, SearchRequest, parse
 from serve_apps.api.streaming import EventStream, JsonReply
 from serve_apps.console.page import FILES, page_reply
-from serve_apps.errors import ApiError, ClientGoneError, bad_request, collection_not_found, model_not_found
+from serve_apps.errors import (
+    ApiError,
+    ClientGoneError,
+    UnavailableError,
+    bad_request,
+    collection_not_found,
+    model_not_found,
+    shown,
+)
 from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.protocols import Sampling
@@ -151,6 +166,15 @@ class HttpService:
             raise collection_not_found(name, [card["collection"] for card in cards], "collection")
         return JSONResponse(collection_card(found))
 
+    async def usage(self, call: Call) -> Response:
+        """What the key used by day and tier; a tenant's keys for who may see them."""
+        if wrong := sorted(set(call.query) - {"since", "until", "tenant"}):
+            raise bad_request(f"there is no parameter {shown(wrong[0])}; there are since, until and tenant")
+        if self._gateway.budget is None:
+            raise UnavailableError("this service keeps no books")
+        asked = (call.query.get(name, "") for name in ("since", "until", "tenant"))
+        return JSONResponse(usage_report(await self._gateway.budget.usage(call.record, *asked)))
+
     async def healthz(self, call: Call) -> Response:
         """The process answers."""
         return JSONResponse({"status": "ok"})
@@ -191,6 +215,7 @@ ROUTES = (
     Route("/v1/plinth/examples/{collection}", GET, HttpService.examples),
     Route("/v1/collections", GET, HttpService.collections),
     Route("/v1/collections/{id}", GET, HttpService.collection),
+    Route("/v1/usage", GET, HttpService.usage),
     Route("/healthz", GET, HttpService.healthz, logged=False, probe=True),
     Route("/readyz", GET, HttpService.readyz, logged=False, probe=True),
     Route("/metrics", GET, HttpService.metrics, logged=False),
@@ -219,7 +244,9 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         body = None
         if route.body is not None:
             body = parse(route.body, await read_body(request, section), section)
-        return await route.handler(service, Call(record_of(request.scope), body, request.path_params))
+        return await route.handler(
+            service, Call(record_of(request.scope), body, request.path_params, request.query_params)
+        )
 
     return endpoint
 

@@ -23,11 +23,12 @@ GET, POST = ("GET", "HEAD"), ("POST",)
 @dataclass(frozen=True)
 class Call:
     """One request as its handler gets it: the record, the validated body (None where the route takes none), and what
-    stands in the path for the parameters of the route."""
+    stands in the path for the parameters of the route and behind the question mark."""
 
     record: RequestRecord
     body: Any = None
     path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What keys and tenants may use and did use: budgets that are reserved before and settled after."""
