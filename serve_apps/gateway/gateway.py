@@ -90,7 +90,7 @@ class Gateway:
             UnavailableError: guard, retriever, tier or ledger is down, or too many wait; text not yet yielded is
                 dropped.
         """
-        ask = await self.budget.answer(ask, record) if self.budget else ask  # reserved until ``settle``
+        ask = await self.budget.answer(ask, record) if self.budget else ask  # reserved until it is settled
         with self._admission.place() as place:
             async with aclosing(self._answer(ask, record)) as events:
                 async for event in events:
@@ -100,6 +100,8 @@ class Gateway:
                         place.leave()
                     if not isinstance(event, Done):
                         record.said.append(event.text)
+                    elif self.budget:
+                        self.budget.settle(record)  # before the client has the end: what it got is noted
                     yield event
 
     async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
@@ -156,7 +158,7 @@ class Gateway:
         await self._recall.tidy(recorder)
 
     def settle(self, record: RequestRecord) -> None:
-        """The end of every request, refused ones included: what it used is booked; log line and metrics."""
+        """The end of every request, refused ones included: what it used is booked, log line and metrics."""
         if self.budget:
             self.budget.settle(record)
         self._journal.close(record)

@@ -65,6 +65,8 @@ class Lookups:
             ]
             vectors = await self._hops.embed(checked, record)
         record.prompt_tokens = sum(map(self._tokens.count, checked))
+        if self._budget:
+            self._budget.settle(record)  # before the client has it: what it got is noted
         return vectors, record.prompt_tokens, _told(record)
 
     async def search(
@@ -80,7 +82,10 @@ class Lookups:
         if self._budget:
             await self._budget.lookup(SEARCH, [query], record)
         with self._admission.place():
-            return await self._search(query, k, record)
+            found = await self._search(query, k, record)
+        if self._budget:
+            self._budget.settle(record)
+        return found
 
     async def _search(
         self, query: str, k: int | None, record: RequestRecord

@@ -50,6 +50,7 @@ class Service:
     also: Any = lambda record: None
     learned: LearnedRouter | None = None
     versions: Versions = field(default_factory=Versions)
+    budget: Any = None
     gateway: Gateway | None = None
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
 
@@ -70,6 +71,7 @@ class Service:
             note_gap=lambda *what: self.noted.append(what),
             learned=self.learned,
             versions=self.versions,
+            budget=self.budget,
         )
         self.gateway = gateway
 
