@@ -167,9 +167,11 @@ class Report:
 @dataclass(frozen=True)
 class Message:
     """What a gateway (``holder``) tells the ledger. Every lease of it that is not among those ``alive`` comes back,
-    also one of which the gateway never heard because the answer was lost."""
+    also one of which the gateway never heard because the answer was lost. ``number`` counts up: a message that was
+    overtaken by a later one is refused, since it does not know what that one was lent."""
 
     holder: str
+    number: int
     alive: tuple[str, ...] = ()
     reports: tuple[Report, ...] = ()
     asks: tuple[Ask, ...] = ()

@@ -21,7 +21,6 @@ from sqlalchemy import (
     Engine,
     Float,
     Index,
-    Integer,
     MetaData,
     Numeric,
     String,
@@ -48,7 +47,8 @@ def _amounts() -> list[Column[Any]]:
 COUNTERS = Table(
     "ledger_counters", DATA,
     Column("account", String, primary_key=True),  # "key/NAME" or "tenant/NAME"
-    Column("span", String, primary_key=True),  # "slot/NUMBER", "day/2026-11-29", "month/2026-11"
+    Column("span", String, primary_key=True),  # "slot", "day" or "month", counted since 1970, or since year 0
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
     *_amounts(),
 )  # fmt: skip
 LEASES = Table(
@@ -76,7 +76,8 @@ USAGE = Table(
 HOLDERS = Table(
     "ledger_holders", DATA,
     Column("holder", String, primary_key=True),
-    Column("number", Integer, nullable=False),  # of the last report
+    Column("number", BigInteger, nullable=False),  # of the last report
+    Column("message", BigInteger, nullable=False),  # of the last message that changed anything
     Column("seen", Float, nullable=False),
 )  # fmt: skip
 TENANTS = Table(

@@ -42,6 +42,7 @@ from actors.ledger.amounts import (
     Used,
 )
 from actors.ledger.database import COUNTERS, HOLDERS, LEASES, TENANTS, USAGE, Database, add_to
+from cluster.core.errors import PlinthError
 from cluster.core.identity import Limits
 
 SLOT_S, MINUTE_S = 5, 60
@@ -68,6 +69,10 @@ class Gauge:
         return self.most - self.booked - self.lent
 
 
+class OvertakenError(PlinthError):
+    """A message came after one that was sent later."""
+
+
 class Ledger:
     """The books of one database.
 
@@ -84,6 +89,7 @@ class Ledger:
         transaction, so that all of it is kept, or nothing.
 
         Raises:
+            OvertakenError: a later message of this gateway was here before; nothing was done.
             EnvironmentFaultError: the database does not answer; nothing was done, as far as anybody can say.
         """
         now = self._clock()
@@ -138,16 +144,19 @@ class _Books:
     def take(self, message: Message) -> None:
         """Book a gateway's reports (those that were taken before change nothing), and take back what it has no more."""
         holder = message.holder
-        if message.reports:
-            known = self._sql.execute(select(HOLDERS.c.number).where(HOLDERS.c.holder == holder)).scalar()
-            last = -1 if known is None else int(known)
-            for report in sorted(message.reports, key=lambda one: one.number):
-                if report.number > last:
-                    last = report.number
-                    self._book(report.rows)
-                    for returned in report.returned:
-                        self._take_back(returned.lease, returned.amount)
-            add_to(self._sql, HOLDERS, {"holder": holder, "number": last, "seen": self._now}, ())
+        known = self._sql.execute(select(HOLDERS).where(HOLDERS.c.holder == holder)).mappings().one_or_none()
+        last = -1 if known is None else int(known["number"])
+        if known is not None and message.number <= known["message"]:
+            raise OvertakenError("a later message of this gateway was here before")
+        for report in sorted(message.reports, key=lambda one: one.number):
+            if report.number > last:
+                last = report.number
+                self._book(report.rows)
+                for returned in report.returned:
+                    self._take_back(returned.lease, returned.amount)
+        if message.reports or message.asks:
+            row = {"holder": holder, "number": last, "message": message.number, "seen": self._now}
+            add_to(self._sql, HOLDERS, row, ())
         held = self._sql.execute(select(LEASES.c.lease).where(LEASES.c.holder == holder)).scalars().all()
         for lease in set(held) - set(message.alive):
             self._take_back(lease)
@@ -159,8 +168,8 @@ class _Books:
                 self._count(account, row.amount, self._now)
 
     def _count(self, account: str, amount: Amount, at: float) -> None:
-        for span in _spans(at):
-            add_to(self._sql, COUNTERS, {"account": account, "span": span, **asdict(amount)}, AMOUNTS)
+        for span, number in _spans(at).items():
+            add_to(self._sql, COUNTERS, {"account": account, "span": span, "number": number, **asdict(amount)}, AMOUNTS)
 
     def _take_back(self, lease: str, amount: Amount | None = None) -> None:
         """Take back so much of a lease; None: all that is left of it."""
@@ -185,8 +194,8 @@ class _Books:
             for account in (row["key_account"], row["tenant_account"]):
                 self._count(account, _amount(row), row["due"])
             self._sql.execute(update(LEASES).where(LEASES.c.lease == row["lease"]).values(charged=True))
-        old = f"slot/{_slot(self._now) - 2 * MINUTE_S // SLOT_S:012d}"
-        self._sql.execute(delete(COUNTERS).where(COUNTERS.c.span.like("slot/%"), COUNTERS.c.span < old))
+        old = _slot(self._now) - 2 * MINUTE_S // SLOT_S
+        self._sql.execute(delete(COUNTERS).where(COUNTERS.c.span == "slot", COUNTERS.c.number < old))
         self._sql.execute(delete(LEASES).where(LEASES.c.due < self._now - FORGET_S))
         self._sql.execute(delete(HOLDERS).where(HOLDERS.c.seen < self._now - FORGET_S))
 
@@ -224,8 +233,7 @@ class _Books:
         column = LEASES.c.tenant_account if of_tenant else LEASES.c.key_account
         total = select(*(func.coalesce(func.sum(LEASES.c[name]), 0) for name in AMOUNTS))
         lent = Amount(*map(int, self._sql.execute(total.where(column == account, ~LEASES.c.charged)).one()))
-        day, month = _spans(self._now)[1:]
-        booked = {MONTH: self._booked(account, month), DAY: self._booked(account, day)}
+        booked = {MONTH: self._booked(account, "month"), DAY: self._booked(account, "day")}
         minute = NOTHING
         for _, amount in self._slots(account):
             minute += amount
@@ -240,18 +248,18 @@ class _Books:
         ]  # fmt: skip
 
     def _booked(self, account: str, span: str) -> Amount:
-        chosen = select(COUNTERS).where(COUNTERS.c.account == account, COUNTERS.c.span == span)
+        at = COUNTERS.c.number == _spans(self._now)[span]
+        chosen = select(COUNTERS).where(COUNTERS.c.account == account, COUNTERS.c.span == span, at)
         row = self._sql.execute(chosen).mappings().one_or_none()
         return NOTHING if row is None else _amount(row)
 
     def _slots(self, account: str) -> list[tuple[int, Amount]]:
         """What was booked in each slot that still counts, oldest first."""
         oldest = _slot(self._now) - MINUTE_S // SLOT_S
-        chosen = select(COUNTERS).where(
-            COUNTERS.c.account == account, COUNTERS.c.span >= f"slot/{oldest:012d}", COUNTERS.c.span < "slot0"
-        )  # fmt: skip
-        rows = self._sql.execute(chosen.order_by(COUNTERS.c.span)).mappings().all()
-        return [(int(row["span"].partition("/")[2]), _amount(row)) for row in rows]
+        young = COUNTERS.c.number >= oldest
+        chosen = select(COUNTERS).where(COUNTERS.c.account == account, COUNTERS.c.span == "slot", young)
+        rows = self._sql.execute(chosen.order_by(COUNTERS.c.number)).mappings().all()
+        return [(int(row["number"]), _amount(row)) for row in rows]
 
     def _refusal(
         self, accounts: Sequence[tuple[str, Limits, bool]], gauges: Sequence[Gauge], need: Need, lent: Amount
@@ -324,7 +332,7 @@ def _slot(at: float) -> int:
     return math.floor(at / SLOT_S)
 
 
-def _spans(at: float) -> tuple[str, str, str]:
+def _spans(at: float) -> dict[str, int]:
     """The slot, day and month of a moment."""
     moment = datetime.fromtimestamp(at, UTC)
-    return f"slot/{_slot(at):012d}", f"day/{moment:%Y-%m-%d}", f"month/{moment:%Y-%m}"
+    return {"slot": _slot(at), "day": int(at // 86400), "month": moment.year * 12 + moment.month - 1}

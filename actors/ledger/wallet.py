@@ -18,6 +18,7 @@ from typing import Protocol
 from actors.ledger.amounts import (
     FREE,
     NOTHING,
+    UNLIMITED,
     Amount,
     Ask,
     Grant,
@@ -39,7 +40,7 @@ from cluster.core.telemetry import log_event
 
 AGAIN_S = 0.1  # between two tries of a ledger that does not answer
 LOOK_S = 10.0  # between two looks for what other processes left behind
-UNLIMITED = Limits()
+NO_LIMITS = Limits()
 
 
 class LedgerClient(Protocol):
@@ -108,6 +109,7 @@ class Wallet:
         self._client, self._section, self._clock = client, section, clock
         self._folder, self._spool = spool, Spool(spool)
         self._names = (f"{self._spool.holder}-{number}" for number in itertools.count())
+        self._messages = itertools.count()
         self._purses: dict[str, _Purse] = {}
         self._in_use: dict[str, int] = {}  # requests under way, by lease
         self._tenants: dict[str, Limits] = {}
@@ -136,7 +138,7 @@ class Wallet:
         self.start()
         if self._clock() - self._heard > self._section.blind_s:
             await self._hear()
-        if who.limits == UNLIMITED and who.tenant not in self._tenants:
+        if who.limits == NO_LIMITS and who.tenant not in self._tenants:
             return Hold(who.key_id, need.most)
         purse = self._purses.setdefault(who.key_id, _Purse(who))
         purse.who = who  # its limits may have changed
@@ -310,15 +312,16 @@ class Wallet:
                 waiting.append((purse, purse.waiting))
                 purse.waiting = []
         self._seal()
-        alive = {*self._in_use, *(purse.lease for purse in self._purses.values() if purse.lease)}
-        message = Message(self.holder, tuple(alive), tuple(self._unsent), tuple(asks))
+        # A lease of which something is still to be reported is not over, whoever uses it.
+        alive = {*self._in_use, *self._back, *(purse.lease for purse in self._purses.values() if purse.lease)}
+        message = Message(self.holder, next(self._messages), tuple(alive), tuple(self._unsent), tuple(asks))
         listening, self._listening, asked = self._listening, [], self._clock()
         try:
             reply = await asyncio.wait_for(self._client.exchange(message), self._section.wait_s)
         except BaseException as error:
             for purse, ones in waiting:  # who waited waits on; what was lent unheard comes back with the next message
                 purse.waiting = [*(one for one in ones if not one.granted.done()), *purse.waiting]
-            self._listening = [*listening, *self._listening]
+            self._listening = [heard for heard in (*listening, *self._listening) if not heard.done()]
             if isinstance(error, TimeoutError):
                 raise EnvironmentFaultError("the ledger does not answer") from None
             raise
@@ -364,6 +367,6 @@ class Wallet:
             return
         self._looked = self._clock()
         for left in left_behind(self._folder):
-            await self._client.exchange(Message(left.holder, reports=left.reports))
+            await self._client.exchange(Message(left.holder, UNLIMITED, reports=left.reports))
             left.remove()
             log_event("ledger", "reported_for", holder=left.holder, reports=len(left.reports))

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from actors.ledger.amounts import DAY, MONTH, Amount, Need, Refusal, Standing, UsageRow, Used, micro
+from actors.ledger.amounts import DAY, MICRO, MONTH, UNLIMITED, Amount, Need, Refusal, Standing, UsageRow, Used, micro
 from actors.ledger.wallet import Hold, RefusedError, Wallet
 from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.sections.answer import AnswerSection
-from cluster.core.sections.tiers import AUTO, TierConfig
+from cluster.core.sections.tiers import TierConfig
 from serve_apps.errors import ApiError, UnavailableError, bad_request
 from serve_apps.gateway.exchange import Ask
 from serve_apps.gateway.request_log import HIT, NO_TIER, RequestRecord
@@ -24,6 +24,7 @@ from serve_apps.gateway.token_counts import TokenCounter
 
 LEAST_ANSWER = 16  # tokens; with less there is no answer worth the name
 WRITES = 96  # a model that writes from evidence writes so much whatever the client says (grounded.NEW_TOKENS)
+MOST = ("reads", "writes", "price")
 EMBEDDING, SEARCH = "embeddings", "search"  # what the books call requests that no tier answers
 NAMES = {
     "requests_per_minute": "requests a minute", "tokens_per_minute": "tokens a minute",
@@ -34,17 +35,18 @@ NAMES = {
 @dataclass(frozen=True)
 class MostOfTier:
     """What an answer of a tier takes at most, in tokens; ``price`` of a thousand. ``reads`` beside what the client
-    sent: passages and instructions."""
+    sent: passages and instructions. ``alone``: who asks for it by name gets no other one."""
 
     reads: int
     writes: int
     price: float
+    alone: bool = True
 
     @classmethod
     def of(cls, tier: TierConfig, section: AnswerSection) -> MostOfTier:
         """What its settings allow."""
         reads = 0 if tier.kind == "quote" else tier.answers(section).prompt_tokens
-        return cls(reads, tier.max_new_tokens, tier.price)
+        return cls(reads, tier.max_new_tokens, tier.price, not tier.external)
 
 
 @dataclass
@@ -78,22 +80,18 @@ class Budget:
         """
         sent = sum(self._tokens.count(text) for _, text in ask.turns)
         asked = self._tiers.get(ask.model)
-        # Another tier may answer instead of the one asked for: the dearest decides.
-        tiers = list(self._tiers.values()) or [MostOfTier(0, 0, 0.0)]
-        models = any(tier.reads for tier in ([asked] if asked is not None and ask.model != AUTO else tiers))
-        size = sum(len(text.encode()) for _, text in ask.turns)  # no tokenizer makes more tokens than there are bytes
-        prompt = size + (0 if ask.plain else max(tier.reads for tier in tiers)) if models else sent
+        tiers = [asked] if asked is not None and asked.alone else list(self._tiers.values())
+        reads, writes, price = (max((getattr(tier, name) for tier in tiers), default=0) for name in MOST)
+        if reads:  # models may be asked: no tokenizer makes more tokens than there are bytes
+            sent_at_most = sum(len(text.encode()) for _, text in ask.turns)
+            prompt, writes_anyway = sent_at_most + (0 if ask.plain else reads), WRITES
+        else:
+            prompt, writes_anyway = sent, 0
         said = ask.sampling.max_tokens
-        completion = max(max(tier.writes for tier in tiers) if said is None else said, WRITES if models else 0)
-        price = max(tier.price for tier in tiers)
+        completion = max(writes if said is None else said, writes_anyway)
         least = min(LEAST_ANSWER, completion) if said is None else completion
         hold = await self._reserve(record, price, prompt, completion, least)
-        granted = completion
-        if hold.amount.tokens < prompt + completion or (
-            price and hold.amount.micro < micro(price, prompt + completion)
-        ):
-            paid = int(hold.amount.micro * 1000 // round(price * 1_000_000)) if price else hold.amount.tokens
-            granted = min(hold.amount.tokens, paid) - prompt
+        granted = min(completion, hold.amount.tokens - prompt, _paid(hold.amount.micro, price) - prompt)
         record.reserved = Reserved(hold, sent, prompt, granted)
         if not hold.lease or (said is not None and said <= granted):
             return ask
@@ -136,7 +134,8 @@ class Budget:
         worked = said or record.tier or (reserved.tier != NO_TIER and record.status < 400)
         prompt = record.prompt_tokens if record.prompt_tokens is not None else reserved.sent if worked else 0
         completion = record.completion_tokens if record.completion_tokens is not None else said
-        prompt, completion = min(prompt, reserved.prompt), min(completion, reserved.completion)
+        if reserved.hold.lease:
+            prompt, completion = min(prompt, reserved.prompt), min(completion, reserved.completion)
         tier = record.tier or reserved.tier
         price = self._tiers[tier].price if tier in self._tiers and record.cache != HIT else 0.0
         who = record.principal
@@ -160,6 +159,12 @@ class Budget:
                 raise UnavailableError("the ledger is not available (nothing is served unbooked)") from error
         record.rate_limits = headers(hold.standing)
         return hold
+
+
+def _paid(amount: int, price: float) -> int:
+    """How many tokens so much money (micro-units) pays for."""
+    each = round(price * MICRO)
+    return amount * 1000 // each if each else UNLIMITED
 
 
 def headers(standing: Standing) -> dict[str, str]:

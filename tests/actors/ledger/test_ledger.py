@@ -26,7 +26,7 @@ from actors.ledger.amounts import (
     micro,
 )  # fmt: skip
 from actors.ledger.database import DATA, Database
-from actors.ledger.ledger import Ledger, set_tenant_limits, tenant_limits
+from actors.ledger.ledger import Ledger, OvertakenError, set_tenant_limits, tenant_limits
 from actors.ledger.usage import usage_rows
 from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.identity import Limits
@@ -37,20 +37,21 @@ class Gateway:
     """A gateway that says what a test wants it to say."""
 
     def __init__(self, ledger: Ledger, name: str = "g") -> None:
-        self.ledger, self.name, self.alive, self.number = ledger, name, [], 0
+        self.ledger, self.name, self.number = ledger, name, 0
+        self.alive: list[str] = []
 
     def ask(self, *needs: Need, limits: Limits, key: str = "ann", tenant: str = "lab", more: int = 0) -> Grant:
         lease = f"{self.name}-{self.number}"
         self.number += 1
         ask = Ask(lease, key, tenant, limits, needs, Amount(more, more * 100, 0))
         self.alive.append(lease)
-        return self.ledger.exchange(Message(self.name, tuple(self.alive[:-1]), (), (ask,))).grants[0]
+        return self.ledger.exchange(Message(self.name, self.number, tuple(self.alive[:-1]), (), (ask,))).grants[0]
 
     def settle(self, lease: str, tokens: int, money: int = 0, day: str = "2027-01-15", key: str = "ann") -> None:
         self.alive.remove(lease)
         row = Used(day, key, "lab", "quote", 1, tokens, 0, money)
         self.number += 1
-        self.ledger.exchange(Message(self.name, tuple(self.alive), (Report(self.number, (row,)),)))
+        self.ledger.exchange(Message(self.name, self.number, tuple(self.alive), (Report(self.number, (row,)),)))
 
 
 @pytest.fixture
@@ -174,17 +175,28 @@ def test_what_nobody_accounts_for_counts_as_used_until_somebody_does(
 def test_a_report_that_comes_twice_is_booked_once(gateway: Gateway, database: Database) -> None:
     lease = gateway.ask(need(), limits=Limits(requests_per_minute=9)).lease
     report = Report(7, (Used("2027-01-15", "ann", "lab", "quote", 1, 30, 20, 5),), (Returned(lease, Amount(1, 50, 0)),))
-    for _ in range(3):
-        gateway.ledger.exchange(Message("g", (lease,), (report,)))
+    for number in (10, 11, 12):
+        gateway.ledger.exchange(Message("g", number, (lease,), (report,)))
     (row,) = usage_rows(database, "2027-01-15", "2027-01-15")
     assert (row.requests, row.prompt_tokens, row.completion_tokens, row.money) == (1, 30, 20, 0.000005)
     assert gateway.ledger.lent() == Amount(0, 50, 0)
 
 
+def test_a_message_that_was_overtaken_takes_nothing_away(gateway: Gateway) -> None:
+    limits = Limits(requests_per_minute=2)
+    gateway.ask(need(), limits=limits)
+    lent = gateway.ledger.lent()
+    with pytest.raises(OvertakenError):
+        gateway.ledger.exchange(Message("g", 0))  # it does not know of the lease
+    assert gateway.ledger.lent() == lent
+    gateway.ledger.exchange(Message("g", 9))
+    assert gateway.ledger.lent() == Amount()
+
+
 def test_usage_is_told_by_day_key_tenant_and_tier(gateway: Gateway, database: Database) -> None:
     days = ("2027-01-14", "2027-01-15")
     rows = [Used(day, name, f"of-{name}", tier, 2, 10, 5, 7) for day in days for name in "ab" for tier in ("q", "s")]
-    gateway.ledger.exchange(Message("g", (), (Report(1, tuple(rows)), Report(2, tuple(rows)))))
+    gateway.ledger.exchange(Message("g", 0, (), (Report(1, tuple(rows)), Report(2, tuple(rows)))))
     assert len(usage_rows(database, *days)) == 8
     found = usage_rows(database, "2027-01-15", "2027-01-31", tenant="of-b")
     assert [(row.day, row.key_id, row.tenant, row.tier, row.requests) for row in found] == [
@@ -204,7 +216,7 @@ def test_money_is_rounded_up_and_counted_in_whole_numbers() -> None:
 
 def test_a_database_that_does_not_answer_is_said(tmp_path: str) -> None:
     with pytest.raises(EnvironmentFaultError, match="does not answer"):
-        Ledger(Database(f"sqlite:///{tmp_path}/none/ledger.db"), DUE_S).exchange(Message("g"))
+        Ledger(Database(f"sqlite:///{tmp_path}/none/ledger.db"), DUE_S).exchange(Message("g", 0))
 
 
 steps = st.lists(

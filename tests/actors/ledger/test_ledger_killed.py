@@ -44,7 +44,7 @@ with Listener(path, "AF_UNIX", backlog=64) as listener:
 
 # A gateway: a hundred requests at a time. A line in its file is a request whose client got the whole answer.
 GATEWAY = """
-import asyncio, os, sys
+import asyncio, os, sys, threading
 from datetime import UTC, datetime
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -57,14 +57,15 @@ path, spool, served, rounds, fit = sys.argv[1:]
 WHO = Principal("ann", "lab", limits=Limits(tokens_per_day=100 * int(fit)))
 
 class Remote:
-    connection = None
+    connection, busy = None, threading.Lock()
     async def exchange(self, message):
         return await asyncio.to_thread(self._exchange, message)
     def _exchange(self, message):
         try:
-            self.connection = self.connection or Client(path, "AF_UNIX")
-            self.connection.send(message)
-            return self.connection.recv()
+            with self.busy:  # an answer that nobody waits for any more is still heard
+                self.connection = self.connection or Client(path, "AF_UNIX")
+                self.connection.send(message)
+                return self.connection.recv()
         except (EOFError, OSError) as error:
             self.connection = None
             raise EnvironmentFaultError("the ledger is not there") from error

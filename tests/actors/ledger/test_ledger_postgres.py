@@ -29,7 +29,7 @@ def test_ledgers_on_one_server_share_the_books(postgres: str) -> None:
         for turn in range(10):
             held = tuple(f"g{number}-{before}" for before in range(turn))
             ask = Ask(f"g{number}-{turn}", "ann", "lab", limits, (need(),))
-            granted.extend(ledger.exchange(Message(f"g{number}", held, (), (ask,))).grants[0].granted)
+            granted.extend(ledger.exchange(Message(f"g{number}", turn, held, (), (ask,))).grants[0].granted)
 
     threads = [threading.Thread(target=asks, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -44,12 +44,12 @@ def test_ledgers_on_one_server_share_the_books(postgres: str) -> None:
     assert ledger.lent() == Amount(40, 4000, 0)
     row = Used("2027-01-15", "ann", "lab", "quote", 1, 60, 40, 250_000)
     report = Report(0, (row,), (Returned("g0-0", Amount(1, 100, 0)),))
-    for _ in range(2):
-        ledger.exchange(Message("g0", (), (report,)))
+    for number in (10, 11):
+        ledger.exchange(Message("g0", number, (), (report,)))
     (found,) = usage_rows(database, "2027-01-15", "2027-01-15")
     assert (found.requests, found.money) == (1, 0.25)
     clock.now += DUE_S + 1
-    ledger.exchange(Message("g9"))
+    ledger.exchange(Message("g9", 0))
     assert ledger.lent() == Amount()
     set_tenant_limits(database, "lab", Limits(money_per_month=0.5))
     set_tenant_limits(database, "lab", Limits(money_per_month=0.75, tokens_per_day=9))

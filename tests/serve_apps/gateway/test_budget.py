@@ -21,6 +21,8 @@ from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.tiers import QUOTE, TierConfig
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.budget import EMBEDDING, SEARCH, Budget, MostOfTier, duration, headers, refused
+from serve_apps.gateway.exchange import Ask
+from serve_apps.gateway.protocols import Sampling
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.token_counts import RegexTokenCounter
 from tests.actors.ledger.books import House
@@ -263,6 +265,40 @@ def test_what_a_tier_takes_at_most_is_what_its_settings_say() -> None:
     assert MostOfTier.of(QUOTE, section) == MostOfTier(0, QUOTE.max_new_tokens, 0.0)
     small = TierConfig(name="small", max_new_tokens=99, price=3.0, answer={"prompt_tokens": 512})
     assert MostOfTier.of(small, section) == MostOfTier(512, 99, 3.0)
+
+
+def test_the_dearest_of_those_that_may_answer_decides(place: Path) -> None:
+    house = House(place / "spool", wait_s=2.0)
+    house.section = house.section.model_copy(update={"report_s": 60.0})
+    tiers = {
+        "quote": MostOfTier(0, 64, 0.0),
+        "small": MostOfTier(500, 128, 2.0),
+        "far": MostOfTier(900, 32, 5.0, False),
+    }
+    who = Principal("ann", "lab", limits=Limits(tokens_per_day=10**9))
+
+    async def scene() -> None:
+        budget = Budget(house.gateway(), tiers, RegexTokenCounter())
+        for model, said, plain, most in (
+            ("quote", None, False, (6, 64, 0.0)), ("small", None, False, (14 + 500, 128, 2.0)),
+            ("small", 5, False, (14 + 500, 96, 2.0)), ("small", 5, True, (14, 96, 2.0)),
+            ("auto", None, False, (14 + 900, 128, 5.0)), ("far", None, False, (14 + 900, 128, 5.0)),
+        ):  # fmt: skip
+            record = RequestRecord("req_1", principal=who)
+            ask = Ask(model, (("user", "aé b c d e ff"),), Sampling(max_tokens=said), plain)
+            capped = await budget.answer(ask, record)
+            assert record.reserved is not None
+            prompt, completion, price = most
+            tokens = prompt + completion
+            assert record.reserved.hold.amount == Amount(1, tokens, round(price * 1000) * tokens), model
+            assert capped.sampling.max_tokens == (said or completion)
+            record.prompt_tokens, record.completion_tokens, record.tier = 10**6, 10**6, "small"
+            budget.settle(record)
+            assert budget.settle(record) is None, "once"
+        await budget.wallet.stop()
+        assert house.ledger.lent() == Amount()
+
+    asyncio.run(scene())
 
 
 def test_refusals_and_headers_are_openai_s() -> None:
