@@ -88,7 +88,7 @@ class _Purse:
     who: Principal
     lease: str = ""
     room: Amount = NOTHING
-    used: Amount = NOTHING  # of this lease: as much again is asked for with the next one
+    used: Amount = NOTHING  # of this lease: twice as much is asked for with the next one
     ends: float = 0.0
     standing: Standing = FREE
     heard: float = 0.0
@@ -148,7 +148,8 @@ class Wallet:
         purse.waiting.append(waiting)
         self._call()
         try:
-            return await asyncio.wait_for(asyncio.shield(waiting.granted), self._section.wait_s)
+            async with self._patience():
+                return await asyncio.shield(waiting.granted)
         except TimeoutError:
             raise EnvironmentFaultError("the ledger does not answer") from None
         finally:
@@ -165,7 +166,8 @@ class Wallet:
             EnvironmentFaultError: the ledger does not answer.
         """
         try:
-            return await asyncio.wait_for(self._client.usage(since, until, key_id, tenant), self._section.wait_s)
+            async with self._patience():
+                return await self._client.usage(since, until, key_id, tenant)
         except TimeoutError:
             raise EnvironmentFaultError("the ledger does not answer") from None
 
@@ -267,9 +269,13 @@ class Wallet:
         self._listening.append(heard)
         self._call()
         try:
-            await asyncio.wait_for(heard, self._section.wait_s)
+            async with self._patience():
+                await heard
         except TimeoutError:
             raise EnvironmentFaultError("the ledger does not answer") from None
+
+    def _patience(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._section.wait_s)
 
     def _call(self) -> None:
         if self._wake is not None:
@@ -280,7 +286,8 @@ class Wallet:
             wanted = self._listening or any(purse.waiting for purse in self._purses.values())
             if not wanted:
                 try:
-                    await asyncio.wait_for(wake.wait(), self._section.report_s)
+                    async with asyncio.timeout(self._section.report_s):
+                        await wake.wait()
                 except TimeoutError:
                     self._look_through()
             wake.clear()
@@ -305,7 +312,7 @@ class Wallet:
         asks = []
         for purse in self._purses.values():
             if purse.waiting:
-                more = purse.used
+                more = purse.used + purse.used
                 self._end(purse)
                 needs, who = tuple(one.need for one in purse.waiting), purse.who
                 asks.append(Ask(next(self._names), who.key_id, who.tenant, who.limits, needs, more))
@@ -317,7 +324,8 @@ class Wallet:
         message = Message(self.holder, next(self._messages), tuple(alive), tuple(self._unsent), tuple(asks))
         listening, self._listening, asked = self._listening, [], self._clock()
         try:
-            reply = await asyncio.wait_for(self._client.exchange(message), self._section.wait_s)
+            async with self._patience():
+                reply = await self._client.exchange(message)
         except BaseException as error:
             for purse, ones in waiting:  # who waited waits on; what was lent unheard comes back with the next message
                 purse.waiting = [*(one for one in ones if not one.granted.done()), *purse.waiting]

@@ -60,7 +60,7 @@ class House:
         self.database = Database(url)
         self.ledger = Ledger(self.database, DUE_S, self.clock)
         self.client = Direct(self.ledger, self.database)
-        self.section = LedgerSection(**{"report_s": 0.01, "wait_s": 0.5, **settings})
+        self.section = LedgerSection(**{"report_s": 0.01, "wait_s": 20.0, **settings})
 
     def gateway(self) -> Wallet:
         return Wallet(self.client, self.section, self.folder, self.clock)
