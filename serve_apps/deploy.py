@@ -15,6 +15,7 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from actors.ledger.database import Database
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
@@ -156,18 +157,22 @@ class GatewayIngress:
         tiers: tuple[TierConfig, ...],
         tier_handles: dict[str, DeploymentHandle],
     ) -> None:
+        from actors import spawn
+        from actors.ledger.wallet import Wallet
         from data_jobs.pii import MAX_ENTITY_CHARS
         from serve_apps.gaps.book import GapBook, GapNotes
+        from serve_apps.gateway.budget import Budget, MostOfTier
         from serve_apps.gateway.cache_key import Versions
         from serve_apps.gateway.gateway import Gateway
         from serve_apps.gateway.request_log import Journal
         from serve_apps.gateway.request_spans import send_spans
+        from serve_apps.gateway.token_counts import RegexTokenCounter
         from serve_apps.routing.features import features_of
         from serve_apps.routing.learned import LearnedRouter
         from train_jobs.answering.conversation import standalone_question
 
         stay_on_loopback(config)
-        self._config = config
+        self._config, home = config, Home.from_env()
         self._recorder = recorder = RayRecorder()
         self._gateway = Gateway(
             config.serve,
@@ -182,6 +187,11 @@ class GatewayIngress:
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
             learned=LearnedRouter.of(Home.from_env()),
             versions=Versions.of(config, code),
+            budget=Budget(
+                Wallet(spawn.ledger(config, home), config.trust.ledger, home.run / "ledger"),
+                {tier.name: MostOfTier.of(tier, config.answer) for tier in tiers},
+                RegexTokenCounter(),
+            ),
         )
         report_start("gateway", code)
 
@@ -253,7 +263,7 @@ def run(config: PlinthConfig, models: Sequence[str]) -> None:
 
     Raises:
         UsageError: see ``build_app``.
-        EnvironmentFaultError: a deployment does not stand; the others do.
+        EnvironmentFaultError: a deployment does not stand; the others do. Or the ledger's database does not answer.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the CLI says what happens
     serve.start(
@@ -261,6 +271,9 @@ def run(config: PlinthConfig, models: Sequence[str]) -> None:
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     app = build_app(config, models)
+    if config.trust.ledger.url:  # a server that does not answer is better found now than by the first request
+        with Database.of(Home.from_env().root, config.trust.ledger.url).reading():
+            log_event("cluster", "ledger_reached")
     try:
         serve.run(app, name=APP, route_prefix="/", logging_config={"log_level": "ERROR"})
     except RuntimeError as error:  # what Serve raises for a deployment that does not come up

@@ -61,6 +61,8 @@ MAY_IMPORT = {
         "cluster.deployments",
         "cluster.supervision",
         "actors.registry.models",
+        "actors.ledger",
+        "actors.spawn",
         "data_jobs",
         "train_jobs.answering",
         "serve_apps",

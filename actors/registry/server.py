@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from actors.draining import DrainingError
 from actors.registry.mlflow_mirror import Mirror
 from actors.registry.mlflow_server import tracking_uri
 from actors.registry.models import Registry
@@ -21,10 +22,6 @@ from cluster.core.telemetry import log_event
 
 PERIOD_S = 20.0  # runs write to the store without telling anybody; this is how soon the mirror has them
 WRITES = ("register", "promote", "refuse", "roll_back", "taint")
-
-
-class DrainingError(PlinthError):
-    """This server gives way to another; nothing of the call was done. Ask for the one that runs now."""
 
 
 class RegistryServer:

@@ -24,7 +24,14 @@ from serve_apps.api.middleware import Limits, note, read_body, record_of, reply,
 from serve_apps.api.notes import Notes, noted
 from serve_apps.api.response_events import ResponseShape
 from serve_apps.api.response_request import ResponseRequest
-from serve_apps.api.responses import ReplyShape, collection_card, embeddings, model_card, search_results
+from serve_apps.api.responses import (
+    ReplyShape,
+    collection_card,
+    embeddings,
+    model_card,
+    search_results,
+    usage_report,
+)
 from serve_apps.api.routes import ANY_KEY, GET, POST, PUBLIC, Call, Route, RouteTable
 from serve_apps.api.schema import (
     ChatRequest,
@@ -36,7 +43,15 @@ from serve_apps.api.schema import (
 )
 from serve_apps.api.streaming import EventStream, JsonReply
 from serve_apps.console.page import FILES, page_reply
-from serve_apps.errors import ApiError, ClientGoneError, bad_request, collection_not_found, model_not_found
+from serve_apps.errors import (
+    ApiError,
+    ClientGoneError,
+    UnavailableError,
+    bad_request,
+    collection_not_found,
+    model_not_found,
+    shown,
+)
 from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.gateway import Gateway
@@ -187,6 +202,15 @@ class HttpService:
         name = self._doorkeeper.cookie
         response.set_cookie(name, session, max_age=lasts_s, httponly=True, samesite="strict", secure=secure)
 
+    async def usage(self, call: Call) -> Response:
+        """What the key used by day and tier; a tenant's keys for who may see them."""
+        if wrong := sorted(set(call.query) - {"since", "until", "tenant"}):
+            raise bad_request(f"there is no parameter {shown(wrong[0])}; there are since, until and tenant")
+        if self._gateway.budget is None:
+            raise UnavailableError("this service keeps no books")
+        asked = (call.query.get(name, "") for name in ("since", "until", "tenant"))
+        return JSONResponse(usage_report(await self._gateway.budget.usage(call.record, *asked)))
+
     async def healthz(self, call: Call) -> Response:
         """The process answers."""
         return JSONResponse({"status": "ok"})
@@ -227,6 +251,7 @@ ROUTES = (
     Route("/v1/plinth/examples/{collection}", GET, ANY_KEY, HttpService.examples),
     Route("/v1/collections", GET, ANY_KEY, HttpService.collections),
     Route("/v1/collections/{id}", GET, ANY_KEY, HttpService.collection),
+    Route("/v1/usage", GET, ANY_KEY, HttpService.usage),
     Route("/v1/plinth/me", GET, ANY_KEY, HttpService.me),
     Route("/v1/plinth/session", POST, PUBLIC, HttpService.sign_in, SessionRequest),
     Route("/v1/plinth/session/end", POST, PUBLIC, HttpService.sign_out),
@@ -263,7 +288,9 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         if route.body is not None:
             body = parse(route.body, await read_body(request, section), section)
         secure = request.headers.get("x-forwarded-proto") == "https"
-        return await route.handler(service, Call(record_of(request.scope), body, request.path_params, secure))
+        return await route.handler(
+            service, Call(record_of(request.scope), body, request.path_params, request.query_params, secure)
+        )
 
     return endpoint
 

@@ -14,6 +14,7 @@ from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.alike import AlikeQuestions
+from serve_apps.gateway.budget import Budget
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
@@ -45,6 +46,7 @@ class Gateway:
         note_gap: keeps what was not answered (``gaps.book.GapNotes.note``).
         learned: the learned part of ``auto``; None: the rules alone decide.
         versions: of settings and guard policy, for the answers that are kept.
+        budget: reserves and settles; None: nothing is booked.
     """
 
     def __init__(
@@ -63,16 +65,17 @@ class Gateway:
         note_gap: Callable[[Ask, str, Retrieval, Done], None] | None = None,
         learned: LearnedRouter | None = None,
         versions: Versions | None = None,
+        budget: Budget | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
-        self.tiers, self._journal = Tiers(tiers), journal
+        self.tiers, self._journal, self.budget = Tiers(tiers), journal, budget
         self._note_gap = note_gap or (lambda *_: None)
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
         self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)
-        self.lookups = Lookups(self._hops, embedding_model, counter, self._admission)
+        self.lookups = Lookups(self._hops, embedding_model, counter, self._admission, budget)
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
         cache = AnswerCache(section.cache.mb << 20 if section.cache.on else 0, section.cache.ttl_s)
@@ -83,9 +86,11 @@ class Gateway:
         """Answer a conversation: checked text, then one Done.
 
         Raises:
-            ApiError: unknown model, or the guard refused the input.
-            UnavailableError: guard, retriever or tier is down, or too many wait; text not yet yielded is dropped.
+            ApiError: unknown model, the guard refused the input, or a limit is reached.
+            UnavailableError: guard, retriever, tier or ledger is down, or too many wait; text not yet yielded is
+                dropped.
         """
+        ask = await self.budget.answer(ask, record) if self.budget else ask  # reserved until it is settled
         with self._admission.place() as place:
             async with aclosing(self._answer(ask, record)) as events:
                 async for event in events:
@@ -93,6 +98,10 @@ class Gateway:
                     # than the Done: what closes the walk there shall not look like one who gave up.
                     if record.stream or isinstance(event, Done):
                         place.leave()
+                    if not isinstance(event, Done):
+                        record.said.append(event.text)
+                    elif self.budget:
+                        self.budget.settle(record)  # before the client has the end: what it got is noted
                     yield event
 
     async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
@@ -144,8 +153,12 @@ class Gateway:
 
     async def tidy(self, recorder: Recorder) -> None:
         """Look after what is kept, and report it; to be called every few seconds."""
+        if self.budget:
+            self.budget.wallet.start()
         await self._recall.tidy(recorder)
 
     def settle(self, record: RequestRecord) -> None:
-        """The end of every request, refused ones included: log line and metrics."""
+        """The end of every request, refused ones included: what it used is booked, log line and metrics."""
+        if self.budget:
+            self.budget.settle(record)
         self._journal.close(record)

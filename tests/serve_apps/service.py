@@ -52,6 +52,7 @@ class Service:
     also: Any = lambda record: None
     learned: LearnedRouter | None = None
     versions: Versions = field(default_factory=Versions)
+    budget: Any = None
     gateway: Gateway | None = None
     doorkeeper: Doorkeeper = field(default_factory=lambda: Doorkeeper(None, TrustSection()))
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
@@ -73,6 +74,7 @@ class Service:
             note_gap=lambda *what: self.noted.append(what),
             learned=self.learned,
             versions=self.versions,
+            budget=self.budget,
         )
         self.gateway = gateway
 

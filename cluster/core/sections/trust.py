@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cluster.core.sections.base import Section
+from cluster.core.sections.ledger import LedgerSection
 
 
 class TrustSection(Section):
@@ -17,3 +18,5 @@ class TrustSection(Section):
     """Seconds between two looks of a gateway at the book of keys: this is how soon a revoked key ends everywhere."""
     session_days: float = Field(30.0, gt=0)
     """How long a browser stays signed in; a revoked key ends it at once."""
+    ledger: LedgerSection = LedgerSection()
+    """Budgets and usage."""
