@@ -45,7 +45,7 @@ def test_each_may_what_the_key_says_and_pays_alone(service: Service, ann: dict[s
     assert "6.5 litres" in replies[0].json()["choices"][0]["message"]["content"]
     assert replies[0].headers["x-ratelimit-limit-requests"] == "3"
     assert replies[3].json()["error"]["code"] == "rate_limit_exceeded"
-    assert 1 <= int(replies[3].headers["retry-after"]) <= 60
+    assert 1 <= int(replies[3].headers["retry-after"]) <= 75
     assert ask(service, ann["key"], "/metrics").status_code == 403
     assert ask(service, bob["key"]).status_code == 200, "another's limit is nobody else's"
 
