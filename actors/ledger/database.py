@@ -125,8 +125,7 @@ class Database:
             EnvironmentFaultError: the database does not answer, is full, or its driver is not installed.
         """
         with self._errors(), self._connected().begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            _alone(connection)
             yield connection
 
     @contextmanager
@@ -144,7 +143,9 @@ class Database:
     def _connected(self) -> Engine:
         if self._engine is None:
             engine = _engine(self.url)
-            DATA.create_all(engine)
+            with engine.begin() as connection:
+                _alone(connection)  # two that make the same table at once would trip over each other
+                DATA.create_all(connection)
             self._engine = engine
         return self._engine
 
@@ -161,6 +162,12 @@ class Database:
             raise EnvironmentFaultError(f"the ledger's database {self.url} does not answer: {why}") from error
 
 
+def _alone(connection: Connection) -> None:
+    """Wait until no other writer is in a transaction (SQLite's transactions begin like that)."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 2})
@@ -170,7 +177,7 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions by itself, and too late
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}"):
+        for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

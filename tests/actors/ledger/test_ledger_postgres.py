@@ -28,7 +28,7 @@ def test_ledgers_on_one_server_share_the_books(postgres: str) -> None:
         ledger = Ledger(Database(postgres), DUE_S, clock)
         for turn in range(10):
             held = tuple(f"g{number}-{before}" for before in range(turn))
-            ask = Ask(f"g{number}-{turn}", "ann", "lab", limits, (need(),))
+            ask = Ask(f"g{number}-{turn}", "cat", "zoo", limits, (need(),))
             granted.extend(ledger.exchange(Message(f"g{number}", turn, held, (), (ask,))).grants[0].granted)
 
     threads = [threading.Thread(target=asks, args=(number,)) for number in range(6)]
@@ -42,7 +42,7 @@ def test_ledgers_on_one_server_share_the_books(postgres: str) -> None:
     database = Database(postgres)
     ledger = Ledger(database, DUE_S, clock)
     assert ledger.lent() == Amount(40, 4000, 0)
-    row = Used("2027-01-15", "ann", "lab", "quote", 1, 60, 40, 250_000)
+    row = Used("2027-01-15", "cat", "zoo", "quote", 1, 60, 40, 250_000)
     report = Report(0, (row,), (Returned("g0-0", Amount(1, 100, 0)),))
     for number in (10, 11):
         ledger.exchange(Message("g0", number, (), (report,)))
@@ -51,9 +51,9 @@ def test_ledgers_on_one_server_share_the_books(postgres: str) -> None:
     clock.now += DUE_S + 1
     ledger.exchange(Message("g9", 0))
     assert ledger.lent() == Amount()
-    set_tenant_limits(database, "lab", Limits(money_per_month=0.5))
-    set_tenant_limits(database, "lab", Limits(money_per_month=0.75, tokens_per_day=9))
-    assert tenant_limits(database) == {"lab": Limits(money_per_month=0.75, tokens_per_day=9)}
+    set_tenant_limits(database, "zoo", Limits(money_per_month=0.5))
+    set_tenant_limits(database, "zoo", Limits(money_per_month=0.75, tokens_per_day=9))
+    assert tenant_limits(database) == {"zoo": Limits(money_per_month=0.75, tokens_per_day=9)}
     database.close()
 
 
