@@ -13,8 +13,10 @@ import pytest
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import Engine
 from serve_apps.engines.transformers_engine import TransformersEngine
+from serve_apps.engines.vllm_engine import VllmEngine
 from tests.serve_apps.engines.models import random_llama, train
 from tests.serve_apps.engines.openai_server import OverHttp, served
+from tests.serve_apps.engines.vllm_library import library
 from train_jobs.export.openvino_graph import export
 
 
@@ -26,7 +28,7 @@ class Published:
     model: Any
 
 
-LOCAL = ("openvino", "transformers")  # engines that run a model here, in ids of tokens
+LOCAL = ("openvino", "transformers", "vllm")  # engines that run a model here, in ids of tokens
 SERVERS = ExitStack()
 URLS: dict[Path, str] = {}
 
@@ -37,6 +39,8 @@ def engine_of(kind: str, folder: Path) -> Engine:
         if folder not in URLS:
             URLS[folder] = SERVERS.enter_context(served(TransformersEngine(folder, 1)))
         return OverHttp(URLS[folder])
+    if kind == "vllm":
+        return VllmEngine(folder, "f32", library=library)
     return OpenVinoEngine(folder, threads=1, precision="f32") if kind == "openvino" else TransformersEngine(folder, 1)
 
 
