@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -199,7 +199,8 @@ class VllmEngine(EngineThread):
             work.cancel()
         self._work.clear()
         if self._llm is not None:
-            self._on_loop(self._shut()).result(CLOSE_S)
+            with suppress(TimeoutError):
+                self._on_loop(self._shut()).result(CLOSE_S)
             self._llm = None
         self._end_loop()
 

@@ -76,11 +76,22 @@ def fresh(kind: str, published: Published) -> Iterator[Engine]:
     engine.stop()
 
 
+class Started(dict[str, Engine]):
+    """Engines by kind, each started when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, kind: str) -> Engine:
+        engine = self[kind] = engine_of(kind, self._folder)
+        engine.start()
+        return engine
+
+
 @pytest.fixture(scope="session")
 def engines(published: Published) -> Iterator[dict[str, Engine]]:
-    running = {kind: engine_of(kind, published.folder) for kind in (*LOCAL, "openai")}
-    for engine in running.values():
-        engine.start()
+    running = Started(published.folder)
     yield running
     for engine in running.values():
         engine.stop()
