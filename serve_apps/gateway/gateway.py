@@ -73,7 +73,7 @@ class Gateway:
         self._note_gap = note_gap or (lambda *_: None)
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
-        self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
+        self._speaker = Speaker(section, self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)
         self.lookups = Lookups(self._hops, embedding_model, counter, self._admission, budget)
         self.collections = KnownCollections(self._hops)

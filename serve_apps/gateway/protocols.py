@@ -60,6 +60,7 @@ class TierState:
         continues: it is a language model that can continue a plain prompt.
         samples: it takes options of sampling for its answers too, not for continuations only.
         takes: which of ``SAMPLED`` it takes.
+        checked: it says nothing that it has not held against the passages before.
         latency_ms: mean milliseconds of one answer: what this gateway measured, before that the gate (0: nobody yet).
         price: of a thousand tokens, as configured.
         bands: quality by support, measured by the gate on held-out documents.
@@ -81,6 +82,7 @@ class TierState:
     continues: bool = False
     samples: bool = False
     takes: tuple[str, ...] = SAMPLED
+    checked: bool = False
     latency_ms: float = 0.0
     price: float = 0.0
     bands: tuple[Band, ...] = ()

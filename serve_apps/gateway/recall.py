@@ -17,7 +17,8 @@ guard(out) is not asked again: what is kept is text that it let out under the sa
 code of the guards, and its verdicts are told with every hit. A check would give the same verdict for another hop.
 
 **What is not kept.** Answers that are refused, covered in part (the gap map shall hear of those each time), cut at a
-limit, degraded, or given by the tier that was free at the moment; those that broke off never come to their end here.
+limit, degraded, or given by the tier that was free at the moment, or for want of time to ask a larger one; those that
+broke off never come to their end here.
 Not looked up at all: continuations, courtesies, sampling without a seed, and whoever asks for a fresh answer.
 
 **In other words** (``serve.cache.alike``, off as shipped: which threshold is right depends on the questions). Whoever
@@ -191,7 +192,8 @@ class Recall:
         """Whether an answer is a whole one that would be given again, and nothing changed while it was made."""
         plinth = done.plinth
         whole = plinth["grounded"] and plinth["reason"] == WHOLE and done.finish_reason == "stop"
-        lasting = not plinth["degraded"] and plinth["route"]["reason"] not in OF_THE_MOMENT
+        route = plinth["route"]
+        lasting = not (plinth["degraded"] or route["reason"] in OF_THE_MOMENT or "held" in route.get("cascade", ()))
         rests = bool(asked.retrieval.index_version) and bool(asked.retrieval.collection)
         return whole and lasting and rests and self._made(ask, key.tenant, key.collection) == key
 
