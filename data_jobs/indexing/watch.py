@@ -138,7 +138,7 @@ class FolderWatch:
     def _synchronise(self) -> Iterator[tuple[Change | None, bool]]:
         """Changes as they go live, and whether a file has to be looked at again."""
         index = self._before()
-        items, refused = list_files(self.root, self.config.data.max_file_mb << 20)
+        items, refused = list_files(self.root, self.config.data.max_file_mb << 20, access=self.config.data.access)
         present, known = {item.path for item in items}, self._state.files
         unreadable = {q.source: q.reason for q in refused}
         todo = [item for item in items if item.path not in known or _differs(item, known[item.path])]
@@ -276,7 +276,7 @@ def _differs(item: FileItem, known: FileState) -> bool:
 
 def path_key(item: FileItem) -> str:
     """Changes whenever the file's records may have."""
-    return stable_hash([item.sha256, item.companion])
+    return stable_hash([item.sha256, item.companion, item.access])
 
 
 def _signature(root: Path) -> str:
