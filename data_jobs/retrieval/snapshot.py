@@ -8,7 +8,7 @@ load: that takes about a second for 10,000 chunks and leaves no second copy to k
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster.core.errors import IncompatibleError
 from cluster.core.records import Chunk, Manifest
-from data_jobs.retrieval.dense import DenseIndex, PatchedDense
+from data_jobs.retrieval.dense import DenseIndex, PatchedDense, is_large
 from data_jobs.retrieval.model_files import asks_of
 from data_jobs.retrieval.segments import (
     CHUNK,
@@ -94,11 +94,16 @@ class Snapshot:
         return _merged(parts, manifest.version, manifest.created_at, meta, meta.dim)
 
     def readable(self, labels: Collection[str]) -> Snapshot:
-        """The same index as if it held only the chunks of these access labels; stored parts are shared."""
+        """The same index as if it held only the chunks of these access labels; stored parts are shared.
+
+        Where so few vectors are left that they are searched exactly, they are: in the inverted lists of all vectors the
+        nearest of a few may lie in lists that are not looked into.
+        """
         parts = []
         for segment, kept in self.segments or ((self._whole, np.ones(len(self.chunks), dtype=bool)),):
             parts.append((segment, kept & np.array([c.access in labels for c in segment.chunks], dtype=bool)))
-        return _merged(parts, self.version, self.as_of, self.meta, self.vectors.shape[1])
+        part = _merged(parts, self.version, self.as_of, self.meta, self.vectors.shape[1])
+        return replace(part, dense={kind: stored for kind, stored in part.dense.items() if is_large(len(stored))})
 
     @property
     def _whole(self) -> Segment:

@@ -53,7 +53,7 @@ class Tenant:
     def documents(self) -> list[Document]:
         code, (first, second, third) = self.code, self.facts
         texts = {
-            f"{self.name}/{code}-plan.md": f"# The {code} plan\n\nThe {code} budget was set to {first} by {self.person}."
+            f"{self.name}/{code}-plan.md": f"# The {code} plan\n\nThe {code} budget is {first}, by {self.person}."
             f" The delivery of {code} happens in {second}.\n\n## Risks of {code}\n\nThe {third} supplier may fail.",
             f"{self.name}/{code}-policy-2023.md": f"# Travel policy {code} 2023\n\nStaff of {code} fly with {third}.",
             f"{self.name}/{code}-policy-2025.md": f"# Travel policy {code} 2025\n\nStaff of {code} go by {second}.",
