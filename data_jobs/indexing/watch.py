@@ -31,6 +31,7 @@ from data_jobs.governance.tombstones import Tombstones, read_tombstones
 from data_jobs.indexing.update_index import KIND, compact, indexed_documents, needs_compaction, update
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.sources.files import FileItem, list_files
+from data_jobs.sources.folder_labels import FolderLabels
 from data_jobs.sources.records import limits_of, read_records
 
 ALIAS = "live"
@@ -118,12 +119,16 @@ class FolderWatch:
 
         Raises:
             IntegrityError, IncompatibleError: the live index cannot be built upon.
+            UsageError: a file of labels is not understood.
             EnvironmentFaultError: the store cannot be written.
         """
         if not self.root.is_dir():
             return  # unmounted or being replaced: not the same as every file deleted
         self._forgotten = read_tombstones(self.store, self._forgotten)
-        now = (_signature(self.root), self._forgotten.generation, self.store.alias(KIND, self.name, ALIAS))
+        # Labels of folders above hold here too, and are not seen in what is below.
+        above = FolderLabels(self.root, self.config.data.access).of("")
+        seen = stable_hash([_signature(self.root), above])
+        now = (seen, self._forgotten.generation, self.store.alias(KIND, self.name, ALIAS))
         if now == self._seen:
             return
         unsettled = False
