@@ -157,25 +157,25 @@ class HttpService:
 
     async def models(self, call: Call) -> Response:
         """The names that may be asked for."""
-        found = await self._gateway.models()
+        found = await self._gateway.models(call.record.principal)
         cards = [model_card(name, self._created, facts) for name, facts in found.items()]
         return JSONResponse({"object": "list", "data": cards})
 
     async def model(self, call: Call) -> Response:
         """One of those names."""
-        found, name = await self._gateway.models(), call.path["id"]
+        found, name = await self._gateway.models(call.record.principal), call.path["id"]
         if name not in found:
             raise model_not_found(name, tuple(found))
         return JSONResponse(model_card(name, self._created, found[name]))
 
     async def collections(self, call: Call) -> Response:
         """What can be asked: the collections, and what each is."""
-        cards = [collection_card(card) for card in await self._gateway.collections.cards()]
+        cards = [collection_card(card) for card in await self._gateway.collections.seen_by(call.record.principal)]
         return JSONResponse({"object": "list", "data": cards})
 
     async def collection(self, call: Call) -> Response:
         """One of them."""
-        cards, name = await self._gateway.collections.cards(), call.path["id"]
+        cards, name = await self._gateway.collections.seen_by(call.record.principal), call.path["id"]
         found = next((card for card in cards if card["collection"] == name), None)
         if found is None:
             raise collection_not_found(name, [card["collection"] for card in cards], "collection")

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from cluster.core.identity import NOBODY, Principal
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
@@ -26,6 +27,7 @@ from serve_apps.gateway.planning import Planner
 from serve_apps.gateway.protocols import GuardClient, Recorder, RetrieverClient, TierClient
 from serve_apps.gateway.recall import Recall
 from serve_apps.gateway.request_log import Journal, RequestRecord
+from serve_apps.gateway.rights import as_seen, may_name
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import RegexTokenCounter, TokenCounter
@@ -125,7 +127,7 @@ class Gateway:
                 yield event
             return
         said = self._speaker.speak(plan, ask.sampling, record)  # tier, guard(out), fallback
-        async with aclosing(self._recall.listen(said, key, ask, asked)) as events:
+        async with aclosing(self._recall.listen(said, key, ask, asked, record.principal)) as events:
             async for event in events:
                 if isinstance(event, Done) and not asked.continues:
                     self._note_gap(ask, asked.question, asked.retrieval, event)
@@ -136,20 +138,21 @@ class Gateway:
         """What waits behind this gateway: ``inside`` requests; one more would wait ``expected_wait_s``."""
         return {"inside": self._admission.inside, "expected_wait_s": round(self._admission.expected_wait_s, 3)}
 
-    async def models(self) -> dict[str, dict[str, Any]]:
-        """The names clients may send as ``model``, and what is known of each; ``NAME@COLLECTION`` asks a collection."""
+    async def models(self, principal: Principal) -> dict[str, dict[str, Any]]:
+        """The names a key may send as ``model``, and what is known of each; ``NAME@COLLECTION`` asks a collection."""
         await self.tiers.refresh()
-        names = {name: self.tiers.facts(name) for name in self.tiers.names}
+        names = {name: self.tiers.facts(name) for name in self.tiers.names_for(principal)}
         asked = {
             f"{name}@{card['collection']}": {**facts, "collection": card["collection"], "default": card["default"]}
-            for card in await self.collections.last_known()
+            for card in await self.collections.last_seen_by(principal)
             for name, facts in names.items()
         }
-        return {**names, **asked, self.lookups.embedding_model: {"kind": "embeddings"}}
+        embeds = self.lookups.embedding_model
+        return {**names, **asked, **({embeds: {"kind": "embeddings"}} if may_name(embeds, principal) else {})}
 
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer. Raises UnavailableError before."""
-        return await self._hops.ready()
+        return as_seen(await self._hops.ready(), NOBODY)
 
     async def tidy(self, recorder: Recorder) -> None:
         """Look after what is kept, and report it; to be called every few seconds."""

@@ -20,6 +20,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
 from cluster.core.trace import carried
@@ -80,9 +81,9 @@ class RetrieverHandle:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Retrieval:
         """See ``RetrieverClient``."""
-        return await call("retriever", lambda: self._handle.search.remote(question, k, collection, **carried()))
+        return await call("retriever", lambda: self._handle.search.remote(question, k, collection, rights, **carried()))
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """See ``RetrieverClient``."""
@@ -98,11 +99,11 @@ class RetrieverHandle:
     async def collections(self) -> list[dict[str, Any]]:
         return await call("retriever", lambda: self._handle.collections.remote())
 
-    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
-        return await call("retriever", lambda: self._handle.examples.remote(count, collection))
+    async def examples(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> tuple[str, list[Example]]:
+        return await call("retriever", lambda: self._handle.examples.remote(count, collection, rights))
 
-    async def topics(self, count: int, collection: str = "") -> list[str]:
-        return await call("retriever", lambda: self._handle.topics.remote(count, collection))
+    async def topics(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> list[str]:
+        return await call("retriever", lambda: self._handle.topics.remote(count, collection, rights))
 
 
 class ReplicaDiedError(UnavailableError):

@@ -11,6 +11,7 @@ from serve_apps.gateway.budget import EMBEDDING, SEARCH, Budget
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.hops import Hops, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.rights import may_name, not_allowed
 from serve_apps.gateway.token_counts import TokenCounter
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.characters import visible
@@ -48,13 +49,15 @@ class Lookups:
         """Vectors of texts that passed guard(in) (PII redacted first), tokens counted, extra data.
 
         Raises:
-            ApiError: another model was asked for, a text is empty to a reader, the guard refused it, or a limit is
-                reached.
+            ApiError: another model was asked for, or one that is not for this key, a text is empty to a reader, the
+                guard refused it, or a limit is reached.
             UnavailableError: guard, retriever or ledger is down, or too many wait.
         """
         record.model = model
         if model != self.embedding_model:
             raise model_not_found(model, (self.embedding_model,))
+        if not may_name(model, record.principal):
+            raise not_allowed(model)
         for text in texts:
             something_to_see(text, "input")
         if self._budget:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from cluster.core.identity import Principal
 from cluster.core.records import Answer, Verdict
 from cluster.core.sections.serve import ServeSection
 from serve_apps.errors import AbstainedError, DoubtedError, SwitchedOffError, UnavailableError
@@ -18,6 +19,7 @@ from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.outside import asked_outside
 from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.rights import answering
 from serve_apps.gateway.stop_sequences import Shaper
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import TokenCounter
@@ -64,33 +66,36 @@ class Speaker:
                 plan = self._escalated(plan, error, record)
                 continue
             except UnavailableError as error:
-                instead = self._instead(plan)
+                instead = self._instead(plan, record.principal)
                 if not silent or instead is None:
                     raise
                 why = INSTEAD.get(type(error), "fallback")
             plan = replace(plan, decision=replace(plan.decision, tier=instead.name, reason=why), state=instead)
             record.tier, record.routed = instead.name, why
 
-    def _instead(self, plan: AnswerPlan) -> TierState | None:
+    def _instead(self, plan: AnswerPlan, principal: Principal) -> TierState | None:
         """The tier that may answer in place of the chosen one; None where the client named one of this house, or there
-        is none."""
+        is none for its key. The fallback, which has learnt nothing, is for every key."""
         state, named = plan.state, plan.decision.reason == "requested"
         if named and not state.external:
             return None
         found = self._tiers.state(state.instead) if state.instead else self._tiers.fallback
         if found is None or not found.ready or found.external or found.name == state.name:
             return None
+        if not found.fallback and not answering([found], principal):
+            return None
         return found if found.continues or not plan.asked.continues else None
 
-    def _may_abstain(self, plan: AnswerPlan) -> bool:
+    def _may_abstain(self, plan: AnswerPlan, principal: Principal) -> bool:
         """Whether the answer is that it does not know: the client named the tier, or no other one could say more."""
-        return plan.decision.reason == "requested" or self._instead(plan) is None
+        return plan.decision.reason == "requested" or self._instead(plan, principal) is None
 
     def _larger(self, plan: AnswerPlan, record: RequestRecord) -> TierState | None:
         """The tier that may be asked after the one of the plan."""
         if plan.decision.reason in FINAL or plan.asked.continues:
             return None
-        return next_tier(plan.state, self._tiers.states, self._cascade, record.principal.models)
+        allowed = answering(self._tiers.states, record.principal)
+        return next_tier(plan.state, allowed, self._cascade, record.principal.models)
 
     def _escalated(self, plan: AnswerPlan, error: DoubtedError, record: RequestRecord) -> AnswerPlan:
         """The same ask for the larger tier."""
@@ -139,7 +144,7 @@ class Speaker:
                     raise UnavailableError(f"the tier {plan.decision.tier} broke off its answer")
                 if isinstance(item, Answer):
                     reply.plan = plan = self._judged(plan, item, larger, untold, record)
-                    if not item.grounded and not reply.said and not self._may_abstain(plan):
+                    if not item.grounded and not reply.said and not self._may_abstain(plan, record.principal):
                         raise AbstainedError(f"the tier {plan.decision.tier} abstained")
                     reply.end(item)
                 elif reply.hear(item) and not (untold and self._waits(plan, larger, record)):
