@@ -176,11 +176,11 @@ def test_a_client_that_leaves_pays_for_what_it_got(place: Path) -> None:
                     said += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
                 if len(said.split()) > 5:
                     break
-        eventually(lambda: made.booked()[0] == 1)
+        eventually(lambda: made.booked()[0] == 1, 20)
         _, prompt, completion = made.booked()
         assert prompt > 0
         assert len(said.split()) <= completion <= 64, "at least what it read, at most what was reserved"
-        eventually(lambda: made.lent() == Amount())
+        eventually(lambda: made.lent() == Amount(), 20)
 
 
 def test_a_stream_that_breaks_costs_what_was_said_and_a_fault_of_ours_nothing(place: Path) -> None:
@@ -223,21 +223,22 @@ def test_a_refused_request_counts_as_one_and_costs_no_tokens(place: Path) -> Non
 
 def test_usage_is_one_s_own_or_a_tenant_s_for_who_may(place: Path) -> None:
     made = Set(place, price=2.0)
-    client = made.service.client()
-    answered = ask(client).json()["usage"]
-    usage = eventually_usage(client, 1)
-    (row,) = usage["data"]
-    assert (row["key_id"], row["tenant"], row["tier"]) == ("local", "default", "quote")
-    assert (row["prompt_tokens"], row["completion_tokens"]) == (
-        answered["prompt_tokens"],
-        answered["completion_tokens"],
-    )
-    assert row["money"] == pytest.approx(answered["total_tokens"] * 2 / 1000)
-    assert client.get("/v1/usage?tenant=default").json()["data"] == usage["data"], "local may do everything"
-    assert client.get("/v1/usage?tenant=other").json()["data"] == []
-    assert client.get("/v1/usage?since=2020-01-01&until=2020-01-31").json()["data"] == []
-    for wrong in ("since=yesterday", "key=other"):
-        assert client.get(f"/v1/usage?{wrong}").status_code == 400
+    # On a socket: there the gateway has one event loop, in which it reports by itself.
+    with on_socket(made.service.app()) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        answered = ask(client).json()["usage"]
+        usage = eventually_usage(client, 1)
+        (row,) = usage["data"]
+        assert (row["key_id"], row["tenant"], row["tier"]) == ("local", "default", "quote")
+        assert (row["prompt_tokens"], row["completion_tokens"]) == (
+            answered["prompt_tokens"],
+            answered["completion_tokens"],
+        )
+        assert row["money"] == pytest.approx(answered["total_tokens"] * 2 / 1000)
+        assert client.get("/v1/usage?tenant=default").json()["data"] == usage["data"], "local may do everything"
+        assert client.get("/v1/usage?tenant=other").json()["data"] == []
+        assert client.get("/v1/usage?since=2020-01-01&until=2020-01-31").json()["data"] == []
+        for wrong in ("since=yesterday", "key=other"):
+            assert client.get(f"/v1/usage?{wrong}").status_code == 400
 
     async def asks_for_others() -> None:
         record = RequestRecord("req_1", principal=Principal("ann", "default", scopes=frozenset({"chat"})))
@@ -249,12 +250,11 @@ def test_usage_is_one_s_own_or_a_tenant_s_for_who_may(place: Path) -> None:
 
 
 def eventually_usage(client: Any, requests: int) -> dict[str, Any]:
-    """The books once they have so many requests: they are reported with the next request of any kind."""
+    """The books once they have so many requests."""
     found: dict[str, Any] = {}
 
     def there() -> bool:
         nonlocal found
-        client.post("/v1/search", json={"query": ""})  # refused before anything is reserved
         found = client.get("/v1/usage").json()
         return int(found["total"]["requests"]) == requests
 
