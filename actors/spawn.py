@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from actors.audit.entries import Entry
+from actors.audit.server import AuditServer
 from actors.registry import history
 from actors.registry.models import Registry
 from actors.registry.server import DrainingError, RegistryServer
 from cluster.core.code import PROCESS, source_hash
+from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
+from cluster.core.sections.audit import AuditSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import plain
@@ -29,6 +34,7 @@ HEAD = {"node:__internal_head__": 0.001}  # local state is on the head's disk
 CALL_TIMEOUT_S = 60.0
 ABOUT_TIMEOUT_S = 10.0
 DRAIN_TIMEOUT_S = CALL_TIMEOUT_S + 10  # every write that somebody still waits for gets done
+AUDIT_TIMEOUT_S = 10.0
 CONTROL = "control"  # the concurrency group of `about` and `drain`: they do not queue behind a long write
 LOADED_AT = time.time()
 ATTEMPTS = 3
@@ -54,7 +60,10 @@ class ActorOptions:
         return f"{self.role}-{source_hash(self.runs, within=PROCESS)[:8]}"
 
 
-ACTORS = {"registry": ActorOptions("registry", "actors.registry.server")}
+ACTORS = {
+    "registry": ActorOptions("registry", "actors.registry.server"),
+    "audit": ActorOptions("audit", "actors.audit.server"),
+}
 
 
 def start(role: str, cls: type, *arguments: Any) -> Any:
@@ -208,3 +217,27 @@ class RegistryClient:
 def registry(store: Store, home: Home) -> RegistryClient:
     """The registry of the running cluster; ray must be connected."""
     return RegistryClient(store, lambda: start("registry", RegistryServer, store.uri, str(home.root)))
+
+
+async def audit_writer(home: Home, section: AuditSection) -> Callable[[Sequence[Entry]], Awaitable[dict[str, Any]]]:
+    """What ``AuditClient`` sends batches with: the audit actor, started if it does not run; ray must be connected.
+
+    Raises:
+        EnvironmentFaultError: it cannot be started. What is returned raises it too, where the actor does not answer.
+    """
+    try:
+        handle = await asyncio.to_thread(start, "audit", AuditServer, str(home.root), section)
+    except RayError as error:
+        raise EnvironmentFaultError(f"the audit actor does not start ({type(error).__name__})") from error
+
+    async def send(entries: Sequence[Entry]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(AUDIT_TIMEOUT_S):
+                said: dict[str, Any] = await handle.write.remote(list(entries))
+        except RayTaskError as error:
+            raise plain(error, "writing to the audit log") from None
+        except (RayError, TimeoutError) as error:
+            raise EnvironmentFaultError(f"the audit actor does not answer ({type(error).__name__})") from error
+        return said
+
+    return send

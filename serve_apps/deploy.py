@@ -15,6 +15,8 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from actors.audit.client import AuditClient
+from actors.spawn import audit_writer
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
@@ -127,6 +129,15 @@ class ExternalTier(ExternalReplica):
         report_start("model", code)
 
 
+def audit_client(config: PlinthConfig, recorder: RayRecorder) -> AuditClient:
+    """The gateway's end of the audit log, which is on the head's disk."""
+
+    def lost(count: int, reason: str) -> None:
+        recorder.record("plinth_audit_lost_total", count, {"reason": reason})
+
+    return AuditClient(partial(audit_writer, Home.from_env(), config.trust.audit), lost)
+
+
 TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
 
 
@@ -155,11 +166,12 @@ class GatewayIngress:
         tiers: tuple[TierConfig, ...],
         tier_handles: dict[str, DeploymentHandle],
     ) -> None:
-        from data_jobs.pii import MAX_ENTITY_CHARS
+        from data_jobs.pii import MAX_ENTITY_CHARS, redact
         from serve_apps.gaps.book import GapBook, GapNotes
+        from serve_apps.gateway.audit_trail import AuditTrail, masked
         from serve_apps.gateway.cache_key import Versions
         from serve_apps.gateway.gateway import Gateway
-        from serve_apps.gateway.request_log import Journal
+        from serve_apps.gateway.request_log import Journal, each
         from serve_apps.gateway.request_spans import send_spans
         from serve_apps.routing.features import features_of
         from serve_apps.routing.learned import LearnedRouter
@@ -168,6 +180,10 @@ class GatewayIngress:
         stay_on_loopback(config)
         self._config = config
         self._recorder = recorder = RayRecorder()
+        audit, also = config.trust.audit, [partial(send_spans, Spans(config.serve.otlp_url))]
+        trail = AuditTrail(audit, audit_client(config, recorder), masked(redact)) if audit.on else None
+        if trail is not None:
+            also.append(trail.ended)
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
@@ -176,11 +192,12 @@ class GatewayIngress:
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
-            journal=Journal(recorder, also=partial(send_spans, Spans(config.serve.otlp_url))),
+            journal=Journal(recorder, also=each(also)),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
             learned=LearnedRouter.of(Home.from_env()),
             versions=Versions.of(config, code),
+            trail=trail,
         )
         report_start("gateway", code)
 

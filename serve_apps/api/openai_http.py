@@ -27,7 +27,7 @@ from serve_apps.api.response_request import ResponseRequest
 from serve_apps.api.responses import ReplyShape, collection_card, embeddings, model_card, search_results
 from serve_apps.api.routes import GET, POST, Call, Route, RouteTable
 from serve_apps.api.schema import ChatRequest, CompletionRequest, EmbeddingRequest, SearchRequest, parse
-from serve_apps.api.streaming import EventStream, JsonReply
+from serve_apps.api.streaming import EventStream, JsonReply, Watched
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, collection_not_found, model_not_found
 from serve_apps.gateway.exchange import Ask, Done, Event
@@ -51,7 +51,8 @@ class HttpService:
     def __init__(
         self, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource, ops_source: OpsSource
     ) -> None:
-        self._gateway, self._timeout_s = gateway, section.request_timeout_s
+        self.gateway = self._gateway = gateway
+        self._timeout_s = section.request_timeout_s
         self._metrics_source, self._ops_source = metrics_source, ops_source
         self._most_turns, self._most_chars = section.max_messages, section.max_prompt_chars
         self._created = int(time.time())
@@ -219,7 +220,13 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         body = None
         if route.body is not None:
             body = parse(route.body, await read_body(request, section), section)
-        return await route.handler(service, Call(record_of(request.scope), body, request.path_params))
+        record = record_of(request.scope)
+        if route.logged:
+            service.gateway.begin(record)
+        response = await route.handler(service, Call(record, body, request.path_params))
+        if not isinstance(response, Watched):  # those wait right before their first byte
+            await record.admitted()
+        return response
 
     return endpoint
 

@@ -14,6 +14,7 @@ from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.alike import AlikeQuestions
+from serve_apps.gateway.audit_trail import AuditTrail
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
@@ -45,6 +46,7 @@ class Gateway:
         note_gap: keeps what was not answered (``gaps.book.GapNotes.note``).
         learned: the learned part of ``auto``; None: the rules alone decide.
         versions: of settings and guard policy, for the answers that are kept.
+        trail: writes down what is asked by whom; None: nothing is.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class Gateway:
         note_gap: Callable[[Ask, str, Retrieval, Done], None] | None = None,
         learned: LearnedRouter | None = None,
         versions: Versions | None = None,
+        trail: AuditTrail | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
-        self.tiers, self._journal = Tiers(tiers), journal
+        self.tiers, self._journal, self._trail = Tiers(tiers), journal, trail
         self._note_gap = note_gap or (lambda *_: None)
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
@@ -87,7 +90,9 @@ class Gateway:
             UnavailableError: guard, retriever or tier is down, or too many wait; text not yet yielded is dropped.
         """
         with self._admission.place() as place:
-            async with aclosing(self._answer(ask, record)) as events:
+            answer = self._answer(ask, record)
+            sampled = answer if self._trail is None else self._trail.sampled(answer, ask, record)
+            async with aclosing(sampled) as events:
                 async for event in events:
                     # Its turn came; how long a client takes to listen is its own affair. And nobody asks for more
                     # than the Done: what closes the walk there shall not look like one who gave up.
@@ -145,6 +150,13 @@ class Gateway:
     async def tidy(self, recorder: Recorder) -> None:
         """Look after what is kept, and report it; to be called every few seconds."""
         await self._recall.tidy(recorder)
+        if self._trail is not None:
+            await self._trail.tidy(recorder)
+
+    def begin(self, record: RequestRecord) -> None:
+        """A request that will be worked on, before anything is done for it."""
+        if self._trail is not None:
+            self._trail.begin(record)
 
     def settle(self, record: RequestRecord) -> None:
         """The end of every request, refused ones included: log line and metrics."""

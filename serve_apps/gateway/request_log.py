@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -24,7 +25,8 @@ class RequestRecord:
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
     is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is
-    less than it should be. ``principal``: whom it comes from."""
+    less than it should be. ``principal``: whom it comes from. ``documents``: those (id, source) the answer was made
+    of. ``admission``: what has to be done before the answer begins (``audit_trail``)."""
 
     request_id: str
     method: str = ""
@@ -42,10 +44,13 @@ class RequestRecord:
     degraded: str = ""
     grounded: bool | None = None
     reason: str | None = None
+    model_version: str | None = None
     index_version: str | None = None
+    documents: tuple[tuple[str, str], ...] = ()
     collection: str = ""
     collection_param: str | None = None
     principal: Principal = LOCAL
+    admission: asyncio.Task[None] | None = None
     anew: bool = False
     cache: str = OFF
     alike: float | None = None
@@ -61,6 +66,11 @@ class RequestRecord:
     def tenant(self) -> str:
         """Whose documents, budget and kept answers the request uses."""
         return self.principal.tenant
+
+    async def admitted(self) -> None:
+        """Return once the answer may begin. UnavailableError: it may not."""
+        if self.admission is not None:
+            await self.admission
 
     @property
     def answer_id(self) -> str:
@@ -94,6 +104,16 @@ class RequestRecord:
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage, and ``total`` so far; rounded to microseconds."""
         return {name: round(ms, 3) for name, ms in {**self.stages, "total": self.elapsed_ms}.items()}
+
+
+def each(told: Sequence[Callable[[RequestRecord], None]]) -> Callable[[RequestRecord], None]:
+    """Tells all of them."""
+
+    def tell(record: RequestRecord) -> None:
+        for one in told:
+            one(record)
+
+    return tell
 
 
 class Journal:

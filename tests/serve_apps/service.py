@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from cluster.core.home import Home
 from cluster.core.sections.serve import ServeSection
 from serve_apps.api.openai_http import build_http
+from serve_apps.gateway.audit_trail import AuditTrail
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
@@ -50,6 +51,7 @@ class Service:
     also: Any = lambda record: None
     learned: LearnedRouter | None = None
     versions: Versions = field(default_factory=Versions)
+    trail: AuditTrail | None = None
     gateway: Gateway | None = None
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
 
@@ -70,6 +72,7 @@ class Service:
             note_gap=lambda *what: self.noted.append(what),
             learned=self.learned,
             versions=self.versions,
+            trail=self.trail,
         )
         self.gateway = gateway
 

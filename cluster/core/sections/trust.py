@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from cluster.core.sections.audit import AuditSection
 from cluster.core.sections.base import Section
 
 
@@ -17,3 +18,4 @@ class TrustSection(Section):
     """Seconds between two looks of a gateway at the book of keys: this is how soon a revoked key ends everywhere."""
     session_days: float = Field(30.0, gt=0)
     """How long a browser stays signed in; a revoked key ends it at once."""
+    audit: AuditSection = AuditSection()
