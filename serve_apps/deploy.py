@@ -180,10 +180,8 @@ class GatewayIngress:
         stay_on_loopback(config)
         self._config = config
         self._recorder = recorder = RayRecorder()
-        audit, also = config.trust.audit, [partial(send_spans, Spans(config.serve.otlp_url))]
+        audit, spans = config.trust.audit, partial(send_spans, Spans(config.serve.otlp_url))
         trail = AuditTrail(audit, audit_client(config, recorder), masked(redact)) if audit.on else None
-        if trail is not None:
-            also.append(trail.ended)
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
@@ -192,7 +190,7 @@ class GatewayIngress:
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
-            journal=Journal(recorder, also=each(also)),
+            journal=Journal(recorder, also=each(spans, trail.ended) if trail is not None else spans),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
             learned=LearnedRouter.of(Home.from_env()),

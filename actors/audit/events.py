@@ -44,7 +44,7 @@ def record_event(
     """
     if not section.on:
         return 0
-    masked = {name: mask(value) if isinstance(value, str) else value for name, value in details.items()}
+    masked: dict[str, Any] = {name: mask(value) if isinstance(value, str) else value for name, value in details.items()}
     entry = Entry.of("event", tenant, action=action, by=by or person(), **masked)
     try:
         return AuditLog.of(home, section.segment_mb << 20).append([entry])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -106,7 +106,7 @@ class RequestRecord:
         return {name: round(ms, 3) for name, ms in {**self.stages, "total": self.elapsed_ms}.items()}
 
 
-def each(told: Sequence[Callable[[RequestRecord], None]]) -> Callable[[RequestRecord], None]:
+def each(*told: Callable[[RequestRecord], None]) -> Callable[[RequestRecord], None]:
     """Tells all of them."""
 
     def tell(record: RequestRecord) -> None:
