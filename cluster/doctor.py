@@ -16,6 +16,7 @@ from typing import Literal
 from cluster.core.config import PlinthConfig, available_cpus
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
+from cluster.core.sections.cluster import LOOPBACK
 from cluster.local_head import recorded, running
 from cluster.processes import REPLICA_PORTS, WORKER_PORTS, available_memory_mb, other_rays, port_free
 
@@ -110,9 +111,9 @@ def _ports(config: PlinthConfig, home: Home) -> list[Check]:
         return [Check("ports", "ok", f"in use by this Plinth: {used}")]
     section = config.cluster
     checks = []
-    for field in ("http_port", "gcs_port", "dashboard_port"):
+    for field in ("http_port", "gcs_port", "dashboard_port", *(("https_port",) if section.beyond_loopback else ())):
         port = getattr(section, field)
-        if not port_free(port, section.host):
+        if not port_free(port, section.host if field == "https_port" else LOOPBACK):
             remedy = f"stop the program that holds it, or --set cluster.{field}=PORT"
             checks.append(Check(f"port {port}", "bad", f"taken by another program ({field})", remedy))
         elif port in WORKER_PORTS or port in REPLICA_PORTS:

@@ -17,6 +17,8 @@ METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 REQUEST_S = 10  # for a whole request of up to 16 KB, and for the head of a larger one
 CLIENT_S = 60  # in which a client has to send or take something
 RETRY_AFTER_S = 2
+MOST_CONNECTIONS = 256  # that one address has open at once; a browser has six, a team behind one router some dozens
+DOOR = "door.json"  # beside HAProxy's configuration
 
 # status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and heads
 # above 15 KB, it refuses with a 400 in HTML, for which it reads no file.)
@@ -52,11 +54,12 @@ def _body(status: int) -> str:
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def edged(config: str, folder: str) -> str:
+def edged(config: str, folder: str, door: dict[str, str] | None = None) -> str:
     """The configuration with an edge; one that has it stays as it is.
 
     Args:
         folder: where the files of ``write_replies`` are.
+        door: where others than this machine come in: ``{"bind": ADDRESS:PORT, "certificate": path}``; None: nowhere.
     """
     swaps = [
         (r"^([ \t]*bind )(\*|0\.0\.0\.0)?:(\d+)", r"\g<1>127.0.0.1:\3"),
@@ -78,7 +81,16 @@ def edged(config: str, folder: str) -> str:
         "    http-response set-header x-request-id %[res.fhdr(x-request-id,1)]\n"
         "    option http-buffer-request\n"
         f"    http-request deny deny_status 405 unless {{ method {' '.join(METHODS)} }}\n"
+        "    http-request del-header x-forwarded-proto\n"
     )
+    if door is not None:
+        front += (
+            f"    bind {door['bind']} ssl crt {door['certificate']} ssl-min-ver TLSv1.2 alpn h2,http/1.1\n"
+            "    http-request set-header x-forwarded-proto https if { ssl_fc }\n"
+            "    stick-table type ipv6 size 100k expire 60s store conn_cur\n"
+            "    tcp-request connection track-sc0 src if !{ src 127.0.0.0/8 ::1 }\n"
+            f"    tcp-request connection reject if {{ sc0_conn_cur gt {MOST_CONNECTIONS} }}\n"
+        )
     if front not in config:
         config = config.replace("\nfrontend http_frontend\n", front, 1)
     # While Serve knows of no application there is no backend, and any path is one that will be there in a moment.
@@ -99,7 +111,9 @@ def mend(words: list[str]) -> None:
     if "-f" in words[:-1]:
         path = Path(words[words.index("-f") + 1])
         write_replies(path.parent)
-        path.write_text(edged(path.read_text(), str(path.parent)))
+        door = path.with_name(DOOR)
+        opened = json.loads(door.read_text()) if door.exists() else None
+        path.write_text(edged(path.read_text(), str(path.parent), opened))
 
 
 if __name__ == "__main__":

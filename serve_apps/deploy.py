@@ -20,6 +20,7 @@ from actors.spawn import audit_writer
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
+from cluster.core.sections.cluster import LOOPBACK
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
 from cluster.supervision import Watch
@@ -205,12 +206,15 @@ class GatewayIngress:
         await self._gateway.tidy(self._recorder)
 
     def __serve_build_asgi_app__(self) -> Any:
+        from actors.ledger.key_book import KeyBook
         from serve_apps.api.openai_http import build_http
+        from serve_apps.gateway.doorkeeper import Doorkeeper
         from serve_apps.metrics.operations import Operations
 
-        home, section = Home.from_env(), self._config.serve
+        home, section, trust = Home.from_env(), self._config.serve, self._config.trust
         metrics = metrics_page(home)
-        return build_http(self._gateway, section, metrics, Operations(self._gateway, section, home, metrics))
+        keeper = Doorkeeper(KeyBook.of(home) if trust.keys else None, trust, self._config.cluster.http_port)
+        return build_http(self._gateway, section, metrics, Operations(self._gateway, section, home, metrics), keeper)
 
 
 def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Application:
@@ -268,7 +272,7 @@ def run(config: PlinthConfig, models: Sequence[str]) -> None:
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the CLI says what happens
     serve.start(
-        http_options={"host": config.cluster.host, "port": config.cluster.http_port},
+        http_options={"host": LOOPBACK, "port": config.cluster.http_port},
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     app = build_app(config, models)

@@ -14,7 +14,8 @@ from cluster.cli.verbs import VERBS, Commands, add_verb, unknown
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
-from cluster.loopback import client, get
+from cluster.core.sections.cluster import LOOPBACK
+from cluster.loopback import api_key, client, get
 
 DETAILS = """\
 With a question: one answer. Without: a conversation that remembers what was said (/help shows its commands; Ctrl-C
@@ -60,7 +61,7 @@ def ask(args: argparse.Namespace) -> int:
 
 def service_url(config: Any) -> str:
     """Where the service of this configuration listens: scheme, host and port, without a slash at the end."""
-    return f"http://{config.cluster.host}:{config.cluster.http_port}"
+    return f"http://{LOOPBACK}:{config.cluster.http_port}"
 
 
 def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str, collection: str = "") -> dict[str, Any]:
@@ -140,7 +141,7 @@ def refusal(reply: httpx.Response, base_url: str, model: str) -> PlinthError:
 def models(base_url: str) -> dict[str, dict[str, Any]]:
     """Names the service answers to, each with its card's ``plinth`` part; empty where it does not say."""
     try:
-        reply = get(f"{base_url}/v1/models", 5)
+        reply = get(f"{base_url}/v1/models", 5, api_key())
         return {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

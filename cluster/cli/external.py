@@ -83,7 +83,7 @@ def _wait_until(home: Home, tier: str, on: bool) -> None:
     """Until the running service, where there is one, says that it has heard. Switched on, a tier may still lack its
     key: then it says why in `plinth status`, and that is not waited for."""
     from cluster.local_head import recorded
-    from cluster.loopback import get
+    from cluster.loopback import api_key, get
 
     instance = recorded(home)
     if instance is None or on:
@@ -91,7 +91,7 @@ def _wait_until(home: Home, tier: str, on: bool) -> None:
     deadline, heard = time.monotonic() + HEARD_S, None
     while time.monotonic() < deadline:
         try:
-            reply = get(f"{instance.base_url}/v1/models/{tier}", 5)
+            reply = get(f"{instance.base_url}/v1/models/{tier}", 5, api_key())
         except OSError:
             return  # nothing runs, so nothing is asked
         heard = reply.json().get("plinth", {}).get("enabled") if reply.status == 200 else False

@@ -127,10 +127,10 @@ def _clusters(args: argparse.Namespace) -> list[Cluster]:
 def _live(base_url: str) -> dict[str, str]:
     """By collection the version of its live index, that of the default one also under ""; empty where the service does
     not say."""
-    from cluster.loopback import get
+    from cluster.loopback import api_key, get
 
     try:
-        reply = get(f"{base_url}/v1/collections", 5)
+        reply = get(f"{base_url}/v1/collections", 5, api_key())
         cards = reply.json()["data"] if reply.status == 200 else []
         names = [(name, card) for card in cards for name in (card["id"], *[""] * bool(card["default"]))]
         return {str(name): str(card["index_version"]) for name, card in names}

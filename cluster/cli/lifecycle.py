@@ -220,6 +220,9 @@ def env(args: argparse.Namespace) -> int:
     else:
         for name, value in variables.items():
             print(f"export {name}={shlex.quote(value)}")
+        if not args.node:
+            key = home.api_key_path  # read by that shell: what is printed here stays in terminals and their logs
+            print(f'export OPENAI_API_KEY="$(cat {shlex.quote(str(key))} 2>/dev/null || echo none)"')
         if login:
             print(login)
     return ExitCode.DONE

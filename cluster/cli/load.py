@@ -124,11 +124,11 @@ def examples(base_url: str, model: str) -> list[str]:
     Raises:
         EnvironmentFaultError: the service offers none, as it has no index.
     """
-    from cluster.loopback import get
+    from cluster.loopback import api_key, get
 
     collection = model.partition("@")[2]
     path = f"/v1/plinth/examples/{quote(collection, safe='')}" if collection else "/v1/plinth/examples"
-    reply = get(f"{base_url}{path}", 30)
+    reply = get(f"{base_url}{path}", 30, api_key())
     found = [str(one["question"]) for one in reply.json().get("data", ())] if reply.status == 200 else []
     if not found:
         raise EnvironmentFaultError("the service has no example questions: build an index, or bring --questions FILE")

@@ -10,11 +10,14 @@ from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import answers, config_from
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
+from cluster.core.sections.cluster import LOOPBACK
 
 RULES = """\
 Latency percentiles by tier and stage, shares of failed, refused, grounded and found, and alerts that say what to do.
 Put them beside prometheus.yml and name the file there under rule_files; `--scrape` prints the part of prometheus.yml
-that scrapes this service.
+that scrapes this service, with the key in the file plinth_key beside it:
+
+  plinth keys create prometheus --scope metrics --json | jq -r .key > plinth_key
 
   plinth metrics rules > plinth-rules.yml
   plinth metrics rules --scrape >> prometheus.yml"""
@@ -39,7 +42,7 @@ def rules(args: argparse.Namespace) -> int:
     from serve_apps.metrics.rules import rule_file, scrape_config
 
     config = config_from(args, Home.from_env())
-    target = f"{config.cluster.host}:{config.cluster.http_port}"
+    target = f"{LOOPBACK}:{config.cluster.http_port}"
     _print(scrape_config(target) if args.scrape else rule_file(config.serve, args.index_days), args.json)
     return ExitCode.DONE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from cluster import local_head
 from cluster.cli.ask import print_answer, stream_answer
 from cluster.cli.index.collections import default_changed
 from cluster.cli.jobs import tell_waiting
+from cluster.cli.keys import sign_in_link
 from cluster.cli.output import Stages, console, print_json
 from cluster.cli.service import deploy, start_head, wait_for
 from cluster.cli.training import train
@@ -122,7 +124,7 @@ def _quickstart(args: argparse.Namespace, stages: Stages) -> int:
     if before != index.name:
         console.print()
         console.print(default_changed(before, index.name), soft_wrap=True)
-    _say_goodbye(instance)
+    _say_goodbye(instance, sign_in_link(args, instance.base_url), home)
     return ExitCode.DONE
 
 
@@ -191,6 +193,7 @@ def _ask(
 def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[str, ...]:
     """Two that the source knows to be answered, or made of the dataset's titles, and one that it cannot answer."""
     from data_jobs.corpus.parquet import read_table
+    from data_jobs.retrieval.examples import REDACTED
     from data_jobs.sources.registry import source_for
 
     if known := source_for(config.data).questions:
@@ -202,33 +205,44 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
         titles += read_table(store.read(f"{store.artefact(dataset)}/{path}"), ["title"]).column("title").to_pylist()
         if len(titles) > 200:
             break
+    titles = [title for title in titles if not REDACTED.search(title)]
     chosen = titles[:: max(1, len(titles) // 2)][:2]
     return (*(f"What is said about {title}?" for title in chosen), UNANSWERABLE)
 
 
-def _say_goodbye(instance: local_head.Instance) -> None:
-    text = goodbye(instance.base_url, instance.dashboard_url, _command())
+def _say_goodbye(instance: local_head.Instance, page: str, home: Home) -> None:
+    key = home.api_key_path if home.api_key() else None
+    text = goodbye(instance.base_url, instance.dashboard_url, _command(), page, key)
     for line in text.splitlines():
         heading = line and not line.startswith(" ")
         console.print(f"[bold]{line}[/bold]" if heading else line, soft_wrap=True, markup=bool(heading))
 
 
-def goodbye(base_url: str, dashboard_url: str, plinth: str) -> str:
-    """What to do with the running service, in lines of at most 80 columns."""
+def goodbye(base_url: str, dashboard_url: str, plinth: str, page: str, key: Path | None) -> str:
+    """What to do with the running service, in lines of at most 80 columns.
+
+    Args:
+        page: the page's address, with what signs in there.
+        key: the file with the local key; None where keys are switched off.
+    """
+    header = f'\n    -H "Authorization: Bearer $(cat {_short(key)})" \\' if key else ""
+    in_python = f'open("{key}").read().strip()' if key else '"unused"'
+    once = f"\n              (signs one browser in, once; again: `{plinth} open`)" if key else ""
     return f"""
 It is running.
-  chat page   {base_url}/
+  chat page   {page}{once}
   API         {base_url}/v1
   dashboard   {dashboard_url}  (its token: `{plinth} env`)
 
 Ask more
   {plinth} ask "How do I parse a date?"
-  curl {base_url}/v1/chat/completions \\
+  curl {base_url}/v1/chat/completions \\{header}
     -H 'content-type: application/json' -d '{{"model": "auto",
     "messages": [{{"role": "user", "content": "How do I parse a date?"}}]}}'
 
   from openai import OpenAI
-  client = OpenAI(base_url="{base_url}/v1", api_key="unused")
+  key = {in_python}
+  client = OpenAI(base_url="{base_url}/v1", api_key=key)
   question = [{{"role": "user", "content": "How do I parse a date?"}}]
   reply = client.chat.completions.create(model="auto", messages=question)
   print(reply.choices[0].message.content)
@@ -236,6 +250,11 @@ Ask more
 Stop
   {plinth} down
 """
+
+
+def _short(path: Path) -> str:
+    """A path as a shell takes it, from the user's folder where it is below that."""
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else shlex.quote(str(path))
 
 
 def _command() -> str:

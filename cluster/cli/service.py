@@ -22,7 +22,7 @@ from cluster.core.storage import INDEXES, LIVE, Collections, Store
 from cluster.deployments import deployments
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
-from cluster.loopback import get
+from cluster.loopback import api_key, get
 from cluster.supervision import Watch, start_watching
 from serve_apps import served_code
 from serve_apps.config_file import model_tiers
@@ -68,6 +68,10 @@ def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages
     with connected(home):
         from serve_apps.deploy import run
 
+        if config.trust.keys:
+            from actors.ledger.key_book import KeyBook, local_key
+
+            local_key(KeyBook.of(home), home)
         run(config, models)
     wait_for(instance.base_url, "/healthz", home)
     write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))
@@ -123,7 +127,7 @@ def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | Non
     it knows whether ``auto`` may choose it."""
     deadline = time.monotonic() + LIVE_TIMEOUT_S
     while time.monotonic() < deadline:
-        reply = get(f"{base_url}/v1/models", 10)
+        reply = get(f"{base_url}/v1/models", 10, api_key())
         cards = {card["id"]: card.get("plinth", {}) for card in reply.json()["data"]}
         card = cards.get(model.name, {})
         if card.get("version") == model.version and auto in (None, card.get("auto")):
@@ -180,7 +184,7 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
 def _cards(base_url: str) -> dict[str, dict[str, Any]]:
     """What the service says of each name that may be asked, those with a collection left out."""
     try:
-        reply = get(f"{base_url}/v1/models", 5)
+        reply = get(f"{base_url}/v1/models", 5, api_key())
     except OSError:
         return {}
     if reply.status != 200:

@@ -35,6 +35,8 @@ VERBS: dict[str, Verb] = {
     "supervise": Verb("supervise", "Keep up what `plinth up` started: one process watches, `plinth up` starts it."),
     "logs": Verb("logs", "Show the newest log lines, and follow them."),
     "ask": Verb("ask", "Ask the running service; answers stream and cite their sources."),
+    "open": Verb("keys", "Sign a browser in to the page, by a link that works once."),
+    "keys": Verb("keys", "Who may use the service: make, list, rotate and revoke API keys."),
     "gaps": Verb("gaps", "What was asked and the documents did not answer, and who should answer it."),
     "data": Verb("data.group", "Prepare corpora and read their reports."),
     "lineage": Verb(

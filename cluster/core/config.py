@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from cluster.core.errors import UsageError
 from cluster.core.sections.answer import AnswerSection
@@ -36,6 +36,13 @@ class PlinthConfig(Section):
     gate: GateSection = GateSection()
     serve: ServeSection = ServeSection()
     trust: TrustSection = TrustSection()
+
+    @model_validator(mode="after")
+    def _nobody_unknown_from_outside(self) -> Self:
+        if self.cluster.beyond_loopback and not self.trust.keys:
+            host = self.cluster.host
+            raise ValueError(f"cluster.host={host} with trust.keys=false would let anybody in: leave keys on")
+        return self
 
 
 def available_cpus() -> int:

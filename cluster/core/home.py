@@ -61,6 +61,13 @@ class Home:
         """The file with the local client key, whether it is there or not."""
         return self.root / "api_key"
 
+    def api_key(self) -> str:
+        """The local client key; empty where there is none."""
+        try:
+            return self.api_key_path.read_text().strip()
+        except OSError:
+            return ""
+
     @property
     def store_uri(self) -> str:
         """Where artefacts are: PLINTH_STORE, or a folder here."""

@@ -49,6 +49,7 @@ METRICS: dict[str, Metric] = {
             "plinth_first_text_ms", "histogram", "Until the first text of an answer was free.", ("tier",), LATENCY_MS
         ),
         Metric("plinth_tokens_total", "counter", "Tokens of prompts and answers.", ("tier", "kind")),
+        Metric("plinth_refused_total", "counter", "Requests that were not let in, by reason.", ("reason",)),
         Metric("plinth_verdicts_total", "counter", "Guard verdicts.", ("stage", "action", "rule")),
         Metric("plinth_retrieval_ms", "histogram", "One search, embedding the question included.", (), LATENCY_MS),
         Metric("plinth_retrievals_total", "counter", "Searches by what they found: hit, weak, empty.", ("outcome",)),

@@ -22,6 +22,9 @@ _ASKING = re.compile(
 )
 
 
+REDACTED = re.compile(r"<[A-Z_]+_\d+>")  # what stands for personal data: nothing to ask about
+
+
 @dataclass(frozen=True)
 class Example:
     """A question and the document it was made from."""
@@ -84,7 +87,8 @@ def _about(chunk: Chunk) -> str:
     if title.endswith("?") and len(title) <= MAX_CHARS:
         return title
     question = f"What is said about {title.rstrip(' .:')}?"
-    return question if len(question) <= MAX_CHARS and any(c.isalpha() for c in title) else ""
+    fit = len(question) <= MAX_CHARS and any(c.isalpha() for c in title) and not REDACTED.search(title)
+    return question if fit else ""
 
 
 def topics(snapshot: Snapshot, hidden: Collection[int], count: int) -> list[str]:

@@ -1,8 +1,8 @@
 """What every request passes before any route sees it, and every reply carries: the outermost middleware.
 
-The platform's edge sets no limits of its own, so they live here: header size, host names (DNS rebinding), cross-site
-posts from a browser, and a body that is counted as it arrives. Every reply gets a request id made by the server and
-security headers; every request ends in ``settle``, whatever broke.
+The platform's edge sets no limits of its own, so they live here: header size, host names (DNS rebinding), what pages of
+other sites ask, whose key it is, and a body that is counted as it arrives. Every reply gets a request id made by the
+server and security headers; every request ends in ``settle``, whatever broke.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.core.errors import PlinthError
+from cluster.core.identity import NOBODY
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import new_request_id
 from cluster.core.trace import CURRENT, Trace
-from serve_apps.api.routes import RouteTable
+from serve_apps.api.routes import ANY_KEY, Route, RouteTable
 from serve_apps.api.strict_json import read_json
+from serve_apps.console.page import sign_in_page
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large
+from serve_apps.gateway.doorkeeper import Doorkeeper, admitted
 from serve_apps.gateway.request_log import CLIENT_GONE, OFF, RequestRecord
 
 RECORD = "plinth.record"  # key in the ASGI scope
@@ -54,12 +58,19 @@ class Limits:
     Args:
         routes: the paths that exist; the record of a request gets the route's label and whether it is logged.
         settle: called with the record once the reply has ended or broken.
+        doorkeeper: recognises who asks.
     """
 
     def __init__(
-        self, app: ASGIApp, section: ServeSection, routes: RouteTable, settle: Callable[[RequestRecord], None]
+        self,
+        app: ASGIApp,
+        section: ServeSection,
+        routes: RouteTable,
+        settle: Callable[[RequestRecord], None],
+        doorkeeper: Doorkeeper,
     ) -> None:
         self._app, self._section, self._routes, self._settle = app, section, routes, settle
+        self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,24 +86,34 @@ class Limits:
         parents = headers.getlist("traceparent")  # one that came twice is none
         trace = Trace.taken_over(parents[0] if len(parents) == 1 else "")
         CURRENT.set(trace)
-        record = RequestRecord(new_request_id(), method=scope["method"][:16], trace=trace)
+        record = RequestRecord(new_request_id(), method=scope["method"][:16], trace=trace, principal=NOBODY)
         if route is not None:
             record.route, record.logged = route.label, route.logged
         record.anew = _wants_anew(headers)
         record.client_request_id = (headers.get("x-request-id") or "")[:128] or None
         scope[RECORD] = record
 
+        guest = self._guest(headers)
+
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 stamp(message, record)
+                if guest:
+                    let_read(message, guest)
             await send(message)
 
         try:
-            refusal = self._refusal(scope, headers, anonymous=route is not None and route.probe)
+            refusal = self._refusal(scope, headers, route)
+            if refusal is None and guest and scope["method"] == "OPTIONS":
+                await _preflight()(scope, receive, stamped)
+                return
+            if refusal is None:
+                refusal = await self._unknown(headers, route, record, browser=not guest)
             if refusal is not None:
                 record.code = refusal.extras.get("code")
-                await reply(refusal)(scope, receive, stamped)
+                page = route is not None and route.page and refusal.status == 401
+                await (sign_in_page(refusal.headers) if page else reply(refusal))(scope, receive, stamped)
             else:
                 await self._app(scope, receive, stamped)
         finally:
@@ -104,8 +125,26 @@ class Limits:
             record.status = record.status or 500
             self._settle(record)
 
-    def _refusal(self, scope: Scope, headers: Headers, anonymous: bool) -> ApiError | None:
-        """Why a request gets no further, or None. ``anonymous``: it may come without a host name."""
+    def _guest(self, headers: Headers) -> str:
+        """The other site that a page of asks, where it is one that may; else empty."""
+        origin = headers.get("origin", "")
+        return origin if origin in self._section.allowed_origins else ""
+
+    async def _unknown(
+        self, headers: Headers, route: Route | None, record: RequestRecord, browser: bool
+    ) -> ApiError | None:
+        """Why whoever asks may not, or None. What is at no route of ours is nobody's without a key either."""
+        scope = ANY_KEY if route is None else route.scope
+        if scope is None:
+            return None
+        try:
+            record.principal = await self._doorkeeper.recognise(headers, browser)
+        except PlinthError as error:
+            return note(error, record)
+        return admitted(record.principal, scope)
+
+    def _refusal(self, scope: Scope, headers: Headers, route: Route | None) -> ApiError | None:
+        """Why a request gets no further, whoever sends it, or None. Probes may come without a host name."""
         size = sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope.get("raw_path") or b"")
         if size > self._section.max_header_bytes:
             limit = self._section.max_header_bytes
@@ -113,10 +152,11 @@ class Limits:
                 f"the request's headers are larger than {limit} bytes", status=431, code="headers_too_large"
             )
         host = headers.get("host", "")
-        if not self._allowed(host) and not (anonymous and not host):
+        if not self._allowed(host) and not (not host and route is not None and route.probe):
             message = f"this service does not answer to the host name {shown(host)}"
             return ApiError(message, status=403, kind="permission", code="host_not_allowed")
-        if scope["method"] not in READ_ONLY and _cross_site(headers, host):
+        visit = route is not None and route.page and scope["method"] in READ_ONLY
+        if not visit and not self._guest(headers) and _cross_site(headers, host):
             message = "requests from pages of other sites are not accepted"
             return ApiError(message, status=403, kind="permission", code="cross_site_request")
         return None
@@ -150,6 +190,26 @@ def stamp(message: Message, record: RequestRecord) -> None:
         headers["x-plinth-cache"] = record.cache
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
+
+
+def let_read(message: Message, origin: str) -> None:
+    """Put on a reply that pages of this origin may read it; they send a key, never a session."""
+    headers = MutableHeaders(scope=message)
+    headers["access-control-allow-origin"] = origin
+    headers["access-control-expose-headers"] = "x-request-id, retry-after, x-plinth-cache, x-plinth-degraded"
+    headers["cross-origin-resource-policy"] = "cross-origin"
+    headers.add_vary_header("origin")
+
+
+def _preflight() -> Response:
+    return Response(
+        status_code=204,
+        headers={
+            "access-control-allow-methods": "GET, HEAD, POST",
+            "access-control-allow-headers": "authorization, content-type, x-request-id, cache-control, traceparent",
+            "access-control-max-age": "600",
+        },
+    )
 
 
 class _DrainingReply(JSONResponse):

@@ -25,11 +25,19 @@ from serve_apps.api.notes import Notes, noted
 from serve_apps.api.response_events import ResponseShape
 from serve_apps.api.response_request import ResponseRequest
 from serve_apps.api.responses import ReplyShape, collection_card, embeddings, model_card, search_results
-from serve_apps.api.routes import GET, POST, Call, Route, RouteTable
-from serve_apps.api.schema import ChatRequest, CompletionRequest, EmbeddingRequest, SearchRequest, parse
+from serve_apps.api.routes import ANY_KEY, GET, POST, PUBLIC, Call, Route, RouteTable
+from serve_apps.api.schema import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    SearchRequest,
+    SessionRequest,
+    parse,
+)
 from serve_apps.api.streaming import EventStream, JsonReply, Watched
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import ApiError, ClientGoneError, bad_request, collection_not_found, model_not_found
+from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.protocols import Sampling
@@ -46,11 +54,18 @@ class HttpService:
     Args:
         metrics_source: returns Prometheus text for all replicas together.
         ops_source: returns what goes on (``metrics.operations``).
+        doorkeeper: signs browsers in.
     """
 
     def __init__(
-        self, gateway: Gateway, section: ServeSection, metrics_source: MetricsSource, ops_source: OpsSource
+        self,
+        gateway: Gateway,
+        section: ServeSection,
+        metrics_source: MetricsSource,
+        ops_source: OpsSource,
+        doorkeeper: Doorkeeper,
     ) -> None:
+        self._doorkeeper = doorkeeper
         self.gateway = self._gateway = gateway
         self._timeout_s = section.request_timeout_s
         self._metrics_source, self._ops_source = metrics_source, ops_source
@@ -152,6 +167,27 @@ class HttpService:
             raise collection_not_found(name, [card["collection"] for card in cards], "collection")
         return JSONResponse(collection_card(found))
 
+    async def me(self, call: Call) -> Response:
+        """Whom the key stands for."""
+        return JSONResponse({"keys": not self._doorkeeper.open, **call.record.principal.to_json()})
+
+    async def sign_in(self, call: Call) -> Response:
+        """Remember a browser, for a one-time code or a key."""
+        session = await self._doorkeeper.sign_in(call.body.code or "", call.body.key or "")
+        response = JSONResponse({"signed_in": True})
+        self._set(response, session, int(self._doorkeeper.session_s), call.secure)
+        return response
+
+    async def sign_out(self, call: Call) -> Response:
+        """Forget it again."""
+        response = JSONResponse({"signed_in": False})
+        self._set(response, "", 0, call.secure)
+        return response
+
+    def _set(self, response: Response, session: str, lasts_s: int, secure: bool) -> None:
+        name = self._doorkeeper.cookie
+        response.set_cookie(name, session, max_age=lasts_s, httponly=True, samesite="strict", secure=secure)
+
     async def healthz(self, call: Call) -> Response:
         """The process answers."""
         return JSONResponse({"status": "ok"})
@@ -173,7 +209,7 @@ class HttpService:
         return page_reply("ops.html")
 
     async def page(self, call: Call) -> Response:
-        """The chat page, or one of both pages' files."""
+        """The chat page, or one of the pages' files."""
         name = call.path.get("name", "index.html")
         if name not in FILES:
             raise HTTPException(404)
@@ -181,35 +217,42 @@ class HttpService:
 
 
 ROUTES = (
-    Route("/v1/chat/completions", POST, HttpService.answer, ChatRequest),
-    Route("/v1/completions", POST, HttpService.answer, CompletionRequest),
-    Route("/v1/responses", POST, HttpService.respond, ResponseRequest),
-    Route("/v1/embeddings", POST, HttpService.embed, EmbeddingRequest),
-    Route("/v1/models", GET, HttpService.models),
-    Route("/v1/models/{id:path}", GET, HttpService.model),
-    Route("/v1/search", POST, HttpService.search, SearchRequest),
-    Route("/v1/plinth/examples", GET, HttpService.examples),
-    Route("/v1/plinth/examples/{collection}", GET, HttpService.examples),
-    Route("/v1/collections", GET, HttpService.collections),
-    Route("/v1/collections/{id}", GET, HttpService.collection),
-    Route("/healthz", GET, HttpService.healthz, logged=False, probe=True),
-    Route("/readyz", GET, HttpService.readyz, logged=False, probe=True),
-    Route("/metrics", GET, HttpService.metrics, logged=False),
-    Route("/", GET, HttpService.page, logged=False),
-    Route("/ops", GET, HttpService.ops_page, logged=False),
-    Route("/v1/plinth/ops", GET, HttpService.ops, logged=False),
-    Route("/console/{name:path}", GET, HttpService.page, logged=False),
+    Route("/v1/chat/completions", POST, "chat", HttpService.answer, ChatRequest),
+    Route("/v1/completions", POST, "chat", HttpService.answer, CompletionRequest),
+    Route("/v1/responses", POST, "chat", HttpService.respond, ResponseRequest),
+    Route("/v1/embeddings", POST, "search", HttpService.embed, EmbeddingRequest),
+    Route("/v1/models", GET, ANY_KEY, HttpService.models),
+    Route("/v1/models/{id:path}", GET, ANY_KEY, HttpService.model),
+    Route("/v1/search", POST, "search", HttpService.search, SearchRequest),
+    Route("/v1/plinth/examples", GET, ANY_KEY, HttpService.examples),
+    Route("/v1/plinth/examples/{collection}", GET, ANY_KEY, HttpService.examples),
+    Route("/v1/collections", GET, ANY_KEY, HttpService.collections),
+    Route("/v1/collections/{id}", GET, ANY_KEY, HttpService.collection),
+    Route("/v1/plinth/me", GET, ANY_KEY, HttpService.me),
+    Route("/v1/plinth/session", POST, PUBLIC, HttpService.sign_in, SessionRequest),
+    Route("/v1/plinth/session/end", POST, PUBLIC, HttpService.sign_out),
+    Route("/healthz", GET, PUBLIC, HttpService.healthz, logged=False, probe=True),
+    Route("/readyz", GET, PUBLIC, HttpService.readyz, logged=False, probe=True),
+    Route("/metrics", GET, "metrics", HttpService.metrics, logged=False),
+    Route("/", GET, "chat", HttpService.page, logged=False, page=True),
+    Route("/ops", GET, "metrics", HttpService.ops_page, logged=False, page=True),
+    Route("/v1/plinth/ops", GET, "metrics", HttpService.ops, logged=False),
+    Route("/console/{name:path}", GET, PUBLIC, HttpService.page, logged=False),
 )
 
 
 def build_http(
-    gateway: Gateway, section: ServeSection, metrics_source: MetricsSource, ops_source: OpsSource
+    gateway: Gateway,
+    section: ServeSection,
+    metrics_source: MetricsSource,
+    ops_source: OpsSource,
+    doorkeeper: Doorkeeper,
 ) -> FastAPI:
-    """The ASGI application over a gateway; sources as ``HttpService`` takes them."""
+    """The ASGI application over a gateway; the rest as ``HttpService`` takes it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(Limits, section=section, routes=RouteTable(ROUTES), settle=gateway.settle)
+    app.add_middleware(Limits, section=section, routes=RouteTable(ROUTES), settle=gateway.settle, doorkeeper=doorkeeper)
     _add_error_handlers(app)
-    service = HttpService(gateway, section, metrics_source, ops_source)
+    service = HttpService(gateway, section, metrics_source, ops_source, doorkeeper)
     for route in ROUTES:
         app.add_api_route(route.path, _endpoint(route, service, section), methods=list(route.methods))
     return app
@@ -220,10 +263,10 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         body = None
         if route.body is not None:
             body = parse(route.body, await read_body(request, section), section)
-        record = record_of(request.scope)
+        record, secure = record_of(request.scope), request.headers.get("x-forwarded-proto") == "https"
         if route.logged:
             service.gateway.begin(record)
-        response = await route.handler(service, Call(record, body, request.path_params))
+        response = await route.handler(service, Call(record, body, request.path_params, secure))
         if not isinstance(response, Watched):  # those wait right before their first byte
             await record.admitted()
         return response

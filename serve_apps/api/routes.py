@@ -18,16 +18,18 @@ from serve_apps.api.schema import Body
 from serve_apps.gateway.request_log import RequestRecord
 
 GET, POST = ("GET", "HEAD"), ("POST",)
+ANY_KEY, PUBLIC = "", None  # scopes of routes: see ``Route``
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request as its handler gets it: the record, the validated body (None where the route takes none), and what
-    stands in the path for the parameters of the route."""
+    """One request as its handler gets it: the record (which says whom it comes from), the validated body (None where
+    the route takes none), and what stands in the path for the parameters of the route."""
 
     record: RequestRecord
     body: Any = None
     path: Mapping[str, str] = field(default_factory=dict)
+    secure: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,22 @@ class Route:
     Attributes:
         path: with parameters in braces; ``{id:path}`` may hold slashes.
         methods: those it takes; others are answered 405.
+        scope: what a key must have to use it; empty: any key will do; None: nobody needs one.
         handler: gets the service and the call.
         body: the model its JSON body is validated with, read up to ``serve.max_body_bytes``; None: no body is read.
         logged: each request gets a line in the log; else only those that failed.
         probe: answers without a host name, as health checks of load balancers ask.
+        page: people come to it in a browser, also from other sites; who is not signed in gets the page where one does.
     """
 
     path: str
     methods: tuple[str, ...]
+    scope: str | None
     handler: Callable[[Any, Call], Awaitable[Response]]
     body: type[Body] | None = None
     logged: bool = True
     probe: bool = False
+    page: bool = False
 
     @property
     def label(self) -> str:

@@ -6,9 +6,9 @@ documented OpenAI option that would change the result but is not offered here is
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cluster.core.sections.serve import ServeSection
 from serve_apps.api.history import REPLAYED, Turns, last_question, text_only
@@ -234,6 +234,19 @@ class EmbeddingRequest(Body):
     def asked(self) -> tuple[str, list[str]]:
         """Every text."""
         return "input", list(self.texts)
+
+
+class SessionRequest(Body):
+    """``POST /v1/plinth/session``: signs a browser in, with the code of a link (`plinth open`) or with a key."""
+
+    code: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.code is None) == (self.key is None):
+            raise ValueError("send code or key")
+        return self
 
 
 class SearchRequest(Asking):

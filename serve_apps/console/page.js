@@ -7,6 +7,7 @@ import { byId, icon, make, say, toast } from "/console/dom.js";
 import { factsOf, History, newConversation, recall, remember, storageOf, titleOf } from "/console/history.js";
 import { ServiceWatch } from "/console/service.js";
 import { Sidebar } from "/console/sidebar.js";
+import { signOut, whoami } from "/console/signin.js";
 
 const INTERRUPTED = { message: "The page was left before the answer was complete.", retry: true };
 
@@ -327,6 +328,16 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Who is signed in, where people are told apart at all.
+async function showWho() {
+  const who = await whoami().catch(() => null);
+  if (!who?.keys) return;
+  byId("who").hidden = false;
+  byId("who").querySelector("span").textContent = `Signed in: ${who.tenant}`;
+  byId("leave").addEventListener("click", () => signOut().catch((error) => toast(error.message)));
+}
+
+showWho();
 byId("menu").append(icon("menu"));
 byId("close").append(icon("close"));
 byId("fresh").prepend(icon("plus"));

@@ -6,6 +6,7 @@ The two libraries in ``vendor/`` are what `make vendor` fetched: a Markdown pars
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -26,11 +27,13 @@ SCRIPTS = (
     "ops_tables.js",
     "service.js",
     "sidebar.js",
+    "signin.js",
 )
 VENDORED = ("vendor/marked.esm.js", "vendor/purify.es.mjs")
 FILES = {
     "index.html": "text/html; charset=utf-8",
     "ops.html": "text/html; charset=utf-8",
+    "signin.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(SCRIPTS + VENDORED, _SCRIPT),
@@ -47,6 +50,11 @@ HEADERS = {"content-security-policy": POLICY, "cache-control": "no-cache"}
 def page_reply(name: str) -> Response:
     """One of FILES as a reply."""
     return Response(_read(name), media_type=FILES[name], headers=HEADERS)
+
+
+def sign_in_page(headers: Mapping[str, str]) -> Response:
+    """Where a browser that is not signed in gets signed in, instead of the page it asked for."""
+    return Response(_read("signin.html"), 401, media_type=FILES["signin.html"], headers={**HEADERS, **headers})
 
 
 @cache

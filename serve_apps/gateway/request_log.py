@@ -16,6 +16,10 @@ from serve_apps.gateway.protocols import Recorder
 
 CLIENT_GONE = 499
 NO_TIER = "none"  # the label of what no tier had a part in
+# Why requests get no further than the door: a closed set, as each is a label of a metric.
+NOT_LET_IN = frozenset({
+    "invalid_api_key", "scope_missing", "cross_site_request", "host_not_allowed", "headers_too_large",
+})  # fmt: skip
 OFF, HIT, MISS, BYPASS = "off", "hit", "miss", "bypass"  # what the kept answers were to a request
 
 
@@ -167,6 +171,8 @@ class Journal:
         send, tier = self._recorder.record, record.tier or NO_TIER
         send("plinth_requests_total", 1, {"route": record.route, "status": str(record.status)})
         send("plinth_request_ms", record.elapsed_ms, {"route": record.route, "tier": tier})
+        if record.code in NOT_LET_IN:
+            send("plinth_refused_total", 1, {"reason": record.code})
         for stage, ms in record.stages.items():
             send("plinth_stage_ms", ms, {"stage": stage, "tier": tier})
         for verdict in record.verdicts:

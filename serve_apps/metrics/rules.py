@@ -63,6 +63,8 @@ def alerts(section: ServeSection, index_days: float) -> list[dict[str, Any]]:
                "more than 1 % of the requests fail", "`plinth logs gateway` has each with its request id"),
         _alert("PlinthOverloaded", "plinth:refused:ratio5m > 0.05", "5m", "warning",
                "more than 5 % of the requests are refused with 503", "more replicas: serve.*_replicas, serve.tiers"),
+        _alert("PlinthKeysRefused", 'increase(plinth_refused_total{reason="invalid_api_key"}[10m]) > 100', "0m",
+               "warning", "somebody tries keys, or one that is in use has ended", "`plinth keys list --all`"),
         _alert("PlinthSlow", f"plinth:request_ms:p95_5m > {round(wait_ms)}", "10m", "warning",
                f"one request in twenty takes longer than serve.longest_wait_s ({section.longest_wait_s:g} s)",
                "plinth:stage_ms:p95_5m says in which stage"),
@@ -104,5 +106,12 @@ def rule_file(section: ServeSection, index_days: float) -> dict[str, Any]:
 
 
 def scrape_config(target: str) -> dict[str, Any]:
-    """A part of ``prometheus.yml``: where to scrape. ``target``: host and port."""
-    return {"scrape_configs": [{"job_name": JOB, "scrape_interval": "15s", "static_configs": [{"targets": [target]}]}]}
+    """A part of ``prometheus.yml``: where to scrape, and with which key (`plinth keys create prometheus --scope
+    metrics`). ``target``: host and port."""
+    job = {
+        "job_name": JOB,
+        "scrape_interval": "15s",
+        "authorization": {"type": "Bearer", "credentials_file": "plinth_key"},
+        "static_configs": [{"targets": [target]}],
+    }
+    return {"scrape_configs": [job]}

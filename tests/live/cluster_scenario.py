@@ -93,7 +93,11 @@ def replicas_bring_nodes(home: Home) -> Seen:
         eventually(lambda: answers("/readyz"), 240, "the service")
         eventually(lambda: deployments("status") == ["HEALTHY"], 120, "every replica")
     body = {"model": "auto", "messages": [{"role": "user", "content": "When is the impeller seal replaced?"}]}
-    reply = httpx.post(f"{SERVICE}/v1/chat/completions", json=body, timeout=60, trust_env=False).json()
+    plinth = [str(Path(sys.executable).parent / "plinth"), "keys", "create", "ann", "--json"]
+    made = subprocess.run(plinth, cwd=ROOT, check=True, timeout=120, capture_output=True, text=True)
+    key = {"authorization": f"Bearer {json.loads(made.stdout)['key']}"}
+    url = f"{SERVICE}/v1/chat/completions"
+    reply = httpx.post(url, json=body, headers=key, timeout=60, trust_env=False).json()
     found = {
         **watch.seen(),
         "answer": reply["choices"][0]["message"]["content"],

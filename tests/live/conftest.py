@@ -58,6 +58,16 @@ class Service:
     def environ(self) -> dict[str, str]:
         return {**os.environ, "PLINTH_HOME": str(self.home), "COLUMNS": "200"}
 
+    @property
+    def key(self) -> str:
+        """The local key."""
+        return Home(self.home).api_key()
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header that sends it."""
+        return {"authorization": f"Bearer {self.key}"}
+
     def plinth(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cluster.cli.main", *arguments]
         done = subprocess.run(
@@ -71,7 +81,8 @@ class Service:
 
     def ask(self, question: str, **more: Any) -> httpx.Response:
         body = {"model": "auto", "messages": [{"role": "user", "content": question}], **more}
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60, trust_env=False)
+        url = f"{self.url}/v1/chat/completions"
+        return httpx.post(url, json=body, headers=self.bearer, timeout=60, trust_env=False)
 
     def pids(self, name: str) -> list[int]:
         """Live processes of this instance whose command line contains ``name``."""

@@ -72,11 +72,14 @@ def test_another_corpus_beside_the_one_that_answers(service: Service, garden: Pa
     assert search["data"][0]["document"] == "compost.md"
 
     # -- listed
-    cards = httpx.get(f"{service.url}/v1/collections", trust_env=False).json()["data"]
+    cards = httpx.get(f"{service.url}/v1/collections", headers=service.bearer, trust_env=False).json()["data"]
     assert {card["id"]: (card["default"], card["documents"]) for card in cards} == {
         "garden": (False, 2), "main": (True, 6),
     }  # fmt: skip
-    models = {card["id"] for card in httpx.get(f"{service.url}/v1/models", trust_env=False).json()["data"]}
+    models = {
+        card["id"]
+        for card in httpx.get(f"{service.url}/v1/models", headers=service.bearer, trust_env=False).json()["data"]
+    }
     assert {"auto", "auto@garden", "quote@garden", "auto@main"} <= models
     unknown = service.ask(ROSES, model="auto@nope")
     assert unknown.status_code == 404

@@ -111,12 +111,14 @@ def test_kill_9_while_training_and_again(run: str, place: tuple[Path, list[str],
     done = json.loads(again.stdout)
     attempts = [json.loads(path.read_text()) for path in (home / "store" / "training").glob(f"{run}-*/run.json")]
     assert [(one["state"], one["attempts"]) for one in attempts] == [("finished", 2)], "it went on, not anew"
-    served = httpx.get(f"{done['base_url']}/v1/models", timeout=10, trust_env=False).json()["data"]
+    key = {"authorization": f"Bearer {Home(home).api_key()}"}
+    served = httpx.get(f"{done['base_url']}/v1/models", headers=key, timeout=10, trust_env=False).json()["data"]
     small = next(card for card in served if card["id"] == "small")
     shown = {"kind": "chat", "version": done["model"]["version"], "auto": done["model"]["gate"]["passed"]}
     assert small["plinth"] == shown
     body = {"model": "small", "messages": [{"role": "user", "content": "How often is the anchor checked?"}]}
-    said = httpx.post(f"{done['base_url']}/v1/chat/completions", json=body, timeout=60, trust_env=False).json()
+    url = f"{done['base_url']}/v1/chat/completions"
+    said = httpx.post(url, json=body, headers=key, timeout=60, trust_env=False).json()
     assert (said["plinth"]["tier"], said["plinth"]["model_version"]) == ("small", done["model"]["version"])
 
     third = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False, cwd=home)

@@ -6,6 +6,7 @@ this is one machine. ``test_autoscaling.py`` deploys the file as it is, on sever
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -94,7 +95,10 @@ def test_the_shipped_file_deploys_and_answers(head: Head, config: dict[str, Any]
     assert set(head.application()["deployments"]) == {"gateway", "guard", "retriever", "tier-quote", "tier-small"}
     body = {"model": "auto", "messages": [{"role": "user", "content": "How often is the impeller seal replaced?"}]}
     url = f"{head.instance.base_url}/v1/chat/completions"
-    reply = httpx.post(url, json=body, timeout=60, trust_env=False).raise_for_status().json()
+    plinth = [sys.executable, "-m", "cluster.cli.main", "keys", "create", "ann", "--json"]
+    made = subprocess.run(plinth, env=head.environ, capture_output=True, text=True, timeout=120, check=True)
+    key = {"authorization": f"Bearer {json.loads(made.stdout)['key']}"}
+    reply = httpx.post(url, json=body, headers=key, timeout=60, trust_env=False).raise_for_status().json()
     assert "400 hours" in reply["choices"][0]["message"]["content"]
     assert reply["plinth"]["citations"][0]["document"] == "pumps.md"
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def client(service: Service) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{service.url}/v1", api_key="unused", http_client=httpx.Client(trust_env=False))
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.key, http_client=httpx.Client(trust_env=False))
 
 
 # -- answers ---------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ BAD_BODIES: dict[str, tuple[bytes, int]] = {
 @pytest.mark.parametrize("name", BAD_BODIES)
 def test_bad_bodies_through_the_front_door(service: Service, name: str) -> None:
     body, status = BAD_BODIES[name]
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", **service.bearer}
     url = f"{service.url}/v1/chat/completions"
     reply = httpx.post(url, content=body, headers=headers, timeout=30, trust_env=False)
     assert reply.status_code == status, reply.text
@@ -142,9 +142,10 @@ def test_dashboard_and_jobs_need_the_token(service: Service) -> None:
 
 def test_routes_are_not_listed_and_foreign_hosts_refused(service: Service) -> None:
     assert httpx.get(f"{service.url}/-/routes", trust_env=False).status_code == 404
-    for path in ("/docs", "/redoc", "/openapi.json"):
-        assert httpx.get(service.url + path, trust_env=False).status_code == 404
-    reply = httpx.get(f"{service.url}/v1/models", headers={"host": "evil.example"}, trust_env=False)
+    for path in ("/docs", "/redoc", "/openapi.json", "/%2d/routes"):
+        assert httpx.get(service.url + path, trust_env=False).status_code == 401
+        assert httpx.get(service.url + path, headers=service.bearer, trust_env=False).status_code == 404
+    reply = httpx.get(f"{service.url}/v1/models", headers={"host": "evil.example", **service.bearer}, trust_env=False)
     assert reply.status_code in (400, 403, 421)
 
 
@@ -333,7 +334,7 @@ def test_metrics_of_all_replicas(service: Service) -> None:
     service.ask("How much oil does the engine take?")
 
     def counted() -> bool:
-        text = httpx.get(f"{service.url}/metrics", trust_env=False, timeout=10).text
+        text = httpx.get(f"{service.url}/metrics", headers=service.bearer, trust_env=False, timeout=10).text
         return "plinth_requests_total" in text and "plinth_stage_ms" in text
 
     eventually(counted, 60, "the request in /metrics")

@@ -17,9 +17,11 @@ from starlette.testclient import TestClient
 
 from cluster.core.home import Home
 from cluster.core.sections.serve import ServeSection
+from cluster.core.sections.trust import TrustSection
 from serve_apps.api.openai_http import build_http
 from serve_apps.gateway.audit_trail import AuditTrail
 from serve_apps.gateway.cache_key import Versions
+from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
@@ -53,6 +55,7 @@ class Service:
     versions: Versions = field(default_factory=Versions)
     trail: AuditTrail | None = None
     gateway: Gateway | None = None
+    doorkeeper: Doorkeeper = field(default_factory=lambda: Doorkeeper(None, TrustSection()))
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
 
     def _write(self, component: str, event: str, **fields: Any) -> None:
@@ -80,7 +83,8 @@ class Service:
             return "# HELP plinth_requests_total Requests.\n"
 
         source = self.metrics or metrics
-        return build_http(gateway, self.section, source, Operations(gateway, self.section, self.home, source))
+        operations = Operations(gateway, self.section, self.home, source)
+        return build_http(gateway, self.section, source, operations, self.doorkeeper)
 
     def client(self) -> TestClient:
         return TestClient(self.app(), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)

@@ -18,6 +18,7 @@ import httpx
 
 from cluster.core.config import available_cpus
 from cluster.core.storage import utc_now
+from cluster.loopback import bearer
 
 VERBS = ("copy", "read", "write", "sort", "parse", "compress", "open", "close", "join", "split", "find", "replace",
          "count", "convert", "compare", "encode", "decode", "create", "delete", "list", "measure",
@@ -105,7 +106,7 @@ async def _round(base_url: str, model: str, concurrency: int, questions: list[st
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
 
     # What is measured is answering, not repeating answers.
-    anew = {"cache-control": "no-store"}
+    anew = {"cache-control": "no-store", **bearer()}
     async with httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits, trust_env=False, headers=anew) as client:
 
         async def worker() -> None:

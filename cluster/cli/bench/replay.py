@@ -19,6 +19,7 @@ from cluster.cli.bench.load import percentile
 from cluster.cli.bench.streamed import Reply
 from cluster.cli.bench.trace import Arrival
 from cluster.core.errors import BadInputError
+from cluster.loopback import bearer
 
 TIMEOUT_S = 60.0
 REFUSED = (429, 503)
@@ -92,7 +93,7 @@ async def replay(
         advance()
 
     limits = httpx.Limits(max_connections=outstanding, max_keepalive_connections=outstanding)
-    client = httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, limits=limits, trust_env=False)
+    client = httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, limits=limits, trust_env=False, headers=bearer())
     async with client, asyncio.TaskGroup() as group:
         for arrival in arrivals:
             await asyncio.sleep(max(0.0, begun + arrival.at_s - time.perf_counter()))

@@ -23,6 +23,7 @@ from cluster.cli.bench.streamed import Reply, streamed
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError, PlinthError
 from cluster.core.storage import Store, utc_now
+from cluster.loopback import bearer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -182,7 +183,9 @@ async def _http_level(
     base_url: str, model: str, limit: int, concurrency: int, prompts: Sequence[str], count: int
 ) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(base_url=base_url, timeout=120, limits=limits, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=base_url, timeout=120, limits=limits, trust_env=False, headers=bearer()
+    ) as client:
 
         async def call(prompt: str) -> Reply:
             body = {"model": model, "prompt": prompt, "max_tokens": limit, "temperature": 0}

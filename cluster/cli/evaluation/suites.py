@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import UsageError
 from cluster.core.storage import INDEXES, LIVE, Collections
+from cluster.loopback import api_key
 
 if TYPE_CHECKING:
     from cluster.core.config import PlinthConfig
@@ -101,10 +102,9 @@ def _questions(run: Run) -> Found:
     if known and run.model not in known:
         raise UsageError(unknown("there is no model", run.model, known))
     run.progress.stage("asking", len(questions), "questions")
-    result = run_suite(
-        run.suite, HttpAnswerer(url, model=run.model), aliases=_aliases(Store(run.home.store_uri), run.config),
-        on_question=lambda *_: run.progress.advance(),
-    )  # fmt: skip
+    answerer = HttpAnswerer(url, model=run.model, api_key=api_key())
+    aliases = _aliases(Store(run.home.store_uri), run.config)
+    result = run_suite(run.suite, answerer, aliases=aliases, on_question=lambda *_: run.progress.advance())
     tables = [
         Table(f"{result.suite} on {result.answerer} (index {result.index_version})",
               ("split", "measure", "rate", "95 % interval", "hits"), result.rows(), ("rate", "hits")),

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import ipaddress
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from cluster.core.sections.base import Section
 
+LOOPBACK = "127.0.0.1"
+
 
 class ClusterSection(Section):
     """How this machine runs the platform's Ray head and HTTP port."""
 
-    host: Literal["127.0.0.1"] = "127.0.0.1"
-    """Address everything listens on. Other addresses are refused until API keys exist."""
+    host: str = LOOPBACK
+    """Where others reach the service: an address of this machine, or 0.0.0.0 for all of them. There it speaks TLS, on
+    `https_port`, and takes keys only (`trust.keys`, `serve.allowed_hosts`). Ray and `http_port` stay on loopback."""
+    https_port: int = Field(8443, ge=1, le=65535)
+    """Port of the same service for others, where `host` is not loopback."""
+    tls_certificate: str = ""
+    """File with certificate and key (PEM, mode 0600) for `https_port`; empty: the one that `plinth keys tls` made."""
     http_port: int = Field(8000, ge=1, le=65535)
     """Port of the OpenAI-compatible HTTP service and the chat page."""
     gcs_port: int = Field(6379, ge=1, le=65535)
@@ -40,6 +47,20 @@ class ClusterSection(Section):
     """`plinth up` refuses to start with less available memory than this (MiB)."""
     min_disk_mb: int = Field(2000, ge=0)
     """`plinth up` and data jobs refuse to start with less free disk than this (MiB)."""
+
+    @field_validator("host")
+    @classmethod
+    def _an_address(cls, host: str) -> str:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(f"{host!r} is no address: write one of this machine's, or 0.0.0.0") from None
+        return host
+
+    @property
+    def beyond_loopback(self) -> bool:
+        """Whether others than this machine reach the service."""
+        return not ipaddress.ip_address(self.host).is_loopback
 
     @field_validator("tracking_uri")
     @classmethod

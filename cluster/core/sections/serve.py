@@ -53,6 +53,8 @@ class ServeSection(Section):
     """Longest time a request body may take to arrive; 408 after it."""
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     """Host names (any port) the service answers to; others get 403, so that no web site can rebind DNS to it."""
+    allowed_origins: tuple[str, ...] = ()
+    """Other sites whose pages may ask with a key, as `https://chat.example.org` (CORS)."""
     max_messages: int = Field(200, ge=1)
     """Most messages of a conversation that are looked at, the newest; older ones are left out."""
     guard_timeout_s: float = Field(2.0, gt=0)

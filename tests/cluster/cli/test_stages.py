@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -126,7 +127,9 @@ def test_a_skipped_stage_is_not_ticked_off(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_goodbye_fits_eighty_columns() -> None:
-    text = goodbye("http://127.0.0.1:18000", "http://127.0.0.1:18265", ".venv/bin/plinth")
+    page = f"http://127.0.0.1:18000/#once={'x' * 32}"
+    key = Path.home() / ".plinth" / "api_key"
+    text = goodbye("http://127.0.0.1:18000", "http://127.0.0.1:18265", ".venv/bin/plinth", page, key)
     assert max(map(len, text.splitlines())) <= 80
     assert ".venv/bin/plinth down" in text
 

@@ -57,7 +57,7 @@ def test_answers_are_kept_where_many_ask() -> None:
         ("serve.guard_replicas=true", "write a number, or min and max"),
         ("serve.guard_replicas.max=1", "max=1 is below min=2"),
         ("serve.scaling.down_after_s=0", "serve.scaling.down_after_s"),
-        ("cluster.host=0.0.0.0", "cluster.host"),
+        ("cluster.host=example.org", "cluster.host"),
     ],
 )
 def test_wrong_overrides_name_the_field(override: str, says: str) -> None:

@@ -163,6 +163,8 @@ def test_every_route_is_known_and_answers(service: Service) -> None:
     assert [route.path for route in app.routes if isinstance(route, StarletteRoute)] == [r.path for r in ROUTES]
     for route in ROUTES:
         good = GOOD.get(route.path)
+        if route.path.startswith("/v1/plinth/session"):
+            continue  # test_keys.py: there is nothing to sign in to here
         assert (good is None) == (route.body is None)
         path = route.path.replace("{id:path}", "auto").replace("{name:path}", "page.js")
         path = path.replace("{id}", "main").replace("{collection}", "main")
@@ -183,7 +185,7 @@ def test_one_more_line_is_one_more_route(monkeypatch: pytest.MonkeyPatch, servic
     async def echo(http: HttpService, call: Call) -> Response:
         return JSONResponse({"said": call.body.query, "word": call.path["word"]})
 
-    route = Route("/v1/echo/{word}", POST, echo, SearchRequest, logged=False)
+    route = Route("/v1/echo/{word}", POST, "search", echo, SearchRequest, logged=False)
     monkeypatch.setattr(openai_http, "ROUTES", (*ROUTES, route))
     client = service.client()
     assert client.post("/v1/echo/a", json={"query": "b"}).json() == {"said": "b", "word": "a"}

@@ -30,7 +30,7 @@ OTHERS = {
         for name in (serves, f"{serves}_total")
     },
 }
-WORDS = {"sum", "max", "rate", "delta", "by", "or", "histogram_quantile"}
+WORDS = {"increase", "sum", "max", "rate", "delta", "by", "or", "histogram_quantile"}
 
 
 def exported() -> dict[str, set[str]]:

@@ -1,0 +1,1 @@
+"""Keys, budgets, usage: who may use the service, and what was used."""

@@ -1,0 +1,180 @@
+"""Who may come in: every request is recognised here before a byte of its body is read. Nobody is let in by default.
+
+A gateway holds the keys as they were at its last look at the book (``actors/ledger/key_book.py``), which is never older
+than ``trust.key_check_s`` when somebody is let in: so a revoked key ends within that time on every replica. Where the
+book cannot be read, nobody is let in (503) and nobody is told that his key is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from starlette.datastructures import Headers
+
+from actors.ledger.keyring import Keyring
+from cluster.core.errors import EnvironmentFaultError
+from cluster.core.identity import LOCAL, NOBODY, Principal
+from cluster.core.sections.trust import TrustSection
+from serve_apps.errors import ApiError, UnavailableError
+
+T = TypeVar("T")
+
+READ_S = 2.0  # a look at the book that takes longer counts as failed
+AGAIN_S = 0.2  # who tries keys makes a gateway look that often at most
+LONGEST_KEY = 200
+HOW = "send it as `Authorization: Bearer KEY`; `plinth keys create` makes one"
+NOT_KNOWN = "this is no key here, or it was revoked or has expired"
+NO_KEY = f"{NOT_KNOWN}: {HOW}"
+
+
+class Book(Protocol):
+    """What a doorkeeper asks of a book of keys. Both calls may block; EnvironmentFaultError: it cannot be read."""
+
+    def keyring(self, known: int = -1) -> Keyring | None:
+        """The keys as they are; None where they are still those of the version ``known``."""
+        ...
+
+    def redeem(self, code: str) -> str | None:
+        """The id of the key that a one-time code signs in as."""
+        ...
+
+
+class Doorkeeper:
+    """Recognises who asks.
+
+    Args:
+        book: of the keys; None: keys are switched off and everybody is ``LOCAL``.
+        port: of the service; part of the cookie's name, since browsers send the cookies of a host to all its ports.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, book: Book | None, section: TrustSection, port: int = 0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._book, self._section, self._clock = book, section, clock
+        self._ring: Keyring | None = None
+        self._looked = float("-inf")
+        self._looking = asyncio.Lock()
+        self.cookie = f"plinth_session_{port}"
+
+    @property
+    def open(self) -> bool:
+        """Whether everybody is let in."""
+        return self._book is None
+
+    async def recognise(self, headers: Headers, browser: bool = True) -> Principal:
+        """Whom a request comes from; ``NOBODY`` where it brings no key and no session.
+
+        Args:
+            browser: a session counts; false for pages of other origins, which send what the browser has.
+
+        Raises:
+            ApiError: 401, what it brings is no key here, or no longer.
+            UnavailableError: the book cannot be read.
+        """
+        if self._book is None:
+            return LOCAL
+        given, session = headers.getlist("authorization"), self._session(headers) if browser else ""
+        if not given and not session:
+            return NOBODY
+        if given:
+            scheme, _, text = given[0].partition(" ")
+            text = text.strip()
+            found = await self._known(self._book, text if len(given) == 1 and scheme.lower() == "bearer" else "")
+            if found is None:
+                raise refused(NO_KEY)
+            return found
+        ring, now = await self._fresh(self._book), self._clock()
+        # A browser whose session ended is told so by the page that it gets instead: no error, nobody.
+        return ring.signed_in(session, now) or NOBODY
+
+    async def sign_in(self, code: str = "", key: str = "") -> str:
+        """The value of the session cookie for a one-time code, or for a key.
+
+        Raises:
+            ApiError: 401, it is none, was used, or came too late.
+            UnavailableError: the book cannot be read.
+        """
+        if self._book is None:
+            raise ApiError("keys are switched off here: there is nothing to sign in to", status=404, code="not_found")
+        if key:
+            found = await self._known(self._book, key)
+            key_id = found and found.key_id
+        else:
+            key_id = await self._ask(self._book.redeem, code)
+        ring = await self._fresh(self._book)
+        if not key_id or key_id not in ring.keys:
+            raise refused(NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one")
+        return ring.session(key_id, self._clock() + self.session_s)
+
+    @property
+    def session_s(self) -> float:
+        """How long a browser stays signed in (s)."""
+        return self._section.session_days * 86400
+
+    def _session(self, headers: Headers) -> str:
+        """The session cookie's value; empty where there is none, or more than one."""
+        found = [
+            value
+            for header in headers.getlist("cookie")
+            for part in header.split(";")
+            for name, _, value in [part.strip().partition("=")]
+            if name == self.cookie
+        ]
+        return found[0] if len(found) == 1 and len(found[0]) <= LONGEST_KEY else ""
+
+    async def _known(self, book: Book, text: str) -> Principal | None:
+        """Whose key this is. One that nobody knows may have been made a moment ago: the book is looked at again."""
+        found = (await self._fresh(book)).recognise(text, self._clock())
+        return found or (await self._fresh(book, AGAIN_S)).recognise(text, self._clock())
+
+    async def _fresh(self, book: Book, within_s: float | None = None) -> Keyring:
+        if (ring := self._held(within_s)) is not None:
+            return ring
+        async with self._looking:
+            if (ring := self._held(within_s)) is not None:
+                return ring
+            began, known = self._clock(), self._ring
+            found = await self._ask(book.keyring, -1 if known is None else known.version)
+            self._ring, self._looked = found or known, began
+            if self._ring is None:
+                raise UnavailableError("the book of keys says nothing")
+            return self._ring
+
+    def _held(self, within_s: float | None) -> Keyring | None:
+        """The keys of the last look, where that is not too old (nor in the future: clocks are set back)."""
+        within_s = self._section.key_check_s if within_s is None else within_s
+        return self._ring if 0 <= self._clock() - self._looked < within_s else None
+
+    async def _ask(self, ask: Callable[..., T], value: object) -> T:
+        try:
+            async with asyncio.timeout(READ_S):
+                return await asyncio.to_thread(ask, value)
+        except (EnvironmentFaultError, TimeoutError) as error:
+            raise UnavailableError("the book of keys cannot be read") from error
+
+
+def refused(message: str) -> ApiError:
+    """401, in OpenAI's words."""
+    return ApiError(message, status=401, code="invalid_api_key", headers={"www-authenticate": 'Bearer realm="plinth"'})
+
+
+def admitted(principal: Principal, scope: str | None) -> ApiError | None:
+    """Why somebody may not use a route, or None.
+
+    Args:
+        scope: what the route asks for; empty: any key; None: nothing.
+    """
+    if scope is None:
+        return None
+    if principal is NOBODY:
+        return refused(f"this needs a key: {HOW}")
+    if scope and not principal.may(scope):
+        message = (
+            f"the key {principal.key_id} has no scope {scope!r}; ask whoever keeps the keys (`plinth keys create`)"
+        )
+        return ApiError(message, status=403, kind="permission", code="scope_missing")
+    return None

@@ -1,0 +1,81 @@
+"""plinth keys: as somebody types it, over the real book."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.ledger.key_book import KeyBook
+from cluster.cli.main import main
+from cluster.core.home import Home
+from cluster.loopback import bearer
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("PLINTH_HOME", str(tmp_path))
+    monkeypatch.delenv("PLINTH_API_KEY", raising=False)
+    return Home(tmp_path)
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> Any:
+    assert main([*words, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_life_of_a_key(capsys: pytest.CaptureFixture[str], home: Home) -> None:
+    made = said(
+        capsys, "keys", "create", "ann", "--tenant", "finance", "--group", "board, audit", "--scope", "chat,search",
+        "--expires", "90d", "--collections", "main", "--requests-per-minute", "30", "--money-per-month", "2.5",
+    )  # fmt: skip
+    assert made["key"].startswith("plinth_")
+    assert made["expires_at"] - made["created_at"] == 90 * 86400
+    (listed,) = said(capsys, "keys", "list")["keys"]
+    assert "key" not in listed
+    assert (listed["tenant"], listed["groups"], listed["collections"]) == ("finance", ["audit", "board"], ["main"])
+    assert (listed["limits"]["requests_per_minute"], listed["limits"]["money_per_month"]) == (30, 2.5)
+    book = KeyBook.of(home)
+    fresh = said(capsys, "keys", "rotate", "ann")
+    assert not book.recognises(made["key"])
+    assert book.recognises(fresh["key"])
+    assert said(capsys, "keys", "revoke", listed["key_id"])["name"] == "ann"
+    assert not book.recognises(fresh["key"])
+    assert said(capsys, "keys", "list")["keys"] == []
+    assert [one["state"] for one in said(capsys, "keys", "list", "--all")["keys"]] == ["revoked"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["create", "Ann"], 2), (["create", "ann", "--scope", "root"], 2), (["create", "ann", "--expires", "soon"], 2),
+     (["create", "ann", "--tokens-per-day", "-1"], 2), (["revoke", "bob"], 3), (["rotate", "bob"], 3)],
+)  # fmt: skip
+def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], words: list[str], code: int) -> None:
+    assert main(["keys", *words]) == code
+    assert KeyBook.of(Home.from_env()).entries() == []
+
+
+def test_tables_show_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    made = said(capsys, "keys", "create", "ann")
+    assert main(["keys", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert made["key_id"] in shown
+    assert made["key"].split("_", 2)[2] not in shown
+
+
+def test_this_machines_verbs_send_the_local_key(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bearer() == {}
+    home.api_key_path.write_text("plinth_a_b\n")
+    assert bearer() == {"Authorization": "Bearer plinth_a_b"}
+    monkeypatch.setenv("PLINTH_API_KEY", "plinth_c_d")
+    assert bearer() == {"Authorization": "Bearer plinth_c_d"}
+
+
+def test_a_rotated_local_key_goes_on_working_here(capsys: pytest.CaptureFixture[str], home: Home) -> None:
+    from actors.ledger.key_book import local_key
+
+    local_key(KeyBook.of(home), home)
+    fresh = said(capsys, "keys", "rotate", "local")
+    assert home.api_key() == fresh["key"]
