@@ -124,7 +124,7 @@ class AuditLog:
             EnvironmentFaultError, IntegrityError: see ``append``.
         """
         try:
-            with open(self.folder / ".lock", "w") as lock:
+            with open(os.open(self.folder / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if self._tail is None or not self._as_left(self._tail):
                     self._tail = self._opened()

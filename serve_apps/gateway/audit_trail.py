@@ -65,7 +65,7 @@ class AuditTrail:
         self._client.offer(
             Entry.of(
                 "request",
-                record.tenant,
+                record.tenant if record.principal.key_id else "",  # who was not recognised is nobody's
                 request_id=record.request_id,
                 ended=utc_now(),
                 key_id=record.principal.key_id,
