@@ -36,7 +36,7 @@ class Check:
 def examine(config: PlinthConfig, home: Home) -> list[Check]:
     """Run every check; never raises for a finding."""
     checks: list[Callable[[PlinthConfig, Home], list[Check]]] = [
-        _python, _packages, _cpus, _memory, _disk, _ports, _rays, _files,
+        _python, _packages, _cpus, _memory, _disk, _private, _ports, _rays, _files,
     ]  # fmt: skip
     return [check for examine_one in checks for check in examine_one(config, home)]
 
@@ -51,6 +51,13 @@ def require_ready(config: PlinthConfig, home: Home) -> None:
     if bad:
         problems = "; ".join(f"{check.name}: {check.found} -> {check.remedy}" for check in bad)
         raise EnvironmentFaultError(problems, checks=[check.name for check in bad])
+
+
+def _private(config: PlinthConfig, home: Home) -> list[Check]:
+    if not (found := home.open_folders()):
+        return [Check("private", "ok", "PLINTH_HOME and a local store are open to nobody else")]
+    named = ", ".join(map(str, found))
+    return [Check("private", "warn", f"other users may enter {named}", "`plinth up` closes it: chmod 700")]
 
 
 def _python(config: PlinthConfig, home: Home) -> list[Check]:

@@ -124,6 +124,7 @@ def start(config: PlinthConfig, home: Home, environ: Mapping[str, str] = os.envi
         if (instance := running(home)) is not None:
             return instance
         stop_recorded(home)
+        home.keep_private()
         _check_ports(config)
         if config.cluster.beyond_loopback:
             check_certificate(certificate_path(home, config.cluster))

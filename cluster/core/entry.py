@@ -101,6 +101,9 @@ def run_main(work: Callable[[], int], *, as_json: bool = False) -> int:
     """
     # transformers and the hub's client read it when they are imported: their bars would write over ours.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.umask(
+        0o077
+    )  # what this process and those it starts write is its user's alone, the store outside PLINTH_HOME too
     try:
         with _stdout_for_answers() if as_json else contextlib.nullcontext():
             return work()

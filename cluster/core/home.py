@@ -25,6 +25,31 @@ class Home:
         """The folder PLINTH_HOME, or ``~/.plinth``."""
         return cls(Path(os.environ.get("PLINTH_HOME") or Path.home() / ".plinth").expanduser().absolute())
 
+    def keep_private(self) -> list[Path]:
+        """Take from everybody else what is open to them: this folder and, where it is a local one, the store. What is
+        inside is then out of reach, whatever its own modes are.
+
+        Returns:
+            The folders that were open.
+
+        Raises:
+            EnvironmentFaultError: one is open and another user's.
+        """
+        found = self.open_folders()
+        for path in found:
+            try:
+                path.chmod(0o700)
+            except OSError as error:
+                message = f"{path} is open to other users: {error.strerror}; let its owner run chmod 700 {path}"
+                raise EnvironmentFaultError(message, path=str(path)) from error
+        return found
+
+    def open_folders(self) -> list[Path]:
+        """Those of PLINTH_HOME and a local store that other users may enter."""
+        store = self.store_uri.removeprefix("file://")
+        places = [self.root, *([] if "://" in store else [Path(store).expanduser().absolute()])]
+        return [path for path in places if path.is_dir() and path.stat().st_mode & 0o077]
+
     def folder(self, name: str) -> Path:
         """A folder below PLINTH_HOME, made where it is not there, readable by its owner only.
 

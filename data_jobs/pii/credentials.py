@@ -25,7 +25,7 @@ _KEYS = re.compile(
     r"|sk-(?=[A-Za-z_-]{0,60}\d)[\w-]{20,255}"  # OpenAI, Anthropic and those that copy them
     r"|AGE-SECRET-KEY-1[0-9A-Z]{58}|hv[sb]\.[\w-]{24,255}|dop_v1_[0-9a-f]{64}|dapi[0-9a-f]{32}|dckr_pat_[\w-]{20,64}"
     r"|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|sq0(?:atp|csp|idp)-[\w-]{22,64}|gl(?:sa|c)_[\w+/=]{32,255}"
-    r"|PMAK-[0-9a-f-]{30,64}"
+    r"|PMAK-[0-9a-f-]{30,64}|plinth_[0-9a-f]{10}_[\w-]{43}"  # the last one: keys of this very service
     r"|NRAK-[0-9A-Z]{27}|sntry[su]_[\w+/=-]{40,255}|lin_api_[A-Za-z0-9]{40}|secret_[A-Za-z0-9]{43}"
     r"|ntn_[A-Za-z0-9]{40,64}"
     r"|ATATT3[\w=-]{40,255}|EAACEdEose0cBA[0-9A-Za-z]+|(?:AC|SK)[0-9a-f]{32}(?![0-9A-Za-z])|key-[0-9a-f]{32}"

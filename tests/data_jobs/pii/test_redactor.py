@@ -44,6 +44,7 @@ FOUND = [
     ("SECRET", "ghp_abcdefghijklmnopqrstuvwxyz0123456789"),
     ("SECRET", JWT),
     ("SECRET", "sk-proj-abc123DEF456ghi789JKL012"),
+    ("SECRET", "plinth_3d9a792289_D9qDgBzJea4j1dUNvZigqCS5_vO0atYhplD8rZf0mXA"),
     ("SECRET", "xoxb-123456789012-abcdefghijkl"),
     ("SECRET", KEY),
 ]
