@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from actors.audit.entries import Entry
+from actors.audit.reading import Wanted
 from actors.audit.server import AuditServer
 from actors.registry import history
 from actors.registry.models import Registry
@@ -225,10 +226,7 @@ async def audit_writer(home: Home, section: AuditSection) -> Callable[[Sequence[
     Raises:
         EnvironmentFaultError: it cannot be started. What is returned raises it too, where the actor does not answer.
     """
-    try:
-        handle = await asyncio.to_thread(start, "audit", AuditServer, str(home.root), section)
-    except RayError as error:
-        raise EnvironmentFaultError(f"the audit actor does not start ({type(error).__name__})") from error
+    handle = await _audit_actor(home, section)
 
     async def send(entries: Sequence[Entry]) -> dict[str, Any]:
         try:
@@ -241,3 +239,29 @@ async def audit_writer(home: Home, section: AuditSection) -> Callable[[Sequence[
         return said
 
     return send
+
+
+async def audit_reader(home: Home, section: AuditSection, wanted: Wanted, count: int, by: str) -> list[dict[str, Any]]:
+    """The newest records of the audit log that are wanted; that ``by`` reads them is written down.
+
+    Raises:
+        EnvironmentFaultError: the audit actor does not answer, or cannot write that down.
+        IntegrityError: the log was changed.
+    """
+    handle = await _audit_actor(home, section)
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            read = handle.show.options(concurrency_group=CONTROL)  # writes do not wait for it
+            rows: list[dict[str, Any]] = await read.remote(wanted, count, by)
+    except RayTaskError as error:
+        raise plain(error, "reading the audit log") from None
+    except (RayError, TimeoutError) as error:
+        raise EnvironmentFaultError(f"the audit actor does not answer ({type(error).__name__})") from error
+    return rows
+
+
+async def _audit_actor(home: Home, section: AuditSection) -> Any:
+    try:
+        return await asyncio.to_thread(start, "audit", AuditServer, str(home.root), section)
+    except RayError as error:
+        raise EnvironmentFaultError(f"the audit actor does not start ({type(error).__name__})") from error

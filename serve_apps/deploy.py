@@ -16,7 +16,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from actors.audit.client import AuditClient
-from actors.spawn import audit_writer
+from actors.spawn import audit_reader, audit_writer
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
@@ -182,7 +182,8 @@ class GatewayIngress:
         self._config = config
         self._recorder = recorder = RayRecorder()
         audit, spans = config.trust.audit, partial(send_spans, Spans(config.serve.otlp_url))
-        trail = AuditTrail(audit, audit_client(config, recorder), masked(redact)) if audit.on else None
+        show = partial(audit_reader, Home.from_env(), audit)
+        trail = AuditTrail(audit, audit_client(config, recorder), masked(redact), show=show) if audit.on else None
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),

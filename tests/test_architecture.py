@@ -62,6 +62,8 @@ MAY_IMPORT = {
         "cluster.supervision",
         "actors.audit.client",
         "actors.audit.entries",
+        "actors.audit.reading",
+        "actors.ledger",
         "actors.registry.models",
         "actors.spawn",
         "data_jobs",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from actors.audit.audit_log import AuditLog
 from actors.audit.chain import Walk, damaged, keys_path
@@ -11,6 +14,58 @@ from actors.audit.entries import Record, about
 from actors.audit.key_ring import KeyRing, unseal
 from actors.audit.segment_keys import SegmentKeys
 from cluster.core.errors import IntegrityError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which records somebody wants to see; what is empty does not matter. ``since`` is a time (ISO, UTC)."""
+
+    tenant: str = ""
+    kind: str = ""
+    request: str = ""
+    since: str = ""
+
+    def fits(self, record: Record) -> bool:
+        """Whether a record is one of them. Of erased ones nothing is known: they fit nobody who wants some."""
+        if record.payload is None:
+            return not (self.tenant or self.kind or self.request) and record.at >= self.since
+        names = (("tenant", self.tenant), ("kind", self.kind), ("request_id", self.request))
+        return record.at >= self.since and all(record.payload.get(name) == value for name, value in names if value)
+
+    def told(self) -> dict[str, str]:
+        """What matters, as the record of the reading says it."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+def row(record: Record) -> dict[str, Any]:
+    """A record as it is shown."""
+    return {"n": record.n, "at": record.at, **(record.payload or {"kind": "(erased)"})}
+
+
+def newest(log: AuditLog, wanted: Wanted, count: int) -> list[dict[str, Any]]:
+    """The newest records that are wanted, oldest first. Reads no more segments than it takes to find them.
+
+    Raises:
+        DamagedError: a record cannot be trusted.
+        IntegrityError: head or keys were changed.
+    """
+    if not log.head_file.raw():
+        return []
+    ring = log.ring()
+    head = log.head_file.read(ring)
+    found: list[dict[str, Any]] = []
+    if head is None:
+        return found
+    step, first = 1, max(head.end.segment, head.begin.segment)
+    while True:
+        start = head.begin
+        if first > head.begin.segment:
+            start = replace(log.place_behind(first - 1), segment=first, bytes=0)
+        fitting = (row(one) for one in opened(log, Walk(log.folder, head, ring, start=start), ring) if wanted.fits(one))
+        found = list(deque(fitting, maxlen=count))
+        if len(found) >= count or first == head.begin.segment:
+            return found
+        first, step = max(head.begin.segment, first - step), 2 * step
 
 
 def records(log: AuditLog) -> Iterator[Record]:

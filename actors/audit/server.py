@@ -15,6 +15,7 @@ from typing import Any
 from actors.audit.audit_log import AuditLog
 from actors.audit.entries import Entry
 from actors.audit.housekeeping import retire
+from actors.audit.reading import Wanted, newest
 from actors.audit.verifying import verify
 from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
@@ -54,6 +55,16 @@ class AuditServer:
             if entries:
                 self._last = self._log.append(entries)
         return {"last": self._last, "damaged": self._damaged}
+
+    def show(self, wanted: Wanted, count: int, by: str) -> list[dict[str, Any]]:
+        """The newest records that are wanted, once it is written down who reads them.
+
+        Raises:
+            EnvironmentFaultError: the reading cannot be written down.
+            IntegrityError: the log was changed.
+        """
+        self.write([Entry.of("audit_read", by=by, verb="show", of=wanted.told())])
+        return newest(self._log, wanted, count)
 
     def about(self) -> dict[str, Any]:
         """``{"loaded_at", "writing", "draining"}``: how new its code is, whether it writes, whether it gives way."""

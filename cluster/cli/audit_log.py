@@ -122,15 +122,17 @@ def show(args: argparse.Namespace) -> int:
     """
     from collections import deque
 
+    from actors.audit.reading import row
+
     if args.last < 0:
         raise UsageError("--last must be 0 or more")
-    kept = deque((_row(one) for one in _read(args, "show")), maxlen=args.last or None)
+    kept = deque((row(one) for one in _read(args, "show")), maxlen=args.last or None)
     if args.json:
         print_json({"records": list(kept)})
         return ExitCode.DONE
     rows = [
-        (str(row["n"]), row["at"][:19].replace("T", " "), printable(row["kind"]), printable(row.get("tenant", "")),
-         printable(", ".join(f"{k}={_short(v)}" for k, v in row.items() if k not in SHOWN))) for row in kept
+        (str(one["n"]), one["at"][:19].replace("T", " "), printable(one["kind"]), printable(one.get("tenant", "")),
+         printable(", ".join(f"{k}={_short(v)}" for k, v in one.items() if k not in SHOWN))) for one in kept
     ]  # fmt: skip
     print_table("Audit log", ("n", "at (UTC)", "kind", "tenant", ""), rows, numeric=("n",))
     return ExitCode.DONE
@@ -144,10 +146,12 @@ def export(args: argparse.Namespace) -> int:
         DamagedError, IntegrityError: the log was changed; what stands before that is written.
         EnvironmentFaultError: the file cannot be written, or the reading cannot be written down.
     """
+    from actors.audit.reading import row
+
     count = 0
     with _out(args.out) as out:
         for record in _read(args, "export"):
-            out.write(json.dumps(_row(record)) + "\n")
+            out.write(json.dumps(row(record)) + "\n")
             count += 1
     if args.json and args.out != "-":
         print_json({"file": args.out, "records": count})
@@ -230,25 +234,12 @@ def _read(args: argparse.Namespace, verb: str) -> Iterator[Record]:
     from actors.audit.audit_log import AuditLog
     from actors.audit.entries import Entry
     from actors.audit.events import person
-    from actors.audit.reading import records
+    from actors.audit.reading import Wanted, records
 
-    log = AuditLog.of(Home.from_env())
-    wanted = {name: getattr(args, name) for name in ("tenant", "kind", "request", "since") if getattr(args, name)}
+    log, wanted = AuditLog.of(Home.from_env()), Wanted(args.tenant, args.kind, args.request, args.since)
     if log.head_file.raw():
-        log.append([Entry.of("audit_read", by=person(), verb=verb, of=wanted)])
-    for record in records(log):
-        said = record.payload or {}
-        fits = (
-            said.get("tenant", "") == (args.tenant or said.get("tenant", ""))
-            and said.get("kind", "") == (args.kind or said.get("kind", ""))
-            and said.get("request_id", "") == (args.request or said.get("request_id", ""))
-        )
-        if fits and record.at >= args.since and (record.payload is not None or not wanted):
-            yield record
-
-
-def _row(record: Record) -> dict[str, Any]:
-    return {"n": record.n, "at": record.at, **(record.payload or {"kind": "(erased)"})}
+        log.append([Entry.of("audit_read", by=person(), verb=verb, of=wanted.told())])
+    yield from filter(wanted.fits, records(log))
 
 
 def _short(value: Any) -> str:

@@ -167,6 +167,11 @@ class HttpService:
             raise collection_not_found(name, [card["collection"] for card in cards], "collection")
         return JSONResponse(collection_card(found))
 
+    async def audit(self, call: Call) -> Response:
+        """The newest records of the audit log, or those of one request."""
+        rows = await self._gateway.read_audit(call.record, call.path.get("id", ""))
+        return JSONResponse({"object": "list", "data": rows})
+
     async def me(self, call: Call) -> Response:
         """Whom the key stands for."""
         return JSONResponse({"keys": not self._doorkeeper.open, **call.record.principal.to_json()})
@@ -229,6 +234,8 @@ ROUTES = (
     Route("/v1/collections", GET, ANY_KEY, HttpService.collections),
     Route("/v1/collections/{id}", GET, ANY_KEY, HttpService.collection),
     Route("/v1/plinth/me", GET, ANY_KEY, HttpService.me),
+    Route("/v1/plinth/audit", GET, "audit", HttpService.audit),
+    Route("/v1/plinth/audit/{id}", GET, "audit", HttpService.audit),
     Route("/v1/plinth/session", POST, PUBLIC, HttpService.sign_in, SessionRequest),
     Route("/v1/plinth/session/end", POST, PUBLIC, HttpService.sign_out),
     Route("/healthz", GET, PUBLIC, HttpService.healthz, logged=False, probe=True),

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
 
 from actors.audit.client import AuditClient
 from actors.audit.entries import Entry
-from cluster.core.errors import EnvironmentFaultError
+from actors.audit.reading import Wanted
+from cluster.core.errors import EnvironmentFaultError, PlinthError
+from cluster.core.identity import Principal
 from cluster.core.sections.audit import AuditSection
 from cluster.core.storage import utc_now
 from serve_apps.errors import UnavailableError
@@ -23,7 +25,7 @@ from serve_apps.gateway.exchange import Ask, Done, Event, TextDelta
 from serve_apps.gateway.protocols import Recorder
 from serve_apps.gateway.request_log import OFF, RequestRecord
 
-MAX_NAME_CHARS = 100
+MAX_NAME_CHARS, MOST_SHOWN = 100, 100
 
 
 class AuditTrail:
@@ -32,6 +34,7 @@ class AuditTrail:
     Args:
         mask: takes personal data and secrets out of a text.
         draw: a number in [0, 1): a request is sampled where it is below ``section.sample``.
+        show: the newest records that are wanted, at most so many, for whoever reads them.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class AuditTrail:
         client: AuditClient,
         mask: Callable[[str], str],
         draw: Callable[[], float] = random.random,
+        show: Callable[[Wanted, int, str], Awaitable[list[dict[str, Any]]]] | None = None,
     ) -> None:
+        self._show = show
         self._section, self._client, self._mask, self._draw = section, client, mask, draw
         self._name = lru_cache(maxsize=256)(lambda text: mask(text)[:MAX_NAME_CHARS])
         self._samples: set[asyncio.Task[None]] = set()
@@ -120,6 +125,18 @@ class AuditTrail:
     def _sample(self, tenant: str, ask: Ask, answer: str, said: dict[str, Any]) -> Entry:
         turns = [{"role": role, "text": self._mask(text)} for role, text in ask.turns]
         return Entry.of("sample", tenant, single=True, turns=turns, answer=self._mask(answer), **said)
+
+    async def read(self, principal: Principal, request_id: str = "") -> list[dict[str, Any]]:
+        """The newest records of the reader's tenant, or those of one request; who keeps keys (``admin``) sees all.
+
+        Raises:
+            UnavailableError: the log cannot be read, or the reading not be written down.
+        """
+        wanted = Wanted("" if principal.may("admin") else principal.tenant, request=request_id)
+        try:
+            return [] if self._show is None else await self._show(wanted, MOST_SHOWN, f"key {principal.key_id}")
+        except PlinthError as error:
+            raise UnavailableError("the audit log cannot be read") from error
 
     async def tidy(self, recorder: Recorder) -> None:
         """Report how the log is; to be called every few seconds."""

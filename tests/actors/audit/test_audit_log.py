@@ -18,7 +18,7 @@ from actors.audit.entries import Entry, Record
 from actors.audit.events import record_event
 from actors.audit.housekeeping import erase_samples, erase_tenant, retire, rotate
 from actors.audit.key_ring import KeyRing
-from actors.audit.reading import records
+from actors.audit.reading import Wanted, newest, records
 from actors.audit.server import AuditServer
 from actors.audit.verifying import verify
 from cluster.core.errors import EnvironmentFaultError, IntegrityError
@@ -46,6 +46,16 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     }  # fmt: skip
     assert [record.single for record in found] == [False, False, True] * 3
     assert log.append([Entry.of("event")]) == 10
+
+
+def test_the_newest_are_found_from_the_end(tmp_path: Path) -> None:
+    log = filled(tmp_path, batches=8)
+    assert [row["n"] for row in newest(log, Wanted(), 5)] == [20, 21, 22, 23, 24]
+    assert [row["n"] for row in newest(log, Wanted(tenant="ann"), 7)] == [4, 7, 10, 13, 16, 19, 22]
+    assert [row["n"] for row in newest(log, Wanted(tenant="ann", kind="request"), 100)] == list(range(1, 25, 3))
+    assert newest(log, Wanted(tenant="nobody"), 5) == []
+    segment_path(log.folder, 1).unlink()  # what is old is not looked at
+    assert len(newest(log, Wanted(), 5)) == 5
 
 
 def test_nothing_can_be_read_without_the_keys(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ from starlette.testclient import TestClient
 from actors.audit.audit_log import AuditLog
 from actors.audit.client import AuditClient, Send
 from actors.audit.entries import Entry
-from actors.audit.reading import records
+from actors.audit.reading import Wanted, newest, records
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
+from cluster.core.identity import Principal
 from cluster.core.sections.audit import AuditSection
 from data_jobs.pii import redact
 from serve_apps.gateway.audit_trail import AuditTrail, masked
@@ -32,7 +34,7 @@ class Audited:
         self.log, self.fails, self.home = AuditLog.of(Home(tmp_path)), False, tmp_path
         settings = AuditSection(**section)
         trail = AuditTrail(
-            settings, AuditClient(self._connect, lambda count, reason: None), masked(redact), lambda: 0.5
+            settings, AuditClient(self._connect, lambda count, reason: None), masked(redact), lambda: 0.5, self._show
         )
         self.service = Service(trail=trail, also=trail.ended)
 
@@ -43,6 +45,12 @@ class Audited:
         if self.fails:
             raise EnvironmentFaultError("no space left on device")
         return {"last": self.log.append(entries) if entries else 0, "damaged": ""}
+
+    async def _show(self, wanted: Wanted, count: int, by: str) -> list[dict[str, Any]]:
+        if self.fails:
+            raise EnvironmentFaultError("no space left on device")
+        self.log.append([Entry.of("audit_read", by=by, of=wanted.told())])
+        return newest(self.log, wanted, count)
 
     def client(self) -> TestClient:
         return self.service.client()
@@ -143,3 +151,26 @@ def test_no_sample_where_the_lot_says_no(tmp_path: Path) -> None:
         client.post("/v1/chat/completions", json=CHAT)
         eventually(lambda: len(audited.written("request")) == 1)
     assert audited.written("sample") == []
+
+
+def test_the_log_is_read_over_http_and_that_is_written_down(tmp_path: Path) -> None:
+    audited = Audited(tmp_path)
+    audited.log.append([Entry.of("request", "another", request_id="req_1")])
+    with audited.client() as client:
+        shown = client.get("/v1/plinth/audit").json()["data"]
+        assert [(row["n"], row["kind"]) for row in shown] == [(1, "request"), (2, "audit_read")]
+        assert shown[1]["by"] == "key local"
+        one = client.get("/v1/plinth/audit/req_1").json()["data"]
+        assert [row["tenant"] for row in one] == ["another"]
+        audited.fails = True
+        assert client.get("/v1/plinth/audit").status_code == 503
+
+
+def test_who_keeps_no_keys_sees_the_records_of_their_tenant(tmp_path: Path) -> None:
+    audited = Audited(tmp_path)
+    audited.log.append([Entry.of("request", name, request_id="req_1") for name in ("ann", "bob", "")])
+    reader = Principal("k1", tenant="bob", scopes=frozenset({"audit"}))
+    trail = audited.service.trail
+    assert trail is not None
+    assert [row["tenant"] for row in asyncio.run(trail.read(reader))] == ["bob"]
+    assert asyncio.run(trail.read(Principal("k2", tenant="eve", scopes=frozenset({"audit"})), "req_1")) == []
