@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from actors.audit.entries import Entry
+from actors.audit.reading import Wanted
+from actors.audit.server import AuditServer
 from actors.draining import DrainingError
 from actors.ledger.amounts import Message, Reply, UsageRow
 from actors.ledger.server import LedgerServer
@@ -23,6 +26,7 @@ from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
+from cluster.core.sections.audit import AuditSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import plain
@@ -35,6 +39,7 @@ HEAD = {"node:__internal_head__": 0.001}  # local state is on the head's disk
 CALL_TIMEOUT_S = 60.0
 ABOUT_TIMEOUT_S = 10.0
 DRAIN_TIMEOUT_S = CALL_TIMEOUT_S + 10  # every write that somebody still waits for gets done
+AUDIT_TIMEOUT_S = 10.0
 CONTROL = "control"  # the concurrency group of `about` and `drain`: they do not queue behind a long write
 LOADED_AT = time.time()
 ATTEMPTS = 3
@@ -64,6 +69,7 @@ class ActorOptions:
 ACTORS = {
     "registry": ActorOptions("registry", "actors.registry.server"),
     "ledger": ActorOptions("ledger", "actors.ledger.server"),
+    "audit": ActorOptions("audit", "actors.audit.server"),
 }
 
 
@@ -266,3 +272,50 @@ def ledger(config: PlinthConfig, home: Home) -> LedgerClient:
     """The ledger of the running cluster, started if it does not run; ray must be connected."""
     due_s = config.trust.ledger.lease_s + config.serve.request_timeout_s + SETTLES_S
     return LedgerClient(lambda: start("ledger", LedgerServer, str(home.root), config.trust.ledger.url, due_s))
+
+
+async def audit_writer(home: Home, section: AuditSection) -> Callable[[Sequence[Entry]], Awaitable[dict[str, Any]]]:
+    """What ``AuditClient`` sends batches with: the audit actor, started if it does not run; ray must be connected.
+
+    Raises:
+        EnvironmentFaultError: it cannot be started. What is returned raises it too, where the actor does not answer.
+    """
+    handle = await _audit_actor(home, section)
+
+    async def send(entries: Sequence[Entry]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(AUDIT_TIMEOUT_S):
+                said: dict[str, Any] = await handle.write.remote(list(entries))
+        except RayTaskError as error:
+            raise plain(error, "writing to the audit log") from None
+        except (RayError, TimeoutError) as error:
+            raise EnvironmentFaultError(f"the audit actor does not answer ({type(error).__name__})") from error
+        return said
+
+    return send
+
+
+async def audit_reader(home: Home, section: AuditSection, wanted: Wanted, count: int, by: str) -> list[dict[str, Any]]:
+    """The newest records of the audit log that are wanted; that ``by`` reads them is written down.
+
+    Raises:
+        EnvironmentFaultError: the audit actor does not answer, or cannot write that down.
+        IntegrityError: the log was changed.
+    """
+    handle = await _audit_actor(home, section)
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            read = handle.show.options(concurrency_group=CONTROL)  # writes do not wait for it
+            rows: list[dict[str, Any]] = await read.remote(wanted, count, by)
+    except RayTaskError as error:
+        raise plain(error, "reading the audit log") from None
+    except (RayError, TimeoutError) as error:
+        raise EnvironmentFaultError(f"the audit actor does not answer ({type(error).__name__})") from error
+    return rows
+
+
+async def _audit_actor(home: Home, section: AuditSection) -> Any:
+    try:
+        return await asyncio.to_thread(start, "audit", AuditServer, str(home.root), section)
+    except RayError as error:
+        raise EnvironmentFaultError(f"the audit actor does not start ({type(error).__name__})") from error

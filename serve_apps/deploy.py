@@ -15,7 +15,9 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from actors.audit.client import AuditClient
 from actors.ledger.database import Database
+from actors.spawn import audit_reader, audit_writer
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
@@ -129,6 +131,15 @@ class ExternalTier(ExternalReplica):
         report_start("model", code)
 
 
+def audit_client(config: PlinthConfig, recorder: RayRecorder) -> AuditClient:
+    """The gateway's end of the audit log, which is on the head's disk."""
+
+    def lost(count: int, reason: str) -> None:
+        recorder.record("plinth_audit_lost_total", count, {"reason": reason})
+
+    return AuditClient(partial(audit_writer, Home.from_env(), config.trust.audit), lost)
+
+
 TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
 
 
@@ -159,12 +170,13 @@ class GatewayIngress:
     ) -> None:
         from actors import spawn
         from actors.ledger.wallet import Wallet
-        from data_jobs.pii import MAX_ENTITY_CHARS
+        from data_jobs.pii import MAX_ENTITY_CHARS, redact
         from serve_apps.gaps.book import GapBook, GapNotes
+        from serve_apps.gateway.audit_trail import AuditTrail, masked
         from serve_apps.gateway.budget import Budget, MostOfTier
         from serve_apps.gateway.cache_key import Versions
         from serve_apps.gateway.gateway import Gateway
-        from serve_apps.gateway.request_log import Journal
+        from serve_apps.gateway.request_log import Journal, each
         from serve_apps.gateway.request_spans import send_spans
         from serve_apps.gateway.token_counts import RegexTokenCounter
         from serve_apps.routing.features import features_of
@@ -174,6 +186,9 @@ class GatewayIngress:
         stay_on_loopback(config)
         self._config, home = config, Home.from_env()
         self._recorder = recorder = RayRecorder()
+        audit, spans = config.trust.audit, partial(send_spans, Spans(config.serve.otlp_url))
+        show = partial(audit_reader, Home.from_env(), audit)
+        trail = AuditTrail(audit, audit_client(config, recorder), masked(redact), show=show) if audit.on else None
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
@@ -182,7 +197,7 @@ class GatewayIngress:
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
-            journal=Journal(recorder, also=partial(send_spans, Spans(config.serve.otlp_url))),
+            journal=Journal(recorder, also=each(spans, trail.ended) if trail is not None else spans),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
             learned=LearnedRouter.of(Home.from_env()),
@@ -192,6 +207,7 @@ class GatewayIngress:
                 {tier.name: MostOfTier.of(tier, config.answer) for tier in tiers},
                 RegexTokenCounter(),
             ),
+            trail=trail,
         )
         report_start("gateway", code)
 

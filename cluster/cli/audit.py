@@ -1,4 +1,4 @@
-"""plinth audit: what a model gives away of what it was trained on."""
+"""plinth audit: the audit log (``audit_log``), and what a model gives away of what it was trained on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cluster.cli import audit_log
 from cluster.cli.output import Stages, console, print_facts, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
@@ -28,6 +29,7 @@ model's card, and `plinth train gate` holds them against gate.max_verbatim where
 def register(commands: Commands) -> None:
     """Declare ``plinth audit`` with its verbs."""
     group = add_group(commands, "audit", VERBS["audit"].summary)
+    audit_log.register(group)
     parser = add_verb(
         group,
         "memorization",

@@ -190,6 +190,7 @@ def create(args: argparse.Namespace) -> int:
         tuple(_words(args.collections)), _limits(args),
     )  # fmt: skip
     text, key = _book().create(args.name, principal, _seconds(args.expires, "--expires"))
+    _write_down(args, "key_created", key)
     return _show_once(args, text, key)
 
 
@@ -223,6 +224,7 @@ def rotate(args: argparse.Namespace) -> int:
     text, key = _book().rotate(args.key, _seconds(args.overlap, "--overlap") or 0.0)
     if key.name == LOCAL_NAME:
         write_private(Home.from_env().api_key_path, text + "\n")
+    _write_down(args, "key_rotated", key)
     return _show_once(args, text, key)
 
 
@@ -233,6 +235,7 @@ def revoke(args: argparse.Namespace) -> int:
         BadInputError: no active key has this name or id.
     """
     key = _book().revoke(args.key)
+    _write_down(args, "key_revoked", key)
     if args.json:
         print_json({"revoked": key.key_id, "name": key.name})
     else:
@@ -271,6 +274,17 @@ def _book() -> KeyBook:
     from actors.ledger.key_book import KeyBook
 
     return KeyBook.of(Home.from_env())
+
+
+def _write_down(args: argparse.Namespace, action: str, key: Key) -> None:
+    """What was done to a key, in the audit log; the key itself is not in it."""
+    from actors.audit.events import record_event
+
+    home, who = Home.from_env(), key.principal
+    record_event(
+        home, config_from(args, home).trust.audit, action, tenant=who.tenant, key_id=key.key_id, name=key.name,
+        groups=sorted(who.groups), scopes=sorted(who.scopes),
+    )  # fmt: skip
 
 
 def _show_once(args: argparse.Namespace, text: str, key: Key) -> int:

@@ -49,7 +49,7 @@ VERBS: dict[str, Verb] = {
     "edge": Verb("edge", "A model as a folder that answers alone: no cluster, no network."),
     "runs": Verb("runs", "Training runs: list, look at, compare, cancel."),
     "eval": Verb("evaluation.group", "Measure the quality of answers."),
-    "audit": Verb("audit", "What a model gives away of its training data."),
+    "audit": Verb("audit", "The audit log: check, read, erase. What a model gives away of its training data."),
     "bench": Verb("bench.group", "Measure the running service, and training."),
     "load": Verb("load", "Replay a trace of real requests against the running service."),
     "metrics": Verb("metrics", "What Prometheus and Grafana need to watch the service: rules, alerts, a dashboard."),

@@ -21,7 +21,7 @@ from cluster.core.trace import CURRENT
 
 MAX_VALUE_CHARS = 2_000
 COMPONENTS = ("gateway", "retriever", "guard", "quote", "model", "data", "index", "train", "registry", "cluster", "cli",
-              "scaling", "ledger")  # fmt: skip
+              "scaling", "ledger", "audit")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ METRICS: dict[str, Metric] = {
             "Questions by what the kept answers were to them: hit, alike, miss, bypass.",
             ("outcome", "tier"),
         ),
+        Metric("plinth_audit_lost_total", "counter", "Audit records that were lost.", ("reason",)),
+        Metric("plinth_audit_waiting", "gauge", "Audit records that are not safe yet, of the gateway that has most."),
+        Metric("plinth_audit_records", "gauge", "Number of the newest audit record."),
+        Metric("plinth_audit_damaged", "gauge", "1 where the last check of the audit log found that it was changed."),
         Metric("plinth_cache_removed_total", "counter", "Kept answers that were removed.", ("reason",)),
         Metric("plinth_cache_entries", "gauge", "Kept answers of the gateway that has most."),
         Metric("plinth_cache_bytes", "gauge", "Bytes of the kept answers of the gateway that has most."),

@@ -120,12 +120,20 @@ def _copies_of(texts: set[str], stand_ins: set[str]) -> Callable[[dict[str, Any]
 
 
 def forget(
-    store: Store, home: Home, request: ForgetRequest, *, by: str = "", why: str = "", unknown: bool = False
+    store: Store,
+    home: Home,
+    request: ForgetRequest,
+    *,
+    by: str = "",
+    why: str = "",
+    unknown: bool = False,
+    audit: Callable[[Tombstones], dict[str, Any]] = lambda stones: {},
 ) -> dict[str, Any]:
     """Forget what is asked and return the signed receipt, which is also kept in the store.
 
     Args:
         unknown: put up the tombstone even if no dataset holds such a document, to keep it out from the start.
+        audit: erases it from the audit log's sampled answers, and returns what the receipt says of that.
 
     Raises:
         BadInputError: nothing covers it and ``unknown`` is not set.
@@ -145,7 +153,7 @@ def forget(
         "receipt": f"{stone.number:08d}-{secrets.token_hex(4)}", "at": utc_now(), "by": by, "why": why,
         "request": request.to_dict(),
         "tombstone": stone.number, "text_sha256": list(stone.text_sha256),
-        **_places(store, inventory, looked, cleared),
+        **_places(store, inventory, looked, cleared), "audit": audit(everything),
     }  # fmt: skip
     signed = sign(receipt, home, store)
     body = json.dumps(signed, indent=1, ensure_ascii=False).encode()

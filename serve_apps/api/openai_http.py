@@ -41,7 +41,7 @@ from serve_apps.api.schema import (
     SessionRequest,
     parse,
 )
-from serve_apps.api.streaming import EventStream, JsonReply
+from serve_apps.api.streaming import EventStream, JsonReply, Watched
 from serve_apps.console.page import FILES, page_reply
 from serve_apps.errors import (
     ApiError,
@@ -81,7 +81,8 @@ class HttpService:
         doorkeeper: Doorkeeper,
     ) -> None:
         self._doorkeeper = doorkeeper
-        self._gateway, self._timeout_s = gateway, section.request_timeout_s
+        self.gateway = self._gateway = gateway
+        self._timeout_s = section.request_timeout_s
         self._metrics_source, self._ops_source = metrics_source, ops_source
         self._most_turns, self._most_chars = section.max_messages, section.max_prompt_chars
         self._created = int(time.time())
@@ -181,6 +182,11 @@ class HttpService:
             raise collection_not_found(name, [card["collection"] for card in cards], "collection")
         return JSONResponse(collection_card(found))
 
+    async def audit(self, call: Call) -> Response:
+        """The newest records of the audit log, or those of one request."""
+        rows = await self._gateway.read_audit(call.record, call.path.get("id", ""))
+        return JSONResponse({"object": "list", "data": rows})
+
     async def me(self, call: Call) -> Response:
         """Whom the key stands for."""
         return JSONResponse({"keys": not self._doorkeeper.open, **call.record.principal.to_json()})
@@ -253,6 +259,8 @@ ROUTES = (
     Route("/v1/collections/{id}", GET, ANY_KEY, HttpService.collection),
     Route("/v1/usage", GET, ANY_KEY, HttpService.usage),
     Route("/v1/plinth/me", GET, ANY_KEY, HttpService.me),
+    Route("/v1/plinth/audit", GET, "audit", HttpService.audit),
+    Route("/v1/plinth/audit/{id}", GET, "audit", HttpService.audit),
     Route("/v1/plinth/session", POST, PUBLIC, HttpService.sign_in, SessionRequest),
     Route("/v1/plinth/session/end", POST, PUBLIC, HttpService.sign_out),
     Route("/healthz", GET, PUBLIC, HttpService.healthz, logged=False, probe=True),
@@ -287,10 +295,14 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         body = None
         if route.body is not None:
             body = parse(route.body, await read_body(request, section), section)
-        secure = request.headers.get("x-forwarded-proto") == "https"
-        return await route.handler(
-            service, Call(record_of(request.scope), body, request.path_params, request.query_params, secure)
-        )
+        record, secure = record_of(request.scope), request.headers.get("x-forwarded-proto") == "https"
+        if route.logged:
+            service.gateway.begin(record)
+        call = Call(record, body, request.path_params, request.query_params, secure)
+        response = await route.handler(service, call)
+        if not isinstance(response, Watched):  # those wait right before their first byte
+            await record.admitted()
+        return response
 
     return endpoint
 

@@ -33,7 +33,7 @@ def encode(event: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
 
 
-class _Watched(Response):
+class Watched(Response):
     """Runs ``_run`` until it ends, the deadline passes, or the client leaves."""
 
     def __init__(self, record: RequestRecord, timeout_s: float) -> None:
@@ -71,7 +71,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-class JsonReply(_Watched):
+class JsonReply(Watched):
     """The JSON that ``work`` returns."""
 
     def __init__(self, work: Callable[[], Awaitable[dict[str, Any]]], record: RequestRecord, timeout_s: float) -> None:
@@ -82,6 +82,7 @@ class JsonReply(_Watched):
         try:
             async with self._deadline():
                 body = await self._work()
+                await self._record.admitted()
         except TimeoutError:
             raise self._too_late() from None
         await JSONResponse(body)(scope, receive, send)
@@ -116,7 +117,7 @@ class DataFraming:
         return error
 
 
-class EventStream(_Watched):
+class EventStream(Watched):
     """Server-sent events, in groups that are sent as one piece each.
 
     Nothing is sent before the first group is there, so what fails until then is an ordinary error reply.
@@ -139,6 +140,7 @@ class EventStream(_Watched):
                 async for group in groups:
                     piece = b"".join(map(self._framing.encode, group))
                     if not started:
+                        await self._record.admitted()
                         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
                         started = True
                     await send({"type": "http.response.body", "body": piece, "more_body": True})

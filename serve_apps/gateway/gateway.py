@@ -15,6 +15,7 @@ from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.alike import AlikeQuestions
+from serve_apps.gateway.audit_trail import AuditTrail
 from serve_apps.gateway.budget import Budget
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
@@ -49,6 +50,7 @@ class Gateway:
         learned: the learned part of ``auto``; None: the rules alone decide.
         versions: of settings and guard policy, for the answers that are kept.
         budget: reserves and settles; None: nothing is booked.
+        trail: writes down what is asked by whom; None: nothing is.
     """
 
     def __init__(
@@ -68,10 +70,11 @@ class Gateway:
         learned: LearnedRouter | None = None,
         versions: Versions | None = None,
         budget: Budget | None = None,
+        trail: AuditTrail | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
-        self.tiers, self._journal, self.budget = Tiers(tiers), journal, budget
+        self.tiers, self._journal, self.budget, self._trail = Tiers(tiers), journal, budget, trail
         self._note_gap = note_gap or (lambda *_: None)
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
@@ -94,7 +97,9 @@ class Gateway:
         """
         ask = await self.budget.answer(ask, record) if self.budget else ask  # reserved until it is settled
         with self._admission.place() as place:
-            async with aclosing(self._answer(ask, record)) as events:
+            answer = self._answer(ask, record)
+            sampled = answer if self._trail is None else self._trail.sampled(answer, ask, record)
+            async with aclosing(sampled) as events:
                 async for event in events:
                     # Its turn came; how long a client takes to listen is its own affair. And nobody asks for more
                     # than the Done: what closes the walk there shall not look like one who gave up.
@@ -159,6 +164,17 @@ class Gateway:
         if self.budget:
             self.budget.wallet.start()
         await self._recall.tidy(recorder)
+        if self._trail is not None:
+            await self._trail.tidy(recorder)
+
+    async def read_audit(self, record: RequestRecord, request_id: str = "") -> list[dict[str, Any]]:
+        """What the audit log has for whoever asks. Raises UnavailableError: it cannot be read."""
+        return [] if self._trail is None else await self._trail.read(record.principal, request_id)
+
+    def begin(self, record: RequestRecord) -> None:
+        """A request that will be worked on, before anything is done for it."""
+        if self._trail is not None:
+            self._trail.begin(record)
 
     def settle(self, record: RequestRecord) -> None:
         """The end of every request, refused ones included: what it used is booked, log line and metrics."""

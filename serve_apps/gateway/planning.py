@@ -93,6 +93,9 @@ class Planner:
                 self._tiers[decision.wakes].wake()
         record.tier, record.routed = decision.tier, decision.reason
         record.index_version = asked.retrieval.index_version or None
+        passages = asked.retrieval.passages
+        record.documents = tuple((p.document, p.source) for p in passages)
+        record.documents += tuple((copy.document, copy.source) for p in passages for copy in p.also)
         record.stages.update({f"retriever.{name}": ms for name, ms in asked.retrieval.timings_ms.items()})
         return AnswerPlan(asked, decision, next(tier for tier in tiers if tier.name == decision.tier))
 

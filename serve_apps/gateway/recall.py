@@ -158,6 +158,8 @@ class Recall:
         record.cache = HIT
         record.tier, record.routed = plinth["tier"], plinth["route"]["reason"]
         record.grounded, record.reason = plinth["grounded"], plinth["reason"]
+        record.model_version = plinth["model_version"] or None
+        record.documents = tuple((one["document"], one["source"]) for one in plinth["citations"])
         record.collection, record.index_version = plinth["collection"], plinth["index_version"]
         record.prompt_tokens, record.completion_tokens = kept.prompt_tokens, kept.completion_tokens
         record.judged(tuple(Verdict(**verdict) for verdict in plinth["verdicts"] if verdict["stage"] == OUT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ class RequestRecord:
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
     is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is
     less than it should be. ``principal``: whom it comes from; ``reserved``: what of whose budget, until it is settled;
-    ``rate_limits``: headers of the reply; ``said``: the text that the client got so far."""
+    ``rate_limits``: headers of the reply; ``said``: the text that the client got so far; ``documents``: those (id,
+    source) the answer was made of; ``admission``: what has to be done before the answer begins (``audit_trail``)."""
 
     request_id: str
     method: str = ""
@@ -51,13 +53,16 @@ class RequestRecord:
     degraded: str = ""
     grounded: bool | None = None
     reason: str | None = None
+    model_version: str | None = None
     index_version: str | None = None
+    documents: tuple[tuple[str, str], ...] = ()
     collection: str = ""
     collection_param: str | None = None
     principal: Principal = LOCAL
     reserved: Reserved | None = None
     rate_limits: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    admission: asyncio.Task[None] | None = None
     anew: bool = False
     cache: str = OFF
     alike: float | None = None
@@ -73,6 +78,11 @@ class RequestRecord:
     def tenant(self) -> str:
         """Whose documents, budget and kept answers the request uses."""
         return self.principal.tenant
+
+    async def admitted(self) -> None:
+        """Return once the answer may begin. UnavailableError: it may not."""
+        if self.admission is not None:
+            await self.admission
 
     @property
     def answer_id(self) -> str:
@@ -106,6 +116,16 @@ class RequestRecord:
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage, and ``total`` so far; rounded to microseconds."""
         return {name: round(ms, 3) for name, ms in {**self.stages, "total": self.elapsed_ms}.items()}
+
+
+def each(*told: Callable[[RequestRecord], None]) -> Callable[[RequestRecord], None]:
+    """Tells all of them."""
+
+    def tell(record: RequestRecord) -> None:
+        for one in told:
+            one(record)
+
+    return tell
 
 
 class Journal:

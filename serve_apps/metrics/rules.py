@@ -77,6 +77,12 @@ def alerts(section: ServeSection, index_days: float) -> list[dict[str, Any]]:
                "a deployment has no healthy replica", "`plinth status`, then `plinth logs`"),
         _alert("PlinthRestarts", "delta(plinth_head_restarts[1h]) > 2", "0m", "warning",
                "the head was put up again three times within an hour", "`plinth logs cluster` says what died"),
+        _alert("PlinthAuditLost", "sum(rate(plinth_audit_lost_total[10m])) > 0", "0m", "critical",
+               "audit records were lost", "`plinth logs audit` says why; trust.audit.required refuses instead"),
+        _alert("PlinthAuditStuck", "plinth_audit_waiting > 1000", "5m", "critical",
+               "audit records are not written", "`plinth logs audit`: is the head's disk full?"),
+        _alert("PlinthAuditDamaged", "plinth_audit_damaged > 0", "0m", "critical",
+               "the audit log was changed", "`plinth audit verify` names the first bad record"),
         _alert("PlinthNodesMissing", "plinth_metrics_nodes_missing > 0", "10m", "warning",
                "a node's metrics agent does not answer", "`ray status` lists the nodes"),
     ]  # fmt: skip

@@ -19,6 +19,7 @@ from cluster.core.home import Home
 from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.trust import TrustSection
 from serve_apps.api.openai_http import build_http
+from serve_apps.gateway.audit_trail import AuditTrail
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.gateway import Gateway
@@ -53,6 +54,7 @@ class Service:
     learned: LearnedRouter | None = None
     versions: Versions = field(default_factory=Versions)
     budget: Any = None
+    trail: AuditTrail | None = None
     gateway: Gateway | None = None
     doorkeeper: Doorkeeper = field(default_factory=lambda: Doorkeeper(None, TrustSection()))
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
@@ -75,6 +77,7 @@ class Service:
             learned=self.learned,
             versions=self.versions,
             budget=self.budget,
+            trail=self.trail,
         )
         self.gateway = gateway
 

@@ -51,6 +51,7 @@ def forget(args: argparse.Namespace) -> int:
         EnvironmentFaultError: the store cannot be written.
     """
     from actors.registry.models import Registry
+    from cluster.cli.audit_log import erase_forgotten
     from data_jobs.governance.tombstones import Where
     from data_jobs.lineage import receipts
 
@@ -67,7 +68,10 @@ def forget(args: argparse.Namespace) -> int:
         if answer.strip().lower() not in ("y", "yes"):
             raise UsageError("nothing was forgotten")
     by = f"{getpass.getuser()}@{socket.gethostname()}"
-    receipt = receipts.forget(store, home, request, by=by, why=args.why, unknown=args.even_unknown)
+    receipt = receipts.forget(
+        store, home, request, by=by, why=args.why, unknown=args.even_unknown,
+        audit=lambda stones: erase_forgotten(home, stones, str(request), by, args.why),
+    )  # fmt: skip
     registry = Registry(store)
     for row in receipt["models"]:
         name, _, version = row["artefact"].partition("@")
@@ -82,6 +86,8 @@ def _print_receipt(receipt: dict[str, Any]) -> None:
     rows += [("cache", escape(c["file"]), "", c["action"]) for c in receipt["cache"]]
     rows += [(r["kind"], r["artefact"], ", ".join(r["aliases"]), r["action"]) for r in receipt["models"]]
     rows += [(r["kind"], r["artefact"], ", ".join(r["aliases"]), r["action"]) for r in receipt["others"]]
+    if erased := receipt["audit"].get("samples_erased"):
+        rows.append(("audit log", "sampled answers", str(erased), "keys destroyed"))
     print_table(f"Receipt {receipt['receipt']}", ("kind", "where", "what", "done"), rows)
     if receipt["near_copies"]:
         near = [(n["dataset"], escape(n["document"]), escape(n["kept"])) for n in receipt["near_copies"]]

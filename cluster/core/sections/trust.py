@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from cluster.core.sections.audit import AuditSection
 from cluster.core.sections.base import Section
 from cluster.core.sections.ledger import LedgerSection
 
@@ -20,3 +21,4 @@ class TrustSection(Section):
     """How long a browser stays signed in; a revoked key ends it at once."""
     ledger: LedgerSection = LedgerSection()
     """Budgets and usage."""
+    audit: AuditSection = AuditSection()

@@ -77,7 +77,7 @@ def test_a_missing_field_is_named_and_nothing_is_registered(local: Store, field:
     [
         ("format", "pickle"), ("tier", "other"), ("context_tokens", 0), ("context_tokens", True), ("parameters", "1M"),
         ("tokenizer_sha256", "abc"), ("license", " "), ("knowledge_cutoff", "soon"), ("provenance", {}),
-        ("provenance", {"checkpoint": "small", "tokenizer": "a@b", "dataset": "c@d"}), ("engine", "vllm"),
+        ("provenance", {"checkpoint": "small", "tokenizer": "a@b", "dataset": "c@d"}), ("engine", "guessed"),
         ("notes", "x" * 70_000),
     ],
 )  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from actors.audit.audit_log import AuditLog
+from actors.audit.reading import records
 from actors.ledger.key_book import KeyBook
 from cluster.cli.main import main
 from cluster.core.home import Home
@@ -107,3 +109,17 @@ def test_a_rotated_local_key_goes_on_working_here(capsys: pytest.CaptureFixture[
     local_key(KeyBook.of(home), home)
     fresh = said(capsys, "keys", "rotate", "local")
     assert home.api_key() == fresh["key"]
+
+
+def test_what_is_done_to_keys_is_in_the_audit_log(capsys: pytest.CaptureFixture[str], home: Home) -> None:
+    assert main(["keys", "create", "ann", "--tenant", "finance", "--json"]) == 0
+    text = json.loads(capsys.readouterr().out)["key"]
+    assert main(["keys", "rotate", "ann"]) == 0
+    assert main(["keys", "revoke", "ann"]) == 0
+    found = [record.payload for record in records(AuditLog.of(home)) if record.payload]
+    assert [(one["action"], one["name"], one["tenant"]) for one in found] == [
+        ("key_created", "ann", "finance"),
+        ("key_rotated", "ann", "finance"),
+        ("key_revoked", "ann", "finance"),
+    ]
+    assert text not in json.dumps(found)
