@@ -15,7 +15,7 @@ from serve_apps.routing.affinity import Affinity, Chain, blocks_of, chain_of
 ROUTED = ("stream", "complete")  # calls that read a prompt
 
 
-class AffinityRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[misc]
+class AffinityRouter(PowerOfTwoChoicesRequestRouter):
     """See the module. Private API, pinned ray; ``tests/live/test_affinity.py`` holds it against a running Serve."""
 
     def initialize_state(self, **settings: Any) -> None:
