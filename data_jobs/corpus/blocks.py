@@ -300,9 +300,7 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         copies.setdefault(row["kept"], []).append([row["dropped"], row["title"], row["source"]])
         asked.setdefault(row["kept"], []).extend(row["questions"])
         names.setdefault(row["kept"], set()).add(row["dropped"])
-    pii: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    access: Counter[str] = Counter()
+    pii, skipped = Counter[str](), Counter[str]()
     words, questions, documents = 0, 0, []
     for row in _without_more(cleaned_rows(store, block)[0]):
         if row["id"] in gone:
@@ -310,7 +308,6 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         pii.update(row["pii"])
         skipped.update(_skipped(row["id"], row["steps"]))
         words += row["words"]
-        access[row["access"]] += 1
         document = {name: row[name] for name in DOCUMENT_SCHEMA.names}
         document["copies"] = sorted(copies.get(row["id"], ()))
         if row["id"] in asked:
@@ -324,8 +321,8 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         DOCUMENTS.check(whole, block.final_path)
         store.write(block.final_path, table_bytes(whole))
     counts: dict[str, Any] = {"documents": len(documents), "words": words, "questions": questions}
-    counts |= {"pii": dict(sorted(pii.items())), "skipped": dict(sorted(skipped.items()))}
-    counts["access"] = dict(sorted(access.items()))
+    tallies = {"pii": pii, "skipped": skipped, "access": Counter(row["access"] for row in documents)}
+    counts |= {name: dict(sorted(tally.items())) for name, tally in tallies.items()}
     store.write(block.counts_path, json.dumps(counts).encode())
     return counts
 
