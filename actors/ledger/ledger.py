@@ -66,6 +66,7 @@ class Gauge:
 
     @property
     def left(self) -> int:
+        """What may still be lent."""
         return self.most - self.booked - self.lent
 
 

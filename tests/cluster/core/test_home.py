@@ -18,7 +18,8 @@ def mode(path: Path) -> int:
 def test_what_is_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, store = tmp_path / "home", tmp_path / "elsewhere"
     for path in (root, store):
-        path.mkdir(mode=0o755)
+        path.mkdir()
+        path.chmod(0o755)
     monkeypatch.setenv("PLINTH_STORE", f"file://{store}")
     home = Home(root)
     assert home.open_folders() == [root, store]
