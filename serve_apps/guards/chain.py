@@ -16,12 +16,14 @@ from serve_apps.errors import UnavailableError
 from serve_apps.guards.characters import CharacterGuard
 from serve_apps.guards.personal import PersonalDataGuard
 from serve_apps.guards.protocol import Guard, InputCheck, OutputCheck, Span
+from serve_apps.guards.rules import RulesGuard
 
 Check = TypeVar("Check", InputCheck, OutputCheck)
 
 # Name in ``serve.guards`` -> what makes the guard from the configuration.
 GUARDS: dict[str, Callable[[PlinthConfig], Guard]] = {
     CharacterGuard.name: lambda config: CharacterGuard(config.serve.max_prompt_chars),
+    RulesGuard.name: lambda config: RulesGuard(),
     PersonalDataGuard.name: lambda config: PersonalDataGuard(config.data.redact, config.data.names),
 }
 
