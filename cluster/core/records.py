@@ -213,7 +213,8 @@ class Citation(_Record):
 class Verdict(_Record):
     """A decision with its reason. ``rule`` is a closed, low-cardinality name (a metric label); ``detail`` is not.
     ``guard`` names the guard that decided; empty where all of them let a text pass. ``version`` is that of the rule or
-    model behind it, where there is one. What was flagged goes on as it is."""
+    model behind it, where there is one, ``score`` what a model gave, ``policy`` which one decided. What was flagged
+    goes on as it is."""
 
     stage: str
     action: Literal["allow", "flag", "redact", "block"]
@@ -221,6 +222,8 @@ class Verdict(_Record):
     detail: str = ""
     guard: str = ""
     version: str = ""
+    score: float = 0.0
+    policy: str = ""
 
     @property
     def allowed(self) -> bool:

@@ -28,6 +28,7 @@ from serve_apps.gateway.request_log import Journal, RequestRecord
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import RegexTokenCounter, TokenCounter
+from serve_apps.guards.policy import Policies
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
 
@@ -45,6 +46,7 @@ class Gateway:
         note_gap: keeps what was not answered (``gaps.book.GapNotes.note``).
         learned: the learned part of ``auto``; None: the rules alone decide.
         versions: of settings and guard policy, for the answers that are kept.
+        policies: which guard may do what, for whom; None: the shipped ones.
     """
 
     def __init__(
@@ -63,12 +65,13 @@ class Gateway:
         note_gap: Callable[[Ask, str, Retrieval, Done], None] | None = None,
         learned: LearnedRouter | None = None,
         versions: Versions | None = None,
+        policies: Policies | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
         self.tiers, self._journal = Tiers(tiers), journal
         self._note_gap = note_gap or (lambda *_: None)
-        self._hops = Hops(guard, retriever, section.guard_timeout_s)
+        self._hops = Hops(guard, retriever, section.guard_timeout_s, policies)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
         self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)

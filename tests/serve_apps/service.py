@@ -22,6 +22,7 @@ from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
+from serve_apps.guards.policy import Policies
 from serve_apps.metrics.operations import Operations
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
@@ -50,6 +51,7 @@ class Service:
     also: Any = lambda record: None
     learned: LearnedRouter | None = None
     versions: Versions = field(default_factory=Versions)
+    policies: Policies | None = None
     gateway: Gateway | None = None
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
 
@@ -70,6 +72,7 @@ class Service:
             note_gap=lambda *what: self.noted.append(what),
             learned=self.learned,
             versions=self.versions,
+            policies=self.policies,
         )
         self.gateway = gateway
 
