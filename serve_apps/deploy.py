@@ -30,6 +30,7 @@ from serve_apps.gateway import handles
 from serve_apps.gateway.protocols import TierClient, TierState
 from serve_apps.gateway.sleeping import SleepingTier
 from serve_apps.guards.chain import check_guard_names
+from serve_apps.guards.policy import load_policies
 from serve_apps.metrics.page import metrics_page
 from serve_apps.metrics.recorder import RayRecorder
 from serve_apps.metrics.spans import Spans
@@ -208,6 +209,7 @@ class GatewayIngress:
                 RegexTokenCounter(),
             ),
             trail=trail,
+            policies=load_policies(config.trust.policies),
         )
         report_start("gateway", code)
 
@@ -239,6 +241,7 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
         UsageError: ``serve.guards`` names an unknown guard, or there can be no room for the replicas.
     """
     check_guard_names(config.serve.guards)
+    load_policies(config.trust.policies)
     tiers = config.serve.with_registered(models)
     options = graph_options(config, tiers)
     if ray.is_initialized():

@@ -76,6 +76,7 @@ MAY_IMPORT = {
 # The nouns serve_apps shares with corpus and training: what runs at request time is what ran on the corpus.
 SERVE_MAY_IMPORT_OF_DATA_JOBS = (
     "data_jobs.pii",
+    "data_jobs.safety",
     "data_jobs.text.normalise",
     "data_jobs.text.special_tokens",
     "data_jobs.governance.tombstones",

@@ -225,13 +225,18 @@ class Citation(_Record):
 @dataclass(frozen=True)
 class Verdict(_Record):
     """A decision with its reason. ``rule`` is a closed, low-cardinality name (a metric label); ``detail`` is not.
-    ``guard`` names the guard that decided; empty where all of them let a text pass."""
+    ``guard`` names the guard that decided; empty where all of them let a text pass. ``version`` is that of the rule or
+    model behind it, where there is one, ``score`` what a model gave, ``policy`` which one decided. What was flagged
+    goes on as it is."""
 
     stage: str
-    action: Literal["allow", "redact", "block"]
+    action: Literal["allow", "flag", "redact", "block"]
     rule: str = "none"
     detail: str = ""
     guard: str = ""
+    version: str = ""
+    score: float = 0.0
+    policy: str = ""
 
     @property
     def allowed(self) -> bool:

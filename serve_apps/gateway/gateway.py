@@ -32,6 +32,7 @@ from serve_apps.gateway.rights import as_seen, may_name
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import RegexTokenCounter, TokenCounter
+from serve_apps.guards.policy import Policies
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
 
@@ -51,6 +52,7 @@ class Gateway:
         versions: of settings and guard policy, for the answers that are kept.
         budget: reserves and settles; None: nothing is booked.
         trail: writes down what is asked by whom; None: nothing is.
+        policies: which guard may do what, for whom; None: the shipped ones.
     """
 
     def __init__(
@@ -71,12 +73,13 @@ class Gateway:
         versions: Versions | None = None,
         budget: Budget | None = None,
         trail: AuditTrail | None = None,
+        policies: Policies | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
         self.tiers, self._journal, self.budget, self._trail = Tiers(tiers), journal, budget, trail
         self._note_gap = note_gap or (lambda *_: None)
-        self._hops = Hops(guard, retriever, section.guard_timeout_s)
+        self._hops = Hops(guard, retriever, section.guard_timeout_s, policies)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
         self._speaker = Speaker(section, self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from cluster.core.access import Rights, readable
 from cluster.core.records import Verdict
@@ -18,9 +19,11 @@ from serve_apps.gateway.protocols import GuardClient, RetrieverClient
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.waiting import or_unavailable, together
 from serve_apps.guards.characters import visible
+from serve_apps.guards.policy import Policies, load_policies
 from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
 
 GUARD = "the safety guard (nothing is sent unchecked)"
+Check = TypeVar("Check", InputCheck, OutputCheck)
 EMBED_SLICE = 32  # texts; the embedder works on one call at a time, and questions wait behind it
 
 
@@ -40,10 +43,14 @@ class Hops:
 
     Args:
         guard_timeout_s: a guard that has not answered by then counts as down.
+        policies: what the guards' verdicts come to; None: those that are shipped.
     """
 
-    def __init__(self, guard: GuardClient, retriever: RetrieverClient, guard_timeout_s: float) -> None:
+    def __init__(
+        self, guard: GuardClient, retriever: RetrieverClient, guard_timeout_s: float, policies: Policies | None = None
+    ) -> None:
         self._guard, self._retriever, self._timeout_s = guard, retriever, guard_timeout_s
+        self._policies = policies or load_policies()
 
     async def guard_in(self, texts: list[str], record: RequestRecord, param: str = "messages") -> list[InputCheck]:
         """Check what a client sent.
@@ -52,10 +59,12 @@ class Hops:
             ApiError: 400, a guard refused a text; ``param`` names the field it came in.
             UnavailableError: the guard is down.
         """
+        collection = record.collection  # as asked: the search beside this notes what it was by and by
         with record.stage("guard_in"):
             checks = await or_unavailable(self._guard.check_input(texts), self._timeout_s, GUARD)
         if len(checks) != len(texts):
             raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
+        checks = [self._applied(check, record.tenant, collection) for check in checks]
         verdicts = tuple(verdict for check in checks for verdict in check.verdicts)
         record.judged(verdicts or (Verdict(IN, "allow"),))
         for check in checks:
@@ -86,8 +95,13 @@ class Hops:
             checks = await or_unavailable(self._guard.check_output(texts), self._timeout_s, GUARD)
         if len(checks) != len(texts):
             raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
+        checks = [self._applied(check, record.tenant, record.collection) for check in checks]
         record.judged(tuple(verdict for check in checks for verdict in check.verdicts))
         return checks
+
+    def _applied(self, check: Check, tenant: str, collection: str) -> Check:
+        """A check with the verdicts that a policy makes of the guards'."""
+        return replace(check, verdicts=self._policies.applied(check.verdicts, tenant, collection))
 
     async def search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
         """Find passages that whoever asks may read.

@@ -16,6 +16,7 @@ from serve_apps.errors import AbstainedError, DoubtedError, SwitchedOffError, Un
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.exchange import AnswerPlan, Done, Event, TextDelta
 from serve_apps.gateway.hops import Hops
+from serve_apps.gateway.inside import asked_inside
 from serve_apps.gateway.outside import asked_outside
 from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.gateway.request_log import RequestRecord
@@ -179,6 +180,8 @@ class Speaker:
             return asked_outside(tier, plan.asked, sampling, self._hops, record)
         if plan.asked.continues:
             return tier.complete(plan.asked.question, sampling)
+        if plan.state.continues:
+            return asked_inside(tier, plan.asked, sampling, self._hops, record)
         return tier.stream(plan.asked.question, plan.asked.retrieval, sampling)
 
     def _done(self, reply: _Reply, answer: Answer, quoted: list[str], record: RequestRecord) -> Done:

@@ -14,14 +14,18 @@ from cluster.core.errors import UsageError
 from cluster.core.records import Verdict
 from serve_apps.errors import UnavailableError
 from serve_apps.guards.characters import CharacterGuard
+from serve_apps.guards.classifier import ClassifierGuard
 from serve_apps.guards.personal import PersonalDataGuard
 from serve_apps.guards.protocol import Guard, InputCheck, OutputCheck, Span
+from serve_apps.guards.rules import RulesGuard
 
 Check = TypeVar("Check", InputCheck, OutputCheck)
 
 # Name in ``serve.guards`` -> what makes the guard from the configuration.
 GUARDS: dict[str, Callable[[PlinthConfig], Guard]] = {
     CharacterGuard.name: lambda config: CharacterGuard(config.serve.max_prompt_chars),
+    RulesGuard.name: lambda config: RulesGuard(),
+    ClassifierGuard.name: ClassifierGuard.of,
     PersonalDataGuard.name: lambda config: PersonalDataGuard(config.data.redact, config.data.names),
 }
 
@@ -48,7 +52,8 @@ def guard_chain(config: PlinthConfig) -> GuardChain:
 
 
 class GuardChain:
-    """Each guard sees the texts as the ones before it left them. The first that blocks ends the check."""
+    """Each guard sees the texts as the ones before it left them. The first that withholds a text ends the check; one
+    that refuses and leaves the text as it is does not: a policy may let it go on, and then all must have seen it."""
 
     name = "chain"
 
@@ -64,7 +69,7 @@ class GuardChain:
                 InputCheck(new.text, (*old.verdicts, *_signed(new.verdicts, guard)))
                 for old, new in zip(checks, found, strict=True)
             ]
-            if any(check.blocked for check in checks):
+            if any(check.blocked and not check.text for check in checks):
                 break
         return checks
 

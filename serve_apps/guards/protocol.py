@@ -12,7 +12,8 @@ from typing import Protocol
 
 from cluster.core.records import Verdict
 
-IN, OUT = "guard_in", "guard_out"  # the stage of a verdict
+# The stage of a verdict: a request, what goes out, what was found and would stand in a prompt.
+IN, OUT, PASSAGES = "guard_in", "guard_out", "guard_passages"
 
 
 @dataclass(frozen=True)

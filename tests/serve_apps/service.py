@@ -25,6 +25,7 @@ from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
 from serve_apps.guards.personal import LONGEST
+from serve_apps.guards.policy import Policies
 from serve_apps.metrics.operations import Operations
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
@@ -55,6 +56,7 @@ class Service:
     versions: Versions = field(default_factory=Versions)
     budget: Any = None
     trail: AuditTrail | None = None
+    policies: Policies | None = None
     gateway: Gateway | None = None
     doorkeeper: Doorkeeper = field(default_factory=lambda: Doorkeeper(None, TrustSection()))
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
@@ -78,6 +80,7 @@ class Service:
             versions=self.versions,
             budget=self.budget,
             trail=self.trail,
+            policies=self.policies,
         )
         self.gateway = gateway
 

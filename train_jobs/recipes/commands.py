@@ -107,6 +107,26 @@ def run_router(args: argparse.Namespace, progress: Progress) -> Manifest:
     return train_router(config_from(args, home), store, args.data, args.name, progress, args.licence)
 
 
+def add_safety_arguments(parser: argparse.ArgumentParser) -> None:
+    """As ``run_safety`` reads them."""
+    parser.add_argument(
+        "--data", default="", metavar="FILE", help="JSONL of {text, label (benign, injection, harmful), set, slice?}"
+    )
+    parser.add_argument("--name", default="safety", help="name of what is published (default: safety)")
+    parser.add_argument("--licence", default="", help="of the data, for the card")
+
+
+def run_safety(args: argparse.Namespace, progress: Progress) -> Manifest:
+    """Train the heads of the guard ``classifier``; needs no cluster."""
+    from train_jobs.recipes.safety import train_safety
+
+    if not args.data:
+        raise UsageError(NO_DATA)
+    home = Home.from_env()
+    store = Store(home.store_uri)
+    return train_safety(config_from(args, home), store, args.data, args.name, progress, args.licence)
+
+
 def add_masked_arguments(parser: argparse.ArgumentParser) -> None:
     """As ``run_masked`` reads them."""
     add_data(parser, "JSONL of {text}")
@@ -284,6 +304,10 @@ ROUTED = (
     "1). Subjects are kept apart: half to learn from, a quarter to choose thresholds on, a quarter to tell by. Exit\n"
     "code 4 where it is not surely better than chance. `plinth router tune --target-cost X` puts it to use."
 )
+SAFETY = (
+    "Every row is judged by a model that saw no row of its set. Benign rows may be of the slice `business` or\n"
+    "`look_alike`: what is flagged of these is over-blocking. A head that misses its bar flags and never blocks."
+)
 RECIPES = (
     JobVerb("chat", "Fine-tune a model on conversations: what the assistant said, packed.", add_chat_arguments,
             run_chat, f"{ROWS}\n{PRIVATE}"),
@@ -302,6 +326,8 @@ RECIPES = (
             run_reader, f"{ROWS}\nRows of one document, or else of one title, are on one side."),
     JobVerb("router", "Train the router: how likely the small tier's answer to a question suffices.",
             add_router_arguments, run_router, ROUTED, refused_if_not_passed),
+    JobVerb("safety", "Train the heads of the guard `classifier`: injections and harmful requests.",
+            add_safety_arguments, run_safety, SAFETY),
     JobVerb("masked", "Train an encoder on the masked tokens of texts; embedders and classifiers go on from it.",
             add_masked_arguments, run_masked, ROWS),
     JobVerb("document-encoder", "Teach a small network an embedder's vectors of documents, to index faster.",

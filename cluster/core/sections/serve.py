@@ -37,7 +37,7 @@ class ServeSection(Section):
     entry leaves out it takes from `model_defaults`."""
     model_defaults: TierOptions = TierOptions()
     """How a registered model without an entry of its own runs."""
-    guards: tuple[str, ...] = ("characters", "personal_data")
+    guards: tuple[str, ...] = ("characters", "rules", "personal_data")
     """The guards that every text passes, in this order, on its way in and out (serve_apps/guards)."""
     collections_mb: int = Field(1024, ge=1)
     """Memory (MiB, about) that the collections in a retriever take at most. One is loaded when it is asked for, those

@@ -22,3 +22,6 @@ class TrustSection(Section):
     ledger: LedgerSection = LedgerSection()
     """Budgets and usage."""
     audit: AuditSection = AuditSection()
+    policies: str = ""
+    """A YAML file that says which guard may block, redact or flag, per tenant and collection (as
+    serve_apps/guards/policies.yaml, which holds where this is empty)."""

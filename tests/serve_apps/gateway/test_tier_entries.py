@@ -109,7 +109,9 @@ def test_the_graph_holds_a_deployment_for_each_tier() -> None:
     started = re.findall(r'report_start\("(\w+)"', Path(deploy.__file__).read_text())
     assert set(started) <= set(COMPONENTS), "the log takes no other names: such a replica would not stand"
     assert len(started) == 6
-    with pytest.raises(UsageError, match=re.escape("no guard 'nobody'; there are characters, personal_data")):
+    with pytest.raises(
+        UsageError, match=re.escape("no guard 'nobody'; there are characters, rules, classifier, personal_data")
+    ):
         build_app(configured(config, ['serve.guards=["nobody"]']))
 
 

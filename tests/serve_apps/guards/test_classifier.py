@@ -1,0 +1,65 @@
+"""The trained guard: flags or blocks as its heads have earned, reads all of a long text, and fails closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cluster.core.errors import IncompatibleError
+from data_jobs.safety.head import Head, Measured, SafetyHead
+from serve_apps.errors import UnavailableError
+from serve_apps.guards.chain import GuardChain
+from serve_apps.guards.classifier import ClassifierGuard
+
+GOOD = Measured(0.9, 0.9, 0.0, 0.0)
+HEAD = SafetyHead("asks", "v7", {"injection": Head((10.0, 0.0), -5, 0, GOOD), "harmful": Head((0, 10.0), -5, 0, GOOD)})
+
+
+def embed(texts: Sequence[str]) -> np.ndarray:
+    """How often a text says `override`, and whether it says `poison`."""
+    return np.array([[text.count("override"), "poison" in text] for text in texts], dtype=float)
+
+
+def verdicts(text: str, head: SafetyHead = HEAD) -> list[tuple[str, str]]:
+    (check,) = ClassifierGuard(head, embed, "asks").check_input([text])
+    assert check.text == text
+    return [(v.action, v.rule) for v in check.verdicts]
+
+
+def test_it_blocks_where_it_has_earned_it() -> None:
+    assert verdicts("fine") == []
+    assert verdicts("poison") == [("block", "classifier_harmful")]
+    weak = replace(
+        HEAD, heads={**HEAD.heads, "harmful": replace(HEAD.heads["harmful"], measured=replace(GOOD, recall=0.5))}
+    )
+    assert verdicts("poison", weak) == [("flag", "classifier_harmful")]
+    assert verdicts("poison override", weak) == [("block", "classifier_injection"), ("flag", "classifier_harmful")]
+
+
+def test_the_end_of_a_long_text_counts_and_texts_are_told_apart() -> None:
+    checks = ClassifierGuard(HEAD, embed, "asks").check_input(["a word " * 600 + "poison", "fine", "override"])
+    assert [[v.rule for v in check.verdicts] for check in checks] == [
+        ["classifier_harmful"], [], ["classifier_injection"],
+    ]  # fmt: skip
+
+
+def test_a_verdict_says_version_and_score() -> None:
+    (verdict,) = GuardChain([ClassifierGuard(HEAD, embed, "asks")]).check_input(["poison"])[0].verdicts
+    assert (verdict.guard, verdict.version) == ("classifier", "v7")
+    assert "5.00" in verdict.detail
+
+
+def test_vectors_of_another_embedder_are_refused() -> None:
+    with pytest.raises(IncompatibleError, match="plinth train safety"):
+        ClassifierGuard(HEAD, embed, "another")
+
+
+def test_a_broken_embedder_lets_nothing_pass() -> None:
+    def gone(texts: Sequence[str]) -> np.ndarray:
+        raise UnavailableError("the weights are gone")
+
+    with pytest.raises(UnavailableError):
+        GuardChain([ClassifierGuard(HEAD, gone, "asks")]).check_input(["fine"])

@@ -1,0 +1,89 @@
+"""Safety heads: judged across sets, so that a set's own style is worth nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.core.errors import BadInputError
+from cluster.core.presets import preset
+from cluster.core.progress import Silent
+from cluster.core.storage import Store
+from data_jobs.safety.head import FILE, SafetyHead
+from train_jobs.recipes.safety import train_safety
+from train_jobs.recipes.safety_fit import fit_head
+from train_jobs.recipes.safety_rows import written_rows
+
+HARMFUL, BENIGN = ("alpha", "bravo", "charlie"), ("delta", "echo", "foxtrot", "golf")
+WORDS = ("zork", *HARMFUL, *BENIGN)
+
+
+def embed(texts: Sequence[str]) -> np.ndarray:
+    found = np.array([[text.lower().count(word) for word in WORDS] for text in texts], dtype=float)
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1))
+
+
+def rows(attacks: str) -> list[dict[str, Any]]:
+    """Sets of a style of their own each; ``attacks`` is what makes a row harmful, else only its set does."""
+    found = []
+    for style in HARMFUL:
+        for i in range(40):
+            text = f"{style} {attacks} number {i}"
+            found.append({"text": text, "label": "harmful", "set": f"bad_{style}"})
+    for i in range(80):
+        part = ("business", "look_alike")[i // 4 % 2]
+        found.append(
+            {"text": f"{BENIGN[i % 4]} number {i}", "label": "benign", "set": f"good_{BENIGN[i % 4]}", "slice": part}
+        )
+    return found
+
+
+def trained(tmp_path: Path, found: list[dict[str, Any]], **more: Any) -> tuple[Store, Any]:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    store = Store(str(tmp_path / "store"))
+    made = train_safety(preset("laptop"), store, str(path), "safety", Silent(), embed=("asks", embed), **more)
+    return store, made
+
+
+def test_a_head_is_published_with_its_numbers(tmp_path: Path) -> None:
+    store, made = trained(tmp_path, rows("zork"), licence="CC0")
+    folder = store.fetch(made, tmp_path / "cache")
+    report = json.loads((folder / "report.json").read_text())
+    assert report["heads"]["harmful"]["measured"]["auroc"] > 0.9
+    assert made.counts["harmful"] == report["heads"]["harmful"]["measured"] | {"passed": True}
+    assert "CC0" in (folder / "card.md").read_text()
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    head = SafetyHead.from_json((folder / FILE).read_text())
+    assert (head.embedder, head.action("harmful")) == ("asks", "block")
+
+
+def test_the_style_of_a_set_is_worth_nothing_across_sets() -> None:
+    def judged(word: str) -> dict[str, Any]:
+        found = [{"slice": "", **row} for row in rows(word)]
+        return fit_head("harmful", found, embed([row["text"] for row in found])).report
+
+    real, style = judged("zork"), judged("")
+    assert real["passed"]
+    assert style["in_domain"]["auroc"] > 0.95, "within the sets it looks like a fine classifier"
+    assert style["measured"]["recall"] < real["measured"]["recall"]
+
+
+def test_too_few_sets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="2 sets"):
+        trained(
+            tmp_path, [{"text": f"x {i}", "label": ("benign", "harmful")[i % 2], "set": str(i % 2)} for i in range(9)]
+        )
+
+
+def test_written_rows_are_filled_and_the_same_each_time() -> None:
+    found = written_rows()
+    assert found == written_rows()
+    assert not [row for row in found if "{" in row["text"]]
+    assert {row["label"] for row in found} == {"benign", "injection", "harmful"}
+    assert len({row["text"] for row in found}) == len(found) > 1000
