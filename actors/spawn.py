@@ -15,11 +15,15 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from actors.audit.entries import Entry
 from actors.audit.reading import Wanted
 from actors.audit.server import AuditServer
+from actors.draining import DrainingError
+from actors.ledger.amounts import Message, Reply, UsageRow
+from actors.ledger.server import LedgerServer
 from actors.registry import history
 from actors.registry.models import Registry
-from actors.registry.server import DrainingError, RegistryServer
+from actors.registry.server import RegistryServer
 from cluster.core.code import PROCESS, source_hash
-from cluster.core.errors import EnvironmentFaultError
+from cluster.core.config import PlinthConfig
+from cluster.core.errors import EnvironmentFaultError, PlinthError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.sections.audit import AuditSection
@@ -39,6 +43,7 @@ AUDIT_TIMEOUT_S = 10.0
 CONTROL = "control"  # the concurrency group of `about` and `drain`: they do not queue behind a long write
 LOADED_AT = time.time()
 ATTEMPTS = 3
+SETTLES_S = 30.0  # a request that reached its deadline is settled within that time
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class ActorOptions:
 ACTORS = {
     "registry": ActorOptions("registry", "actors.registry.server"),
     "audit": ActorOptions("audit", "actors.audit.server"),
+    "ledger": ActorOptions("ledger", "actors.ledger.server"),
 }
 
 
@@ -265,3 +271,51 @@ async def _audit_actor(home: Home, section: AuditSection) -> Any:
         return await asyncio.to_thread(start, "audit", AuditServer, str(home.root), section)
     except RayError as error:
         raise EnvironmentFaultError(f"the audit actor does not start ({type(error).__name__})") from error
+
+
+class LedgerClient:
+    """The ledger through its actor, for an event loop (``actors.ledger.wallet.LedgerClient``).
+
+    Args:
+        find: gives the handle of the actor that runs now; called again, in a thread, when that one has gone.
+    """
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+        self._finding: asyncio.Future[Any] | None = None
+
+    async def exchange(self, message: Message) -> Reply:
+        """See ``Ledger.exchange``.
+
+        Raises:
+            EnvironmentFaultError: actor or database does not answer. Whether it was done, nobody knows.
+        """
+        reply: Reply = await self._call("exchange", message)
+        return reply
+
+    async def usage(self, since: str, until: str, key_id: str, tenant: str) -> list[UsageRow]:
+        """See ``usage_rows``. Raises besides what ``exchange`` does."""
+        rows: list[UsageRow] = await self._call("usage", since, until, key_id, tenant)
+        return rows
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        if self._finding is None or (self._finding.done() and (self._finding.cancelled() or self._finding.exception())):
+            self._finding = asyncio.ensure_future(asyncio.to_thread(self._find))
+        try:
+            handle = await asyncio.shield(self._finding)
+            return await getattr(handle, method).remote(*arguments)
+        except RayTaskError as error:
+            if isinstance(error.cause, PlinthError) and not isinstance(error.cause, DrainingError):
+                raise error.cause from None
+            self._finding = None
+            raise EnvironmentFaultError(f"the ledger failed ({type(error.cause).__name__})") from error
+        except RayError as error:
+            if isinstance(error, RayActorError) and not isinstance(error, ActorUnavailableError):
+                self._finding = None
+            raise EnvironmentFaultError(f"the ledger does not answer ({type(error).__name__})") from error
+
+
+def ledger(config: PlinthConfig, home: Home) -> LedgerClient:
+    """The ledger of the running cluster, started if it does not run; ray must be connected."""
+    due_s = config.trust.ledger.lease_s + config.serve.request_timeout_s + SETTLES_S
+    return LedgerClient(lambda: start("ledger", LedgerServer, str(home.root), config.trust.ledger.url, due_s))

@@ -81,6 +81,8 @@ def edged(config: str, folder: str, door: dict[str, str] | None = None) -> str:
         "    http-response set-header x-request-id %[res.fhdr(x-request-id,1)]\n"
         "    option http-buffer-request\n"
         f"    http-request deny deny_status 405 unless {{ method {' '.join(METHODS)} }}\n"
+        # Serve answers there itself, in whatever way the path is written, and asks nobody for a key.
+        "    http-request deny deny_status 404 if { path,url_dec -m reg ^/+-/ }\n"
         "    http-request del-header x-forwarded-proto\n"
     )
     if door is not None:

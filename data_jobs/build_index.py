@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from cluster.core.access import access_counts
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError, EnvironmentFaultError
 from cluster.core.progress import Progress
@@ -115,6 +117,7 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
     progress.counts(documents=documents, chunks=chunks)
     counts = {
         "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded, **promised,
+        **access_counts(Counter(document.access for document in documents_left)),
         **bytes_per_chunk(store, output, chunks), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
     manifest = store.publish(

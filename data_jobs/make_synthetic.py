@@ -21,6 +21,7 @@ from cluster.core.records import Manifest
 from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
+from data_jobs.governance.policies import check_open
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic import parts as work
 from data_jobs.synthetic.parts import Part
@@ -45,12 +46,13 @@ def synthesise(
 
     Raises:
         UsageError: a count below 0 or a share outside (0, 1].
-        PolicyRefusedError: ``count`` is more than the share cap allows.
+        PolicyRefusedError: ``count`` is more than the share cap allows, or not everybody may read the documents.
         BadInputError: no row could be made of the dataset's documents.
         IntegrityError: the dataset's files are damaged.
     """
     if count < 0 or not 0 < share <= 1:
         raise UsageError("--count must be 0 or more, --share above 0 and at most 1")
+    check_open(dataset)
     settings = {"count": count, "share": share, "seed": seed, "forgotten": read_tombstones(store).key}
     inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
     key = KEY(inputs=inputs, config=settings)

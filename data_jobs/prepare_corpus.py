@@ -18,6 +18,7 @@ from typing import Any
 import ray
 import ray.data
 
+from cluster.core.access import access_counts
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import BadInputError
 from cluster.core.home import Home
@@ -45,6 +46,7 @@ KIND = "datasets"
 ALIAS = "latest"
 DOING = "preparing the corpus"  # What messages of errors say was going on.
 _LIBRARIES = ("ftfy", "rensa", "pyarrow", "charset-normalizer", "py3langid", "phonenumbers", "openvino", *LIBRARIES)
+_TABLES = ("pii", "skipped", "access")  # of a block's counts, what travels as JSON
 KEY = RunKey("prepare", (__name__,), inside=(*CLEANING, *WHOLE_CORPUS), outside=(*SOURCE, *sections_but("data")))
 CLEAN_KEY = RunKey(
     "clean", ("data_jobs.corpus.blocks",), inside=CLEANING, outside=(*SOURCE, *WHOLE_CORPUS, *sections_but("data"))
@@ -157,6 +159,7 @@ def _run(
         "pii": dict(sorted(_summed(c["pii"] for c in counts).items())),
         "skipped": dict(sorted(_summed(c["skipped"] for c in counts).items())),
     }  # fmt: skip
+    books |= access_counts(_summed(c["access"] for c in counts))
     report.check_balance(books)
     progress.counts(**{name: books[name] for name in ("kept", "duplicates", "filtered", "quarantined")})
     if not books["kept"]:
@@ -197,7 +200,7 @@ def _finish(blocks: Sequence[CorpusBlock], kept: int, store: Store, progress: Pr
     progress.advance(sum(counts["documents"] for counts in done.values() if counts))
     for row in _over_blocks([block for block in blocks if not done[block.index]], _finish_one):
         progress.advance(row["documents"])
-        done[row["index"]] = {**row, "pii": json.loads(row["pii"]), "skipped": json.loads(row["skipped"])}
+        done[row["index"]] = {**row, **{name: json.loads(row[name]) for name in _TABLES}}
     return [counts for _, counts in sorted(done.items()) if counts]
 
 
@@ -226,7 +229,7 @@ def _clean(row: dict[str, Any]) -> dict[str, Any]:
 def _finish_one(row: dict[str, Any]) -> dict[str, Any]:
     block = CorpusBlock.from_json(row["block"])
     counts = work.finish_block(block)
-    return {**counts, "index": block.index, "pii": json.dumps(counts["pii"]), "skipped": json.dumps(counts["skipped"])}
+    return {**counts, "index": block.index, **{name: json.dumps(counts[name]) for name in _TABLES}}
 
 
 def _find_duplicates(

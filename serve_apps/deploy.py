@@ -16,6 +16,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from actors.audit.client import AuditClient
+from actors.ledger.database import Database
 from actors.spawn import audit_reader, audit_writer
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
@@ -167,19 +168,23 @@ class GatewayIngress:
         tiers: tuple[TierConfig, ...],
         tier_handles: dict[str, DeploymentHandle],
     ) -> None:
+        from actors import spawn
+        from actors.ledger.wallet import Wallet
         from data_jobs.pii import MAX_ENTITY_CHARS, redact
         from serve_apps.gaps.book import GapBook, GapNotes
         from serve_apps.gateway.audit_trail import AuditTrail, masked
+        from serve_apps.gateway.budget import Budget, MostOfTier
         from serve_apps.gateway.cache_key import Versions
         from serve_apps.gateway.gateway import Gateway
         from serve_apps.gateway.request_log import Journal, each
         from serve_apps.gateway.request_spans import send_spans
+        from serve_apps.gateway.token_counts import RegexTokenCounter
         from serve_apps.routing.features import features_of
         from serve_apps.routing.learned import LearnedRouter
         from train_jobs.answering.conversation import standalone_question
 
         stay_on_loopback(config)
-        self._config = config
+        self._config, home = config, Home.from_env()
         self._recorder = recorder = RayRecorder()
         audit, spans = config.trust.audit, partial(send_spans, Spans(config.serve.otlp_url))
         show = partial(audit_reader, Home.from_env(), audit)
@@ -198,6 +203,11 @@ class GatewayIngress:
             learned=LearnedRouter.of(Home.from_env()),
             versions=Versions.of(config, code),
             trail=trail,
+            budget=Budget(
+                Wallet(spawn.ledger(config, home), config.trust.ledger, home.run / "ledger"),
+                {tier.name: MostOfTier.of(tier, config.answer) for tier in tiers},
+                RegexTokenCounter(),
+            ),
         )
         report_start("gateway", code)
 
@@ -269,7 +279,7 @@ def run(config: PlinthConfig, models: Sequence[str]) -> None:
 
     Raises:
         UsageError: see ``build_app``.
-        EnvironmentFaultError: a deployment does not stand; the others do.
+        EnvironmentFaultError: a deployment does not stand; the others do. Or the ledger's database does not answer.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the CLI says what happens
     serve.start(
@@ -277,6 +287,9 @@ def run(config: PlinthConfig, models: Sequence[str]) -> None:
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     app = build_app(config, models)
+    if config.trust.ledger.url:  # a server that does not answer is better found now than by the first request
+        with Database.of(Home.from_env().root, config.trust.ledger.url).reading():
+            log_event("cluster", "ledger_reached")
     try:
         serve.run(app, name=APP, route_prefix="/", logging_config={"log_level": "ERROR"})
     except RuntimeError as error:  # what Serve raises for a deployment that does not come up

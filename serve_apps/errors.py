@@ -55,6 +55,11 @@ class AbstainedError(UnavailableError):
     """The tier that ``auto`` chose does not know, though the passages support an answer: another one is asked."""
 
 
+class DoubtedError(UnavailableError):
+    """The answer of the tier that ``auto`` chose is not borne out, and a larger tier is asked. Extras: ``why``, ``to``,
+    ``tokens`` that it cost."""
+
+
 class SwitchedOffError(UnavailableError):
     """The tier is external, and somebody switched it off."""
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.config import PlinthConfig
 from cluster.core.records import Answer, Citation, Copy, Passage, Verdict
 from data_jobs.retrieval.examples import Example
@@ -80,6 +81,8 @@ class FixedRetriever:
         self.versions = {name: f"v{place}" for place, name in enumerate(self.names, 1)}
         self.forgotten = 0  # decisions
         self.questions: list[str] = []
+        self.rights: list[Rights] = []
+        self.labels: dict[str, dict[str, int]] = {}  # by collection, documents by access label
         self.starters = [Example(f"What is said about thing {n}?", f"thing{n}.md") for n in range(4)]
 
     def _version(self, collection: str) -> tuple[str, str]:
@@ -91,9 +94,10 @@ class FixedRetriever:
             raise collection_not_found(name, self.names)
         return name, self.versions.get(name) or f"v{self.names.index(name) + 1}"
 
-    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Retrieval:
         name, version = self._version(collection)
         self.questions.append(question)
+        self.rights.append(rights)
         if self._found is not None:
             return replace(self._found, question=question, collection=name)
         as_of = "2026-01-01T00:00:00+00:00"
@@ -108,17 +112,17 @@ class FixedRetriever:
         return [
             {"collection": name, "index_version": self._version(name)[1], "index_as_of": "2026-01-01T00:00:00+00:00",
              "documents": 1, "chunks": 1, "threshold": None, "default": name == self.names[0], "loaded": True,
-             "forgotten": self.forgotten}
+             "forgotten": self.forgotten, "access": self.labels.get(name)}
             for name in sorted(self.names)
         ]  # fmt: skip
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         return [[float(len(text)), 0.5, -0.25, 1.0] for text in texts]
 
-    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
+    async def examples(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> tuple[str, list[Example]]:
         return self._version(collection)[1], list(self.starters[:count])
 
-    async def topics(self, count: int, collection: str = "") -> list[str]:
+    async def topics(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> list[str]:
         self._version(collection)
         return ["Leave policy", "Travel"][:count]
 

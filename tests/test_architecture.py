@@ -30,6 +30,7 @@ RAY_MODULES = {
     "data_jobs/benchmarks/embedding.py",
     "train_jobs/fit.py",
     "train_jobs/distributed/group.py",
+    "serve_apps/affinity_router.py",
     "serve_apps/deploy.py",
     "serve_apps/gateway/handles.py",
     "serve_apps/metrics/page.py",

@@ -32,6 +32,7 @@ from cluster.core.storage import Store
 from cluster.ray_errors import plain
 from data_jobs.corpus.dataset import read_documents
 from data_jobs.corpus.splits import is_held_out
+from data_jobs.governance.policies import check_open
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.synthetic.writer import Asked, Synonyms, Writer, summary_sentence
 from data_jobs.tasks import worker_cpus
@@ -79,9 +80,11 @@ def make_examples(
 
     Raises:
         BadInputError: fewer documents than ``train.min_documents``, or none that a question can be made about.
+        PolicyRefusedError: not everybody may read all of them.
         EnvironmentFaultError: storage full, or every worker died.
     """
     began = time.monotonic()
+    check_open(dataset, index)
     handed = {"train": config.train, "gate": config.gate, "answer": config.answer, "retrieval": config.retrieval}
     settings: dict[str, Any] = {name: KEY.settings(section) for name, section in handed.items()}
     if forgotten := read_tombstones(store):

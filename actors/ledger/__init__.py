@@ -1,1 +1,1 @@
-"""Keys, budgets, usage: who may use the service, and what was used."""
+"""What keys stand for; what they and their tenants may use, and did use."""

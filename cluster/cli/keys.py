@@ -6,17 +6,19 @@ import argparse
 import json
 import re
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
-from cluster.core.errors import ExitCode, UsageError
+from cluster.core.errors import BadInputError, ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.identity import DEFAULT_TENANT, SCOPES, Limits, Principal
 
 if TYPE_CHECKING:
+    from actors.ledger.database import Database
     from actors.ledger.key_book import KeyBook
     from actors.ledger.keyring import Key
 
@@ -33,6 +35,12 @@ service was started before."""
 ROTATE_DETAILS = """\
 The key keeps its id, tenant and books. --overlap keeps the old secret working for a while (10m, 2h, 1d), so that
 whoever uses it can change over."""
+LIMITS_DETAILS = """\
+  plinth keys limits finance --money-per-month 50 --tokens-per-day 2000000
+  plinth keys limits finance --none
+
+They hold for all keys of the tenant together, besides each key's own; what is not given falls away. Gateways follow
+within about a second."""
 OPEN_DETAILS = """\
 Prints a link. Who opens it within a quarter of an hour is signed in, once; what stands behind the # never leaves the
 browser, and is taken out of the address at once. --key signs in as another key than this machine's own."""
@@ -61,9 +69,85 @@ def register(commands: Commands) -> None:
     parser.add_argument("--overlap", default="", metavar="TIME", help="how long the old secret works on (default: not)")
     parser = add_verb(group, "revoke", revoke, "End a key for good, everywhere within seconds.")
     parser.add_argument("key", help="its name or id (see `plinth keys list`)")
+    parser = add_verb(group, "usage", usage, "What was used: requests, tokens and money, by day, tenant, key and tier.")
+    parser.add_argument("key", nargs="?", default="", help="of one key: its name or id (default: of all)")
+    parser.add_argument("--tenant", default="", help="of one tenant")
+    parser.add_argument(
+        "--since", default="", metavar="DAY", help="first day, 2026-11-29 (default: this month's first)"
+    )
+    parser.add_argument("--until", default="", metavar="DAY", help="last day (default: today)")
+    parser = add_verb(group, "limits", limits, "Show or set what a tenant's keys may use together.", LIMITS_DETAILS)
+    parser.add_argument("tenant", nargs="?", default="", help="whose (default: show those of all)")
+    _add_limits(parser)
+    parser.add_argument("--none", action="store_true", help="take all limits away")
     parser = add_verb(group, "tls", tls, "Make a self-signed certificate, so that others than this machine may come.")
     parser.add_argument("--name", action="append", default=[], metavar="HOST",
                         help="a name or address by which others reach this machine; may be repeated")  # fmt: skip
+
+
+def usage(args: argparse.Namespace) -> int:
+    """Print the books; exit code 0.
+
+    Raises:
+        BadInputError: no key has this name or id.
+        UsageError: a day is none.
+        EnvironmentFaultError: the ledger's database does not answer.
+    """
+    from actors.ledger.usage import usage_rows
+
+    names = {key.key_id: key.name for key in _book().entries()}
+    wanted = next((key_id for key_id, name in names.items() if args.key in (key_id, name)), "")
+    if args.key and not wanted:
+        raise BadInputError(f"no key is called {args.key!r}; `plinth keys list --all` shows those there are")
+    rows = usage_rows(_ledger(args), args.since, args.until, wanted, args.tenant)
+    if args.json:
+        print_json({"usage": [{**asdict(row), "name": names.get(row.key_id, "")} for row in rows]})
+    elif not rows:
+        console.print("nothing was used in these days")
+    else:
+        shown = [
+            (row.day, row.tenant, printable(names.get(row.key_id, row.key_id)), row.tier, f"{row.requests:,}",
+             f"{row.prompt_tokens:,}", f"{row.completion_tokens:,}", f"{row.money:.4f}") for row in rows
+        ]  # fmt: skip
+        counts = ("requests", "read", "written", "money")
+        print_table("Used", ("day", "tenant", "key", "tier", *counts), shown, numeric=counts)
+    return ExitCode.DONE
+
+
+def limits(args: argparse.Namespace) -> int:
+    """Print or set tenants' limits; exit code 0.
+
+    Raises:
+        UsageError: a limit is below 0, or limits are given for nobody.
+        EnvironmentFaultError: the ledger's database does not answer.
+    """
+    from actors.ledger.ledger import set_tenant_limits, tenant_limits
+
+    database, given = _ledger(args), _limits(args)
+    if given != Limits() or args.none:
+        if not args.tenant:
+            raise UsageError("say whose limits these are: plinth keys limits TENANT ...")
+        set_tenant_limits(database, args.tenant, Limits() if args.none else given)
+    found = {name: asdict(one) for name, one in tenant_limits(database).items() if args.tenant in ("", name)}
+    if args.json:
+        print_json({"limits": found})
+    elif not found:
+        console.print("no limits" + (f" for {printable(args.tenant)}" if args.tenant else " for any tenant"))
+    else:
+        fields = list(Limits.__dataclass_fields__)
+        rows = [
+            (printable(name), *("-" if one[f] is None else f"{one[f]:,}" for f in fields))
+            for name, one in found.items()
+        ]
+        print_table("Limits", ("tenant", *(field.replace("_per_", " / ") for field in fields)), rows)
+    return ExitCode.DONE
+
+
+def _ledger(args: argparse.Namespace) -> Database:
+    from actors.ledger.database import Database
+
+    home = Home.from_env()
+    return Database.of(home.root, config_from(args, home).trust.ledger.url)
 
 
 def tls(args: argparse.Namespace) -> int:

@@ -48,12 +48,15 @@ def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
 def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages) -> None:
     """Deploy the Serve graph and wait until it answers; what runs with the same settings and code is left alone.
 
-    With other settings or newer code, Serve replaces the replicas one by one while the old ones answer.
+    With other settings or newer code, Serve replaces the replicas one by one while the old ones answer. Where a part
+    of it does not come up the rest answers, so the head is watched then, too.
     """
-    with stages.run("deploy the service"):
-        _deploy(config, home, instance, stages)
-    if config.cluster.supervise:
-        start_watching(home, os.environ)
+    try:
+        with stages.run("deploy the service"):
+            _deploy(config, home, instance, stages)
+    finally:
+        if config.cluster.supervise:
+            start_watching(home, os.environ)
 
 
 def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages) -> None:

@@ -10,8 +10,9 @@ from cluster.cli.output import Stages, print_json
 from cluster.cli.verbs import VERBS, Commands, add_verb
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import answers, config_from
-from cluster.core.errors import ExitCode, UsageError
+from cluster.core.errors import ExitCode, PlinthError, UsageError
 from cluster.core.home import Home
+from cluster.core.telemetry import log_event
 
 DETAILS = """\
 Looks at the head's processes once a second. When one is gone, whatever it was, everything is ended and put up again
@@ -54,12 +55,19 @@ def supervise(args: argparse.Namespace) -> int:
 
 
 def _restart(config: PlinthConfig, home: Home, as_json: bool) -> int:
+    """A service that answers without a part of it counts as up: what did not come up this time would not the next."""
     from cluster import local_head
-    from cluster.cli.service import bring_up
+    from cluster.cli import service
 
     local_head.stop(home)
     stages = Stages(show=not as_json)
-    instance = bring_up(config, home, stages)
+    instance = service.start_head(config, home, stages)
+    try:
+        service.deploy(config, home, instance, stages)
+    except PlinthError as error:
+        if not service.answers(instance.base_url, "/healthz"):
+            raise
+        log_event("cluster", "restarted_in_part", error=error.message[:300])
     if as_json:
         print_json({"base_url": instance.base_url, "seconds": stages.seconds})
     return ExitCode.DONE

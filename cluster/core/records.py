@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
+from cluster.core.access import NOBODY_MAY
+
 CODE_KINDS = frozenset({"function", "class", "method", "module", "builtin"})  # kinds of Document that are code objects
 
 
@@ -57,6 +59,7 @@ class Document(_Record):
         questions: what people ask that this document answers. They are searched (document expansion), never quoted.
         licence: SPDX identifier (or ``unknown``); owner: who answers for it; sensitivity: public | internal |
             restricted. All three as its source declares them.
+        access: who may read it, as ``access.Access.text``; empty: whoever may ask its collection.
         language: ISO 639-1 code, ``und`` where it cannot be told.
         file_sha256: of the raw file it was read from; span: the bytes in that file that hold it, ``(0, size)`` for all.
         steps: what was done to it on the way, in order (``decoded:latin-1``, ``redacted:EMAIL``).
@@ -82,13 +85,20 @@ class Document(_Record):
     span: tuple[int, ...] = ()
     steps: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
+    access: str = ""
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
         """The document out of plain JSON; columns that older datasets lack get their defaults."""
         lists = ("aliases", "questions", "span", "steps")
         found = {name: tuple(row.get(name) or ()) for name in lists}
-        return cls(**{**row, **found, "copies": _copies(row.get("copies"))})
+        return cls(**{**row, **found, "copies": _copies(row.get("copies")), "access": _access(row)})
+
+
+def _access(row: dict[str, Any]) -> str:
+    """The label in a row: none where its maker knew of no labels, nobody's where it is damaged."""
+    label = row.get("access", "")
+    return label if isinstance(label, str) else NOBODY_MAY
 
 
 def _copies(rows: Any) -> tuple[Copy, ...]:
@@ -129,7 +139,8 @@ class Chunk(_Record):
     for embedding and lexical search (title, signature, heading path, names of a table's columns), never shown as a
     quotation. ``prior`` is the static rank of its document, added to a search score. ``header`` are the lines, verbatim
     from before ``start``, without which a text that begins within a table or a code block cannot be read: the names of
-    the columns, the opening fence. ``also`` are the first MAX_ALSO of its document's copies."""
+    the columns, the opening fence. ``also`` are the first MAX_ALSO of its document's copies.
+    ``access`` is its label."""
 
     id: str
     document: str
@@ -146,18 +157,19 @@ class Chunk(_Record):
     sensitivity: str = ""
     header: str = ""
     also: tuple[Copy, ...] = ()
+    access: str = ""
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
-        """The chunk out of plain JSON; those of earlier programs name no copies."""
-        return cls(**{**row, "also": _copies(row.get("also"))})
+        """The chunk out of plain JSON; those of earlier programs name no copies and have no label."""
+        return cls(**{**row, "also": _copies(row.get("also")), "access": _access(row)})
 
 
 @dataclass(frozen=True)
 class Passage(_Record):
     """A chunk as one search returned it. ``score`` is the fused rank score (higher is better, not a probability),
     ``dense`` the cosine of question and chunk, ``asked`` the highest cosine of the question and one that the document
-    is known to answer (0 where none is known), ``header`` and ``also`` the chunk's."""
+    is known to answer (0 where none is known), ``header``, ``also`` and ``access`` the chunk's."""
 
     chunk: str
     document: str
@@ -177,11 +189,12 @@ class Passage(_Record):
     sensitivity: str = ""
     header: str = ""
     also: tuple[Copy, ...] = ()
+    access: str = ""
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
         """The passage out of plain JSON."""
-        return cls(**{**row, "also": _copies(row.get("also"))})
+        return cls(**{**row, "also": _copies(row.get("also")), "access": _access(row)})
 
 
 @dataclass(frozen=True)

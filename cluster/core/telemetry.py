@@ -21,7 +21,7 @@ from cluster.core.trace import CURRENT
 
 MAX_VALUE_CHARS = 2_000
 COMPONENTS = ("gateway", "retriever", "guard", "quote", "model", "data", "index", "train", "registry", "cluster", "cli",
-              "scaling", "audit")  # fmt: skip
+              "scaling", "ledger", "audit")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def _marked(records: Iterable[Document | Quarantined], section: DataSection) -> 
         if isinstance(record, Document):
             yield replace(
                 record, licence=record.licence or section.licence, owner=record.owner or section.owner,
-                sensitivity=record.sensitivity or section.sensitivity,
+                sensitivity=record.sensitivity or section.sensitivity, access=record.access or section.access,
             )  # fmt: skip
         else:
             yield record
@@ -302,6 +302,7 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         names.setdefault(row["kept"], set()).add(row["dropped"])
     pii: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
+    access: Counter[str] = Counter()
     words, questions, documents = 0, 0, []
     for row in _without_more(cleaned_rows(store, block)[0]):
         if row["id"] in gone:
@@ -309,6 +310,7 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         pii.update(row["pii"])
         skipped.update(_skipped(row["id"], row["steps"]))
         words += row["words"]
+        access[row["access"]] += 1
         document = {name: row[name] for name in DOCUMENT_SCHEMA.names}
         document["copies"] = sorted(copies.get(row["id"], ()))
         if row["id"] in asked:
@@ -323,6 +325,7 @@ def finish_block(block: CorpusBlock) -> dict[str, Any]:
         store.write(block.final_path, table_bytes(whole))
     counts: dict[str, Any] = {"documents": len(documents), "words": words, "questions": questions}
     counts |= {"pii": dict(sorted(pii.items())), "skipped": dict(sorted(skipped.items()))}
+    counts["access"] = dict(sorted(access.items()))
     store.write(block.counts_path, json.dumps(counts).encode())
     return counts
 

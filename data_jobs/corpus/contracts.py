@@ -12,6 +12,7 @@ import pyarrow as pa
 from data_jobs.corpus.validation import (
     SENSITIVITIES,
     Contract,
+    label,
     not_null,
     of_size,
     one_of,
@@ -28,7 +29,7 @@ DOCUMENT_SCHEMA = pa.schema(
     + [("questions", pa.list_(pa.string()))]
     + [(name, pa.string()) for name in ("licence", "owner", "sensitivity", "language", "file_sha256")]
     + [("span", pa.list_(pa.int64())), ("steps", pa.list_(pa.string()))]
-    + [("copies", pa.list_(pa.list_(pa.string())))]
+    + [("copies", pa.list_(pa.list_(pa.string()))), ("access", pa.string())]
 )
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "record", "reason", "detail")])
 DROPPED_SCHEMA = pa.schema(
@@ -48,10 +49,11 @@ _DOCUMENT_RULES = (
     one_of("sensitivity", SENSITIVITIES),
     sha256("file_sha256"),
     span("span"),
+    label("access"),
 )
-# Datasets of earlier versions of this program lack the columns of governance and provenance, and the copies.
+# Datasets of earlier versions of this program lack the columns of governance and provenance, copies and labels.
 _LATER = frozenset(
-    ("licence", "owner", "sensitivity", "language", "file_sha256", "span", "steps", "questions", "copies")
+    ("licence", "owner", "sensitivity", "language", "file_sha256", "span", "steps", "questions", "copies", "access")
 )
 
 DOCUMENTS = Contract("documents", DOCUMENT_SCHEMA, _DOCUMENT_RULES, unique="id", optional=_LATER)

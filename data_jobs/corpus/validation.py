@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.core.access import NOBODY_MAY, Access
 from cluster.core.errors import IntegrityError
 from data_jobs.corpus.parquet import open_parquet, read_row_group
 
@@ -124,6 +125,15 @@ def one_of(column: str, allowed: frozenset[str]) -> ColumnRule:
     return ColumnRule(
         f"{column} is one of {', '.join(sorted(allowed - {''}))}", _rows(column, lambda v: (v or "") in allowed)
     )
+
+
+def label(column: str) -> ColumnRule:
+    """Empty, or an access label that somebody can have."""
+
+    def holds(value: object) -> bool:
+        return value == "" or Access.of_text(value).tenant != NOBODY_MAY
+
+    return ColumnRule(f"{column} is a label", _rows(column, holds))
 
 
 def sha256(column: str) -> ColumnRule:

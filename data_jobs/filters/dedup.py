@@ -12,6 +12,9 @@ sentence "Executes an SQL statement." and both must be found. Code objects are t
 use (copies in a base class and its subclasses; never ``dict.copy`` and ``collections.OrderedDict.copy``). The one that
 stays takes the others' names as aliases, so no name is lost.
 
+Documents of different access labels are never duplicates: whoever may read the one that goes may not be allowed to read
+the one that stays, and would lose both.
+
 Everything is a function of the set of documents: order and number of workers do not matter.
 """
 
@@ -108,7 +111,8 @@ def fingerprint(document: Document) -> Fingerprint:
     exact = hashlib.sha256("\0".join((" ".join(document.text.lower().split()), subject)).encode()).hexdigest()
     rank = (-len(document.text), document.id.count("."), len(document.id), document.id)
     held = hashlib.blake2b(numbers(document.text).encode(), digest_size=8).hexdigest()
-    return Fingerprint(document.id, _group(document), exact, digest, rank, subject, held)
+    group = f"{document.access}\0{_group(document)}" if document.access else _group(document)
+    return Fingerprint(document.id, group, exact, digest, rank, subject, held)
 
 
 def _subject(document: Document) -> str:

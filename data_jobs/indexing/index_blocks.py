@@ -115,7 +115,10 @@ def joined(blocks: Iterable[IndexBlock], dim: int) -> IndexBlock:
 
 
 def with_enclosing(documents: Sequence[Document]) -> list[tuple[Document, str]]:
-    """Each document with the first sentences of what encloses it: a method's class and module, a function's module."""
+    """Each document with the first sentences of what encloses it: a method's class and module, a function's module.
+
+    Only where whoever may read the document may read that too.
+    """
     known = {d.id: d for d in documents}
     summaries: dict[str, str] = {}
     pairs = []
@@ -125,7 +128,8 @@ def with_enclosing(documents: Sequence[Document]) -> list[tuple[Document, str]]:
         while at is not None and len(above) < MAX_ENCLOSING:
             if at.id not in summaries:
                 summaries[at.id] = _first_sentence(at.text)[:MAX_SUMMARY_CHARS]
-            above.append(summaries[at.id])
+            if at.access in ("", document.access):
+                above.append(summaries[at.id])
             at = known.get(at.part_of)
         pairs.append((document, "\n".join(above)))
     return pairs

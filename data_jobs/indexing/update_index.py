@@ -12,6 +12,7 @@ import os
 import posixpath
 import shutil
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.core.access import access_counts
 from cluster.core.errors import IncompatibleError
 from cluster.core.home import Home
 from cluster.core.records import Chunk, Document, Manifest, stable_hash
@@ -87,9 +89,17 @@ def update(
     refs = [ref for ref in refs if len(ref.gone) < ref.documents]
     if before is not None and tuple(refs) == meta.segments and not block.chunks:
         return before
+    if any(document.access for document in documents) and not meta.labelled:
+        raise IncompatibleError(
+            f"the index {name} was built before documents had access labels: build a new one for documents that not "
+            "everybody may read",
+            index=before.version if before else "",
+        )
     block = replace(block, embedded=embedded)
     kept = replace(meta, segments=tuple(refs))
-    return _publish(store, name, kept, folder, block, before, inputs, began, folder)
+    stands = {ref.id: set(ref.gone) for ref in refs}
+    left = [c for one in held if one.id in stands for c in one.chunks if c.document not in stands[one.id]]
+    return _publish(store, name, kept, folder, block, before, inputs, began, folder, _labels([*left, *block.chunks]))
 
 
 def needs_compaction(store: Store, index: Manifest) -> bool:
@@ -110,7 +120,8 @@ def compact(store: Store, index: Manifest) -> Manifest:
         return index
     parts = [_alive(Segment.load(folder / ref.id), ref) for ref in meta.segments]
     block = joined(parts, meta.dim)
-    return _publish(store, index.name, replace(meta, segments=()), None, block, index, {}, began, folder)
+    meta, labels = replace(meta, segments=()), _labels(block.chunks)
+    return _publish(store, index.name, meta, None, block, index, {}, began, folder, labels)
 
 
 def indexed_documents(store: Store, index: Manifest) -> dict[str, int]:
@@ -238,8 +249,10 @@ def _publish(
     inputs: dict[str, str],
     began: float,
     known: Path | None,
+    labels: dict[str, int],
 ) -> Manifest:
-    """``known`` is the folder of the version before: what is known of its risk goes on to this one."""
+    """``known`` is the folder of the version before: what is known of its risk goes on to this one. ``labels``: how
+    many documents have each access label."""
     with TemporaryDirectory() as scratch:
         local = Path(scratch)
         if known is not None and before is not None:
@@ -263,13 +276,18 @@ def _publish(
             store.write(posixpath.join(staging, path.relative_to(local).as_posix()), path.read_bytes())
     gone = {ref.id: set(ref.gone) for ref in live}
     counts = _counts(live, gone, folder, block, added)
-    counts["embedded"] = block.embedded
+    counts |= {"embedded": block.embedded, **access_counts(labels)}
     counts |= bytes_per_chunk(store, staging, counts["chunks"])
     counts["seconds"] = round(time.monotonic() - began, 3)
     config = {"embedder": meta.embedder, "fingerprint": meta.fingerprint, "segments": len(live)}
     earlier = {**before.inputs, "previous": f"{before.name}@{before.version}"} if before else {}
     made_from = {**earlier, **inputs}
     return store.publish(KIND, name, staging, run_key=run_key, inputs=made_from, config=config, counts=counts)
+
+
+def _labels(chunks: Sequence[Chunk]) -> dict[str, int]:
+    """How many documents have each access label."""
+    return dict(Counter({chunk.document: chunk.access for chunk in chunks}.values()))
 
 
 def bytes_per_chunk(store: Store, folder: str, chunks: int) -> dict[str, Any]:

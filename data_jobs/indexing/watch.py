@@ -31,6 +31,7 @@ from data_jobs.governance.tombstones import Tombstones, read_tombstones
 from data_jobs.indexing.update_index import KIND, compact, indexed_documents, needs_compaction, update
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.sources.files import FileItem, list_files
+from data_jobs.sources.folder_labels import FolderLabels
 from data_jobs.sources.records import limits_of, read_records
 
 ALIAS = "live"
@@ -118,12 +119,16 @@ class FolderWatch:
 
         Raises:
             IntegrityError, IncompatibleError: the live index cannot be built upon.
+            UsageError: a file of labels is not understood.
             EnvironmentFaultError: the store cannot be written.
         """
         if not self.root.is_dir():
             return  # unmounted or being replaced: not the same as every file deleted
         self._forgotten = read_tombstones(self.store, self._forgotten)
-        now = (_signature(self.root), self._forgotten.generation, self.store.alias(KIND, self.name, ALIAS))
+        # Labels of folders above hold here too, and are not seen in what is below.
+        above = FolderLabels(self.root, self.config.data.access).of("")
+        seen = stable_hash([_signature(self.root), above])
+        now = (seen, self._forgotten.generation, self.store.alias(KIND, self.name, ALIAS))
         if now == self._seen:
             return
         unsettled = False
@@ -138,7 +143,7 @@ class FolderWatch:
     def _synchronise(self) -> Iterator[tuple[Change | None, bool]]:
         """Changes as they go live, and whether a file has to be looked at again."""
         index = self._before()
-        items, refused = list_files(self.root, self.config.data.max_file_mb << 20)
+        items, refused = list_files(self.root, self.config.data.max_file_mb << 20, access=self.config.data.access)
         present, known = {item.path for item in items}, self._state.files
         unreadable = {q.source: q.reason for q in refused}
         todo = [item for item in items if item.path not in known or _differs(item, known[item.path])]
@@ -276,7 +281,7 @@ def _differs(item: FileItem, known: FileState) -> bool:
 
 def path_key(item: FileItem) -> str:
     """Changes whenever the file's records may have."""
-    return stable_hash([item.sha256, item.companion])
+    return stable_hash([item.sha256, item.companion, item.access])
 
 
 def _signature(root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,19 @@ class DenseIndex:
     def __len__(self) -> int:
         return int(self.index.ntotal)
 
-    def search(self, vector: np.ndarray, k: int, only: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, vector: np.ndarray, k: int, only: Any = None, share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """Rows and cosines of the ``k`` nearest, best first (fewer where there are fewer).
 
         Args:
             only: a FAISS selector of the rows that may be found; all without it.
+            share: of all rows that they are; the nearest of fewer are farther apart, and looked for in more lists.
         """
         parameters: Any = None
         if only is not None:
             faiss: Any = importlib.import_module("faiss")  # its type hints are those of the C++ behind it
             if hasattr(self.index, "nprobe"):
-                parameters = faiss.SearchParametersIVF(sel=only, nprobe=self.index.nprobe)
+                lists = min(self.index.nlist, math.ceil(self.index.nprobe / max(share, 1e-6)))
+                parameters = faiss.SearchParametersIVF(sel=only, nprobe=lists)
             else:
                 parameters = faiss.SearchParameters(sel=only)
         scores, rows = self.index.search(vector.reshape(1, -1), min(k, len(self)), params=parameters)
@@ -105,13 +108,14 @@ class PatchedDense:
         self._extra = faiss.IndexFlatIP(extra.shape[1])
         self._extra.add(np.ascontiguousarray(extra, dtype=np.float32))
         self._length = int(alive.sum()) + len(extra)
+        self._share = float(alive.mean()) if len(alive) else 1.0
 
     def __len__(self) -> int:
         return self._length
 
     def search(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As ``DenseIndex.search``."""
-        rows, scores = self._base.search(vector, k, self._only)
+        rows, scores = self._base.search(vector, k, self._only, self._share)
         rows = self._places[rows]
         if self._extra.ntotal:
             more, found = self._extra.search(vector.reshape(1, -1), min(k, self._extra.ntotal))

@@ -198,6 +198,13 @@ class Retrieval:
         """Whether it lacks readings that were wanted."""
         return self.reader in ("missing", "failed")
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The access labels of every document that a part of it shows."""
+        of_outline = self.understood.outline.passages if self.understood.outline else ()
+        found = {passage.access for passage in (*self.passages, *of_outline)}
+        return frozenset(found.union(*(part.labels for part in self.understood.parts)))
+
     def unread(self) -> Retrieval:
         """The same as if no reader had read it."""
         return replace(self, reader="off", readings=(), confidence=None)

@@ -31,6 +31,7 @@ from data_jobs.retrieval.strange import strange_words
 from data_jobs.retrieval.support import confidence
 from data_jobs.retrieval.synonyms import load_thesaurus, thesaurus_for
 from data_jobs.retrieval.understanding import Understanding
+from data_jobs.retrieval.views import Views
 from data_jobs.text import units as text_units
 from data_jobs.text.chunks import embedded_text
 
@@ -87,7 +88,7 @@ class Searcher:
         else:
             self._document_of = np.arange(len(chunks))
         self._mask = (self.lexical, np.empty(0, dtype=np.int64))
-        self._unnamed: frozenset[str] = frozenset()
+        self.unnamed: frozenset[str] = frozenset()
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
@@ -112,16 +113,25 @@ class Searcher:
         self._thesaurus = load_thesaurus(self.synonyms)
         self._understanding = Understanding(self)
         self._outdated = self._understanding.outdated()
+        self.views = Views(self)
 
     def hide(self, documents: Collection[str]) -> None:
         """Leave documents (ids) out of every search from now on, as if they were not in the index (forgetting).
 
         Neither are they named as copies of others. Replaces what was hidden before. One assignment each, so that a
-        search in another thread sees the old set or the new one.
+        search in another thread sees the old set or the new one. In its views, too.
         """
-        self._unnamed = frozenset(documents)
+        self.unnamed = frozenset(documents)
         rows = np.array(sorted(row for name in documents for row in self._rows_of.get(name, ())), dtype=np.int64)
         self._mask = (self.lexical.without(rows) if len(rows) else self.lexical, rows)
+        self.views.hide(documents)
+
+    def of_part(self, snapshot: Snapshot) -> Searcher:
+        """A searcher with the same settings and models over a part of the same index."""
+        models = (self.reranker, self.reader, self.threshold, self._vectors)
+        part = Searcher(snapshot, self.embedder, self.section, *models)
+        part._language = self._language
+        return part
 
     @property
     def hidden(self) -> np.ndarray:
@@ -285,7 +295,8 @@ class Searcher:
             owner=chunk.owner,
             sensitivity=chunk.sensitivity,
             header=chunk.header,
-            also=tuple(copy for copy in chunk.also if copy.document not in self._unnamed),
+            also=tuple(copy for copy in chunk.also if copy.document not in self.unnamed),
+            access=chunk.access,
         )
 
     def _of_table(self, row: int, candidates: Collection[int], content: dict[str, float]) -> int:

@@ -28,10 +28,11 @@ from data_jobs.corpus.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 from data_jobs.text.chunks import embedded_text
 
+# 7: ``Chunk.access``, which earlier formats have not.
 # 6: ``Chunk.also``. 5: vectors of sentences are pooled from their chunk's, and ``Chunk.header`` is there. 4 is
 # searched, not continued.
-FORMAT = 6
-READABLE, CONTINUED = (4, 5, 6), (5, 6)
+FORMAT = LABELLED = 7
+READABLE, CONTINUED = (4, 5, 6, 7), (5, 6, 7)
 CHUNK, SENTENCE, QUESTION = 0, 1, 2
 DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
 META = "meta.json"
@@ -88,6 +89,11 @@ class Meta:
         temporary.write_text(json.dumps(body, indent=1, sort_keys=True))
         os.replace(temporary, folder / META)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether its chunks carry access labels, empty ones at least."""
+        return self.format >= LABELLED
+
     @classmethod
     def read(cls, folder: Path, version: str) -> Meta:
         """Raises IncompatibleError where it is of a format that cannot be read."""
@@ -122,13 +128,15 @@ class Segment:
     counted: Any = None
 
     @classmethod
-    def load(cls, folder: Path) -> Segment:
-        """Read a segment whose bytes were verified.
+    def load(cls, folder: Path, labelled: bool = False) -> Segment:
+        """Read a segment whose bytes were verified; ``labelled``: it says of each chunk who may read it.
 
         Raises:
             IntegrityError: files that contradict each other.
         """
         table = read_table(folder / "chunks.parquet")
+        if labelled and "access" not in table.schema.names:
+            raise IntegrityError(f"segment {folder.name} does not say who may read its chunks")
         aliases, questions = (
             [tuple(values) for values in table.column(name).to_pylist()] for name in ("aliases", "questions")
         )

@@ -7,8 +7,8 @@ load: that takes about a second for 10,000 chunks and leaves no second copy to k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster.core.errors import IncompatibleError
 from cluster.core.records import Chunk, Manifest
-from data_jobs.retrieval.dense import DenseIndex, PatchedDense
+from data_jobs.retrieval.dense import DenseIndex, PatchedDense, is_large
 from data_jobs.retrieval.model_files import asks_of
 from data_jobs.retrieval.segments import (
     CHUNK,
@@ -88,17 +88,37 @@ class Snapshot:
         held = {segment.id: segment for segment, _ in earlier.segments} if earlier else {}
         parts = []
         for ref in meta.segments:
-            segment = held.get(ref.id) or Segment.load(folder / ref.id)
+            segment = held.get(ref.id) or Segment.load(folder / ref.id, meta.labelled)
             gone = set(ref.gone)
             parts.append((segment, np.array([c.document not in gone for c in segment.chunks], dtype=bool)))
-        return _merged(parts, manifest, meta)
+        return _merged(parts, manifest.version, manifest.created_at, meta, meta.dim)
+
+    def readable(self, labels: Collection[str]) -> Snapshot:
+        """The same index as if it held only the chunks of these access labels; stored parts are shared.
+
+        Where so few vectors are left that they are searched exactly, they are: in the inverted lists of all vectors the
+        nearest of a few may lie in lists that are not looked into.
+        """
+        parts = []
+        for segment, kept in self.segments or ((self._whole, np.ones(len(self.chunks), dtype=bool)),):
+            parts.append((segment, kept & np.array([c.access in labels for c in segment.chunks], dtype=bool)))
+        part = _merged(parts, self.version, self.as_of, self.meta, self.vectors.shape[1])
+        return replace(part, dense={kind: stored for kind, stored in part.dense.items() if is_large(len(stored))})
+
+    @property
+    def _whole(self) -> Segment:
+        """All of it as one segment, where it was made of none."""
+        units = np.stack([self.unit_chunk, self.unit_kind, self.unit_start, self.unit_end]).astype(np.int32)
+        return Segment("", self.chunks, self.aliases, self.questions, units, self.vectors, np.empty((0, 16), np.uint8))
 
 
-def _merged(parts: Sequence[tuple[Segment, np.ndarray]], manifest: Manifest, meta: Meta) -> Snapshot:
+def _merged(
+    parts: Sequence[tuple[Segment, np.ndarray]], version: str, as_of: str, meta: Meta | None, dim: int
+) -> Snapshot:
     chunks: list[Chunk] = []
     aliases: list[tuple[str, ...]] = []
     questions: list[tuple[str, ...]] = []
-    units, vectors, kept_units = [np.empty((4, 0), np.int32)], [np.empty((0, meta.dim), np.float16)], []
+    units, vectors, kept_units = [np.empty((4, 0), np.int32)], [np.empty((0, dim), np.float16)], []
     for segment, kept in parts:
         places = (np.cumsum(kept) - 1 + len(chunks)).astype(np.int32)
         alive = kept[segment.units[0]] if segment.units.size else np.empty(0, bool)
@@ -113,7 +133,7 @@ def _merged(parts: Sequence[tuple[Segment, np.ndarray]], manifest: Manifest, met
     chunk, kind, start, end = np.concatenate(units, axis=1)
     every = vectors[1] if len(vectors) == 2 else np.concatenate(vectors)
     dense = {of: made for of in DENSE_FILES if (made := _dense(parts, kept_units, of)) is not None}
-    about = (manifest.version, manifest.created_at, meta, dense, tuple(parts))
+    about = (version, as_of, meta, dense, tuple(parts))
     return Snapshot(chunks, aliases, questions, chunk, kind, start, end, every, *about)
 
 

@@ -9,6 +9,7 @@
         owner: Ann Example <ann@example.org>
         licence: CC-BY-4.0
         sensitivity: internal           # public | internal | restricted
+        access: {tenant: acme, groups: [hr]}   # who may read it; without: whoever may ask the collection
         approved_by: Data Board
         approved_on: 2026-05-01
         uses: [retrieval, pretraining]  # of retrieval, pretraining, fine-tuning
@@ -30,6 +31,7 @@ from cluster.core.sections.data import DataSection
 from cluster.core.storage import check_name
 from data_jobs.governance.policies import check_source
 from data_jobs.sources.entry import CatalogueEntry
+from data_jobs.sources.plain_yaml import load_plain
 from data_jobs.sources.registry import BUILT_IN
 
 FILE_NAME = "sources.yaml"
@@ -67,31 +69,11 @@ def load_catalogue(path: Path | None) -> dict[str, CatalogueEntry]:
 
 
 def _read(path: Path) -> Any:
-    import yaml
-
-    class OnceLoader(yaml.SafeLoader):
-        """Plain data only; a key given twice is an error, not an override, and aliases are not followed."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "aliases are not allowed", self.peek_event().start_mark
-                )
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            double = next((key for at, key in enumerate(keys) if key in keys[:at]), None)
-            if double is not None:
-                raise yaml.constructor.ConstructorError(None, None, f"{double!r} is there twice", node.start_mark)
-            return super().construct_mapping(node, deep)
-
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{path} is over {MAX_BYTES} bytes")
-        # A subclass of the safe loader.
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=OnceLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, RecursionError, TypeError, yaml.YAMLError) as error:
+        return load_plain(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the catalogue {path}: {' '.join(str(error).split())[:300]}") from None
 
 
@@ -123,7 +105,7 @@ def find_entry(section: DataSection) -> CatalogueEntry | None:
 
 
 def governed(section: DataSection) -> tuple[DataSection, CatalogueEntry | None]:
-    """The section with licence, owner, sensitivity and uses of its source, every policy checked.
+    """The section with licence, owner, sensitivity, access and uses of its source, every policy checked.
 
     Raises:
         PolicyRefusedError: a policy is violated.
@@ -133,5 +115,5 @@ def governed(section: DataSection) -> tuple[DataSection, CatalogueEntry | None]:
     if entry is None:
         return section, None
     check_source(entry, section)
-    marks = {name: getattr(entry, name) for name in ("licence", "owner", "sensitivity", "uses")}
+    marks = {name: getattr(entry, name) for name in ("licence", "owner", "sensitivity", "access", "uses")}
     return section.model_copy(update={**marks, "name": section.name or entry.name}), entry

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cluster.core.access import Access
 from data_jobs.extractors.registry import KINDS
 
 Use = Literal["retrieval", "pretraining", "fine-tuning"]
@@ -29,7 +30,9 @@ class CatalogueEntry(BaseModel):
     licence: str = Field(min_length=1, max_length=200)
     """SPDX expression."""
     sensitivity: Literal["public", "internal", "restricted"]
-    """Who may see it."""
+    """How sensitive it is."""
+    access: str = ""
+    """Who may read it: a mapping with `tenant` and `groups`; kept as the label's text."""
     approved_by: str = ""
     """Who approved it."""
     approved_on: datetime.date | None = None
@@ -43,6 +46,11 @@ class CatalogueEntry(BaseModel):
         if value not in ("auto", *KINDS):
             raise ValueError(f"there is no format {value!r}; there are auto, {', '.join(KINDS)}")
         return value
+
+    @field_validator("access", mode="before")
+    @classmethod
+    def _a_label(cls, value: Any) -> str:
+        return Access.of_mapping(value).text
 
     @field_validator("location")
     @classmethod

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cluster.core.access import FOLDER_FILE
 from cluster.core.errors import BadInputError
 from cluster.core.records import Quarantined, stable_hash
 from data_jobs.extractors.images import CAPTIONS, IMAGE_SUFFIXES
 from data_jobs.extractors.protocol import UnreadableFileError, has_control, printable
 from data_jobs.extractors.registry import RECORD_SUFFIXES, SUFFIXES
+from data_jobs.sources.folder_labels import FolderLabels
 
 FILE_REASONS = (
     "unsupported_kind", "not_a_file", "symlink", "symlink_loop", "symlink_outside", "hidden", "bad_name", "unreadable",
@@ -34,13 +36,14 @@ class FileItem:
     """One file to read: path below the folder, size in bytes and sha256 of its content when it was listed.
 
     ``companion`` is a hash of what else its records depend on: of a picture, the captions; of captions, which pictures
-    there are. Empty for all others.
+    there are. Empty for all others. ``access`` is the label of its records (``access.Access.text``).
     """
 
     path: str
     bytes: int
     sha256: str
     companion: str = ""
+    access: str = ""
 
 
 def check_folder(source: str) -> Path:
@@ -65,12 +68,17 @@ def check_folder(source: str) -> Path:
 
 
 def list_files(
-    root: Path, max_bytes: int, wanted: Callable[[str], bool] | None = None
+    root: Path, max_bytes: int, wanted: Callable[[str], bool] | None = None, access: str = ""
 ) -> tuple[list[FileItem], list[Quarantined]]:
     """Every file below ``root``, sorted by path: those worth reading, and the others with their reasons.
 
-    With ``wanted``, only paths for which it is true: the others are no part of the source.
+    With ``wanted``, only paths for which it is true: the others are no part of the source. ``access`` is the label of
+    the source, which files of labels narrow.
+
+    Raises:
+        UsageError: a file of labels says something that is not understood, or lets nobody read.
     """
+    labels = FolderLabels(root, access)
     items: list[FileItem] = []
     refused: list[Quarantined] = []
     for path, problem in sorted(_walk(root, root), key=lambda found: os.fsencode(found[0])):
@@ -79,7 +87,7 @@ def list_files(
         try:
             if problem:
                 raise UnreadableFileError(*problem)
-            items.append(_item(root, path, max_bytes))
+            items.append(replace(_item(root, path, max_bytes), access=labels.of(path)))
         except UnreadableFileError as error:
             refused.append(Quarantined(printable(path), "", *error.args))
     return _with_companions(items), refused
@@ -104,6 +112,8 @@ def _walk(root: Path, folder: Path) -> Iterator[tuple[str, tuple[str, str] | Non
         return
     for entry in entries:
         path = Path(entry.path).relative_to(root).as_posix()
+        if entry.name == FOLDER_FILE:
+            continue  # says who may read the others (``folder_labels``)
         if entry.is_symlink():
             yield path, _link_problem(root, Path(entry.path))
         elif entry.is_dir(follow_symlinks=False):

@@ -54,7 +54,7 @@ def file_items(root: Path, files: Iterable[FileItem], source_name: str) -> tuple
     """
     return tuple(
         SourceItem(
-            stable_hash([file.path, file.sha256, file.companion], KEY_CHARS), file.bytes,
+            stable_hash([file.path, file.sha256, file.companion, file.access], KEY_CHARS), file.bytes,
             {"root": str(root), "source_name": source_name, "file": asdict(file)},
         )
         for file in files

@@ -59,15 +59,17 @@ def locate(
         BadInputError: there is nothing, or more than may be fetched.
         PolicyRefusedError: an address is not allowed.
         EnvironmentFaultError: the place cannot be reached.
+        UsageError: a file of labels is not understood.
     """
     most = section.max_file_mb << 20
     if source is None:
         root = check_folder(section.source)
-        return _listed(root, *list_files(root, most), section.source, "auto")
+        return _listed(root, *list_files(root, most, access=section.access), section.source, "auto")
     if not source.remote:
         folder, pattern = split_glob(source.location)
         root = check_folder(str(folder))
-        return _listed(root, *list_files(root, most, _wanted(pattern)), source.location, source.format)
+        found = list_files(root, most, _wanted(pattern), section.access)
+        return _listed(root, *found, source.location, source.format)
     with storage_errors(str(landing)):
         place = landing / source.name
         place.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def locate(
             else:
                 limits = ObjectLimits(object_bytes=most, total_bytes=section.max_source_mb << 20)
                 refused = land_objects(source.location, arriving, limits)
-            items, more = list_files(arriving, most)
+            items, more = list_files(arriving, most, access=section.access)
             content = stable_hash([(item.path, item.sha256) for item in items])
             final = place / content
             if not final.exists():

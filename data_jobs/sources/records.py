@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.core.records import Document, Quarantined
@@ -46,7 +47,8 @@ def read_records(
     def neighbour(path: str) -> bytes:
         return read_path(root, posixpath.normpath(path), most)
 
-    yield from extract(data, Origin(item.path, source_name, item.sha256, item.bytes, neighbour), limits)
+    for record in extract(data, Origin(item.path, source_name, item.sha256, item.bytes, neighbour), limits):
+        yield replace(record, access=item.access) if isinstance(record, Document) else record
 
 
 __all__ = ["EXTRACT_REASONS", "Limits", "clean_title", "limits_of", "read_records", "split_title"]

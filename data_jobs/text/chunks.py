@@ -87,6 +87,7 @@ def chunk(document: Document, count_tokens: Callable[[str], int], max_tokens: in
                 sensitivity=document.sensitivity,
                 header=group.header,
                 also=document.copies[:MAX_ALSO],
+                access=document.access,
             )
         )
     return chunks

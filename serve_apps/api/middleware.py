@@ -188,6 +188,8 @@ def stamp(message: Message, record: RequestRecord) -> None:
     headers.setdefault("cache-control", "no-store")
     if record.cache != OFF:
         headers["x-plinth-cache"] = record.cache
+    for name, value in record.rate_limits.items():
+        headers[name] = value
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
 

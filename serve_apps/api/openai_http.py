@@ -24,7 +24,14 @@ from serve_apps.api.middleware import Limits, note, read_body, record_of, reply,
 from serve_apps.api.notes import Notes, noted
 from serve_apps.api.response_events import ResponseShape
 from serve_apps.api.response_request import ResponseRequest
-from serve_apps.api.responses import ReplyShape, collection_card, embeddings, model_card, search_results
+from serve_apps.api.responses import (
+    ReplyShape,
+    collection_card,
+    embeddings,
+    model_card,
+    search_results,
+    usage_report,
+)
 from serve_apps.api.routes import ANY_KEY, GET, POST, PUBLIC, Call, Route, RouteTable
 from serve_apps.api.schema import (
     ChatRequest,
@@ -36,7 +43,15 @@ from serve_apps.api.schema import (
 )
 from serve_apps.api.streaming import EventStream, JsonReply, Watched
 from serve_apps.console.page import FILES, page_reply
-from serve_apps.errors import ApiError, ClientGoneError, bad_request, collection_not_found, model_not_found
+from serve_apps.errors import (
+    ApiError,
+    ClientGoneError,
+    UnavailableError,
+    bad_request,
+    collection_not_found,
+    model_not_found,
+    shown,
+)
 from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.gateway import Gateway
@@ -143,25 +158,25 @@ class HttpService:
 
     async def models(self, call: Call) -> Response:
         """The names that may be asked for."""
-        found = await self._gateway.models()
+        found = await self._gateway.models(call.record.principal)
         cards = [model_card(name, self._created, facts) for name, facts in found.items()]
         return JSONResponse({"object": "list", "data": cards})
 
     async def model(self, call: Call) -> Response:
         """One of those names."""
-        found, name = await self._gateway.models(), call.path["id"]
+        found, name = await self._gateway.models(call.record.principal), call.path["id"]
         if name not in found:
             raise model_not_found(name, tuple(found))
         return JSONResponse(model_card(name, self._created, found[name]))
 
     async def collections(self, call: Call) -> Response:
         """What can be asked: the collections, and what each is."""
-        cards = [collection_card(card) for card in await self._gateway.collections.cards()]
+        cards = [collection_card(card) for card in await self._gateway.collections.seen_by(call.record.principal)]
         return JSONResponse({"object": "list", "data": cards})
 
     async def collection(self, call: Call) -> Response:
         """One of them."""
-        cards, name = await self._gateway.collections.cards(), call.path["id"]
+        cards, name = await self._gateway.collections.seen_by(call.record.principal), call.path["id"]
         found = next((card for card in cards if card["collection"] == name), None)
         if found is None:
             raise collection_not_found(name, [card["collection"] for card in cards], "collection")
@@ -192,6 +207,15 @@ class HttpService:
     def _set(self, response: Response, session: str, lasts_s: int, secure: bool) -> None:
         name = self._doorkeeper.cookie
         response.set_cookie(name, session, max_age=lasts_s, httponly=True, samesite="strict", secure=secure)
+
+    async def usage(self, call: Call) -> Response:
+        """What the key used by day and tier; a tenant's keys for who may see them."""
+        if wrong := sorted(set(call.query) - {"since", "until", "tenant"}):
+            raise bad_request(f"there is no parameter {shown(wrong[0])}; there are since, until and tenant")
+        if self._gateway.budget is None:
+            raise UnavailableError("this service keeps no books")
+        asked = (call.query.get(name, "") for name in ("since", "until", "tenant"))
+        return JSONResponse(usage_report(await self._gateway.budget.usage(call.record, *asked)))
 
     async def healthz(self, call: Call) -> Response:
         """The process answers."""
@@ -233,6 +257,7 @@ ROUTES = (
     Route("/v1/plinth/examples/{collection}", GET, ANY_KEY, HttpService.examples),
     Route("/v1/collections", GET, ANY_KEY, HttpService.collections),
     Route("/v1/collections/{id}", GET, ANY_KEY, HttpService.collection),
+    Route("/v1/usage", GET, ANY_KEY, HttpService.usage),
     Route("/v1/plinth/me", GET, ANY_KEY, HttpService.me),
     Route("/v1/plinth/audit", GET, "audit", HttpService.audit),
     Route("/v1/plinth/audit/{id}", GET, "audit", HttpService.audit),
@@ -273,7 +298,8 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         record, secure = record_of(request.scope), request.headers.get("x-forwarded-proto") == "https"
         if route.logged:
             service.gateway.begin(record)
-        response = await route.handler(service, Call(record, body, request.path_params, secure))
+        call = Call(record, body, request.path_params, request.query_params, secure)
+        response = await route.handler(service, call)
         if not isinstance(response, Watched):  # those wait right before their first byte
             await record.admitted()
         return response

@@ -9,9 +9,10 @@ import struct
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from actors.ledger.amounts import UsageRow
 from cluster.core.sections.tiers import AUTO
 from serve_apps.gateway.exchange import Done, Event, TextDelta
 
@@ -101,6 +102,13 @@ def embeddings(
 def search_results(found: Sequence[dict[str, Any]], plinth: dict[str, Any]) -> dict[str, Any]:
     """Passages, best first, each with the fields of a citation."""
     return {"object": "list", "data": [{"object": "search.result", **item} for item in found], "plinth": plinth}
+
+
+def usage_report(rows: Sequence[UsageRow]) -> dict[str, Any]:
+    """The books: a row for each day, key and tier, and the sum of all."""
+    counted = ("requests", "prompt_tokens", "completion_tokens", "money")
+    total = {name: round(sum(getattr(row, name) for row in rows), 6) for name in counted}
+    return {"object": "list", "data": [{"object": "usage", **asdict(row)} for row in rows], "total": total}
 
 
 def collection_card(facts: dict[str, Any]) -> dict[str, Any]:

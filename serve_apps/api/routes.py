@@ -24,11 +24,13 @@ ANY_KEY, PUBLIC = "", None  # scopes of routes: see ``Route``
 @dataclass(frozen=True)
 class Call:
     """One request as its handler gets it: the record (which says whom it comes from), the validated body (None where
-    the route takes none), and what stands in the path for the parameters of the route."""
+    the route takes none), what stands in the path for the parameters of the route and behind the question mark, and
+    whether it came over TLS."""
 
     record: RequestRecord
     body: Any = None
     path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
     secure: bool = False
 
 

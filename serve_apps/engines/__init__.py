@@ -10,6 +10,7 @@ from cluster.core.sections.tiers import EngineName, TierOptions
 from serve_apps.engines.openvino_engine import OpenVinoEngine, model_folder
 from serve_apps.engines.protocol import Engine
 from serve_apps.engines.transformers_engine import TransformersEngine
+from serve_apps.engines.vllm_engine import VllmEngine
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,16 @@ def _transformers(tier: TierOptions, folder: Path) -> Engine:
     return TransformersEngine(folder, tier.threads)
 
 
+def _vllm(tier: TierOptions, folder: Path) -> Engine:
+    return VllmEngine(
+        folder, tier.precision, tier.max_batch, tier.batch_tokens, tier.context_tokens, tier.tensor_parallel,
+        tier.gpu_memory,
+    )  # fmt: skip
+
+
 # Those that run a model here. Whoever takes `openai` takes a tier and no folder (``openai_engine``).
 ENGINES: dict[EngineName, Callable[[TierOptions, Path], Engine]] = {
     "openvino": _openvino,
     "transformers": _transformers,
+    "vllm": _vllm,
 }

@@ -19,7 +19,7 @@ class Capabilities:
     """What a started engine is and can do.
 
     Attributes:
-        engine: ``openvino`` or ``transformers``.
+        engine: ``openvino``, ``transformers`` or ``vllm``.
         precision: the arithmetic it really runs in (bf16 only where the CPU has it).
         context_tokens: longest prompt and completion together.
         vocab: ids from 0 to vocab - 1 are accepted.
@@ -129,7 +129,7 @@ class Engine(Protocol):
         Raises:
             BadInputError: empty prompt, ids outside the vocabulary, sampling out of range, or more tokens than the
                 context holds (extras ``code="context_length_exceeded"``).
-            UnsupportedError: an adapter, where there are none.
+            UnsupportedError: an adapter that is not there.
             UnavailableError: not started, stopped, failed, or the queue is full. The stream raises it too when the
                 engine stops or fails underneath it.
         """

@@ -87,6 +87,7 @@ class Request:
     sampling: EngineSampling
     loop: asyncio.AbstractEventLoop
     deliver: Callable[[Iterable[int], Finish, BaseException | None], None]
+    adapter: str | None = None
     cancelled: bool = False  # set by any thread, read by the engine's
     generated: int = 0
     unsent: list[int] = field(default_factory=list)

@@ -73,6 +73,10 @@ class EngineThread(ABC):
     def _close(self) -> None:
         """Free the model."""
 
+    def _takes(self, adapter: str) -> bool:
+        """Whether there is an adapter of this name."""
+        return False
+
     def _cache_usage(self) -> float:
         return 0.0
 
@@ -93,11 +97,12 @@ class EngineThread(ABC):
         capabilities = self._capabilities
         if capabilities is None:
             raise UnavailableError(f"engine {self.name} is not started")
-        if adapter is not None:
-            raise UnsupportedError(f"engine {capabilities.engine} takes no adapters: serve {adapter!r} as a tier")
+        if adapter is not None and not self._takes(adapter):
+            why = "has no such adapter" if capabilities.adapters else "takes no adapters"
+            raise UnsupportedError(f"engine {capabilities.engine} {why}: {adapter!r}")
         tokens = _checked(ids, sampling, capabilities)
         stream = DeltaStream(lambda: self._cancel(request))
-        request = Request(next(self._numbers), tokens, sampling, loop, _weakly(stream))
+        request = Request(next(self._numbers), tokens, sampling, loop, _weakly(stream), adapter)
         with self._wake:
             if self._state != "ready":
                 raise _closed(self.name, self._state)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.core.access import Rights
+
 OVERHEAD = 400  # bytes of an entry beside its data, about: its key, its place in the table, what it rests on
 EXPIRED, NO_ROOM, OUTDATED, CHECKED_ANEW = "expired", "no_room", "outdated", "checked_anew"
 
@@ -31,12 +33,14 @@ class KeptAnswer:
     """An answer as it left: its pieces of checked text, and what its end said.
 
     Attributes:
+        rights: of who asked, and nobody else is given it.
         checked: hash of the conversation as guard(in) let it go on, which is what was answered.
         texts: in the order in which a stream sent them.
         plinth: plain JSON.
     """
 
     grounds: Grounds
+    rights: Rights
     checked: str
     texts: tuple[str, ...]
     finish_reason: str
@@ -80,7 +84,8 @@ class AnswerCache:
             return None
         self._entries.move_to_end(key)
         row = json.loads(entry.data)
-        return KeptAnswer(**{**row, "grounds": entry.grounds, "texts": tuple(row["texts"])})
+        rights = Rights(row["rights"]["tenant"], tuple(row["rights"]["groups"]))
+        return KeptAnswer(**{**row, "grounds": entry.grounds, "rights": rights, "texts": tuple(row["texts"])})
 
     def put(self, key: str, answer: KeptAnswer) -> None:
         """Keep an answer in place of an earlier one, and make room for it."""

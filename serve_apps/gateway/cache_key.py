@@ -10,6 +10,7 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass, replace
 
+from cluster.core.access import Rights
 from cluster.core.config import PlinthConfig
 from cluster.core.records import stable_hash
 from serve_apps.gateway.exchange import Turns
@@ -42,16 +43,16 @@ class CacheKey:
     """See the module.
 
     Attributes:
-        tenant: whose question it is; answers never cross tenants.
+        rights: of who asks; answers never cross tenants, nor reach who may read other documents.
         model: what was asked for: a tier, or ``auto``.
         collection: as it was asked for; empty: the default one, whichever that is.
-        tiers: those that may answer, with their models' versions (``settled``).
+        tiers: those that may answer this key, with their models' versions (``settled``).
         router: version and threshold of the learned router where it has a say.
         plain: a prompt of the legacy route.
         turns: the conversation, ``normalised``.
     """
 
-    tenant: str
+    rights: Rights
     model: str
     collection: str
     tiers: tuple[TierState, ...]

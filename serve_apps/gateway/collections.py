@@ -7,9 +7,11 @@ import math
 import time
 from typing import Any
 
+from cluster.core.identity import Principal
 from serve_apps.errors import UnavailableError, collection_not_found
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.rights import as_seen, sees
 
 FRESH_S = 0.5  # how old a list may be that says a collection is not there
 
@@ -36,26 +38,51 @@ class KnownCollections:
             self._asked_at = time.monotonic()
         return self._cards
 
-    async def last_known(self) -> list[dict[str, Any]]:
-        """The same; what was known before where the retriever does not say."""
-        try:
-            return await self.cards()
-        except UnavailableError:
-            return self._cards
-
-    async def choose(self, name: str, record: RequestRecord, param: str) -> None:
-        """Note in a request's record which collection it means and which field says so; an empty name is the default's.
-        Asks nobody about a name that was there before.
+    async def seen_by(self, principal: Principal) -> list[dict[str, Any]]:
+        """What a key is told of every collection that it may ask; the first where it may not ask the default one is
+        what it asks by default.
 
         Raises:
-            ApiError: 404, there is no such collection; ``param`` names the field it was named in.
             UnavailableError: the retriever does not say.
         """
-        if name and name not in _names(self._cards):
-            known = _names(await self.cards())
-            if name not in known:
-                raise collection_not_found(name, known, param)
+        return _seen(await self.cards(), principal)
+
+    async def last_seen_by(self, principal: Principal) -> list[dict[str, Any]]:
+        """The same; what was known before where the retriever does not say."""
+        try:
+            return await self.seen_by(principal)
+        except UnavailableError:
+            return _seen(self._cards, principal)
+
+    async def choose(self, name: str, record: RequestRecord, param: str) -> None:
+        """Note in a request's record which collection it means and which field says so; an empty name is the default's,
+        or where the key may not ask that one the first that it may. Asks nobody about a name that was there before.
+
+        Raises:
+            ApiError: 404, there is no such collection for this key; ``param`` names the field it was named in.
+            UnavailableError: the retriever does not say.
+        """
+        if name or record.principal.collections:
+            seen = _seen(self._cards, record.principal)
+            if (found := _meant(name, seen)) is None:
+                seen = await self.seen_by(record.principal)
+                found = _meant(name, seen)
+            if found is None:
+                raise collection_not_found(name or record.principal.collections[0], _names(seen), param)
+            name = found
         record.collection, record.collection_param = name, param
+
+
+def _seen(cards: list[dict[str, Any]], principal: Principal) -> list[dict[str, Any]]:
+    return [as_seen(card, principal) for card in cards if sees(card, principal)]
+
+
+def _meant(name: str, seen: list[dict[str, Any]]) -> str | None:
+    """The collection of this name; without one the default, by its name (which is the default may change meanwhile),
+    or the first. None: there is none."""
+    if name:
+        return name if name in _names(seen) else None
+    return next(iter(_names([card for card in seen if card["default"]] or seen)), None)
 
 
 def _names(cards: list[dict[str, Any]]) -> list[str]:

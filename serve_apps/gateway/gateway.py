@@ -10,11 +10,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from cluster.core.identity import NOBODY, Principal
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.alike import AlikeQuestions
 from serve_apps.gateway.audit_trail import AuditTrail
+from serve_apps.gateway.budget import Budget
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
@@ -26,6 +28,7 @@ from serve_apps.gateway.planning import Planner
 from serve_apps.gateway.protocols import GuardClient, Recorder, RetrieverClient, TierClient
 from serve_apps.gateway.recall import Recall
 from serve_apps.gateway.request_log import Journal, RequestRecord
+from serve_apps.gateway.rights import as_seen, may_name
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import RegexTokenCounter, TokenCounter
@@ -47,6 +50,7 @@ class Gateway:
         learned: the learned part of ``auto``; None: the rules alone decide.
         versions: of settings and guard policy, for the answers that are kept.
         trail: writes down what is asked by whom; None: nothing is.
+        budget: reserves and settles; None: nothing is booked.
     """
 
     def __init__(
@@ -65,17 +69,18 @@ class Gateway:
         note_gap: Callable[[Ask, str, Retrieval, Done], None] | None = None,
         learned: LearnedRouter | None = None,
         versions: Versions | None = None,
+        budget: Budget | None = None,
         trail: AuditTrail | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
-        self.tiers, self._journal, self._trail = Tiers(tiers), journal, trail
+        self.tiers, self._journal, self.budget, self._trail = Tiers(tiers), journal, budget, trail
         self._note_gap = note_gap or (lambda *_: None)
         self._hops = Hops(guard, retriever, section.guard_timeout_s)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
-        self._speaker = Speaker(self.tiers, self._hops, counter, hold_back)
+        self._speaker = Speaker(section, self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)
-        self.lookups = Lookups(self._hops, embedding_model, counter, self._admission)
+        self.lookups = Lookups(self._hops, embedding_model, counter, self._admission, budget)
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
         cache = AnswerCache(section.cache.mb << 20 if section.cache.on else 0, section.cache.ttl_s)
@@ -86,9 +91,11 @@ class Gateway:
         """Answer a conversation: checked text, then one Done.
 
         Raises:
-            ApiError: unknown model, or the guard refused the input.
-            UnavailableError: guard, retriever or tier is down, or too many wait; text not yet yielded is dropped.
+            ApiError: unknown model, the guard refused the input, or a limit is reached.
+            UnavailableError: guard, retriever, tier or ledger is down, or too many wait; text not yet yielded is
+                dropped.
         """
+        ask = await self.budget.answer(ask, record) if self.budget else ask  # reserved until it is settled
         with self._admission.place() as place:
             answer = self._answer(ask, record)
             sampled = answer if self._trail is None else self._trail.sampled(answer, ask, record)
@@ -98,6 +105,10 @@ class Gateway:
                     # than the Done: what closes the walk there shall not look like one who gave up.
                     if record.stream or isinstance(event, Done):
                         place.leave()
+                    if not isinstance(event, Done):
+                        record.said.append(event.text)
+                    elif self.budget:
+                        self.budget.settle(record)  # before the client has the end: what it got is noted
                     yield event
 
     async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
@@ -121,7 +132,7 @@ class Gateway:
                 yield event
             return
         said = self._speaker.speak(plan, ask.sampling, record)  # tier, guard(out), fallback
-        async with aclosing(self._recall.listen(said, key, ask, asked)) as events:
+        async with aclosing(self._recall.listen(said, key, ask, asked, record.principal)) as events:
             async for event in events:
                 if isinstance(event, Done) and not asked.continues:
                     self._note_gap(ask, asked.question, asked.retrieval, event)
@@ -132,23 +143,26 @@ class Gateway:
         """What waits behind this gateway: ``inside`` requests; one more would wait ``expected_wait_s``."""
         return {"inside": self._admission.inside, "expected_wait_s": round(self._admission.expected_wait_s, 3)}
 
-    async def models(self) -> dict[str, dict[str, Any]]:
-        """The names clients may send as ``model``, and what is known of each; ``NAME@COLLECTION`` asks a collection."""
+    async def models(self, principal: Principal) -> dict[str, dict[str, Any]]:
+        """The names a key may send as ``model``, and what is known of each; ``NAME@COLLECTION`` asks a collection."""
         await self.tiers.refresh()
-        names = {name: self.tiers.facts(name) for name in self.tiers.names}
+        names = {name: self.tiers.facts(name) for name in self.tiers.names_for(principal)}
         asked = {
             f"{name}@{card['collection']}": {**facts, "collection": card["collection"], "default": card["default"]}
-            for card in await self.collections.last_known()
+            for card in await self.collections.last_seen_by(principal)
             for name, facts in names.items()
         }
-        return {**names, **asked, self.lookups.embedding_model: {"kind": "embeddings"}}
+        embeds = self.lookups.embedding_model
+        return {**names, **asked, **({embeds: {"kind": "embeddings"}} if may_name(embeds, principal) else {})}
 
     async def ready(self) -> dict[str, Any]:
         """Facts about the live index, once index and guard answer. Raises UnavailableError before."""
-        return await self._hops.ready()
+        return as_seen(await self._hops.ready(), NOBODY)
 
     async def tidy(self, recorder: Recorder) -> None:
         """Look after what is kept, and report it; to be called every few seconds."""
+        if self.budget:
+            self.budget.wallet.start()
         await self._recall.tidy(recorder)
         if self._trail is not None:
             await self._trail.tidy(recorder)
@@ -163,5 +177,7 @@ class Gateway:
             self._trail.begin(record)
 
     def settle(self, record: RequestRecord) -> None:
-        """The end of every request, refused ones included: log line and metrics."""
+        """The end of every request, refused ones included: what it used is booked, log line and metrics."""
+        if self.budget:
+            self.budget.settle(record)
         self._journal.close(record)

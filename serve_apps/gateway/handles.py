@@ -2,7 +2,8 @@
 
 Ray's failures become the request path's: a replica that died or is overloaded is an UnavailableError, an error raised
 by the deployment itself arrives as what it was. Calls without side effects are retried on another replica when the one
-they ran on died: Serve does not do that by itself.
+they ran on died, and so is an answer of which nothing was said yet: Serve does not do that by itself. It lets whoever
+asks a deployment without any replica wait for one, which here is said at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.records import Answer
 from cluster.core.telemetry import log_event
 from cluster.core.trace import carried
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 RETRIES = 2
 REFRESH_S, STALE_S = 0.5, 2.0
 DEAD_AFTER_S = 3.0
+ANOTHER_S, LOST_S = 0.5, 0.1  # in which another replica says that it is there, and one that was lost that it is back
 Result = TypeVar("Result")
 
 
@@ -78,9 +81,9 @@ class RetrieverHandle:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Retrieval:
         """See ``RetrieverClient``."""
-        return await call("retriever", lambda: self._handle.search.remote(question, k, collection, **carried()))
+        return await call("retriever", lambda: self._handle.search.remote(question, k, collection, rights, **carried()))
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """See ``RetrieverClient``."""
@@ -96,20 +99,26 @@ class RetrieverHandle:
     async def collections(self) -> list[dict[str, Any]]:
         return await call("retriever", lambda: self._handle.collections.remote())
 
-    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
-        return await call("retriever", lambda: self._handle.examples.remote(count, collection))
+    async def examples(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> tuple[str, list[Example]]:
+        return await call("retriever", lambda: self._handle.examples.remote(count, collection, rights))
 
-    async def topics(self, count: int, collection: str = "") -> list[str]:
-        return await call("retriever", lambda: self._handle.topics.remote(count, collection))
+    async def topics(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> list[str]:
+        return await call("retriever", lambda: self._handle.topics.remote(count, collection, rights))
+
+
+class ReplicaDiedError(UnavailableError):
+    """The replica that was to answer has died."""
 
 
 async def _spoken(response: Any) -> AsyncGenerator[str | Answer, None]:
-    """What a tier says. Streams are not retried: what was sent cannot be taken back."""
+    """What a tier says."""
     try:
         async for item in response:
             yield item
     except RayTaskError as error:
         raise cause_of(error) from None
+    except RayActorError as error:
+        raise ReplicaDiedError(f"the tier is not available ({type(error).__name__})") from error
     except (RayError, RayServeException) as error:
         raise UnavailableError(f"the tier is not available ({type(error).__name__})") from error
     finally:
@@ -128,7 +137,8 @@ class TierHandle:
         self._unknown = self._state = state
         self._handle, self._streams, self._follows = handle, handle.options(stream=True), follows
         self._asked_at = -math.inf
-        self._asking: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[bool] | None = None
+        self._lost = False
         self._load = TierLoad()
 
     @property
@@ -138,42 +148,78 @@ class TierHandle:
         return replace(self._state, ongoing=self._load.ongoing, latency_ms=latency_ms)
 
     async def refresh(self) -> None:
-        """At most one question in ``REFRESH_S``; waited for only after a silence, when what is known is old."""
+        """At most one question in ``REFRESH_S``; whoever asks it waits after a silence, when what is known is old, and
+        hardly where nobody answered the last one."""
         if not self._follows:
             return
         age = time.monotonic() - self._asked_at
         if self._asking is None or (self._asking.done() and age >= REFRESH_S):
             self._asked_at = time.monotonic()
             self._asking = asyncio.get_running_loop().create_task(self._ask())
-        if age > STALE_S:
-            await asyncio.wait({self._asking}, timeout=STALE_S)
+            if age > STALE_S:
+                await asyncio.wait({self._asking}, timeout=LOST_S if self._lost else STALE_S)
 
     def wake(self) -> None:
         """Nothing to do: it has replicas at all times."""
 
-    async def _ask(self) -> None:
-        response: Any = self._handle.state.remote()
+    async def _ask(self, within_s: float = DEAD_AFTER_S) -> bool:
+        """Ask what is served; whether somebody said so."""
         try:
-            async with asyncio.timeout(DEAD_AFTER_S):
-                self._state = await response
+            async with asyncio.timeout(within_s):
+                found = await self._asked()
         except (RayError, RayServeException, TimeoutError) as error:
-            response.cancel()
             if self._state.ready:
                 log_event("gateway", "tier_lost", tier=self._state.name, error=str(error)[:300])
-            self._state = self._unknown
+            self._state, self._lost = self._unknown, True
+            return False
+        self._state, self._lost = (found if self._follows else self._state), False
+        return True
+
+    async def _asked(self) -> TierState:
+        """What a replica says of itself; where it has died another one has ``ANOTHER_S``, as there may be none."""
+        try:
+            return await self._from_one()
+        except RayActorError:
+            async with asyncio.timeout(ANOTHER_S):
+                return await self._from_one()
+
+    async def _from_one(self) -> TierState:
+        response: Any = self._handle.state.remote()
+        try:
+            found: TierState = await response
+        finally:
+            response.cancel()  # does nothing where it has answered
+        return found
+
+    async def _said(self, send: Callable[[], Any]) -> AsyncGenerator[str | Answer, None]:
+        """What a tier says. Where its replica dies before the first word another one is asked, once, if there is one:
+        what was said cannot be taken back."""
+        silent = True
+        try:
+            async with aclosing(_spoken(send())) as items:
+                async for item in items:
+                    silent = False
+                    yield item
+            return
+        except ReplicaDiedError:
+            if not silent or not await self._ask(ANOTHER_S):
+                raise
+        async with aclosing(_spoken(send())) as items:
+            async for item in items:
+                yield item
 
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling
     ) -> AsyncGenerator[str | Answer, None]:
         """See ``TierClient``."""
-        response = self._streams.stream.remote(question, retrieval, sampling, **carried())
-        async with aclosing(self._load.through(_spoken(response))) as items:
+        said = self._said(lambda: self._streams.stream.remote(question, retrieval, sampling, **carried()))
+        async with aclosing(self._load.through(said)) as items:
             async for item in items:
                 yield item
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         """See ``TierClient``. Not timed: a continuation is no answer."""
-        response = self._streams.complete.remote(prompt, sampling, **carried())
-        async with aclosing(self._load.through(_spoken(response), measured=False)) as items:
+        said = self._said(lambda: self._streams.complete.remote(prompt, sampling, **carried()))
+        async with aclosing(self._load.through(said, measured=False)) as items:
             async for item in items:
                 yield item

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.core.access import Rights, readable
 from cluster.core.records import Verdict
 from data_jobs.retrieval.examples import Example
 from data_jobs.retrieval.results import Retrieval
@@ -89,9 +90,17 @@ class Hops:
         return checks
 
     async def search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
-        """Find passages."""
+        """Find passages that whoever asks may read.
+
+        Raises:
+            UnavailableError: there is no index, or it found what may not be read: then nothing of it goes on.
+        """
+        rights = Rights.of(record.principal)
         with record.stage("retriever"), _as_it_was_named(record):
-            found = await self._retriever.search(question, k, record.collection)
+            found = await self._retriever.search(question, k, record.collection, rights)
+        labels = found.labels
+        if labels - readable(labels, rights):
+            raise UnavailableError("the index found documents that this key may not read")
         record.collection = found.collection or record.collection
         return found
 
@@ -103,8 +112,9 @@ class Hops:
         """
         with _as_it_was_named(record):
             version, found = await or_unavailable(
-                self._retriever.examples(count, record.collection), self._timeout_s, "the index"
-            )
+                self._retriever.examples(count, record.collection, Rights.of(record.principal)),
+                self._timeout_s, "the index",
+            )  # fmt: skip
         record.index_version = version
         return version, found
 
@@ -115,7 +125,8 @@ class Hops:
             UnavailableError: no index is live.
         """
         with record.stage("retriever"), _as_it_was_named(record):
-            return await or_unavailable(self._retriever.topics(count, record.collection), self._timeout_s, "the index")
+            found = self._retriever.topics(count, record.collection, Rights.of(record.principal))
+            return await or_unavailable(found, self._timeout_s, "the index")
 
     async def embed(self, texts: list[str], record: RequestRecord) -> list[list[float]]:
         """Vectors of checked texts, in their order; a slice at a time, so that searches get their turn in between."""

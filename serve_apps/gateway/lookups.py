@@ -7,9 +7,11 @@ from typing import Any
 
 from serve_apps.errors import UnavailableError, model_not_found
 from serve_apps.gateway.admission import Admission
+from serve_apps.gateway.budget import EMBEDDING, SEARCH, Budget
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.hops import Hops, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.rights import may_name, not_allowed
 from serve_apps.gateway.token_counts import TokenCounter
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.characters import visible
@@ -27,11 +29,19 @@ class Lookups:
         embedding_model: the name clients ask for embeddings by.
         tokens: counts usage.
         admission: who may come in; the gateway's own, as both are served by the same replicas.
+        budget: reserves and settles; None: nothing is booked.
     """
 
-    def __init__(self, hops: Hops, embedding_model: str, tokens: TokenCounter, admission: Admission) -> None:
+    def __init__(
+        self,
+        hops: Hops,
+        embedding_model: str,
+        tokens: TokenCounter,
+        admission: Admission,
+        budget: Budget | None = None,
+    ) -> None:
         self._hops, self.embedding_model, self._tokens = hops, embedding_model, tokens
-        self._admission = admission
+        self._admission, self._budget = admission, budget
 
     async def embed(
         self, model: str, texts: Sequence[str], record: RequestRecord
@@ -39,20 +49,27 @@ class Lookups:
         """Vectors of texts that passed guard(in) (PII redacted first), tokens counted, extra data.
 
         Raises:
-            ApiError: another model was asked for, a text is empty to a reader, or the guard refused it.
-            UnavailableError: guard or retriever is down, or too many wait.
+            ApiError: another model was asked for, or one that is not for this key, a text is empty to a reader, the
+                guard refused it, or a limit is reached.
+            UnavailableError: guard, retriever or ledger is down, or too many wait.
         """
         record.model = model
         if model != self.embedding_model:
             raise model_not_found(model, (self.embedding_model,))
+        if not may_name(model, record.principal):
+            raise not_allowed(model)
         for text in texts:
             something_to_see(text, "input")
+        if self._budget:
+            await self._budget.lookup(EMBEDDING, texts, record)
         with self._admission.place():
             checked = [
                 check.text for piece in pieces(texts) for check in await self._hops.guard_in(piece, record, "input")
             ]
             vectors = await self._hops.embed(checked, record)
         record.prompt_tokens = sum(map(self._tokens.count, checked))
+        if self._budget:
+            self._budget.settle(record)  # before the client has it: what it got is noted
         return vectors, record.prompt_tokens, _told(record)
 
     async def search(
@@ -61,12 +78,17 @@ class Lookups:
         """Checked passages in the fields of a citation, best first, and extra data.
 
         Raises:
-            ApiError: there is nothing to see in the query, or the guard refused it.
-            UnavailableError: guard or retriever is down, too many wait, or a passage may not leave.
+            ApiError: there is nothing to see in the query, the guard refused it, or a limit is reached.
+            UnavailableError: guard, retriever or ledger is down, too many wait, or a passage may not leave.
         """
         something_to_see(query, "query")
+        if self._budget:
+            await self._budget.lookup(SEARCH, [query], record)
         with self._admission.place():
-            return await self._search(query, k, record)
+            found = await self._search(query, k, record)
+        if self._budget:
+            self._budget.settle(record)
+        return found
 
     async def _search(
         self, query: str, k: int | None, record: RequestRecord

@@ -10,6 +10,7 @@ from serve_apps.errors import model_not_found
 from serve_apps.gateway.exchange import AnswerPlan, Ask, CheckedAsk, Turns
 from serve_apps.gateway.hops import Hops, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.rights import not_allowed
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.protocol import InputCheck
@@ -41,11 +42,13 @@ class Planner:
         """What the conversation asks.
 
         Raises:
-            ApiError: no tier has the name asked for, or there is nothing to see in the question.
+            ApiError: no tier has the name asked for, the key may not ask it, or there is nothing to see in the
+                question.
         """
         record.model = ask.model
-        if ask.model not in self._tiers.names:
-            raise model_not_found(ask.model, self._tiers.names)
+        names = self._tiers.names_for(record.principal)
+        if ask.model not in names:
+            raise not_allowed(ask.model) if ask.model in self._tiers.names else model_not_found(ask.model, names)
         with record.stage("plan"):
             return something_to_see(self._question_of(ask.turns), "messages")
 
@@ -69,7 +72,8 @@ class Planner:
 
     async def _found(self, ask: Ask, question: str, record: RequestRecord) -> tuple[Retrieval, Suffices | None]:
         """Passages for a question, and at the same time what the learned router says of it where it has a choice."""
-        if self._learned is None or ask.model != AUTO or not self._learned.chooses(self._tiers.states):
+        tiers = self._tiers.for_key(record.principal)
+        if self._learned is None or ask.model != AUTO or not self._learned.chooses(tiers):
             return await self._hops.search(question, None, record), None
         return await together(
             self._hops.search(question, None, record), self._learned.judge(question, self._hops.embed_questions)
@@ -82,7 +86,7 @@ class Planner:
             ApiError, UnavailableError: no tier can answer.
         """
         with record.stage("route"):
-            tiers = self._tiers.states
+            tiers = self._tiers.for_key(record.principal)
             features = self._features_of(asked.question, asked.retrieval) if ask.model == AUTO else None
             decision = route(ask.model, tiers, features, asked.suffices)
             if decision.wakes:

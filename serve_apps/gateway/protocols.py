@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.records import Answer
 from serve_apps.guards.protocol import InputCheck, OutputCheck
 
@@ -60,6 +61,7 @@ class TierState:
         continues: it is a language model that can continue a plain prompt.
         samples: it takes options of sampling for its answers too, not for continuations only.
         takes: which of ``SAMPLED`` it takes.
+        checked: it says nothing that it has not held against the passages before.
         latency_ms: mean milliseconds of one answer: what this gateway measured, before that the gate (0: nobody yet).
         price: of a thousand tokens, as configured.
         bands: quality by support, measured by the gate on held-out documents.
@@ -81,6 +83,7 @@ class TierState:
     continues: bool = False
     samples: bool = False
     takes: tuple[str, ...] = SAMPLED
+    checked: bool = False
     latency_ms: float = 0.0
     price: float = 0.0
     bands: tuple[Band, ...] = ()
@@ -106,9 +109,10 @@ class GuardClient(Protocol):
 
 class RetrieverClient(Protocol):
     """Search and embedding. ``collection`` names what is searched, empty: the default one; an ApiError (404) where
-    there is none of the name."""
+    there is none of the name. ``rights`` are those of who asks: of documents that they do not let read, nothing has a
+    part in what is returned; by default documents with any label are left out."""
 
-    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Retrieval:
         """Passages for a question, at most ``k`` (None: as configured); UnavailableError while there is no index."""
         ...
 
@@ -130,11 +134,11 @@ class RetrieverClient(Protocol):
         decisions to forget (``forgotten``) their answers heed."""
         ...
 
-    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
+    async def examples(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> tuple[str, list[Example]]:
         """The live index' version and questions it can be asked; UnavailableError while there is none."""
         ...
 
-    async def topics(self, count: int, collection: str = "") -> list[str]:
+    async def topics(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> list[str]:
         """What the documents of the live index are about; UnavailableError while there is none."""
         ...
 

@@ -16,8 +16,12 @@ folder names it without citing it. Where the retriever says nothing, the questio
 guard(out) is not asked again: what is kept is text that it let out under the same policy, which is in the key with the
 code of the guards, and its verdicts are told with every hit. A check would give the same verdict for another hop.
 
+**Who is given it.** Whoever has the rights of the one whom it was made for: tenant and groups are in the key, and
+with the answer once more.
+
 **What is not kept.** Answers that are refused, covered in part (the gap map shall hear of those each time), cut at a
-limit, degraded, or given by the tier that was free at the moment; those that broke off never come to their end here.
+limit, degraded, or given by the tier that was free at the moment, or for want of time to ask a larger one; those that
+broke off never come to their end here.
 Not looked up at all: continuations, courtesies, sampling without a seed, and whoever asks for a fresh answer.
 
 **In other words** (``serve.cache.alike``, off as shipped: which threshold is right depends on the questions). Whoever
@@ -36,6 +40,8 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
+from cluster.core.access import Rights
+from cluster.core.identity import Principal
 from cluster.core.records import Verdict
 from cluster.core.sections.tiers import AUTO
 from data_jobs.retrieval.asking import form_of
@@ -90,11 +96,11 @@ class Recall:
             return None
         record.cache = BYPASS
         by_lot = bool(ask.sampling.temperature) and ask.sampling.seed is None
-        drawn = by_lot and any(state.samples for state in self._may_answer(ask))
+        drawn = by_lot and any(state.samples for state in self._may_answer(ask, record.principal))
         if courtesy or drawn or record.anew or not ask.keep or self._tiers.continues(ask):
             return None
         record.cache = MISS
-        return self._made(ask, record.tenant, record.collection)
+        return self._made(ask, record.principal, record.collection)
 
     async def find(self, key: CacheKey | None, ask: Ask, record: RequestRecord) -> KeptAnswer | None:
         """The answer that was given before, once guard(in) passed and what it rests on is found unchanged.
@@ -104,7 +110,7 @@ class Recall:
             UnavailableError: the guard is down.
         """
         kept = self._cache.get(key.digest) if key is not None else None
-        if key is None or kept is None:
+        if key is None or kept is None or kept.rights != key.rights:
             return None
         with record.stage("cache"):
             texts = [text for _, text in ask.turns]
@@ -134,7 +140,9 @@ class Recall:
             self._alike.note(key.digest, group, vectors[0], place)
             for cosine, other in before:
                 kept = self._cache.get(other)
-                if kept is not None and _is_of(kept, asked.retrieval, plan.decision.tier, place):
+                if kept is None or kept.rights != key.rights:
+                    continue
+                if _is_of(kept, asked.retrieval, plan.decision.tier, place):
                     record.alike = round(cosine, 4)
                     own = {
                         "alike": record.alike,
@@ -165,7 +173,12 @@ class Recall:
         yield Done(kept.finish_reason, kept.prompt_tokens, kept.completion_tokens, {**plinth, **told})
 
     async def listen(
-        self, events: AsyncGenerator[Event, None], key: CacheKey | None, ask: Ask, asked: CheckedAsk
+        self,
+        events: AsyncGenerator[Event, None],
+        key: CacheKey | None,
+        ask: Ask,
+        asked: CheckedAsk,
+        principal: Principal,
     ) -> AsyncGenerator[Event, None]:
         """The events as they come; at their end the answer is kept where it is worth it."""
         texts: list[str] = []
@@ -173,8 +186,8 @@ class Recall:
             async for event in events:
                 if isinstance(event, TextDelta):
                     texts.append(event.text)
-                elif key is not None and self._is_worth(event, key, ask, asked):
-                    self._cache.put(key.digest, _kept(texts, event, asked))
+                elif key is not None and self._is_worth(event, key, ask, asked, principal):
+                    self._cache.put(key.digest, _kept(texts, event, asked, key.rights))
                 yield event
 
     async def tidy(self, recorder: Recorder) -> None:
@@ -189,23 +202,25 @@ class Recall:
         for reason, count in self._cache.removed().items():
             recorder.record("plinth_cache_removed_total", count, {"reason": reason})
 
-    def _is_worth(self, done: Done, key: CacheKey, ask: Ask, asked: CheckedAsk) -> bool:
+    def _is_worth(self, done: Done, key: CacheKey, ask: Ask, asked: CheckedAsk, principal: Principal) -> bool:
         """Whether an answer is a whole one that would be given again, and nothing changed while it was made."""
         plinth = done.plinth
         whole = plinth["grounded"] and plinth["reason"] == WHOLE and done.finish_reason == "stop"
-        lasting = not plinth["degraded"] and plinth["route"]["reason"] not in OF_THE_MOMENT
+        route = plinth["route"]
+        lasting = not (plinth["degraded"] or route["reason"] in OF_THE_MOMENT or "held" in route.get("cascade", ()))
         rests = bool(asked.retrieval.index_version) and bool(asked.retrieval.collection)
-        return whole and lasting and rests and self._made(ask, key.tenant, key.collection) == key
+        return whole and lasting and rests and self._made(ask, principal, key.collection) == key
 
-    def _made(self, ask: Ask, tenant: str, collection: str) -> CacheKey:
-        states = tuple(settled(state) for state in self._may_answer(ask))
+    def _made(self, ask: Ask, principal: Principal, collection: str) -> CacheKey:
+        states = tuple(settled(state) for state in self._may_answer(ask, principal))
         policy = self._learned.policy if self._learned is not None and ask.model == AUTO else None
         router = f"{policy.router} from {policy.threshold}" if policy is not None else ""
         turns = normalised(ask.turns)
-        return CacheKey(tenant, ask.model, collection, states, router, self._versions, ask.sampling, ask.plain, turns)
+        rights = Rights.of(principal)
+        return CacheKey(rights, ask.model, collection, states, router, self._versions, ask.sampling, ask.plain, turns)
 
-    def _may_answer(self, ask: Ask) -> list[TierState]:
-        return [state for state in self._tiers.states if ask.model in (AUTO, state.name)]
+    def _may_answer(self, ask: Ask, principal: Principal) -> list[TierState]:
+        return [state for state in self._tiers.for_key(principal) if ask.model in (AUTO, state.name)]
 
     async def _grounds(self) -> dict[str, Grounds] | None:
         """What answers rest on now, by collection as one asks for it (empty: the default); None where the retriever
@@ -236,9 +251,8 @@ def _grounds_of(found: Retrieval) -> Grounds:
     return Grounds(found.collection, found.index_version, found.forgotten)
 
 
-def _kept(texts: list[str], done: Done, asked: CheckedAsk) -> KeptAnswer:
+def _kept(texts: list[str], done: Done, asked: CheckedAsk, rights: Rights) -> KeptAnswer:
     grounds = _grounds_of(asked.retrieval)
     checked = digest_of(normalised(asked.turns))
-    return KeptAnswer(
-        grounds, checked, tuple(texts), done.finish_reason, done.prompt_tokens, done.completion_tokens, done.plinth
-    )
+    used = done.prompt_tokens, done.completion_tokens
+    return KeptAnswer(grounds, rights, checked, tuple(texts), done.finish_reason, *used, done.plinth)

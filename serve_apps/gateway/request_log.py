@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cluster.core.identity import LOCAL, Principal
 from cluster.core.records import Verdict
 from cluster.core.telemetry import log_event
 from cluster.core.trace import Trace
 from serve_apps.gateway.protocols import Recorder
+
+if TYPE_CHECKING:
+    from serve_apps.gateway.budget import Reserved
 
 CLIENT_GONE = 499
 NO_TIER = "none"  # the label of what no tier had a part in
@@ -29,8 +33,9 @@ class RequestRecord:
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
     is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is
-    less than it should be. ``principal``: whom it comes from. ``documents``: those (id, source) the answer was made
-    of. ``admission``: what has to be done before the answer begins (``audit_trail``)."""
+    less than it should be. ``principal``: whom it comes from; ``reserved``: what of whose budget, until it is settled;
+    ``rate_limits``: headers of the reply; ``said``: the text that the client got so far. ``documents``: those (id,
+    source) the answer was made of. ``admission``: what has to be done before the answer begins (``audit_trail``)."""
 
     request_id: str
     method: str = ""
@@ -55,6 +60,9 @@ class RequestRecord:
     collection_param: str | None = None
     principal: Principal = LOCAL
     admission: asyncio.Task[None] | None = None
+    reserved: Reserved | None = None
+    rate_limits: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
     anew: bool = False
     cache: str = OFF
     alike: float | None = None

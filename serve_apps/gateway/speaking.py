@@ -9,19 +9,23 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from cluster.core.identity import Principal
 from cluster.core.records import Answer, Verdict
-from serve_apps.errors import AbstainedError, SwitchedOffError, UnavailableError
+from cluster.core.sections.serve import ServeSection
+from serve_apps.errors import AbstainedError, DoubtedError, SwitchedOffError, UnavailableError
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.exchange import AnswerPlan, Done, Event, TextDelta
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.outside import asked_outside
 from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.gateway.request_log import RequestRecord
+from serve_apps.gateway.rights import answering
 from serve_apps.gateway.stop_sequences import Shaper
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import TokenCounter
 from serve_apps.guards.protocol import OUT
 from serve_apps.guards.window import OutputWindow, Placeholders
+from serve_apps.routing.cascade import ESCALATED, FINAL, doubt, next_tier, obstacle
 
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check
 CONTENT_FILTER = "content_filter"
@@ -33,16 +37,19 @@ class Speaker:
     """Has a plan's tier speak, and lets out what was checked.
 
     Args:
+        section: deadline of a request, and when a larger tier is asked.
         tokens: counts usage and cuts at ``max_tokens``.
         hold_back: characters of checked text that must follow a character before it may leave.
     """
 
-    def __init__(self, tiers: Tiers, hops: Hops, tokens: TokenCounter, hold_back: int) -> None:
+    def __init__(self, section: ServeSection, tiers: Tiers, hops: Hops, tokens: TokenCounter, hold_back: int) -> None:
         self._tiers, self._hops, self._tokens, self._hold_back = tiers, hops, tokens, hold_back
+        self._deadline_ms, self._cascade = section.request_timeout_s * 1000, section.cascade
 
     async def speak(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Checked text, then one Done. What ``auto`` chose may be down by now, or abstain where the passages do support
         an answer, and what is external may be switched off: before its first word, another tier answers instead.
+        So does a larger one, once, where the answer is not borne out.
 
         Raises:
             UnavailableError: guard or tier is down; text not yet yielded is dropped.
@@ -55,32 +62,80 @@ class Speaker:
                         silent = False
                         yield event
                 return
+            except DoubtedError as error:
+                plan = self._escalated(plan, error, record)
+                continue
             except UnavailableError as error:
-                instead = self._instead(plan)
+                instead = self._instead(plan, record.principal)
                 if not silent or instead is None:
                     raise
                 why = INSTEAD.get(type(error), "fallback")
             plan = replace(plan, decision=replace(plan.decision, tier=instead.name, reason=why), state=instead)
             record.tier, record.routed = instead.name, why
 
-    def _instead(self, plan: AnswerPlan) -> TierState | None:
+    def _instead(self, plan: AnswerPlan, principal: Principal) -> TierState | None:
         """The tier that may answer in place of the chosen one; None where the client named one of this house, or there
-        is none."""
+        is none for its key. The fallback, which has learnt nothing, is for every key."""
         state, named = plan.state, plan.decision.reason == "requested"
         if named and not state.external:
             return None
         found = self._tiers.state(state.instead) if state.instead else self._tiers.fallback
         if found is None or not found.ready or found.external or found.name == state.name:
             return None
+        if not found.fallback and not answering([found], principal):
+            return None
         return found if found.continues or not plan.asked.continues else None
 
-    def _may_abstain(self, plan: AnswerPlan) -> bool:
+    def _may_abstain(self, plan: AnswerPlan, principal: Principal) -> bool:
         """Whether the answer is that it does not know: the client named the tier, or no other one could say more."""
-        return plan.decision.reason == "requested" or self._instead(plan) is None
+        return plan.decision.reason == "requested" or self._instead(plan, principal) is None
+
+    def _larger(self, plan: AnswerPlan, record: RequestRecord) -> TierState | None:
+        """The tier that may be asked after the one of the plan."""
+        if plan.decision.reason in FINAL or plan.asked.continues:
+            return None
+        allowed = answering(self._tiers.states, record.principal)
+        return next_tier(plan.state, allowed, self._cascade, record.principal.models)
+
+    def _escalated(self, plan: AnswerPlan, error: DoubtedError, record: RequestRecord) -> AnswerPlan:
+        """The same ask for the larger tier."""
+        to, told = self._tiers[error.extras["to"]].state, {"from": plan.decision.tier, **error.extras}
+        record.tier, record.routed = to.name, ESCALATED
+        decision = replace(plan.decision, tier=to.name, reason=ESCALATED, cascade=told)
+        return replace(plan, decision=decision, state=to)
+
+    def _judged(
+        self, plan: AnswerPlan, answer: Answer, larger: TierState | None, untold: bool, record: RequestRecord
+    ) -> AnswerPlan:
+        """The plan as it stands after its whole answer was judged.
+
+        Args:
+            untold: none of its text was let out, so that another answer may take its place.
+
+        Raises:
+            DoubtedError: a larger tier is to be asked.
+        """
+        why = doubt(answer, plan.asked.retrieval, plan.state) if larger is not None else ""
+        if not why or larger is None:
+            return plan
+        held = obstacle(larger, self._left_ms(record)) or ("" if untold else "told")
+        if not held:
+            spent = answer.prompt_tokens + answer.completion_tokens
+            raise DoubtedError(f"{plan.decision.tier}: {why}", to=larger.name, why=why, tokens=spent)
+        told = {"from": plan.decision.tier, "to": "", "why": why, "held": held}
+        return replace(plan, decision=replace(plan.decision, cascade=told))
+
+    def _waits(self, plan: AnswerPlan, larger: TierState | None, record: RequestRecord) -> bool:
+        """Whether text has to wait for the end of its answer, as that may be passed over for another one yet."""
+        return larger is not None and not plan.state.checked and not obstacle(larger, self._left_ms(record))
+
+    def _left_ms(self, record: RequestRecord) -> float:
+        return self._deadline_ms - record.elapsed_ms
 
     async def _answer(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
         reply = _Reply(plan, Shaper(self._tokens, sampling.max_tokens, sampling.stops), self._hold_back)
         record.degraded = record.degraded or _degraded(plan)
+        larger, untold = self._larger(plan, record), True
         async with aclosing(self._said(plan, sampling, record)) as items:
             while reply.answer is None:
                 with record.stage("tier"):
@@ -88,15 +143,17 @@ class Speaker:
                 if item is None:
                     raise UnavailableError(f"the tier {plan.decision.tier} broke off its answer")
                 if isinstance(item, Answer):
-                    if not item.grounded and not reply.said and not self._may_abstain(plan):
+                    reply.plan = plan = self._judged(plan, item, larger, untold, record)
+                    if not item.grounded and not reply.said and not self._may_abstain(plan, record.principal):
                         raise AbstainedError(f"the tier {plan.decision.tier} abstained")
                     reply.end(item)
-                elif reply.hear(item):
+                elif reply.hear(item) and not (untold and self._waits(plan, larger, record)):
                     check = (await self._hops.guard_out([reply.window.text()], record))[0]
                     if check.blocked:
                         yield self._done(reply, _withheld(), [], record)
                         return
                     if text := reply.shaper.feed(reply.window.release(check.spans, final=False)):
+                        untold = False
                         yield TextDelta(text)
         quoted = texts_of(reply.answer.citations)
         named = [*reply.answer.closest, *reply.answer.not_found]

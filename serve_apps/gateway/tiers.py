@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.core.identity import Principal
 from cluster.core.sections.tiers import AUTO
 from serve_apps.gateway.exchange import Ask
 from serve_apps.gateway.protocols import TierClient, TierState
+from serve_apps.gateway.rights import answering, may_name
 from serve_apps.routing.rules import known_models
 
 
@@ -30,6 +32,14 @@ class Tiers:
     def names(self) -> tuple[str, ...]:
         """What clients may ask for answers."""
         return known_models(self.states)
+
+    def for_key(self, principal: Principal) -> list[TierState]:
+        """What is known of each tier that a key gets answers of."""
+        return answering(self.states, principal)
+
+    def names_for(self, principal: Principal) -> tuple[str, ...]:
+        """What a key may ask for answers."""
+        return tuple(name for name in known_models(self.for_key(principal)) if may_name(name, principal))
 
     @property
     def fallback(self) -> TierState | None:

@@ -20,6 +20,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.records import Manifest
 from cluster.core.storage import INDEXES, LIVE, Collections, Store
 from cluster.core.telemetry import log_event
+from data_jobs.retrieval.views import MOST_TIMES
 from serve_apps.errors import UnavailableError, collection_not_found
 from serve_apps.replicas.live import Live, Loaded
 
@@ -226,8 +227,9 @@ async def _in(thread: ThreadPoolExecutor, work: Callable[..., Any], *arguments: 
 
 
 def memory_of(manifest: Manifest) -> int:
-    """Bytes that a loaded index takes, about."""
-    return MEMORY_PER_BYTE * sum(entry.bytes for entry in manifest.files)
+    """Bytes that a loaded index takes, about; one with access labels together with its views."""
+    times = 1 + MOST_TIMES if manifest.counts.get("access") else 1
+    return times * MEMORY_PER_BYTE * sum(entry.bytes for entry in manifest.files)
 
 
 def card(manifest: Manifest) -> dict[str, Any]:
@@ -238,7 +240,7 @@ def card(manifest: Manifest) -> dict[str, Any]:
         "collection": manifest.name, "index_version": manifest.version, "index_as_of": manifest.created_at,
         "made_of": made_of, "documents": counts.get("documents"), "chunks": counts.get("chunks"),
         "threshold": counts.get("threshold"), "promised_risk": counts.get("promised_risk"),
-        "coverage": counts.get("coverage"),
+        "coverage": counts.get("coverage"), "access": counts.get("access"),
     }  # fmt: skip
 
 

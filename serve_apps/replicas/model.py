@@ -143,13 +143,15 @@ class ModelReplica:
         model = self._live.current.thing
         report = self._gate[1] if self._gate[0] == model.version else {}
         ms = report.get("ms", {})
+        checked = model.facts.get("format") in ("points", "grounded")
         return TierState(
             self._tier.name,
             earned=self._earned == (model.version, True),
             model_version=model.version,
             knowledge_cutoff=model.facts.get("knowledge_cutoff", ""),
             continues=True,
-            samples=model.facts.get("format") not in ("points", "grounded"),
+            samples=not checked,
+            checked=checked,
             latency_ms=float(ms.get("model", 0.0)),
             price=self._tier.price,
             bands=tuple(
@@ -285,7 +287,7 @@ class ModelReplica:
         the tokens that it may still write."""
         with self.load.doing(len(ids) + wanted.max_new_tokens) as work:
             read = len(ids)
-            async with aclosing(model.engine.submit(ids, wanted)) as deltas:
+            async with aclosing(model.engine.submit(ids, wanted, self._tier.adapter or None)) as deltas:
                 async for delta in deltas:
                     work.begun()
                     work.less(read + len(delta.ids))

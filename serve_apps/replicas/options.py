@@ -8,13 +8,14 @@ from typing import Any
 from cluster.core.config import PlinthConfig
 from cluster.core.sections.scaling import Replicas
 from cluster.core.sections.serve import ServeSection
-from cluster.core.sections.tiers import TierConfig
+from cluster.core.sections.tiers import VLLM, TierConfig
 from serve_apps.scaling.load import REQUESTS, TEXTS, TOKENS
 
 TOLD_S = 1.0  # how often replicas and those who call them tell Serve's controller of their load
 LOOK_BACK_S = 2.0  # over which it takes means
 POLICY = "serve_apps.scaling:ReplicaScaling"
 HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has
+AFFINITY = {"request_router_class": "serve_apps.affinity_router:AffinityRouter"}
 DRAIN_S = 5.0  # beyond the longest request, before a replica that is taken away is ended
 
 
@@ -56,8 +57,17 @@ def tier_options(section: ServeSection, tier: TierConfig) -> dict[str, Any]:
     targets: dict[str, float] = {REQUESTS: tier.target_ongoing}
     if tier.kind == "model" and not tier.external:
         targets[TOKENS] = tier.target_tokens
-    options = _options(section, tier.min_replicas, tier.max_replicas, targets, cpus)
-    if gpus := wanted.pop("GPU", 0.0):
+    least, most = (count + tier.standby for count in (tier.min_replicas, tier.max_replicas))
+    options = _options(section, least, most, targets, cpus)
+    on_gpus = tier.kind == "model" and tier.engine == VLLM
+    if on_gpus and most > 1:  # the other engines keep no beginnings of prompts
+        options["request_router_config"] = AFFINITY
+    if tier.tensor_parallel > 1:
+        # vLLM's workers take the GPUs of the replica's placement group; the replica itself sits in the first bundle.
+        first = {"GPU": 1.0} | ({"CPU": cpus} if cpus else {})
+        options["placement_group_bundles"] = [first, *({"GPU": 1.0} for _ in range(tier.tensor_parallel - 1))]
+        options["placement_group_strategy"] = "STRICT_PACK"
+    if gpus := wanted.pop("GPU", float(on_gpus and tier.tensor_parallel == 1)):
         options["ray_actor_options"]["num_gpus"] = gpus
     if wanted:
         options["ray_actor_options"]["resources"] = wanted

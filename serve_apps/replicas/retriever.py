@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.records import CODE_KINDS, Manifest
@@ -49,6 +51,7 @@ class RetrieverReplica:
         self.load = Load(TEXTS)
         # One thread: neither embedder nor searcher is thread-safe.
         self._work = CountedThreads(self.load, 1, thread_name_prefix="search")
+        self._viewing = ThreadPoolExecutor(1, thread_name_prefix="make-views")
         self._searches = Searches(self._work.submit_uncounted, self._vectors.prepare, self.load)
         store = Store(home.store_uri)
         self._store, self._cache = store, home.root / "cache"
@@ -98,19 +101,29 @@ class RetrieverReplica:
     def _searchers(self) -> list[Searcher]:
         return [loaded.thing for loaded in self._held.loaded]
 
-    async def search(self, question: str, k: int | None = None, collection: str = "") -> Retrieval:
-        """Passages for a question from the live index of a collection, by default of the default one.
+    async def search(
+        self, question: str, k: int | None = None, collection: str = "", rights: Rights = NO_RIGHTS
+    ) -> Retrieval:
+        """Passages for a question from the live index of a collection, by default of the default one, out of documents
+        that these rights let read.
 
         Raises:
             ApiError: 404, there is no such collection.
             UnavailableError: no index is live yet, or the collection cannot be loaded.
         """
         async with self._held.use(collection) as loaded:
+            searcher = await self._seen(loaded.thing, rights)
             forgotten = self._forgotten.applied(loaded.thing)  # before: what is forgotten meanwhile may still be found
-            found = await self._searches.search(loaded.thing.search, question, k)
+            found = await self._searches.search(searcher.search, question, k)
         if self._metrics is not None:
             self._metrics.searched(found, loaded.manifest if loaded is self._held.default else None)
         return replace(found, collection=loaded.manifest.name, forgotten=forgotten)
+
+    async def _seen(self, whole: Searcher, rights: Rights) -> Searcher:
+        """What these rights let see of an index; where nobody with such rights asked it before, that is made first."""
+        if (view := whole.views.known(rights)) is not None:
+            return view
+        return await asyncio.get_running_loop().run_in_executor(self._viewing, whole.views.of, rights)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """One unit vector for each text, in their order."""
@@ -142,9 +155,9 @@ class RetrieverReplica:
             for card in await self._held.cards()
         ]
 
-    async def examples(self, count: int, collection: str = "") -> tuple[str, list[Example]]:
-        """The version of a collection's live index, and at most ``count`` questions that it can be asked; made once a
-        version.
+    async def examples(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> tuple[str, list[Example]]:
+        """The version of a collection's live index, and at most ``count`` questions that it can be asked, of documents
+        that these rights let read; made once a version.
 
         Raises:
             ApiError: 404, there is no such collection.
@@ -152,10 +165,11 @@ class RetrieverReplica:
         """
         from data_jobs.retrieval.examples import example_questions
 
-        return await self._of_live("examples", example_questions, count, collection)
+        return await self._of_live("examples", example_questions, count, collection, rights)
 
-    async def topics(self, count: int, collection: str = "") -> list[str]:
-        """At most ``count`` things that the documents of a collection are about; made once a version.
+    async def topics(self, count: int, collection: str = "", rights: Rights = NO_RIGHTS) -> list[str]:
+        """At most ``count`` things that the documents of a collection are about, of those that these rights let read;
+        made once a version.
 
         Raises:
             ApiError: 404, there is no such collection.
@@ -163,14 +177,14 @@ class RetrieverReplica:
         """
         from data_jobs.retrieval.examples import topics
 
-        return (await self._of_live("topics", topics, count, collection))[1]
+        return (await self._of_live("topics", topics, count, collection, rights))[1]
 
     async def _of_live(
-        self, name: str, make: Callable[..., list[Any]], count: int, collection: str
+        self, name: str, make: Callable[..., list[Any]], count: int, collection: str, rights: Rights
     ) -> tuple[str, list[Any]]:
         """The live version, and what is made of it; anew where the index, what is hidden of it or ``count`` changed."""
         async with self._held.use(collection) as loaded:
-            searcher = loaded.thing
+            searcher = await self._seen(loaded.thing, rights)
             of_searcher = self._made.setdefault(searcher, {})
             hidden, kept = searcher.hidden, of_searcher.get(name)
             if kept is None or kept[0] is not hidden or kept[1] != count:

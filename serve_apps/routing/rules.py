@@ -44,20 +44,25 @@ class RouteDecision:
     passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
     ``cheaper_as_good`` | ``less_loaded`` | ``small_suffices`` (a larger tier measured better, and the learned router
     says that the small one's answer will do) | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being
-    started) | ``switched_off`` (it is external, and somebody switched it off) | ``model_abstained`` (it did not know).
+    started) | ``switched_off`` (it is external, and somebody switched it off) | ``model_abstained`` (it did not know) |
+    ``escalated`` (the answer of the tier chosen was not borne out, ``routing/cascade``).
     ``considered`` holds measured score and wait of each candidate, ``learned`` what the learned router said where it
-    was asked; ``wakes`` is the tier to start for the next ones."""
+    was asked; ``wakes`` is the tier to start for the next ones. ``cascade``, where the first answer was doubted, says
+    ``from`` which tier ``to`` which one (empty: none) it went, ``why``, how many ``tokens`` the first one cost, and
+    what ``held`` it back."""
 
     tier: str
     reason: str
     considered: dict[str, dict[str, float]] = field(default_factory=dict)
     wakes: str = ""
     learned: dict[str, Any] = field(default_factory=dict)
+    cascade: dict[str, Any] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """As ``plinth.route`` has it."""
+        more = {"learned": self.learned, "cascade": self.cascade}
         told = {"reason": self.reason, "considered": self.considered}
-        return {**told, "learned": self.learned} if self.learned else told
+        return told | {name: value for name, value in more.items() if value}
 
 
 def known_models(tiers: Sequence[TierState]) -> tuple[str, ...]:
@@ -159,6 +164,11 @@ def band_of(bands: Sequence[Band], support: float) -> Band | None:
     for band in bands:
         if band.low <= support < band.high and band.questions >= FEWEST:
             return band
+    return overall(bands)
+
+
+def overall(bands: Sequence[Band]) -> Band | None:
+    """All bands together; None where nothing was measured."""
     total = sum(band.questions for band in bands)
     if not total:
         return None

@@ -62,6 +62,8 @@ def needs(options: Mapping[str, Any]) -> dict[str, float]:
     """What one replica reserves, by Ray's names; nothing that is 0."""
     asked = options["ray_actor_options"]
     found = {"CPU": asked.get("num_cpus", 0.0), "GPU": asked.get("num_gpus", 0.0), **asked.get("resources", {})}
+    if bundles := options.get("placement_group_bundles", ()):  # all on one node; the replica is in the first of them
+        found |= {key: sum(bundle.get(key, 0.0) for bundle in bundles) for bundle in bundles for key in bundle}
     return {key: float(amount) for key, amount in found.items() if amount}
 
 

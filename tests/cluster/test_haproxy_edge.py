@@ -86,6 +86,9 @@ def said(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 503),  # no application yet
         (b"GET /app HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 503),  # nobody behind it
         (b"GET /-/routes HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        (b"GET /%2d/routes HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        (b"GET /%2D%2froutes HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        (b"GET //-/healthz HTTP/1.1\r\nHost: a\r\n\r\n", 404),
         (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 405),
         (b"DELETE /app HTTP/1.1\r\nHost: a\r\n\r\n", 405),

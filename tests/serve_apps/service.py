@@ -54,6 +54,7 @@ class Service:
     learned: LearnedRouter | None = None
     versions: Versions = field(default_factory=Versions)
     trail: AuditTrail | None = None
+    budget: Any = None
     gateway: Gateway | None = None
     doorkeeper: Doorkeeper = field(default_factory=lambda: Doorkeeper(None, TrustSection()))
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
@@ -76,6 +77,7 @@ class Service:
             learned=self.learned,
             versions=self.versions,
             trail=self.trail,
+            budget=self.budget,
         )
         self.gateway = gateway
 

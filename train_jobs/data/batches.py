@@ -20,6 +20,7 @@ from cluster.core.records import Document, Manifest
 from cluster.core.sections.train import TrainSection
 from cluster.core.storage import Store
 from data_jobs.corpus.splits import is_held_out
+from data_jobs.governance.policies import check_open
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,7 +53,8 @@ class Read:
 
 
 def check_documents(section: TrainSection, *datasets: Manifest) -> None:
-    """Refuse a corpus, or several together, that is too small to train on."""
+    """Refuse a corpus, or several together, that is too small to train on, or that not everybody may read."""
+    check_open(*datasets)
     kept = sum(int(dataset.counts.get("kept", 0)) for dataset in datasets)
     if kept < section.min_documents:
         names = ", ".join(f"{dataset.name}@{dataset.version}" for dataset in datasets)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from cluster.core.access import Access
 from cluster.core.sections.base import Section
 
 PersonalData = Literal[
@@ -32,6 +33,10 @@ class DataSection(Section):
     """Who answers for the records of a plain folder."""
     sensitivity: Literal["public", "internal", "restricted"] = "internal"
     """How sensitive the records of a plain folder are."""
+    access: str = ""
+    """Who may read the records: `TENANT`, or `TENANT:GROUP,GROUP` for keys of one of these groups; empty: whoever may
+    ask the collection. Files `.plinth-access.yaml` (`tenant`, `groups`) narrow it for their folder and all below it; a
+    source in the catalogue sets it."""
     licences: tuple[str, ...] = (
         "PSF-2.0", "Python-2.0", "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD",
         "Unlicense", "CC0-1.0", "CC-PDDC", "CC-BY-3.0", "CC-BY-4.0", "ODC-By-1.0", "PDDL-1.0", "OGL-UK-3.0",
@@ -80,13 +85,18 @@ class DataSection(Section):
     near_duplicate_jaccard: float = Field(0.85, gt=0, le=1)
     """Word 5-shingle Jaccard similarity at and above which two documents are near duplicates."""
 
+    @field_validator("access")
+    @classmethod
+    def _a_label(cls, value: str) -> str:
+        return Access.of_setting(value).text
+
 
 # What the settings of a corpus decide, for the run keys of its stages: a new setting joins one of these groups.
 # What becomes of one record.
 CLEANING = (
-    "data.licence", "data.owner", "data.sensitivity", "data.max_file_mb", "data.max_line_kb", "data.max_text_mb",
-    "data.max_ratio", "data.max_pages", "data.max_rows", "data.max_extract_s", "data.min_words", "data.quality",
-    "data.languages", "data.decontaminate", "data.decontaminate_fields", "data.redact", "data.names",
+    "data.licence", "data.owner", "data.sensitivity", "data.access", "data.max_file_mb", "data.max_line_kb",
+    "data.max_text_mb", "data.max_ratio", "data.max_pages", "data.max_rows", "data.max_extract_s", "data.min_words",
+    "data.quality", "data.languages", "data.decontaminate", "data.decontaminate_fields", "data.redact", "data.names",
 )  # fmt: skip
 # Where records come from: the content of the source is in the keys by its hash.
 SOURCE = (

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from cluster.core.errors import UsageError
 from cluster.core.sections.base import Section
 from cluster.core.sections.cache import CacheSection
+from cluster.core.sections.cascade import CascadeSection
 from cluster.core.sections.scaling import GatewayReplicas, Replicas, RetrieverReplicas, ScalingSection
 from cluster.core.sections.tiers import AUTO, EMBEDDING_MODELS, OPENAI, OTHER_EMBEDDER, QUOTE, TierConfig, TierOptions
 
@@ -27,6 +28,8 @@ class ServeSection(Section):
     """When there are more or fewer replicas, where the numbers leave room."""
     cache: CacheSection = CacheSection()
     """Answers that are given again to whoever asks the same."""
+    cascade: CascadeSection = CascadeSection()
+    """A larger tier for answers that are not borne out."""
     replica_cpus: float = Field(0.0, ge=0)
     """Ray CPUs reserved per thread of a replica (0 on a laptop, so that data jobs may use every core)."""
     tiers: tuple[TierConfig, ...] = (QUOTE,)

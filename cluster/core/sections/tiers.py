@@ -16,8 +16,9 @@ EMBEDDING_MODELS = {"minilm": "all-minilm-l6-v2"}  # index.embedder -> the name 
 OTHER_EMBEDDER = "embedder"  # the name of every other one
 
 TierKind = Literal["quote", "model"]
-EngineName = Literal["openvino", "transformers", "openai"]
+EngineName = Literal["openvino", "transformers", "vllm", "openai"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
+VLLM = "vllm"  # the one that runs on GPUs
 OPENAI = "openai"  # the one that runs no model here: another server answers
 Option = Literal["temperature", "top_p", "seed", "stop"]
 OPTIONS: tuple[Option, ...] = get_args(Option)
@@ -27,10 +28,11 @@ class TierOptions(Section):
     """How a tier runs: shared by entries of ``serve.tiers`` and by ``serve.model_defaults``."""
 
     engine: EngineName = "openvino"
-    """What runs a model: OpenVINO GenAI with continuous batching, or the plain transformers reference. `openai`, of an
+    """What runs a model: OpenVINO GenAI with continuous batching, the plain transformers reference, or vLLM on GPUs
+    (installed apart, see README). `openai`, of an
     entry of `serve.tiers` only: another server does, at `url`."""
     precision: Literal["bf16", "f32"] = "bf16"
-    """Arithmetic of the OpenVINO engine; f32 equals transformers token by token."""
+    """Arithmetic of OpenVINO and vLLM; f32 equals transformers token by token."""
     threads: int = Field(2, ge=1)
     """CPU threads of one replica."""
     cache_mb: int = Field(512, ge=16)
@@ -40,6 +42,9 @@ class TierOptions(Section):
     background, and another tier answers meanwhile."""
     max_replicas: int = Field(1, ge=1)
     """Most replicas under load; the same as min_replicas: no more and no fewer (`serve.scaling`)."""
+    standby: int = Field(0, ge=0)
+    """Replicas beyond those, loaded and ready: with one, another answers at once when a replica dies. They take their
+    part of the work, as Serve holds none back."""
     target_ongoing: int = Field(8, ge=1)
     """Answers under way in one replica that scaling aims at."""
     target_tokens: int = Field(8192, ge=1)
@@ -57,7 +62,11 @@ class TierOptions(Section):
     max_batch: int = Field(64, ge=1)
     """Answers an engine works on at once; more wait in its queue."""
     batch_tokens: int = Field(1024, ge=32)
-    """Prompt and new tokens together in one step of the OpenVINO engine."""
+    """Prompt and new tokens together in one step of the engines OpenVINO and vLLM."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs that hold one model together (engine=vllm), all on one node. A replica reserves as many."""
+    gpu_memory: float = Field(0.9, gt=0, le=1)
+    """Share of each GPU's memory that vLLM takes for weights and cache."""
     max_ongoing: int = Field(200, ge=1)
     """Requests that Serve sends to one replica before it holds back further ones."""
     price: float = Field(0.0, ge=0)
@@ -68,6 +77,10 @@ class TierOptions(Section):
     def _check_replicas(self) -> Self:
         if self.max_replicas < self.min_replicas:
             raise ValueError(f"max_replicas={self.max_replicas} is below min_replicas={self.min_replicas}")
+        if self.standby and not self.min_replicas:
+            raise ValueError("standby is for a tier that does not sleep: min_replicas is 1 at least")
+        if self.tensor_parallel > 1 and (self.engine != VLLM or "GPU" in self.resources):
+            raise ValueError("tensor_parallel is for engine=vllm, and says itself how many GPUs a replica reserves")
         return self
 
 
@@ -82,6 +95,8 @@ class TierConfig(TierOptions):
     """Which registered model, or NAME@ALIAS (champion, candidate, previous) or NAME@VERSION of it; empty: the model of
     the tier's own name, its champion if it has one, else its candidate. With `engine: openai` what the other server
     calls its model."""
+    adapter: str = ""
+    """The adapter (LoRA, `adapters/NAME` in the model's folder) with which the model answers here; engine=vllm."""
     optional: bool = False
     """Deployed only once its model is registered (`plinth models add PATH --tier NAME`, training); else the tier is
     there from the start and waits for it."""
@@ -127,6 +142,8 @@ class TierConfig(TierOptions):
             raise ValueError(f"tier {self.name}: a tier of kind {self.kind} has no model")
         if self.optional and (self.kind != "model" or self.external):
             raise ValueError(f"tier {self.name}: optional is for a tier that waits for a registered model")
+        if self.adapter and self.engine != VLLM:
+            raise ValueError(f"tier {self.name}: an adapter needs engine=vllm")
         AnswerSection.model_validate(self.answer)
         return self
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from cluster.core.sections.audit import AuditSection
 from cluster.core.sections.base import Section
+from cluster.core.sections.ledger import LedgerSection
 
 
 class TrustSection(Section):
@@ -19,3 +20,6 @@ class TrustSection(Section):
     session_days: float = Field(30.0, gt=0)
     """How long a browser stays signed in; a revoked key ends it at once."""
     audit: AuditSection = AuditSection()
+    """What is written down about requests and administration."""
+    ledger: LedgerSection = LedgerSection()
+    """Budgets and usage."""

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from actors.draining import DrainingError
 from actors.registry.mlflow_mirror import Mirror
 from actors.registry.mlflow_server import prepare_mlflow
 from actors.registry.models import Registry
 from actors.registry.runs import RunLog
-from actors.registry.server import DrainingError, RegistryServer
+from actors.registry.server import RegistryServer
 from cluster.core.errors import PolicyRefusedError
 from cluster.core.storage import Store
 from tests.actors.published import REFUSED, Gate, publish

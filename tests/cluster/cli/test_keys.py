@@ -49,6 +49,34 @@ def test_the_life_of_a_key(capsys: pytest.CaptureFixture[str], home: Home) -> No
     assert [one["state"] for one in said(capsys, "keys", "list", "--all")["keys"]] == ["revoked"]
 
 
+def test_limits_of_a_tenant_are_set_shown_and_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "keys", "limits")["limits"] == {}
+    set_to = said(capsys, "keys", "limits", "finance", "--tokens-per-day", "1000", "--money-per-month", "2.5")
+    assert set_to["limits"]["finance"]["tokens_per_day"] == 1000
+    assert main(["keys", "limits"]) == 0
+    assert "1,000" in capsys.readouterr().out
+    assert said(capsys, "keys", "limits", "finance", "--none")["limits"] == {}
+    assert main(["keys", "limits", "--tokens-per-day", "1"]) == 2
+
+
+def test_usage_is_by_key_and_tenant(capsys: pytest.CaptureFixture[str], home: Home) -> None:
+    from actors.ledger.database import USAGE, Database, add_to
+
+    made = said(capsys, "keys", "create", "ann", "--tenant", "finance")
+    with Database.of(home.root).writing() as connection:
+        row = {"day": "2026-11-05", "key_id": made["key_id"], "tenant": "finance", "tier": "quote"}
+        counts = {"requests": 2, "prompt_tokens": 30, "completion_tokens": 40, "micro": 1_500_000}
+        add_to(connection, USAGE, {**row, **counts}, tuple(counts))
+    since = ["--since", "2026-11-01", "--until", "2026-11-30"]
+    (used,) = said(capsys, "keys", "usage", "ann", *since)["usage"]
+    assert (used["name"], used["requests"], used["money"]) == ("ann", 2, 1.5)
+    assert said(capsys, "keys", "usage", "--tenant", "legal", *since)["usage"] == []
+    assert main(["keys", "usage", *since]) == 0
+    assert "finance" in capsys.readouterr().out
+    assert main(["keys", "usage", "bob"]) == 3
+    assert main(["keys", "usage", "--since", "soon"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [(["create", "Ann"], 2), (["create", "ann", "--scope", "root"], 2), (["create", "ann", "--expires", "soon"], 2),

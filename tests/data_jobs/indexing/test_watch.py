@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.core.access import FOLDER_FILE
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import BadInputError
+from cluster.core.errors import BadInputError, UsageError
 from cluster.core.records import Document
 from cluster.core.sections.data import RetrievalSection
 from cluster.core.storage import Store
@@ -94,6 +95,32 @@ def test_added_changed_and_deleted_files(
     assert not any("copper" in text for text in embedder.texts)
     os.utime(folder / "copper.md")
     assert list(watcher.poll()) == []
+
+
+def test_a_label_of_the_folder_or_of_one_above_reaches_the_index(
+    store: Store, folder: Path, embedder: HashEmbedder, watching: Callable[[], FolderWatch]
+) -> None:
+    watcher = watching()
+    list(watcher.poll())
+
+    def labels() -> set[str]:
+        index = store.manifest("indexes", "main", "live")
+        snapshot = Snapshot.load(Path(store.artefact(index)), index, embedder.fingerprint)
+        return {chunk.access for chunk in snapshot.chunks}
+
+    assert labels() == {""}
+    for place, text, label in (
+        (folder, "tenant: acme\n", "acme"),
+        (folder.parent, "tenant: acme\ngroups: [hr]\n", "acme:hr"),
+    ):
+        (place / FOLDER_FILE).write_text(text)
+        assert brief(list(watcher.poll())) == {("changed", f"{n}.md") for n in ("apple", "bridge", "copper")}
+        assert labels() == {label}
+        assert store.manifest("indexes", "main", "live").counts["access"] == {label: 3}
+    (folder / FOLDER_FILE).write_text("tenant: [acme]\n")
+    with pytest.raises(UsageError, match="nothing was read"):
+        list(watcher.poll())
+    assert labels() == {"acme:hr"}
 
 
 def test_a_restart_continues_and_does_nothing_twice(

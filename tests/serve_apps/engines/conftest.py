@@ -13,8 +13,10 @@ import pytest
 from serve_apps.engines.openvino_engine import OpenVinoEngine
 from serve_apps.engines.protocol import Engine
 from serve_apps.engines.transformers_engine import TransformersEngine
+from serve_apps.engines.vllm_engine import VllmEngine
 from tests.serve_apps.engines.models import random_llama, train
 from tests.serve_apps.engines.openai_server import OverHttp, served
+from tests.serve_apps.engines.vllm_library import library
 from train_jobs.export.openvino_graph import export
 
 
@@ -26,7 +28,7 @@ class Published:
     model: Any
 
 
-LOCAL = ("openvino", "transformers")  # engines that run a model here, in ids of tokens
+LOCAL = ("openvino", "transformers", "vllm")  # engines that run a model here, in ids of tokens
 SERVERS = ExitStack()
 URLS: dict[Path, str] = {}
 
@@ -37,6 +39,8 @@ def engine_of(kind: str, folder: Path) -> Engine:
         if folder not in URLS:
             URLS[folder] = SERVERS.enter_context(served(TransformersEngine(folder, 1)))
         return OverHttp(URLS[folder])
+    if kind == "vllm":
+        return VllmEngine(folder, "f32", library=library)
     return OpenVinoEngine(folder, threads=1, precision="f32") if kind == "openvino" else TransformersEngine(folder, 1)
 
 
@@ -72,11 +76,22 @@ def fresh(kind: str, published: Published) -> Iterator[Engine]:
     engine.stop()
 
 
+class Started(dict[str, Engine]):
+    """Engines by kind, each started when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, kind: str) -> Engine:
+        engine = self[kind] = engine_of(kind, self._folder)
+        engine.start()
+        return engine
+
+
 @pytest.fixture(scope="session")
 def engines(published: Published) -> Iterator[dict[str, Engine]]:
-    running = {kind: engine_of(kind, published.folder) for kind in (*LOCAL, "openai")}
-    for engine in running.values():
-        engine.start()
+    running = Started(published.folder)
     yield running
     for engine in running.values():
         engine.stop()

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.sections.serve import ServeSection
 from serve_apps.errors import UnavailableError, to_api_error
 from serve_apps.gateway.admission import ALWAYS, Admission
@@ -144,7 +145,7 @@ def test_a_crowd_is_told_at_once_over_http() -> None:
             super().__init__()
             self.event, self.searching = asyncio.Event(), 0
 
-        async def search(self, question: str, k: int | None, collection: str = "") -> Any:
+        async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Any:
             self.loop = asyncio.get_running_loop()
             self.searching += 1
             await self.event.wait()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.records import Passage
 from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.serve import ServeSection
@@ -39,7 +40,7 @@ class ReadingRetriever(FixedRetriever):
         self.chunk = PASSAGE.chunk
         self.no_embedder = False
 
-    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Retrieval:
         answerable, start, end = self.readings.get(question, (0.97, 10, 20))
         found = await super().search(question, k, collection)
         other = Passage(self.chunk, "b", "b", "b", "text", 0, 4, 0.5)

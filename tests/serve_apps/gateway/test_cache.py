@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.core.access import Rights
 from cluster.core.config import PlinthConfig, configured
 from serve_apps.gateway.cache import OVERHEAD, AnswerCache, Grounds, KeptAnswer
 from serve_apps.gateway.cache_key import CacheKey, Versions, normalised, settled
@@ -15,7 +16,14 @@ from serve_apps.gateway.protocols import Band, Sampling, TierState
 
 GROUNDS = Grounds("main", "v1", 0)
 ANSWER = KeptAnswer(
-    GROUNDS, "c0ffee", ("Use copytree", " for it. [1]"), "stop", 7, 5, {"tier": "quote", "confidence": 0.1 + 0.2}
+    GROUNDS,
+    Rights("default", ("hr", "staff")),
+    "c0ffee",
+    ("Use copytree", " for it. [1]"),
+    "stop",
+    7,
+    5,
+    {"tier": "quote", "confidence": 0.1 + 0.2},
 )
 
 
@@ -124,10 +132,18 @@ def test_what_rests_on_something_else_is_swept_out(changed: dict[str, Any]) -> N
 # -- the key -----------------------------------------------------------------------------------------------------------
 TIER = TierState("small", model_version="m1", bands=(Band(0.0, 1.0, 40, 0.8, 0.7),))
 KEY = CacheKey(
-    "default", "auto", "", (TIER,), "", Versions("s", "p"), Sampling(), False, (("user", "How do I copy a tree?"),)
+    Rights("default"),
+    "auto",
+    "",
+    (TIER,),
+    "",
+    Versions("s", "p"),
+    Sampling(),
+    False,
+    (("user", "How do I copy a tree?"),),
 )
 OTHERS: dict[str, Any] = {
-    "tenant": "acme",
+    "rights": Rights("acme"),
     "model": "small",
     "collection": "boats",
     "tiers": (TierState("quote"),),
@@ -144,7 +160,7 @@ OTHER_SAMPLING: dict[str, Any] = {
 OTHER_TIER: dict[str, Any] = {
     "name": "large", "ready": False, "earned": False, "fallback": True, "model_version": "m2",
     "knowledge_cutoff": "2026", "continues": True, "samples": True, "price": 1.0, "bands": (),
-    "external": True, "enabled": False, "instead": "quote", "takes": ("seed",),
+    "external": True, "enabled": False, "instead": "quote", "takes": ("seed",), "checked": True,
 }  # fmt: skip
 
 

@@ -81,6 +81,16 @@ def test_each_tier_has_replicas_and_resources_of_its_own() -> None:
     assert short["ray_actor_options"] == {"num_cpus": 1.0, "num_gpus": 0.5, "resources": {"fast": 1}}
 
 
+def test_a_standby_is_one_replica_more_than_asked_for() -> None:
+    config = configured(PlinthConfig(), ["serve.tiers.quote.standby=1"])
+    assert tier_options(config.serve, config.serve.tiers[0])["num_replicas"] == 2
+    scaled = configured(config, ["serve.tiers.quote.max_replicas=3"])
+    bounds = tier_options(scaled.serve, scaled.serve.tiers[0])["autoscaling_config"]
+    assert (bounds["min_replicas"], bounds["max_replicas"]) == (2, 4)
+    with pytest.raises(UsageError, match="does not sleep"):
+        configured(PlinthConfig(), ["serve.tiers.small.min_replicas=0", "serve.tiers.small.standby=1"])
+
+
 @pytest.mark.process
 def test_the_graph_holds_a_deployment_for_each_tier() -> None:
     from ray.serve._private.build_app import build_app as flatten

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.storage import Store
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
@@ -78,7 +79,7 @@ class Questions(FixedRetriever):
             raise self.error
         return self.asks, [[self.easy, 0.0, 0.0, 0.0]] * len(texts)
 
-    async def search(self, question: str, k: int | None, collection: str = "") -> Retrieval:
+    async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Retrieval:
         return await super().search(question, k, collection)
 
 

@@ -1,0 +1,58 @@
+"""Ray Serve's request router of model tiers (R): to the replica that has read most of the prompt, else by two choices.
+
+Serve makes one in every process that holds a handle of the deployment, the gateways. What is decided is in
+``routing/affinity``; queues, rejections, retries and replicas that come and go stay Serve's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
+
+from serve_apps.routing.affinity import Affinity, Chain, blocks_of, chain_of
+
+ROUTED = ("stream", "complete")  # calls that read a prompt
+
+
+class AffinityRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[misc]
+    """See the module. Private API, pinned ray; ``tests/live/test_affinity.py`` holds it against a running Serve."""
+
+    def initialize_state(self, **settings: Any) -> None:
+        """Serve calls this once, with ``request_router_kwargs``."""
+        self._affinity = Affinity(**settings)
+
+    async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> list[list[Any]]:
+        """The preferred replica, and after it the two that would be asked without one."""
+        usual: list[list[Any]] = await super().choose_replicas(candidate_replicas, pending_request)
+        chain = _chain(pending_request)
+        if not chain:
+            return usual
+        replicas = {_name(one.replica_id): one for one in candidate_replicas}
+        load = {name: self.replica_queue_len_cache.get(one.replica_id) or 0 for name, one in replicas.items()}
+        name = self._affinity.preferred(chain, load)
+        return usual if name is None else [[replicas[name]], *usual]
+
+    def _get_pending_request_matching_metadata(self, request_metadata: Any = None) -> Any:
+        """The request a replica was chosen for gets it; Serve would give it to the one that waits longest."""
+        return self._get_pending_request_matching_internal_request_id(request_metadata)
+
+    def on_request_routed(self, pending_request: Any, replica_id: Any, result: Any) -> None:
+        """What was sent where is known from here on."""
+        super().on_request_routed(pending_request, replica_id, result)
+        self._affinity.note(_chain(pending_request), _name(replica_id))
+
+    def on_replica_actor_died(self, replica_id: Any) -> None:
+        """Its cache died with it."""
+        super().on_replica_actor_died(replica_id)
+        self._affinity.forget(_name(replica_id))
+
+
+def _name(replica_id: Any) -> str:
+    return str(replica_id.unique_id)
+
+
+def _chain(pending_request: Any) -> Chain:
+    if pending_request is None or pending_request.metadata.call_method not in ROUTED:
+        return ()
+    return chain_of(blocks_of(pending_request.args))
