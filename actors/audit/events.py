@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.audit.audit_log import AuditLog
 from actors.audit.entries import Entry
-from cluster.core.errors import PlinthError
+from cluster.core.errors import PlinthError, UsageError
 from cluster.core.home import Home
 from cluster.core.sections.audit import AuditSection
 from cluster.core.telemetry import log_event
@@ -18,6 +18,16 @@ from cluster.core.telemetry import log_event
 def person() -> str:
     """Who sits at this machine: user@host."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def section_of(home: Home) -> AuditSection:
+    """What `plinth up` was told of the log; as shipped where it was told nothing that can be read."""
+    from cluster.core.config import load_config
+
+    try:
+        return load_config(home.root / "run" / "config.json").trust.audit
+    except UsageError:
+        return AuditSection()
 
 
 def record_event(

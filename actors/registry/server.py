@@ -12,11 +12,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from actors.audit.events import record_event, section_of
 from actors.draining import DrainingError
 from actors.registry.mlflow_mirror import Mirror
 from actors.registry.mlflow_server import tracking_uri
 from actors.registry.models import Registry
 from cluster.core.errors import PlinthError
+from cluster.core.home import Home
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 
@@ -35,7 +37,7 @@ class RegistryServer:
 
     def __init__(self, store_uri: str, home: str, loaded_at: float = 0.0, period_s: float = PERIOD_S) -> None:
         os.environ["PLINTH_HOME"] = home  # its log is written there, wherever the worker was started from
-        self._store = Store(store_uri)
+        self._store, self._home = Store(store_uri), Home(Path(home))
         self._mirror = Mirror(self._store, Path(home), tracking_uri(Path(home)))
         self._period_s, self._loaded_at = period_s, loaded_at
         self._writing, self._draining = threading.Lock(), False
@@ -56,9 +58,12 @@ class RegistryServer:
             if self._draining:
                 raise DrainingError("this registry actor gives way to one of newer code")
             try:
-                return getattr(Registry(self._store, actor), method)(**arguments)
+                done = getattr(Registry(self._store, actor), method)(**arguments)
             finally:
                 self._wake.set()
+        said = {name: arguments[name] for name in ("name", "version", "reason", "report") if name in arguments}
+        record_event(self._home, section_of(self._home), f"model_{method}", by=actor, **said)
+        return done
 
     def nudge(self) -> None:
         """Look at the store now rather than at the end of the period."""

@@ -19,9 +19,10 @@ class TrustSection(Section):
     """Seconds between two looks of a gateway at the book of keys: this is how soon a revoked key ends everywhere."""
     session_days: float = Field(30.0, gt=0)
     """How long a browser stays signed in; a revoked key ends it at once."""
+    audit: AuditSection = AuditSection()
+    """What is written down about requests and administration."""
     ledger: LedgerSection = LedgerSection()
     """Budgets and usage."""
-    audit: AuditSection = AuditSection()
     policies: str = ""
     """A YAML file that says which guard may block, redact or flag, per tenant and collection (as
     serve_apps/guards/policies.yaml, which holds where this is empty)."""
