@@ -120,7 +120,7 @@ def _within(name: str, names: Sequence[str]) -> bool:
 def _said(policy: Policy, verdict: Verdict) -> str:
     """What a policy says about such a verdict: an action, `off`, or nothing."""
     if verdict.guard == "rules":
-        return policy.rules.get(verdict.rule) or policy.rules.get(categories().get(verdict.rule, ""), "")
+        return policy.rules.get(verdict.rule) or policy.rules.get(categories().get(verdict.rule, "")) or ""
     if verdict.guard == "classifier":
         head = policy.classifier.get(verdict.rule.removeprefix("classifier_"))
         if head is None:
