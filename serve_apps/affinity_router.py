@@ -16,7 +16,8 @@ ROUTED = ("stream", "complete")  # calls that read a prompt
 
 
 class AffinityRouter(PowerOfTwoChoicesRequestRouter):
-    """See the module. Private API, pinned ray; ``tests/live/test_affinity.py`` holds it against a running Serve."""
+    """See the module. Private API, pinned ray; ``tests/serve_apps/routing/test_affinity_router.py`` runs it in Serve's
+    own machinery."""
 
     def initialize_state(self, **settings: Any) -> None:
         """Serve calls this once, with ``request_router_kwargs``."""
