@@ -104,6 +104,15 @@ def test_what_is_nowhere_is_nobodys(service: Service, book: KeyBook, path: str) 
     assert client.get(path, headers=bearer(key(book))).status_code == 404
 
 
+@pytest.mark.parametrize("behind", ["%0a", "%0A", "%0d%0a", "%0b", "%c2%85", "%e2%80%a8"])
+def test_no_way_to_write_a_path_gets_round_its_scope(service: Service, book: KeyBook, behind: str) -> None:
+    client, headers = service.client(), bearer(key(book, "feedback"))
+    for route in ROUTES:
+        if route.scope and not route.label.endswith("}"):
+            reply = client.request(route.methods[0], route.path + behind, headers=headers, json=BODIES.get(route.path))
+            assert reply.status_code == 404, route.path
+
+
 @pytest.mark.parametrize(
     "given",
     ["", "Bearer", "Bearer ", "Basic x", "Bearer " + "k" * 10_000, "Bearer ' OR '1'='1", "Bearer plinth_x_y",
