@@ -290,6 +290,8 @@ def build_http(
 
 def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        if record_of(request.scope).route != route.label:  # the router takes a line end behind a path, the table none
+            raise HTTPException(404)
         body = None
         if route.body is not None:
             body = parse(route.body, await read_body(request, section), section)

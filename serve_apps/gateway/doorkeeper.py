@@ -58,6 +58,7 @@ class Doorkeeper:
         self._ring: Keyring | None = None
         self._looked = float("-inf")
         self._looking = asyncio.Lock()
+        self._redeeming = asyncio.Lock()  # anybody may try codes: they get one thread, not those that keys are read in
         self.cookie = f"plinth_session_{port}"
 
     @property
@@ -104,9 +105,10 @@ class Doorkeeper:
             found = await self._known(self._book, key)
             key_id = found and found.key_id
         else:
-            key_id = await self._ask(self._book.redeem, code)
+            async with self._redeeming:
+                key_id = await self._ask(self._book.redeem, code)
         ring = await self._fresh(self._book)
-        if not key_id or key_id not in ring.keys:
+        if not key_id or key_id not in ring.keys or ring.keys[key_id].state(self._clock()) != "active":
             raise refused(NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one")
         return ring.session(key_id, self._clock() + self.session_s)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,15 @@ def test_what_is_nowhere_is_nobodys(service: Service, book: KeyBook, path: str) 
     client = service.client()
     assert client.get(path).status_code == 401
     assert client.get(path, headers=bearer(key(book))).status_code == 404
+
+
+@pytest.mark.parametrize("behind", ["%0a", "%0A", "%0d%0a", "%0b", "%c2%85", "%e2%80%a8"])
+def test_no_way_to_write_a_path_gets_round_its_scope(service: Service, book: KeyBook, behind: str) -> None:
+    client, headers = service.client(), bearer(key(book, "feedback"))
+    for route in ROUTES:
+        if route.scope and not route.label.endswith("}"):
+            reply = client.request(route.methods[0], route.path + behind, headers=headers, json=BODIES.get(route.path))
+            assert reply.status_code == 404, route.path
 
 
 @pytest.mark.parametrize(
@@ -298,6 +308,43 @@ def test_a_doorkeeper_asks_the_book_once_for_many(book: KeyBook, clock: Clock) -
 
     assert {one.tenant for one in asyncio.run(many())} == {"default"}
     assert looks == [-1]
+
+
+def test_a_link_of_a_key_that_was_revoked_signs_nobody_in(service: Service, book: KeyBook, clock: Clock) -> None:
+    key(book)
+    code = book.link("one")
+    book.revoke("one")
+    clock.now += TrustSection().key_check_s
+    reply = service.client().post("/v1/plinth/session", json={"code": code})
+    assert reply.status_code == 401
+    assert "set-cookie" not in reply.headers
+
+
+def test_who_tries_codes_keeps_nobody_elses_key_from_being_read(book: KeyBook, clock: Clock) -> None:
+    text, tried, go_on = key(book), [0], threading.Event()
+
+    class Slow:
+        def keyring(self, known: int = -1) -> Keyring | None:
+            return book.keyring(known)
+
+        def redeem(self, code: str) -> str | None:
+            tried[0] += 1
+            go_on.wait(20)
+            return None
+
+    keeper = Doorkeeper(Slow(), TrustSection(), 0, clock)
+
+    async def flooded() -> Principal:
+        trying = [asyncio.create_task(keeper.sign_in(code="x")) for _ in range(64)]
+        while not tried[0]:
+            await asyncio.sleep(0)
+        try:
+            return await keeper.recognise(Headers(bearer(text)))
+        finally:
+            go_on.set()
+            await asyncio.gather(*trying, return_exceptions=True)
+
+    assert asyncio.run(flooded()).tenant == "default"
 
 
 def test_keys_switched_off_let_everybody_be_the_local_user() -> None:
