@@ -17,10 +17,12 @@ FRESH_S = 0.5  # how old a list may be that says a collection is not there
 
 
 class KnownCollections:
-    """What the retriever last said of the collections. It alone decides: a name that it gave away since, it refuses."""
+    """What the retriever last said of the collections. It alone decides: a name that it gave away since, it refuses.
+    Where a policy holds for some collections only, a request that names none gets the default's name before any guard
+    sees it, so that leaving the name out evades nothing."""
 
     def __init__(self, hops: Hops) -> None:
-        self._hops = hops
+        self._hops, self._always = hops, hops.policies.by_collection
         self._cards: list[dict[str, Any]] = []
         self._asked_at = -math.inf
         self._asking: asyncio.Task[list[dict[str, Any]]] | None = None
@@ -62,11 +64,13 @@ class KnownCollections:
             ApiError: 404, there is no such collection for this key; ``param`` names the field it was named in.
             UnavailableError: the retriever does not say.
         """
-        if name or record.principal.collections:
-            seen = _seen(self._cards, record.principal)
+        if name or record.principal.collections or self._always:
+            seen = _seen(self._cards, record.principal) if name else []
             if (found := _meant(name, seen)) is None:
                 seen = await self.seen_by(record.principal)
                 found = _meant(name, seen)
+            if found is None and not name and not record.principal.collections:
+                found = ""  # there is none yet: the search says so
             if found is None:
                 raise collection_not_found(name or record.principal.collections[0], _names(seen), param)
             name = found

@@ -50,7 +50,7 @@ class Hops:
         self, guard: GuardClient, retriever: RetrieverClient, guard_timeout_s: float, policies: Policies | None = None
     ) -> None:
         self._guard, self._retriever, self._timeout_s = guard, retriever, guard_timeout_s
-        self._policies = policies or load_policies()
+        self.policies = policies or load_policies()
 
     async def guard_in(self, texts: list[str], record: RequestRecord, param: str = "messages") -> list[InputCheck]:
         """Check what a client sent.
@@ -101,7 +101,7 @@ class Hops:
 
     def _applied(self, check: Check, tenant: str, collection: str) -> Check:
         """A check with the verdicts that a policy makes of the guards'."""
-        return replace(check, verdicts=self._policies.applied(check.verdicts, tenant, collection))
+        return replace(check, verdicts=self.policies.applied(check.verdicts, tenant, collection))
 
     async def search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
         """Find passages that whoever asks may read.

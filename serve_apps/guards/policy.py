@@ -22,7 +22,6 @@ from data_jobs.safety.rules import CATEGORIES, INJECTION, load_rules
 
 SHIPPED = Path(__file__).parent / "policies.yaml"
 MOST_BYTES = 1_000_000
-DEFAULT = "default"  # what a policy calls the collection of those who name none
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
@@ -43,7 +42,7 @@ class Policy(Section):
     tenants: tuple[str, ...] = ()
     """For whom; empty: for all."""
     collections: tuple[str, ...] = ()
-    """Where; empty: everywhere. `default` stands for the questions of those who name none."""
+    """Where, by name, also for those who name none and get the default one; empty: everywhere."""
     rules: dict[str, Literal["block", "flag", "off"]] = Field(default_factory=dict)
     """By category (`injection`, `harmful`) or by a rule's id, which goes before its category."""
     classifier: dict[str, ClassifierPolicy] = Field(default_factory=dict)
@@ -89,6 +88,11 @@ class Policies:
 
     file: PolicyFile
 
+    @property
+    def by_collection(self) -> bool:
+        """Whether any of them holds for some collections only."""
+        return any(policy.collections for policy in self.file.policies)
+
     def applied(self, verdicts: Sequence[Verdict], tenant: str, collection: str) -> tuple[Verdict, ...]:
         """What the guards' verdicts come to for a tenant and a collection, and by which policy; those switched off
         are left out."""
@@ -98,7 +102,7 @@ class Policies:
     def _applied(self, verdict: Verdict, tenant: str, collection: str) -> Verdict | None:
         name, action = "", ""
         for policy in self.file.policies:
-            fits = _within(tenant, policy.tenants) and _within(collection or DEFAULT, policy.collections)
+            fits = _within(tenant, policy.tenants) and _within(collection, policy.collections)
             if fits and (said := _said(policy, verdict)):
                 name, action = policy.name, said
         if action == "off":

@@ -45,7 +45,8 @@ def publish(store: Store, kind: str, name: str, counts: dict[str, Any] | None = 
 
 def test_the_whole_life_and_each_of_its_stages_is_a_job() -> None:
     names = "tokenizer base pretrain examples finetune gate model plan "
-    names += "chat grounded preference distill embedder classifier reader router safety masked document-encoder image-text"
+    names += "chat grounded preference distill embedder classifier reader router safety masked document-encoder "
+    names += "image-text"
     assert [job.name for job in JOBS] == names.split()
     for job in JOBS:
         parser = argparse.ArgumentParser()

@@ -29,10 +29,10 @@ policies:
     rules: {injection: flag, weapons: "off"}
     classifier: {injection: {threshold: 2.0}}
   - name: law
-    collections: [law, default]
+    collections: [law, main]
     personal_data: block
 """
-LOOSE = MINE.replace("[lab]", "[default]").replace("[law, default]", "[law]")
+LOOSE = MINE.replace("[lab]", "[default]").replace("[law, main]", "[law]")
 
 
 def applied(verdict: Verdict, tenant: str = "other", collection: str = "open", text: str = MINE) -> Verdict | None:
@@ -53,7 +53,7 @@ def test_a_rule_s_id_goes_before_its_category_and_off_is_off() -> None:
 
 def test_personal_data_is_refused_where_a_policy_says_so() -> None:
     assert applied(PERSONAL) == replace(PERSONAL, policy="default@3")
-    for collection in ("law", ""):
+    for collection in ("law", "main"):
         found = applied(PERSONAL, collection=collection)
         assert found is not None
         assert (found.action, found.policy) == ("block", "law@3")
@@ -119,6 +119,10 @@ def test_personal_data_that_a_policy_refuses_is_a_400() -> None:
     refused = service.client().post("/v1/chat/completions", json=body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "content_policy_violation")
     assert "jo@mail" not in refused.text
+    named = service.client().post("/v1/chat/completions", json={**body, "plinth": {"collection": "main"}})
+    assert named.status_code == 400, "whether the default one is named or not"
+    elsewhere = Service(policies=Policies(parse_policies(MINE.replace("[law, main]", "[law]"))))
+    assert elsewhere.client().post("/v1/chat/completions", json=body).status_code == 200
 
 
 def test_the_shipped_file_is_read_and_one_that_is_missing_is_named(tmp_path: Path) -> None:
