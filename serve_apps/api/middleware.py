@@ -156,7 +156,8 @@ class Limits:
             message = f"this service does not answer to the host name {shown(host)}"
             return ApiError(message, status=403, kind="permission", code="host_not_allowed")
         visit = route is not None and route.page and scope["method"] in READ_ONLY
-        if not visit and not self._guest(headers) and _cross_site(headers, host):
+        asks = route is None or route.scope is not None or route.probe  # signing in is for this site's own pages
+        if not visit and not (asks and self._guest(headers)) and _cross_site(headers, host):
             message = "requests from pages of other sites are not accepted"
             return ApiError(message, status=403, kind="permission", code="cross_site_request")
         return None

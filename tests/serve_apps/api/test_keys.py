@@ -284,9 +284,11 @@ def test_pages_of_listed_origins_ask_with_a_key_and_never_with_a_session(book: K
     assert reply.status_code == 200
     assert reply.headers["access-control-allow-origin"] == origin
     assert "access-control-allow-credentials" not in reply.headers
+    assert client.post("/v1/plinth/session", json={"key": text}, headers=guest).status_code == 403
     client.post("/v1/plinth/session", json={"key": text})
     assert client.get("/v1/models").status_code == 200
     assert client.get("/v1/models", headers=guest).status_code == 401
+    assert client.post("/v1/plinth/session/end", headers=guest).status_code == 403
     assert client.options("/v1/models", headers={**asked, "origin": "https://evil.example"}).status_code == 403
 
 
