@@ -26,8 +26,6 @@ def test_the_door_is_found_from_serves_own_folder(tmp_path: Path) -> None:
     open_door(ClusterSection(host="0.0.0.0", https_port=9443), Home(tmp_path), str(tmp_path))
     (tmp_path / "5d41").mkdir()
     config = tmp_path / "5d41" / "haproxy.cfg"
-    config.write_text(
-        "defaults\n    mode http\n\nfrontend http_frontend\n    bind 127.0.0.1:8000\n\ndefaults\n    mode http\n    timeout client 5s\n"
-    )
+    config.write_text("global\ndefaults\n    mode http\nfrontend http_frontend\n    bind 127.0.0.1:8000\n")
     mend(["-f", str(config)])
     assert "bind 0.0.0.0:9443 ssl" in config.read_text()
