@@ -18,7 +18,7 @@ REQUEST_S = 10  # for a whole request of up to 16 KB, and for the head of a larg
 CLIENT_S = 60  # in which a client has to send or take something
 RETRY_AFTER_S = 2
 MOST_CONNECTIONS = 256  # that one address has open at once; a browser has six, a team behind one router some dozens
-DOOR = "door.json"  # beside HAProxy's configuration
+DOOR = "door.json"  # beside HAProxy's configuration, or one folder above
 
 # status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and heads
 # above 15 KB, it refuses with a 400 in HTML, for which it reads no file.)
@@ -113,8 +113,9 @@ def mend(words: list[str]) -> None:
     if "-f" in words[:-1]:
         path = Path(words[words.index("-f") + 1])
         write_replies(path.parent)
-        door = path.with_name(DOOR)
-        opened = json.loads(door.read_text()) if door.exists() else None
+        # Serve keeps the file in a folder of its own below the one that the head was given.
+        door = next((one for one in (path.with_name(DOOR), path.parent.with_name(DOOR)) if one.exists()), None)
+        opened = json.loads(door.read_text()) if door else None
         path.write_text(edged(path.read_text(), str(path.parent), opened))
 
 

@@ -168,12 +168,23 @@ def bundled_haproxy() -> str:
 def open_door(section: ClusterSection, home: Home, temp_dir: str) -> None:
     """Tell HAProxy's edge where others than this machine come in, if they may at all."""
     door = Path(temp_dir) / DOOR
-    if not section.beyond_loopback:
+    if text := _door(section, home):
+        door.write_text(text)
+    else:
         door.unlink(missing_ok=True)
-        return
+
+
+def same_door(section: ClusterSection, home: Home, temp_dir: str) -> bool:
+    """Whether a running head lets others in as this section says: it reads that when it starts."""
+    door = Path(temp_dir) / DOOR
+    return _door(section, home) == (door.read_text() if door.exists() else "")
+
+
+def _door(section: ClusterSection, home: Home) -> str:
+    if not section.beyond_loopback:
+        return ""
     host = f"[{section.host}]" if ":" in section.host else section.host
-    certificate = str(certificate_path(home, section))
-    door.write_text(json.dumps({"bind": f"{host}:{section.https_port}", "certificate": certificate}))
+    return json.dumps({"bind": f"{host}:{section.https_port}", "certificate": str(certificate_path(home, section))})
 
 
 def write_haproxy_wrapper(temp_dir: str) -> Path:

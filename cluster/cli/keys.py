@@ -27,7 +27,8 @@ The key is shown once, and only a hash of it is kept: hand it over, or make anot
 
   plinth keys create ann --tenant finance --scope chat,search
   plinth keys create prometheus --scope metrics
-  plinth keys create bob --tenant legal --group partners --collections contracts --expires 90d
+  plinth keys create bob --tenant legal --group partners --expires 90d
+  plinth keys create eve --tenant legal --collections contracts
 
 A tenant is who pays and whose documents are asked; a group is who of them may read what is marked for it. Without
 --models and --collections a key may ask all there are. It works within seconds, on every replica, also when the
@@ -127,7 +128,9 @@ def limits(args: argparse.Namespace) -> int:
     if given != Limits() or args.none:
         if not args.tenant:
             raise UsageError("say whose limits these are: plinth keys limits TENANT ...")
-        set_tenant_limits(database, args.tenant, Limits() if args.none else given)
+        wanted = Limits() if args.none else given
+        set_tenant_limits(database, args.tenant, wanted)
+        _record(args, "limits_set", args.tenant, limits=_given(wanted))
     found = {name: asdict(one) for name, one in tenant_limits(database).items() if args.tenant in ("", name)}
     if args.json:
         print_json({"limits": found})
@@ -205,9 +208,12 @@ def list_keys(args: argparse.Namespace) -> int:
     else:
         rows = [
             (printable(key.name), key.key_id, key.principal.tenant, ", ".join(sorted(key.principal.groups)),
-             _scopes(key), _may_ask(key), _day(key.expires_at), key.state(now)) for key in found
+             _scopes(key), _may_ask(key), _day(key.expires_at), key.state(now), _at_most(key)) for key in found
         ]  # fmt: skip
-        print_table("Keys", ("name", "id", "tenant", "groups", "scopes", "may ask", "expires", "state"), rows)
+        names = ("name", "id", "tenant", "groups", "scopes", "may ask", "expires (UTC)", "state", "limits")
+        # Few keys have groups or limits of their own: a column that is empty for all takes room from the others.
+        shown = [place for place in range(len(names)) if any(row[place] for row in rows)]
+        print_table("Keys", [names[place] for place in shown], [[row[place] for place in shown] for row in rows])
     return ExitCode.DONE
 
 
@@ -278,29 +284,33 @@ def _book() -> KeyBook:
 
 def _write_down(args: argparse.Namespace, action: str, key: Key) -> None:
     """What was done to a key, in the audit log; the key itself is not in it."""
+    who = key.principal
+    narrowed = {"models": list(who.models), "collections": list(who.collections), "limits": _given(who.limits)}
+    _record(
+        args, action, who.tenant, key_id=key.key_id, name=key.name, groups=sorted(who.groups),
+        scopes=sorted(who.scopes), **{name: value for name, value in narrowed.items() if value},
+    )  # fmt: skip
+
+
+def _record(args: argparse.Namespace, action: str, tenant: str, **details: Any) -> None:
     from actors.audit.events import record_event
 
-    home, who = Home.from_env(), key.principal
-    record_event(
-        home, config_from(args, home).trust.audit, action, tenant=who.tenant, key_id=key.key_id, name=key.name,
-        groups=sorted(who.groups), scopes=sorted(who.scopes),
-    )  # fmt: skip
+    home = Home.from_env()
+    record_event(home, config_from(args, home).trust.audit, action, tenant=tenant, **details)
 
 
 def _show_once(args: argparse.Namespace, text: str, key: Key) -> int:
     if args.json:
         print_json({"key": text, **key.to_json(time.time())})
         return ExitCode.DONE
-    print_facts(
-        [
-            ("key", text),
-            ("name", printable(key.name)),
-            ("tenant", key.principal.tenant),
-            ("scopes", _scopes(key)),
-            ("may ask", _may_ask(key)),
-            ("expires", _day(key.expires_at)),
-        ]
-    )
+    groups, limits = ", ".join(sorted(key.principal.groups)), _at_most(key)
+    old = f"works on until {_day(key.old_until)} UTC" if key.old_digest and key.old_until > time.time() else ""
+    facts = [
+        ("key", text), ("name", printable(key.name)), ("tenant", key.principal.tenant), ("groups", groups),
+        ("scopes", _scopes(key)), ("may ask", _may_ask(key)), ("limits", limits), ("expires", _day(key.expires_at)),
+        ("old secret", old),
+    ]  # fmt: skip
+    print_facts([(name, value) for name, value in facts if value])
     console.print("It is shown this once. Clients send it as their API key.")
     return ExitCode.DONE
 
@@ -336,6 +346,17 @@ def _scopes(key: Key) -> str:
 def _may_ask(key: Key) -> str:
     asked = (*key.principal.models, *(f"@{name}" for name in key.principal.collections))
     return ", ".join(asked) or "everything"
+
+
+def _given(limits: Limits) -> dict[str, float]:
+    return {name: value for name, value in asdict(limits).items() if value is not None}
+
+
+def _at_most(key: Key) -> str:
+    """Its own limits, as ``200,000 tokens / day``; empty where it has none."""
+    return ", ".join(
+        f"{value:,} {name.replace('_per_', ' / ')}" for name, value in _given(key.principal.limits).items()
+    )
 
 
 def _day(at: float | None) -> str:

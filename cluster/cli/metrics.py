@@ -17,8 +17,9 @@ Latency percentiles by tier and stage, shares of failed, refused, grounded and f
 Put them beside prometheus.yml and name the file there under rule_files; `--scrape` prints the part of prometheus.yml
 that scrapes this service, with the key in the file plinth_key beside it:
 
-  plinth keys create prometheus --scope metrics --json | jq -r .key > plinth_key
-
+  umask 077
+  plinth keys create prometheus --scope metrics --json |
+    jq -r .key > plinth_key
   plinth metrics rules > plinth-rules.yml
   plinth metrics rules --scrape >> prometheus.yml"""
 DASHBOARD = """\
@@ -32,7 +33,8 @@ def register(commands: Commands) -> None:
     """Declare ``plinth metrics`` with its verbs."""
     group = add_group(commands, "metrics", VERBS["metrics"].summary)
     parser = add_verb(group, "rules", rules, "Print recording rules and alerts for Prometheus.", RULES)
-    parser.add_argument("--index-days", type=float, default=30.0, help="older than so many days is an old index (30)")
+    parser.add_argument("--index-days", type=float, default=30.0, metavar="DAYS",
+                        help="older than so many days is an old index (30)")  # fmt: skip
     parser.add_argument("--scrape", action="store_true", help="print what to scrape instead")
     add_verb(group, "dashboard", dashboard, "Print a dashboard for Grafana.", DASHBOARD)
 

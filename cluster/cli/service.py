@@ -23,6 +23,7 @@ from cluster.deployments import deployments
 from cluster.doctor import require_ready
 from cluster.local_head import Instance
 from cluster.loopback import api_key, get
+from cluster.serve_mode import same_door
 from cluster.supervision import Watch, start_watching
 from serve_apps import served_code
 from serve_apps.config_file import model_tiers
@@ -34,7 +35,7 @@ LIVE_TIMEOUT_S = 60.0
 def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
     """Check the machine, then start Ray's head (or find the running one)."""
     if (instance := local_head.running(home)) is not None:
-        _same_place(config, instance)
+        _same_place(config, home, instance)
         return instance
     local_head.clear_remains(home)
     with stages.run("check this machine"):
@@ -86,14 +87,19 @@ def _keep(config: PlinthConfig, home: Home) -> None:
     write_private(home.run / "config.json", json.dumps(config.model_dump(), indent=1))
 
 
-def _same_place(config: PlinthConfig, instance: Instance) -> None:
-    """A running instance cannot move to other ports."""
+def _same_place(config: PlinthConfig, home: Home, instance: Instance) -> None:
+    """A running instance cannot move to other ports, nor open or close the one for others."""
     section = config.cluster
     for field in ("http_port", "gcs_port", "dashboard_port"):
         if getattr(section, field) != getattr(instance, field):
             raise EnvironmentFaultError(
                 f"Plinth already runs with cluster.{field}={getattr(instance, field)}; `plinth down` first to change it"
             )
+    if not same_door(section, home, instance.temp_dir):
+        raise EnvironmentFaultError(
+            "Plinth already runs with another cluster.host, https_port or tls_certificate; `plinth down` first to "
+            "change who gets in"
+        )
 
 
 def bring_up(config: PlinthConfig, home: Home, stages: Stages) -> Instance:

@@ -50,7 +50,9 @@ def _state(
         return {**row, "version": card.get("version", ""), "state": SERVES}
     if row["why"]:
         return row
-    return {**row, "state": WAITS, "why": f"no version of {tier.registered_name} is registered, or it is being loaded"}
+    # A tier that quotes has no model to wait for: its replicas start with the service.
+    why = f"no version of {tier.registered_name} is registered, or it is being loaded"
+    return {**row, "state": WAITS, "why": why if tier.kind == "model" else "its replicas are starting"}
 
 
 def last_loads(log: Path, since: str) -> dict[str, dict[str, Any]]:

@@ -123,3 +123,25 @@ def test_what_is_done_to_keys_is_in_the_audit_log(capsys: pytest.CaptureFixture[
         ("key_revoked", "ann", "finance"),
     ]
     assert text not in json.dumps(found)
+
+
+def test_a_tenants_limits_and_what_a_key_is_held_to_are_in_the_audit_log(home: Home) -> None:
+    assert main(["keys", "create", "bob", "--collections", "contracts", "--tokens-per-day", "9"]) == 0
+    assert main(["keys", "limits", "legal", "--money-per-month", "50"]) == 0
+    key, limits = [record.payload for record in records(AuditLog.of(home)) if record.payload]
+    assert (key["collections"], key["limits"]) == (["contracts"], {"tokens_per_day": 9})
+    assert (limits["action"], limits["tenant"], limits["limits"]) == ("limits_set", "legal", {"money_per_month": 50})
+
+
+def test_limits_groups_and_overlap_of_a_key_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "create", "ann"]) == 0
+    assert main(["keys", "list"]) == 0
+    assert not {"limits", "groups", "old secret"} & set(capsys.readouterr().out.split())
+    assert main(["keys", "create", "bob", "--group", "board", "--tokens-per-day", "200000"]) == 0
+    assert "200,000 tokens / day" in capsys.readouterr().out
+    assert main(["keys", "list"]) == 0
+    listed = " ".join(capsys.readouterr().out.split())
+    assert "board" in listed
+    assert "200,000" in listed
+    assert main(["keys", "rotate", "bob", "--overlap", "2h"]) == 0
+    assert "works on until" in capsys.readouterr().out

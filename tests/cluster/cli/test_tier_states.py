@@ -44,6 +44,8 @@ def test_what_waits_and_what_is_off() -> None:
     found = {row["name"]: row for row in tier_states(TIERS, cards, loads, {})}
     assert (found["gpt"]["state"], found["gpt"]["why"]) == ("off", "switched off: contract ended")
     assert (found["tiny"]["state"], "no version of tiny" in found["tiny"]["why"]) == ("waits", True)
+    (quote,) = (row for row in tier_states(TIERS, {}, {}, {}) if row["name"] == "quote")
+    assert (quote["state"], quote["why"]) == ("waits", "its replicas are starting")
     loads = {"tiers/gpt": {"event": "refused", "version": "big", "error": "others may read the key file"}}
     (gpt,) = (row for row in tier_states(TIERS, cards, loads, {}) if row["name"] == "gpt")
     assert (gpt["state"], gpt["why"]) == ("down", "others may read the key file")
