@@ -166,6 +166,8 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 240) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_server_writes_and_mirrors_by_itself(
     filled: tuple[Store, Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,8 @@ def test_the_verb_writes_every_suspect_and_reports_the_flips(
 
 
 @pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.ci
 def test_ten_percent_flips_on_banking77(data_set) -> None:
     """77 intents, several of them near each other. Random order has precision 0.1 at every k."""
     rows, bad = read_labelled(data_set("cls_banking77") / "train.jsonl")
