@@ -122,10 +122,12 @@ class KeyBook:
         """
         key = self.find(which)
         text, digest = self._text(key.key_id)
-        old = {"old_digest": key.digest if overlap_s > 0 else "", "old_until": self._clock() + overlap_s}
+        before = key.digest if overlap_s > 0 else ""
+        made = replace(key, digest=digest, old_digest=before, old_until=self._clock() + overlap_s)
+        changed = {name: getattr(made, name) for name in ("digest", "old_digest", "old_until")}
         with self._writing() as connection:
-            connection.execute(_KEYS.update().where(_KEYS.c.key_id == key.key_id).values(digest=digest, **old))
-        return text, replace(key, digest=digest, **old)  # type: ignore[arg-type]
+            connection.execute(_KEYS.update().where(_KEYS.c.key_id == key.key_id).values(changed))
+        return text, made
 
     def revoke(self, which: str) -> Key:
         """End a key for good.

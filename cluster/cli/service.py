@@ -61,6 +61,10 @@ def deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages)
 
 
 def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages) -> None:
+    if config.trust.keys:  # also for a service that is up: somebody may have removed the file
+        from actors.ledger.key_book import KeyBook, local_key
+
+        local_key(KeyBook.of(home), home)
     models = model_tiers(config, Store(home.store_uri))
     settings = config.model_dump(exclude={"cluster", "data", "train", "gate"})
     wanted = json.dumps({**settings, "models": models, "code": served_code()})
@@ -72,10 +76,6 @@ def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages
     with connected(home):
         from serve_apps.deploy import run
 
-        if config.trust.keys:
-            from actors.ledger.key_book import KeyBook, local_key
-
-            local_key(KeyBook.of(home), home)
         run(config, models)
     wait_for(instance.base_url, "/healthz", home)
     write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))

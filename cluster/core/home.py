@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +34,13 @@ class Home:
             The folders that were open.
 
         Raises:
-            EnvironmentFaultError: one is open and another user's.
+            EnvironmentFaultError: one is open and another user's, or is meant for all users, as /tmp is.
         """
         found = self.open_folders()
         for path in found:
+            if path.stat().st_mode & stat.S_ISVTX:
+                message = f"{path} is every user's folder: set PLINTH_HOME and PLINTH_STORE to folders of their own"
+                raise EnvironmentFaultError(message, path=str(path))
             try:
                 path.chmod(0o700)
             except OSError as error:

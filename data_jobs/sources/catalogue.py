@@ -27,11 +27,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from cluster.core.errors import UsageError
+from cluster.core.plain_yaml import load_plain
 from cluster.core.sections.data import DataSection
 from cluster.core.storage import check_name
 from data_jobs.governance.policies import check_source
 from data_jobs.sources.entry import CatalogueEntry
-from data_jobs.sources.plain_yaml import load_plain
 from data_jobs.sources.registry import BUILT_IN
 
 FILE_NAME = "sources.yaml"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cluster.core.access import FOLDER_FILE, Access
 from cluster.core.errors import UsageError
-from data_jobs.sources.plain_yaml import load_plain
+from cluster.core.plain_yaml import load_plain
 
 MAX_BYTES = 64 << 10
 

@@ -107,7 +107,8 @@ class Doorkeeper:
         else:
             async with self._redeeming:
                 key_id = await self._ask(self._book.redeem, code)
-        ring = await self._fresh(self._book)
+        # The key of a link may be younger than the last look, and the link is used up: so it is looked at anew.
+        ring = await self._fresh(self._book, 0.0 if key_id and not key else None)
         if not key_id or key_id not in ring.keys or ring.keys[key_id].state(self._clock()) != "active":
             raise refused(NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one")
         return ring.session(key_id, self._clock() + self.session_s)

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from cluster.core.errors import UsageError
+from cluster.core.plain_yaml import load_plain
 from cluster.core.records import Verdict
 from cluster.core.sections.base import Section
 from data_jobs.safety.rules import CATEGORIES, INJECTION, load_rules
@@ -170,22 +170,10 @@ def parse_policies(text: str, where: str = SHIPPED.name) -> PolicyFile:
         UsageError: it is none, a key is unknown or given twice, or a value is wrong; the message names the place.
     """
     try:
-        return PolicyFile.model_validate(yaml.load(text, Loader=_Strict))  # noqa: S506 (a safe loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{where}: {' '.join(str(error).split())}") from error
+        return PolicyFile.model_validate(load_plain(text))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise UsageError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
-
-
-class _Strict(yaml.SafeLoader):
-    """YAML whose mappings have each key once."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice[0]!r} stands here twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error

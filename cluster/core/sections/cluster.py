@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from cluster.core.sections.base import Section
+from cluster.core.sections.base import Section, postgresql_url
 
 LOOPBACK = "127.0.0.1"
 
@@ -65,12 +64,4 @@ class ClusterSection(Section):
     @field_validator("tracking_uri")
     @classmethod
     def _without_password(cls, uri: str) -> str:
-        """A configuration is written into manifests and reports, where no password may stand."""
-        if not uri:
-            return uri
-        parts = urlsplit(uri)
-        if parts.scheme.partition("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
-            raise ValueError("write postgresql://user@host/name, with the name of the database")
-        if parts.password is not None or "password=" in parts.query:
-            raise ValueError("no password in it: put that into ~/.pgpass, or PGPASSWORD of the head")
-        return uri
+        return postgresql_url(uri)

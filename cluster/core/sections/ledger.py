@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from pydantic import Field, field_validator
 
-from cluster.core.sections.base import Section
+from cluster.core.sections.base import Section, postgresql_url
 
 
 class LedgerSection(Section):
@@ -28,12 +26,4 @@ class LedgerSection(Section):
     @field_validator("url")
     @classmethod
     def _without_password(cls, url: str) -> str:
-        """A configuration is written into manifests and reports, where no password may stand."""
-        if not url:
-            return url
-        parts = urlsplit(url)
-        if parts.scheme.partition("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
-            raise ValueError("write postgresql://user@host/name, with the name of the database")
-        if parts.password is not None or "password=" in parts.query:
-            raise ValueError("no password in it: put that into ~/.pgpass, or PGPASSWORD of the head")
-        return url
+        return postgresql_url(url)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
 
 
@@ -26,6 +27,10 @@ def test_what_is_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert home.keep_private() == [root, store]
     assert (mode(root), mode(store)) == (0o700, 0o700)
     assert home.keep_private() == []
+    store.chmod(0o1777)
+    with pytest.raises(EnvironmentFaultError, match="every user's folder"):
+        home.keep_private()
+    assert store.stat().st_mode & 0o7777 == 0o1777, "left as it was"
     monkeypatch.setenv("PLINTH_STORE", "s3://bucket/folder")
     assert home.open_folders() == []
 

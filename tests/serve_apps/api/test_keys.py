@@ -218,6 +218,15 @@ def test_a_link_signs_one_browser_in_once(service: Service, book: KeyBook, clock
     assert client.get("/").status_code == 401
 
 
+def test_a_link_for_a_key_made_a_moment_ago_signs_in(service: Service, book: KeyBook) -> None:
+    client = service.client()
+    assert client.get("/v1/models", headers=bearer(key(book, name="first"))).status_code == 200, (
+        "the book was looked at"
+    )
+    key(book, "chat", name="second")
+    assert client.post("/v1/plinth/session", json={"code": book.link("second")}).status_code == 200
+
+
 def test_a_key_typed_into_the_page_signs_in(service: Service, book: KeyBook) -> None:
     text, client = key(book, "chat"), service.client()
     assert client.post("/v1/plinth/session", json={"key": text + "x"}).status_code == 401
