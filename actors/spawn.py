@@ -139,6 +139,8 @@ def _retire(name: str, handle: Any) -> None:
     log_event("registry", "actor_retired", actor=name)
     try:
         ray.get(handle.drain.options(concurrency_group=CONTROL).remote(), timeout=DRAIN_TIMEOUT_S)
+        # Behind the write in progress, in its group: when this has its reply, that one has its own too.
+        ray.get(handle.__ray_ready__.remote(), timeout=ABOUT_TIMEOUT_S)
     except (RayError, AttributeError) as error:  # it ended meanwhile, it hangs, or it is from before there was `drain`
         log_event("registry", "actor_not_drained", actor=name, error=type(error).__name__)
     ray.kill(handle)

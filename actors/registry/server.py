@@ -61,8 +61,8 @@ class RegistryServer:
                 done = getattr(Registry(self._store, actor), method)(**arguments)
             finally:
                 self._wake.set()
-        said = {name: arguments[name] for name in ("name", "version", "reason", "report") if name in arguments}
-        record_event(self._home, section_of(self._home), f"model_{method}", by=actor, **said)
+            said = {name: arguments[name] for name in ("name", "version", "reason", "report") if name in arguments}
+            record_event(self._home, section_of(self._home), f"model_{method}", by=actor, **said)
         return done
 
     def nudge(self) -> None:
