@@ -6,7 +6,10 @@ Serve makes one in every process that holds a handle of the deployment, the gate
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
 
@@ -22,17 +25,29 @@ class AffinityRouter(PowerOfTwoChoicesRequestRouter):
     def initialize_state(self, **settings: Any) -> None:
         """Serve calls this once, with ``request_router_kwargs``."""
         self._affinity = Affinity(**settings)
+        # Requests on their way, by what they wait on: Serve counts one only when it was sent, and all of a burst would
+        # see the same idle replica.
+        self._chosen: WeakKeyDictionary[asyncio.Future[Any], str] = WeakKeyDictionary()
 
     async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> list[list[Any]]:
-        """The preferred replica, and after it the two that would be asked without one."""
+        """The preferred replica, or the least busy one where it is too busy; after it those asked without a router."""
         usual: list[list[Any]] = await super().choose_replicas(candidate_replicas, pending_request)
         chain = _chain(pending_request)
         if not chain:
             return usual
         replicas = {_name(one.replica_id): one for one in candidate_replicas}
-        load = {name: self.replica_queue_len_cache.get(one.replica_id) or 0 for name, one in replicas.items()}
+        on_their_way = Counter(name for future, name in self._chosen.items() if not future.cancelled())
+        load = {
+            name: (self.replica_queue_len_cache.get(one.replica_id) or 0) + on_their_way[name]
+            for name, one in replicas.items()
+        }
         name = self._affinity.preferred(chain, load)
-        return usual if name is None else [[replicas[name]], *usual]
+        if name is None and len({*load.values()}) > 1:
+            name = min(load, key=lambda one: load[one])
+        if name is None:
+            return usual
+        self._chosen[pending_request.future] = name
+        return [[replicas[name]], *usual]
 
     def _get_pending_request_matching_metadata(self, request_metadata: Any = None) -> Any:
         """The request a replica was chosen for gets it; Serve would give it to the one that waits longest."""
@@ -41,6 +56,7 @@ class AffinityRouter(PowerOfTwoChoicesRequestRouter):
     def on_request_routed(self, pending_request: Any, replica_id: Any, result: Any) -> None:
         """What was sent where is known from here on."""
         super().on_request_routed(pending_request, replica_id, result)
+        self._chosen.pop(pending_request.future, None)
         self._affinity.note(_chain(pending_request), _name(replica_id))
 
     def on_replica_actor_died(self, replica_id: Any) -> None:

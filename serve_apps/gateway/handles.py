@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 REFRESH_S, STALE_S = 0.5, 2.0
-DEAD_AFTER_S = 3.0
+DEAD_AFTER_S = 2.0  # of silence
 ANOTHER_S, LOST_S = 0.5, 0.1  # in which another replica says that it is there, and one that was lost that it is back
 Result = TypeVar("Result")
 
@@ -148,8 +148,9 @@ class TierHandle:
         return replace(self._state, ongoing=self._load.ongoing, latency_ms=latency_ms)
 
     async def refresh(self) -> None:
-        """At most one question in ``REFRESH_S``; whoever asks it waits after a silence, when what is known is old, and
-        hardly where nobody answered the last one."""
+        """At most one question in ``REFRESH_S``; whoever asks it waits after a silence, when what is known is old, until
+        it is known anew (Serve would have a request wait for a replica that may not come), and hardly where nobody
+        answered the last one."""
         if not self._follows:
             return
         age = time.monotonic() - self._asked_at
@@ -157,7 +158,7 @@ class TierHandle:
             self._asked_at = time.monotonic()
             self._asking = asyncio.get_running_loop().create_task(self._ask())
             if age > STALE_S:
-                await asyncio.wait({self._asking}, timeout=LOST_S if self._lost else STALE_S)
+                await asyncio.wait({self._asking}, timeout=LOST_S if self._lost else None)
 
     def wake(self) -> None:
         """Nothing to do: it has replicas at all times."""

@@ -87,14 +87,13 @@ def test_two_conversations_stay_on_their_replicas() -> None:
 def test_conversations_at_the_same_time_get_each_the_replica_that_was_chosen_for_it() -> None:
     async def scene() -> list[tuple[str, set[str]]]:
         deployment = Deployment(*(Replica(name) for name in "abcd"))
-        topics = [f"topic {number}" for number in range(12)]
-        first = [await deployment.ask(*about(topic)) for topic in topics]
-        later = [await asyncio.gather(*(deployment.ask(*about(topic)) for topic in topics)) for _ in range(4)]
-        return [(home, {turn[place] for turn in later}) for place, home in enumerate(first)]
+        homes = {f"topic {number}": "abcd"[number % 4] for number in range(4 * (SLACK + 1))}  # as many as none is busy
+        for topic, home in homes.items():
+            deployment.router._affinity.note(_chain(about(topic)), home)
+        later = [await asyncio.gather(*(deployment.ask(*about(topic)) for topic in homes)) for _ in range(4)]
+        return [(home, {turn[place] for turn in later}) for place, home in enumerate(homes.values())]
 
-    found = asyncio.run(scene())
-    assert all(later == {home} for home, later in found)
-    assert len({home for home, _ in found}) > 1, "topics are spread"
+    assert all(later == {home} for home, later in asyncio.run(scene()))
 
 
 def test_a_busy_replica_spills_over() -> None:
@@ -105,6 +104,32 @@ def test_a_busy_replica_spills_over() -> None:
     shares = asyncio.run(scene())
     assert set(shares) == {"a", "b"}
     assert max(shares.values()) - min(shares.values()) <= SLACK + 1
+
+
+def test_a_burst_spills_over_before_any_of_it_was_sent() -> None:
+    """All choose before one is sent: what is on its way counts too, and no longer when it has arrived."""
+
+    async def scene() -> tuple[Counter[str], int]:
+        from ray.serve._private.common import RequestMetadata
+        from ray.serve._private.request_router.common import PendingRequest
+
+        deployment = Deployment(Replica("a"), Replica("b"))
+        router = deployment.router
+        await deployment.ask(*about("leave"))
+        burst = [
+            PendingRequest(list(about("leave")), {}, RequestMetadata(number, number, call_method="stream"))
+            for number in map(str, range(12))
+        ]
+        async with asyncio.timeout(5):
+            chosen = await asyncio.gather(*(router._choose_replica_for_request(one) for one in burst))
+        for request, replica in zip(burst, chosen, strict=True):
+            router.on_request_routed(request, replica.replica_id, None)
+        return Counter(str(one.replica_id.unique_id) for one in chosen), len(router._chosen)
+
+    shares, left = asyncio.run(scene())
+    assert set(shares) == {"a", "b"}
+    assert max(shares.values()) - min(shares.values()) <= SLACK + 1
+    assert left == 0
 
 
 def test_a_full_replica_is_passed_over() -> None:
