@@ -149,8 +149,8 @@ class TierHandle:
 
     async def refresh(self) -> None:
         """At most one question in ``REFRESH_S``; whoever asks it waits after a silence, when what is known is old,
-        until it is known anew (Serve would have a request wait for a replica that may not come), and hardly where nobody
-        answered the last one."""
+        until it is known anew (Serve would have a request wait for a replica that may not come), and hardly where
+        nobody answered the last one."""
         if not self._follows:
             return
         age = time.monotonic() - self._asked_at
