@@ -134,7 +134,6 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_one_changed_file_of_many_is_cleaned_alone(cluster: Cluster, tmp_path: Path) -> None:
     source, other = tmp_path / "notes", tmp_path / "elsewhere" / "notes"
     for folder in (source, other):

@@ -291,7 +291,6 @@ def test_a_terminated_and_a_killed_driver_go_on_where_they_were(two_workers: Mad
     ).read_bytes()
 
 
-@pytest.mark.ci
 def test_a_worker_that_stops_is_noticed_by_the_others(two_workers: Made, drive: Any, tmp_path: Path) -> None:
     """A stopped process cannot watch itself. Its peer waits in a collective, says where, and ends the group."""
     driver = drive(tmp_path, "pretrain", *OFTEN, "--set", "hang_s=5", "--set", "hang_factor=2")
