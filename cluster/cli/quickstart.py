@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from cluster.core.storage import Collections, Store
 from cluster.job_book import entered
 
 UNANSWERABLE = "How can I bake a chocolate cake?"
+COVERS = "What do these documents cover?"
 
 STAGE_LOGS = {
     "check this machine": "cli.jsonl",
@@ -124,8 +127,15 @@ def _quickstart(args: argparse.Namespace, stages: Stages) -> int:
     if before != index.name:
         console.print()
         console.print(default_changed(before, index.name), soft_wrap=True)
-    _say_goodbye(instance, sign_in_link(args, instance.base_url), home)
+    _say_goodbye(instance, sign_in_link(args, instance.base_url), home, to_ask([str(a["question"]) for a in answers]))
     return ExitCode.DONE
+
+
+def to_ask(asked: Sequence[str]) -> str:
+    """A question for this corpus that a shell and JSON take as it stands, in a short line: the first one that was asked
+    if it does, else what the documents are about."""
+    first = asked[0] if asked else ""
+    return first if re.fullmatch(r"[A-Za-z0-9 ._,?-]{8,55}", first) else COVERS
 
 
 def training_seconds(spent: float, section: TrainSection) -> float:
@@ -210,20 +220,21 @@ def _questions(config: PlinthConfig, dataset: Manifest, store: Store) -> tuple[s
     return (*(f"What is said about {title}?" for title in chosen), UNANSWERABLE)
 
 
-def _say_goodbye(instance: local_head.Instance, page: str, home: Home) -> None:
+def _say_goodbye(instance: local_head.Instance, page: str, home: Home, question: str) -> None:
     key = home.api_key_path if home.api_key() else None
-    text = goodbye(instance.base_url, instance.dashboard_url, _command(), page, key)
+    text = goodbye(instance.base_url, instance.dashboard_url, _command(), page, key, question)
     for line in text.splitlines():
         heading = line and not line.startswith(" ")
         console.print(f"[bold]{line}[/bold]" if heading else line, soft_wrap=True, markup=bool(heading))
 
 
-def goodbye(base_url: str, dashboard_url: str, plinth: str, page: str, key: Path | None) -> str:
+def goodbye(base_url: str, dashboard_url: str, plinth: str, page: str, key: Path | None, question: str) -> str:
     """What to do with the running service, in lines of at most 80 columns.
 
     Args:
         page: the page's address, with what signs in there.
         key: the file with the local key; None where keys are switched off.
+        question: see ``to_ask``.
     """
     header = f'\n    -H "Authorization: Bearer $(cat {_short(key)})" \\' if key else ""
     in_python = f'open("{key}").read().strip()' if key else '"unused"'
@@ -235,16 +246,18 @@ It is running.
   dashboard   {dashboard_url}  (its token: `{plinth} env`)
 
 Ask more
-  {plinth} ask "How do I parse a date?"
+  {plinth} ask "{question}"
   curl {base_url}/v1/chat/completions \\{header}
     -H 'content-type: application/json' -d '{{"model": "auto",
-    "messages": [{{"role": "user", "content": "How do I parse a date?"}}]}}'
+    "messages": [{{"role": "user",
+    "content": "{question}"}}]}}'
 
   from openai import OpenAI
   key = {in_python}
   client = OpenAI(base_url="{base_url}/v1", api_key=key)
-  question = [{{"role": "user", "content": "How do I parse a date?"}}]
-  reply = client.chat.completions.create(model="auto", messages=question)
+  question = "{question}"
+  messages = [{{"role": "user", "content": question}}]
+  reply = client.chat.completions.create(model="auto", messages=messages)
   print(reply.choices[0].message.content)
 
 Stop

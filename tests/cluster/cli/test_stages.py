@@ -10,7 +10,7 @@ import pytest
 
 from cluster.cli import output
 from cluster.cli.output import Stages, fold
-from cluster.cli.quickstart import goodbye, training_seconds
+from cluster.cli.quickstart import COVERS, UNANSWERABLE, goodbye, to_ask, training_seconds
 from cluster.core.progress import Steps
 from cluster.core.sections.train import TrainSection
 
@@ -129,9 +129,19 @@ def test_a_skipped_stage_is_not_ticked_off(capsys: pytest.CaptureFixture[str]) -
 def test_the_goodbye_fits_eighty_columns() -> None:
     page = f"http://127.0.0.1:18000/#once={'x' * 32}"
     key = Path.home() / ".plinth" / "api_key"
-    text = goodbye("http://127.0.0.1:18000", "http://127.0.0.1:18265", ".venv/bin/plinth", page, key)
+    question = to_ask([f"How do I find the {'most ' * 6}common one?"])
+    text = goodbye("http://127.0.0.1:18000", "http://127.0.0.1:18265", ".venv/bin/plinth", page, key, question)
+    assert text.count(question) == 3
     assert max(map(len, text.splitlines())) <= 80
     assert ".venv/bin/plinth down" in text
+
+
+@pytest.mark.parametrize(
+    "asked", ['What is said about Bob\'s "log"?', "What is said about $(rm)?", "Why? " * 20, "Wo ist Köln?"]
+)
+def test_what_a_shell_would_not_take_as_it_stands_is_not_suggested(asked: str) -> None:
+    assert to_ask([asked, UNANSWERABLE]) == to_ask([]) == COVERS
+    assert to_ask(["How do I copy a file?", asked]) == "How do I copy a file?"
 
 
 def test_a_slow_machine_gets_as_long_to_train_as_configured() -> None:
