@@ -89,7 +89,7 @@ def down(args: argparse.Namespace) -> int:
 
 
 def status(args: argparse.Namespace) -> int:
-    """Print what runs, what serves, the jobs and disk use; exit code 5 where the service is down, else 0."""
+    """Print what runs, what serves, the jobs and disk use; exit code 5 where a service does not answer, else 0."""
     from cluster.cli.service import describe
 
     found = describe(config_from(args, Home.from_env()), Home.from_env())
@@ -98,13 +98,14 @@ def status(args: argparse.Namespace) -> int:
         print_json(found)
     else:
         _print_status(found)
-    return ExitCode.ENVIRONMENT if found["service"] == "down" else ExitCode.DONE
+    return ExitCode.ENVIRONMENT if found["service"] in ("starting", "down") else ExitCode.DONE
 
 
 def _print_status(found: dict[str, Any]) -> None:
     if "components" in found:
+        missing = "[yellow]not yet[/yellow]" if found["service"] == "starting" else "[red]down[/red]"
         rows = [
-            (c["component"], "[green]up[/green]" if c["up"] else "[red]down[/red]", escape(c["found"]), c["remedy"])
+            (c["component"], "[green]up[/green]" if c["up"] else missing, escape(c["found"]), c["remedy"])
             for c in found["components"]
         ]
         print_table("What answers", ("part", "", "", "what to do"), rows)

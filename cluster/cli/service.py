@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from serve_apps.config_file import model_tiers
 
 READY_TIMEOUT_S = 120.0
 LIVE_TIMEOUT_S = 60.0
+DEPLOYED = "deployed.json"
+NOT_YET, WAIT = "not deployed yet", "wait for `plinth up` or `plinth quickstart`; if neither runs: `plinth up`"
+SERVED = ("HAProxy", "service")  # parts that are there once something was deployed
 
 
 def start_head(config: PlinthConfig, home: Home, stages: Stages) -> Instance:
@@ -68,9 +72,7 @@ def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages
     models = model_tiers(config, Store(home.store_uri))
     settings = config.model_dump(exclude={"cluster", "data", "train", "gate"})
     wanted = json.dumps({**settings, "models": models, "code": served_code()})
-    deployed = home.run / "deployed.json"
-    last = json.loads(deployed.read_text()) if deployed.exists() else {}
-    if last == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):
+    if _deployed(home) == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):
         stages.note("already up")
         return
     with connected(home):
@@ -78,8 +80,15 @@ def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages
 
         run(config, models)
     wait_for(instance.base_url, "/healthz", home)
-    write_private(deployed, json.dumps({"instance": instance.id, "graph": wanted}))
+    write_private(home.run / DEPLOYED, json.dumps({"instance": instance.id, "graph": wanted}))
     _keep(config, home)
+
+
+def _deployed(home: Home) -> dict[str, str]:
+    """Which graph answered last, and on which head."""
+    path = home.run / DEPLOYED
+    said: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return said
 
 
 def _keep(config: PlinthConfig, home: Home) -> None:
@@ -148,7 +157,7 @@ def wait_until_live(base_url: str, model: Manifest, home: Home, auto: bool | Non
 
 
 def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
-    """Everything `plinth status` shows, as plain data. ``service`` is ready, down or stopped."""
+    """Everything `plinth status` shows, as plain data. ``service`` is ready, starting, down or stopped."""
     from actors.registry.models import Registry
     from cluster.probes import ask_each
 
@@ -158,9 +167,13 @@ def describe(config: PlinthConfig, home: Home) -> dict[str, Any]:
     if instance is not None:
         processes = instance.processes()
         components = ask_each(instance, Registry(store).names)
+        missing = {part.component for part in components if not part.up}
+        starting = bool(missing) and missing <= {*SERVED} and _deployed(home).get("instance") != instance.id
+        if starting:
+            components = [replace(one, found=NOT_YET, remedy=WAIT) if not one.up else one for one in components]
         up = {part.component: part.up for part in components}
         found.update(
-            service="ready" if all(up.values()) else "down",
+            service="starting" if starting else "down" if missing else "ready",
             components=[part.to_dict() for part in components],
             base_url=instance.base_url,
             dashboard=instance.dashboard_url,

@@ -120,5 +120,17 @@ def test_status_exits_5_when_something_is_down(
     said["/readyz"] = (500, "<html>")
     assert main(["status"]) == 5
     shown = capsys.readouterr().out
-    assert "down" in shown
+    assert "not yet" in shown, "nothing was deployed on this head so far"
     assert "plinth up" in shown
+    assert main(["status", "--json"]) == 5
+    assert json.loads(capsys.readouterr().out)["service"] == "starting"
+    write_private(Home.from_env().run / "deployed.json", json.dumps({"instance": instance(port).id, "graph": ""}))
+    assert main(["status"]) == 5
+    shown = capsys.readouterr().out
+    assert "down" in shown
+    assert "not yet" not in shown
+    assert "plinth up" in shown
+    (Home.from_env().run / "deployed.json").unlink()
+    said["/api/gcs_healthz"] = (503, "")
+    assert main(["status", "--json"]) == 5
+    assert json.loads(capsys.readouterr().out)["service"] == "down", "a head that is ill is no head that starts"
