@@ -84,7 +84,8 @@ def suite_of(name: str) -> Suite:
 
 def described() -> str:
     """The table as lines of help."""
-    lines = [f"  {name:<13}{suite.scores}; {suite.fields}" for name, suite in SUITES.items()]
+    width = max(map(len, SUITES)) + 2
+    lines = [f"  {name:<{width}}{suite.scores}; {suite.fields}" for name, suite in SUITES.items()]
     return "\n".join(lines)
 
 
