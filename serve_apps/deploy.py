@@ -41,7 +41,7 @@ from serve_apps.replicas.options import deployment_name, graph_options
 from serve_apps.replicas.quote import QuoteReplica, quote_state
 from serve_apps.replicas.retriever import RetrieverReplica
 from serve_apps.replicas.traced import traced
-from serve_apps.scaling.room import check_room
+from serve_apps.scaling.room import check_room, surging
 
 APP = "plinth"
 
@@ -244,8 +244,11 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
     load_policies(config.trust.policies)
     tiers = config.serve.with_registered(models)
     options = graph_options(config, tiers)
-    if ray.is_initialized():
-        _refuse_impossible(options, config.cluster.single_node)
+    there = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]] if ray.is_initialized() else []
+    kinds = [] if config.cluster.single_node or not there else _node_kinds()
+    if there and (config.cluster.single_node or kinds):  # else nobody can say what there will be
+        check_room(options, [*there, *kinds], all_there=config.cluster.single_node)
+    options = surging(options, there, grows=bool(kinds))
     code = served_code()  # classes travel by name: without it Serve would not notice new code
     guard = _with(Guard, options["guard"]).bind(config, code)
     retriever = _with(Retriever, options["retriever"]).bind(config, code)
@@ -259,17 +262,10 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
     return gateway.bind(config, code, guard, retriever, tiers, applications)
 
 
-def _refuse_impossible(options: dict[str, dict[str, Any]], alone: bool) -> None:
-    """Refuse replicas for which there is no room and never will be, as far as Ray can say.
-
-    Args:
-        alone: there is one machine, to which none is added.
-    """
-    there = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    if alone:
-        check_room(options, there, all_there=True)
-    elif kinds := ray._private.state.state.get_cluster_config():
-        check_room(options, [*there, *(dict(kind.resources) for kind in kinds.node_group_configs)], all_there=False)
+def _node_kinds() -> list[dict[str, float]]:
+    """What each kind of node has that Ray's autoscaler may add; empty where it is not told of any."""
+    told = ray._private.state.state.get_cluster_config()
+    return [dict(kind.resources) for kind in told.node_group_configs] if told else []
 
 
 def _with(deployment: Any, options: dict[str, Any]) -> Any:

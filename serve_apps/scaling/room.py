@@ -58,6 +58,41 @@ def check_room(deployments: Mapping[str, Mapping[str, Any]], nodes: Sequence[Res
             )
 
 
+def surging(
+    deployments: Mapping[str, Mapping[str, Any]], nodes: Sequence[Resources], grows: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The same options; where there is room for as many replicas again, the old ones answer until the new ones do.
+
+    Without that Serve ends the only replica of a deployment before it starts its successor, and whoever asks meanwhile
+    waits as long as a start takes. Replicas without room would wait for it for ever, so those go one after the other.
+
+    Args:
+        deployments: name -> its options for Ray Serve.
+        nodes: what each node there is has.
+        grows: machines are added where CPUs are missing.
+    """
+    room: dict[str, float] = {}
+    for node in nodes:
+        for key, amount in node.items():
+            room[key] = room.get(key, 0.0) + amount
+    asked = {name: _together(options) for name, options in deployments.items()}
+    for amounts in asked.values():
+        for key, amount in amounts.items():
+            room[key] = room.get(key, 0.0) - amount
+    found = {}
+    for name, options in deployments.items():
+        fits = all(room[key] >= amount or (grows and key == "CPU") for key, amount in asked[name].items())
+        for key, amount in asked[name].items() if fits else ():
+            room[key] -= amount
+        found[name] = {**options, "max_surge_percent": 100 if fits else 0}
+    return found
+
+
+def _together(options: Mapping[str, Any]) -> dict[str, float]:
+    """What the replicas of a deployment that are always there reserve."""
+    return {key: amount * counts(options)[0] for key, amount in needs(options).items()}
+
+
 def needs(options: Mapping[str, Any]) -> dict[str, float]:
     """What one replica reserves, by Ray's names; nothing that is 0."""
     asked = options["ray_actor_options"]

@@ -7,7 +7,7 @@ import pytest
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.errors import UsageError
 from serve_apps.replicas.options import graph_options
-from serve_apps.scaling.room import check_room
+from serve_apps.scaling.room import check_room, surging
 
 TWO_CORES = [{"CPU": 2.0, "memory": 8e9}]
 CLUSTER = [{"CPU": 0.0, "node:__internal_head__": 1.0}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 1.0}]
@@ -55,3 +55,27 @@ def test_where_nodes_can_be_added_only_one_replica_has_to_fit() -> None:
     check("serve.replica_cpus=2", "serve.retriever_replicas.max=100", nodes=CLUSTER, all_there=False)
     with pytest.raises(UsageError, match="one replica reserves 18 CPU"):
         check("serve.replica_cpus=9", nodes=CLUSTER, all_there=False)
+
+
+def surges(*overrides: str, nodes: list[dict[str, float]] = TWO_CORES, grows: bool = False) -> set[str]:
+    """The deployments whose old replicas answer until the new ones do."""
+    config = configured(PlinthConfig(), list(overrides))
+    found = surging(graph_options(config, config.serve.with_registered(["small"])), nodes, grows)
+    assert all(options["max_surge_percent"] in (0, 100) for options in found.values())
+    return {name for name, options in found.items() if options["max_surge_percent"]}
+
+
+def test_on_a_laptop_everything_answers_until_its_successor_does() -> None:
+    everything = {"guard", "retriever", "gateway", "tier-quote", "tier-small"}
+    assert surges() == surges(nodes=[]) == everything
+    assert surges("serve.replica_cpus=1", nodes=[{"CPU": 64.0}]) == everything
+
+
+def test_who_waits_for_room_that_is_not_there_would_wait_for_ever() -> None:
+    one_left = [{"CPU": 7.5}]  # six are taken, two of them by the model's two threads
+    fitting = surges("serve.replica_cpus=1", "serve.guard_replicas=1", nodes=one_left)
+    assert len(fitting) == 1
+    assert surges("serve.replica_cpus=1", "serve.guard_replicas=1", nodes=one_left, grows=True) == surges()
+    gpu = 'serve.tiers.small.resources={"GPU":1,"CPU":0}'
+    assert "tier-small" not in surges(gpu, nodes=[{"CPU": 64.0, "GPU": 1.0}], grows=True)
+    assert "tier-small" in surges(gpu, nodes=[{"CPU": 64.0, "GPU": 2.0}])
