@@ -127,8 +127,8 @@ def find_subject(config: PlinthConfig, store: Store, collection: str) -> Subject
     named, _, version = index.inputs.get("dataset", "").partition("@")
     if not version:
         raise BadInputError(
-            f"{name}@{index.version} was made of no dataset (`plinth index watch` keeps it), and questions are made of one: "
-            "build an index with `plinth index build`"
+            f"{name}@{index.version} was made of no dataset (`plinth index watch` keeps it), and questions are made "
+            "of one: build an index with `plinth index build`"
         )
     dataset = store.manifest("datasets", named, version)
     check_use(dataset, "fine-tuning", config.data)
