@@ -8,7 +8,7 @@ corpus. Intervals resample whole documents: questions of one are alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import contains_gold
 
 DEPTH, FIRST = 10, 5  # passages looked at; recall counts the first five
+AT_ONCE = 256  # questions embedded together
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ class Judged:
     after: int
 
 
-def both(stock: Searcher, learnt: QuestionMap) -> tuple[Searcher, Searcher]:
+def both(stock: Searcher, learnt: QuestionMap, vectors: QuestionVectors) -> tuple[Searcher, Searcher]:
     """Search without and with what was learnt, over one index and one set of question vectors."""
-    vectors = QuestionVectors(stock.embedder)
     models = (stock.reranker, None, None, vectors)
     before, after = (
         Searcher(replace(stock.snapshot, question_map=change), stock.embedder, stock.section, *models)
@@ -84,12 +84,15 @@ def both(stock: Searcher, learnt: QuestionMap) -> tuple[Searcher, Searcher]:
 
 
 def ask_both(
-    stock: Searcher, learnt: QuestionMap, questions: Iterable[ToJudge], on_asked: Callable[[], None] = lambda: None
+    stock: Searcher, learnt: QuestionMap, questions: Sequence[ToJudge], on_asked: Callable[[], None] = lambda: None
 ) -> list[Judged]:
     """Ask both each question."""
-    before, after = both(stock, learnt)
+    vectors = QuestionVectors(stock.embedder)
+    before, after = both(stock, learnt, vectors)
     found = []
-    for one in questions:
+    for number, one in enumerate(questions):
+        if number % AT_ONCE == 0:
+            vectors.prepare([asked.question for asked in questions[number : number + AT_ONCE]])
         places = (_place(searcher.find(one.question, DEPTH).passages, one) for searcher in (before, after))
         found.append(Judged(one.question, one.group, one.manner, *places))
         on_asked()

@@ -36,6 +36,7 @@ from data_jobs.governance.policies import check_open, check_use
 from data_jobs.governance.tombstones import read_tombstones
 from data_jobs.indexing.adapted import adapted_index, stock_of
 from data_jobs.retrieval.question_map import FILE, QuestionMap
+from data_jobs.retrieval.question_vectors import QuestionVectors
 from train_jobs.adaptation import asking, judging
 from train_jobs.adaptation.asking import A_MINUTE, HELD_BACK, JUDGE, LEARN, TUNE, Trip, questions_of, side_of
 from train_jobs.models.encoders import QuestionMapSpec
@@ -61,10 +62,11 @@ TRIPS, REPORT, CARD, PICTURE = "trips.json", "report.json", "card.md", "before_a
 ROWS = 64  # questions of a step
 PART = 500  # questions asked between two files that a killed run finds again
 LEAST = 20  # questions to learn from
-INSIDE = ("adapt.*", "retrieval.*")
+USED = tuple(f"retrieval.{name}" for name in ("candidates", "synonyms", "reranker", "rerank"))
 KEY = RunKey(
-    "adapt", (__name__,), inside=(*KEY_INSIDE, *INSIDE),
-    outside=tuple(name for name in KEY_OUTSIDE if name not in INSIDE),
+    "adapt", (__name__,), inside=(*KEY_INSIDE, "adapt.*", *USED),
+    outside=(*(name for name in KEY_OUTSIDE if name not in ("adapt.*", "retrieval.*")),
+             "retrieval.passages", "retrieval.reader", "retrieval.refresh_s"),
 )  # fmt: skip
 
 
@@ -95,18 +97,24 @@ class Subject:
         return read_documents(self.store, self.dataset)
 
     @cached_property
+    def vectors(self) -> QuestionVectors:
+        """The embedder's vectors of questions; many at once cost half."""
+        from data_jobs.retrieval.embedder import load_embedder
+
+        return QuestionVectors(load_embedder(self.config.index, threads=self.config.serve.embed_threads))
+
+    @cached_property
     def searcher(self) -> Searcher:
         """Stock search over the index; what was forgotten since is hidden."""
-        from data_jobs.retrieval.embedder import load_embedder
         from data_jobs.retrieval.rerank import load_reranker
         from data_jobs.retrieval.search import Searcher
         from data_jobs.retrieval.snapshot import Snapshot
 
-        embedder = load_embedder(self.config.index, threads=self.config.serve.embed_threads)
+        embedder = self.vectors.embedder
         folder = self.store.fetch(self.index, Home.from_env().folder("cache"))
         snapshot = replace(Snapshot.load(folder, self.index, embedder.asks), question_map=None)
         section = self.config.retrieval
-        searcher = Searcher(snapshot, embedder, section, load_reranker(section.reranker))
+        searcher = Searcher(snapshot, embedder, section, load_reranker(section.reranker), asked=self.vectors)
         searcher.hide({chunk.document for chunk in snapshot.chunks} - {d.id for d in self.documents})
         return searcher
 
@@ -201,6 +209,7 @@ def make_questions(subject: Subject, progress: Progress, most: int = 0) -> Manif
             progress.advance(len(part))
         else:
             part = []
+            subject.vectors.prepare([one.question for one in asked[start : start + PART]])
             for trip in asking.round_trips(subject.searcher, asked[start : start + PART], section):
                 part.append(trip)
                 progress.advance()
