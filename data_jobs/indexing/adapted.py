@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.core.home import Home
 from cluster.core.records import Manifest, stable_hash
-from cluster.core.storage import Store
+from cluster.core.storage import LIVE, Store
 from data_jobs.indexing.evidence import carry_evidence
 from data_jobs.indexing.update_index import KIND, share_file
 from data_jobs.retrieval.question_map import FILE
@@ -52,6 +52,13 @@ def adapted_index(store: Store, index: Manifest, learnt: bytes, adaptation: Mani
 def stock_of(index: Manifest) -> str:
     """``NAME@VERSION`` of the index that an adapted one was made of; its own where it is not adapted."""
     return index.inputs.get(STOCK) or f"{index.name}@{index.version}"
+
+
+def as_it_answers(store: Store, index: Manifest) -> Manifest:
+    """What answers of an index built before and found again: the live version where that is this index, adapted."""
+    version = store.alias(KIND, index.name, LIVE)
+    live = store.manifest(KIND, index.name, version) if version else index
+    return live if live.inputs.get(STOCK) == f"{index.name}@{index.version}" else index
 
 
 def told(index: Manifest) -> str:

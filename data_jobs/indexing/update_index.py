@@ -274,8 +274,8 @@ def _publish(
         staging = store.staging(run_key)
         for ref in meta.segments:
             for path in sorted(((folder or local) / ref.id).iterdir()):
-                name = f"{ref.id}/{path.name}"
-                share_file(store, path, posixpath.join(staging, name), before, name)
+                inside = f"{ref.id}/{path.name}"
+                share_file(store, path, posixpath.join(staging, inside), before, inside)
         for path in sorted(p for p in local.rglob("*") if p.is_file()):
             store.write(posixpath.join(staging, path.relative_to(local).as_posix()), path.read_bytes())
     gone = {ref.id: set(ref.gone) for ref in live}

@@ -87,6 +87,8 @@ def ask_both(
     stock: Searcher, learnt: QuestionMap, questions: Sequence[ToJudge], on_asked: Callable[[], None] = lambda: None
 ) -> list[Judged]:
     """Ask both each question."""
+    if not questions:
+        return []
     vectors = QuestionVectors(stock.embedder)
     before, after = both(stock, learnt, vectors)
     found = []

@@ -322,9 +322,10 @@ def judge(
 
 
 def tries_before(store: Store, subject: Subject) -> int:
-    """How many verdicts there are on the same documents already, whatever they said."""
+    """How many verdicts there were on the same documents, whatever they said; the newest counts those that are gone."""
     wanted = subject.inputs["dataset"]
-    return sum(one.inputs.get("dataset") == wanted for one in store.versions(VERDICTS, subject.index.name))
+    made = (one for one in store.versions(VERDICTS, subject.index.name) if one.inputs.get("dataset") == wanted)
+    return max((int(one.counts["tries"]) for one in made), default=0)
 
 
 def publish_verdict(store: Store, subject: Subject, report: Mapping[str, Any], key: str) -> Manifest:

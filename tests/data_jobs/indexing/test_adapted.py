@@ -10,7 +10,7 @@ import pytest
 from cluster.core.records import Document, Manifest
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import INDEXES, LIVE, Collections, Store
-from data_jobs.indexing.adapted import ADAPTATION, STOCK, adapted_index, stock_of, told
+from data_jobs.indexing.adapted import ADAPTATION, STOCK, adapted_index, as_it_answers, stock_of, told
 from data_jobs.indexing.update_index import compact, update
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.question_map import FILE, QuestionMap
@@ -70,7 +70,9 @@ def test_a_rollback_takes_it_back(store: Store, embedder: HashEmbedder) -> None:
     collections = Collections(store, stock.name)
     collections.go_live(stock.name, stock.version, why="build")
     made = adapted_index(store, stock, learnt(embedder), VERDICT)
+    assert as_it_answers(store, stock).version == stock.version
     collections.go_live(made.name, made.version, why="adapt")
+    assert as_it_answers(store, stock).version == made.version, "the same documents again keep what was learnt"
     assert store.roll_back_alias(INDEXES, stock.name, LIVE) == (made.version, stock.version)
     assert collections.version(stock.name) == stock.version
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from cluster.core.records import Document
+from cluster.core.records import Chunk, Document
 from cluster.core.sections.adapt import AdaptSection
 from data_jobs.retrieval.wording import text_stems
 from data_jobs.text.chunks import chunk
@@ -40,7 +40,7 @@ def corpus(count: int = 40) -> list[Document]:
     return made
 
 
-def chunks_of(documents: list[Document]) -> list:
+def chunks_of(documents: list[Document]) -> list[Chunk]:
     return [piece for document in documents for piece in chunk(document, lambda text: len(text.split()), 40)]
 
 
