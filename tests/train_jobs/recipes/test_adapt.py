@@ -197,6 +197,6 @@ def test_any_number_of_workers_takes_the_same_step() -> None:
     torch.nn.init.normal_(network.up)  # type: ignore[arg-type]
     whole = objective.share_of_loss(network, batches.batch(0))
     shares = [objective.share_of_loss(network, batches.batch(0, rank, 3)) for rank in range(3)]
-    assert float(sum(shares)) == pytest.approx(float(whole), rel=1e-5)
+    assert sum(share.item() for share in shares) == pytest.approx(whole.item(), rel=1e-5)
     empty = AskedPassages(batches.vectors, {k: v[:1] for k, v in arrays.items()}, 5, 0).batch(0, 1, 2)
-    assert float(objective.share_of_loss(network, empty)) == 0
+    assert objective.share_of_loss(network, empty).item() == 0
