@@ -2,7 +2,8 @@
 
 Documents keep their vectors, so that nothing is embedded anew, and a question costs two small products more (some
 microseconds). The changed vector decides which chunks are candidates and in which order; scores, features and
-confidence stay those of the vector that the embedder gave, on which they were calibrated.
+confidence stay those of the vector that the embedder gave, on which they were calibrated. Which code object comes first
+is decided by a closer look at what was found (``ranking``), which starts from those scores.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_it_comes_back_from_its_folder_and_damage_is_refused(tmp_path: Path) -> 
 
 
 def test_it_orders_passages_and_leaves_their_scores(searcher: Make) -> None:
-    stock = searcher(CORPUS)
+    stock = searcher([d for d in CORPUS if d.id.endswith(".md")])  # a closer look decides what code comes first
     question = "When should I give water to my tomatoes?"
     before = stock.find(question)
     vector = stock.embedder.encode([question], kind="query")[0]
