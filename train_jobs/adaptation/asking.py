@@ -85,8 +85,8 @@ def questions_of(
     (``passages_unasked``).
     """
     places: dict[str, list[int]] = {}
-    for row, chunk in enumerate(chunks):
-        places.setdefault(chunk.document, []).append(row)
+    for place, chunk in enumerate(chunks):
+        places.setdefault(chunk.document, []).append(place)
     weights, rare = idf(*survey(documents))
     other = Synonyms.named(synonyms)
     asked: dict[str, list[tuple[int, AskedOf]]] = {}

@@ -8,7 +8,7 @@ corpus. Intervals resample whole documents: questions of one are alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def shipped_set(config: PlinthConfig, embedder: Embedder) -> tuple[Searcher, lis
     return searcher_over(documents, config.index, retrieval, embedder), questions
 
 
-def asked_by_people(path: Path, documents: Mapping[str, Any]) -> list[ToJudge]:
+def asked_by_people(path: Path, documents: Collection[str]) -> list[ToJudge]:
     """Questions of a JSONL file of {question, document, answers?}: they judge, and nothing is learnt of them.
 
     Raises:

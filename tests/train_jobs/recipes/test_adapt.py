@@ -145,9 +145,9 @@ def test_people_s_questions_are_checked_line_by_line(tmp_path: Path) -> None:
                        ('{"question": "x", "document": "gone"}', "no document 'gone'")):  # fmt: skip
         path.write_text(line + "\n")
         with pytest.raises(BadInputError, match=told):
-            asked_by_people(path, {"here": 1})
+            asked_by_people(path, {"here"})
     path.write_text('{"question": "Who?", "document": "here", "answers": ["Ann"]}\n')
-    (one,) = asked_by_people(path, {"here": 1})
+    (one,) = asked_by_people(path, {"here"})
     assert one.answers == ("Ann",)
 
 
