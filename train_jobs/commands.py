@@ -12,6 +12,7 @@ from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
 from cluster.core.storage import INDEXES, LIVE, Collections, Store
+from train_jobs.adaptation.commands import ADAPT
 from train_jobs.arguments import add_code_change, code_change_of, configure, find, mixture_of, seconds_of
 from train_jobs.planning import commands as planning
 from train_jobs.planning.outset import look_ahead
@@ -227,4 +228,5 @@ JOBS = (
     JobVerb("plan", "Predict loss, time, cost and replicas of a larger run from a short sweep of sizes.",
             planning.add_plan_arguments, planning.run_plan, planning.DETAILS),
     *RECIPES,
+    ADAPT,
 )  # fmt: skip

@@ -130,6 +130,8 @@ def _print_status(found: dict[str, Any]) -> None:
         counts = index["counts"]
         facts.append(("index", f"{index['name']}@{index['version']} of {', '.join(index['inputs'].values())}"))
         facts.append(("index as of", index["created_at"]))
+        if counts.get("adapted"):
+            facts.append(("index adapted", index["inputs"].get("adaptation", "yes")))
         facts.append(("chunks / documents", f"{counts.get('chunks')} / {counts.get('documents')}"))
         others = [name for name, one in found["collections"].items() if not one["default"]]
         facts += [("other collections", ", ".join(others))] if others else []

@@ -149,6 +149,7 @@ def _prepare_and_index(
 ) -> tuple[Manifest, Manifest, str]:
     """The dataset, its index, which answers by default from now on, and the collection that did so before."""
     from data_jobs.commands import into
+    from data_jobs.indexing.adapted import as_it_answers
     from data_jobs.indexing.collection import collection_for
 
     store = Store(home.store_uri)
@@ -166,6 +167,7 @@ def _prepare_and_index(
             name = collection_for(store, config.index.name, dataset, collection)
             index = build(into(config, name), store, dataset, stages)
             stages.note(f"{index.counts['chunks']:,} chunks in the collection {name}")
+    index = as_it_answers(store, index)
     collections.go_live(name, index.version, why="quickstart")
     return dataset, index, collections.use(name, why="quickstart")
 

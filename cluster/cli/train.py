@@ -20,6 +20,8 @@ def register(commands: Commands) -> None:
 
     group = add_group(commands, "train", "Train a model of your own.")
     for job in JOBS:
+        if job.name == "adapt":  # has a verb of its own
+            continue
         job_verb(group, "train_jobs", job, print_made, ahead=print_ahead)
     order = add_verb(
         group, "order", show_order, "Check which windows or examples a checkpoint was trained on.",

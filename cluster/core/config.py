@@ -15,6 +15,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from cluster.core.errors import UsageError
+from cluster.core.sections.adapt import AdaptSection
 from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.base import Section
 from cluster.core.sections.cluster import ClusterSection
@@ -34,6 +35,7 @@ class PlinthConfig(Section):
     answer: AnswerSection = AnswerSection()
     train: TrainSection = TrainSection()
     gate: GateSection = GateSection()
+    adapt: AdaptSection = AdaptSection()
     serve: ServeSection = ServeSection()
     trust: TrustSection = TrustSection()
 

@@ -32,6 +32,7 @@ from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, joined, with
 from data_jobs.indexing.shipped_questions import shipped_vectors
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles, find_model
+from data_jobs.retrieval.question_map import FILE as QUESTION_MAP
 from data_jobs.retrieval.segments import (
     CONTINUED,
     KnownVectors,
@@ -257,6 +258,8 @@ def _publish(
         local = Path(scratch)
         if known is not None and before is not None:
             carry_evidence(known, local, before.version)
+            if (known / QUESTION_MAP).is_file():  # what it learnt of its questions holds for a few documents more
+                shutil.copyfile(known / QUESTION_MAP, local / QUESTION_MAP)
         added = None
         if block.chunks:
             added = write_segment(local, block.chunks, block.aliases, block.questions, block.units, block.vectors)
@@ -271,7 +274,8 @@ def _publish(
         staging = store.staging(run_key)
         for ref in meta.segments:
             for path in sorted(((folder or local) / ref.id).iterdir()):
-                _share(store, path, posixpath.join(staging, ref.id, path.name), before)
+                inside = f"{ref.id}/{path.name}"
+                share_file(store, path, posixpath.join(staging, inside), before, inside)
         for path in sorted(p for p in local.rglob("*") if p.is_file()):
             store.write(posixpath.join(staging, path.relative_to(local).as_posix()), path.read_bytes())
     gone = {ref.id: set(ref.gone) for ref in live}
@@ -279,8 +283,11 @@ def _publish(
     counts |= {"embedded": block.embedded, **access_counts(labels)}
     counts |= bytes_per_chunk(store, staging, counts["chunks"])
     counts["seconds"] = round(time.monotonic() - began, 3)
+    if before and before.counts.get("adapted"):
+        counts["adapted"] = True
     config = {"embedder": meta.embedder, "fingerprint": meta.fingerprint, "segments": len(live)}
     earlier = {**before.inputs, "previous": f"{before.name}@{before.version}"} if before else {}
+    earlier.pop("adapted_from", None)  # of the documents before this change
     made_from = {**earlier, **inputs}
     return store.publish(KIND, name, staging, run_key=run_key, inputs=made_from, config=config, counts=counts)
 
@@ -324,12 +331,12 @@ def _counts(
     return {"documents": documents, "chunks": chunks, "segments": len(refs)}
 
 
-def _share(store: Store, path: Path, target: str, before: Manifest | None) -> None:
-    """Put a segment's file into another version: by a hard link where the filesystem has them."""
+def share_file(store: Store, path: Path, target: str, before: Manifest | None, name: str) -> None:
+    """Put a file of a version, ``name`` there and ``path`` on this machine, into another one: by a hard link where the
+    filesystem has them."""
     if not store.local:
         if before is not None:
-            source = posixpath.join(store.artefact(before), path.parent.name, path.name)
-            store.fs.copy(source, target)
+            store.fs.copy(posixpath.join(store.artefact(before), name), target)
         return
     with storage_errors(target):
         Path(target).parent.mkdir(parents=True, exist_ok=True)

@@ -24,20 +24,20 @@ class QuestionVectors:
     """
 
     def __init__(self, embedder: Embedder, kept: int = KEPT) -> None:
-        self._embedder, self._most = embedder, kept
+        self.embedder, self._most = embedder, kept
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def prepare(self, questions: Sequence[str]) -> None:
         """Embed those that are not known yet in one forward pass, because they are about to be asked for."""
         new = [one for one in dict.fromkeys(questions) if one.strip() and one not in self._kept][: self._most]
         if new:
-            for question, vector in zip(new, self._embedder.encode(new, kind="query"), strict=True):
+            for question, vector in zip(new, self.embedder.encode(new, kind="query"), strict=True):
                 self._keep(question, vector)
 
     def of(self, question: str) -> np.ndarray:
         """The vector of a question, float32 [dim]."""
         if (vector := self._kept.get(question)) is None:
-            vector = self._embedder.encode([question], kind="query")[0]
+            vector = self.embedder.encode([question], kind="query")[0]
         self._keep(question, vector)
         return vector
 

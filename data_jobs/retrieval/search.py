@@ -163,7 +163,8 @@ class Searcher:
         with _timed(timings, "dense"):
             # What is hidden may be what is nearest: look far enough to find as many others.
             wanted = self.section.candidates + min(len(hidden), MAX_LOOKED_PAST)
-            rows, _ = self.dense.search(vector, wanted)
+            asking = self.snapshot.asking(vector)
+            rows, _ = self.dense.search(asking, wanted)
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
             names = self._names.documents(question)
@@ -174,7 +175,8 @@ class Searcher:
             evidence = (cosines, lexical[rows], asked)
             rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
             scores = fused(*evidence, rank, self._weights[rows])
-            order = np.argsort(-scores, kind="stable")
+            near = cosines if asking is vector else cosines_of(self.snapshot.vectors, self._chunk_units[rows], asking)
+            order = np.argsort(-fused(near, *evidence[1:], rank, self._weights[rows]), kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):
                 order = self._reranked(question, rows, order, self.reranker)
@@ -220,7 +222,7 @@ class Searcher:
     def scores(self, question: str) -> tuple[np.ndarray, np.ndarray]:
         """BM25 (over the question's idf mass) and cosine of every chunk, float32 [chunks]; exact, for evaluation."""
         lexical = self._lexical(question, self._mask[0])[2]
-        vector = self.embedder.encode([question], kind="query")[0]
+        vector = self._vectors.of(question)
         return lexical, cosines_of(self.snapshot.vectors, self._chunk_units, vector)
 
     def _lexical(self, question: str, index: Bm25) -> tuple[QuestionTerms, np.ndarray, np.ndarray]:

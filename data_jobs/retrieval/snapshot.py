@@ -18,6 +18,7 @@ from cluster.core.errors import IncompatibleError
 from cluster.core.records import Chunk, Manifest
 from data_jobs.retrieval.dense import DenseIndex, PatchedDense, is_large
 from data_jobs.retrieval.model_files import asks_of
+from data_jobs.retrieval.question_map import QuestionMap
 from data_jobs.retrieval.segments import (
     CHUNK,
     DENSE_FILES,
@@ -47,6 +48,7 @@ class Snapshot:
         meta: embedder and segments.
         dense: by kind of unit, the stored index over its vectors, where there are too many to index at load.
         segments: what was loaded, and per segment which of its chunks count (bool [chunks]).
+        question_map: what was learnt of the corpus' questions (`plinth adapt`); None where nothing was.
     """
 
     chunks: list[Chunk]
@@ -62,6 +64,7 @@ class Snapshot:
     meta: Meta | None = None
     dense: dict[int, DenseIndex | PatchedDense] = field(default_factory=dict)
     segments: tuple[tuple[Segment, np.ndarray], ...] = ()
+    question_map: QuestionMap | None = None
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, embedder: str, earlier: Snapshot | None = None) -> Snapshot:
@@ -91,7 +94,8 @@ class Snapshot:
             segment = held.get(ref.id) or Segment.load(folder / ref.id, meta.labelled)
             gone = set(ref.gone)
             parts.append((segment, np.array([c.document not in gone for c in segment.chunks], dtype=bool)))
-        return _merged(parts, manifest.version, manifest.created_at, meta, meta.dim)
+        whole = _merged(parts, manifest.version, manifest.created_at, meta, meta.dim)
+        return replace(whole, question_map=QuestionMap.read(folder, meta.dim))
 
     def readable(self, labels: Collection[str]) -> Snapshot:
         """The same index as if it held only the chunks of these access labels; stored parts are shared.
@@ -103,7 +107,12 @@ class Snapshot:
         for segment, kept in self.segments or ((self._whole, np.ones(len(self.chunks), dtype=bool)),):
             parts.append((segment, kept & np.array([c.access in labels for c in segment.chunks], dtype=bool)))
         part = _merged(parts, self.version, self.as_of, self.meta, self.vectors.shape[1])
-        return replace(part, dense={kind: stored for kind, stored in part.dense.items() if is_large(len(stored))})
+        dense = {kind: stored for kind, stored in part.dense.items() if is_large(len(stored))}
+        return replace(part, dense=dense, question_map=self.question_map)
+
+    def asking(self, vector: np.ndarray) -> np.ndarray:
+        """With which vector its chunks are ordered for a question of this one; the same where nothing was learnt."""
+        return vector if self.question_map is None else self.question_map.of(vector)
 
     @property
     def _whole(self) -> Segment:

@@ -173,9 +173,9 @@ def scores(rows: Sequence[Row], heard: Heard) -> list[float]:
     return [_said_score(row, points) for row, points in zip(rows, heard.points, strict=True)]
 
 
-def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, float | None]:
-    """Mean of paired differences with its 95 % percentile bootstrap interval, resampling whole groups. All None where
-    there are none."""
+def paired(differences: Sequence[float], groups: Sequence[str], level: float = 0.95) -> dict[str, float | None]:
+    """Mean of paired differences with its percentile bootstrap interval of ``level``, resampling whole groups. All None
+    where there are none."""
     if not differences:
         return {"mean": None, "low": None, "high": None}
     names, which = np.unique(np.asarray(groups), return_inverse=True)
@@ -183,7 +183,7 @@ def paired(differences: Sequence[float], groups: Sequence[str]) -> dict[str, flo
     counts = np.bincount(which).astype(np.float64)
     picks = np.random.default_rng(0).integers(0, len(names), size=(RESAMPLES, len(names)))
     means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
+    low, high = np.percentile(means, (50 * (1 - level), 50 * (1 + level)))
     return {"mean": float(np.mean(differences)), "low": float(low), "high": float(high)}
 
 

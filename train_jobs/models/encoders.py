@@ -1,7 +1,7 @@
-"""Networks that write no text, as values: BERT encoders with a head, and a pair of towers. Imports no torch.
+"""Networks that write no text, as values: BERT encoders with a head, a pair of towers, a change of question vectors.
 
 They go through the same plans and the same loop as causal language models; of a ``ModelSpec`` they fulfil what those
-ask for.
+ask for. Imports no torch.
 """
 
 from __future__ import annotations
@@ -164,6 +164,62 @@ class TowersSpec:
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``: it is too small to be cut."""
         return [network.image]  # type: ignore[list-item]
+
+    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """transformers has no such model: the names stay."""
+        return state
+
+    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The reverse."""
+        return state
+
+    def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
+        """As ``ModelSpec``: the sizes."""
+        del bos, eos, pad
+        return asdict(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``ModelSpec``."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class QuestionMapSpec:
+    """What is added to a question's vector, a matrix of a small rank times the vector.
+
+    Attributes:
+        dim: length of a vector; rank: of the matrix.
+    """
+
+    dim: int
+    rank: int
+    kind: ClassVar[str] = "question_map"
+    vocab: ClassVar[int] = 0
+    context: ClassVar[int] = 0
+
+    @property
+    def parameters(self) -> int:
+        """As ``ModelSpec``."""
+        return 2 * self.dim * self.rank
+
+    def build(self, seed: int = 0, device: str = "cpu") -> nn.Module:
+        """As ``ModelSpec``."""
+        import torch
+
+        from train_jobs.models.question_map import QuestionMapNetwork
+
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            torch.manual_seed(seed)
+            return QuestionMapNetwork(self)
+
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """As ``ModelSpec``: it computes nothing from its config alone."""
+        network.to_empty(device=device)
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """As ``ModelSpec``: it is too small to be cut."""
+        del network
+        return []
 
     def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """transformers has no such model: the names stay."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # Networks that are no language models, by the kind of their spec.
-ENCODERS = {"encoder": "EncoderSpec", "towers": "TowersSpec"}
+ENCODERS = {"encoder": "EncoderSpec", "towers": "TowersSpec", "question_map": "QuestionMapSpec"}
 ENCODERS_MODULE = "train_jobs.models.encoders"
 
 

@@ -32,6 +32,7 @@ MODULES = {
     "chat": "train_jobs.objectives.chat",
     "preference": "train_jobs.objectives.preference",
     "distillation": "train_jobs.objectives.distillation",
+    "asked_passages": "train_jobs.objectives.asked_passages",
 }
 
 

@@ -70,6 +70,8 @@ def show(args: argparse.Namespace) -> int:
         BadInputError: there is no such version, or none is live.
         UsageError: a picture is wanted of an index without evidence.
     """
+    from data_jobs.indexing.adapted import ADAPTATION
+    from data_jobs.indexing.adapted import told as adapted
     from data_jobs.retrieval.risk import PLOT_FILE, read_evidence
 
     home = Home.from_env()
@@ -88,9 +90,12 @@ def show(args: argparse.Namespace) -> int:
     told = evidence.to_dict(max_risk) if evidence else None
     if args.json:
         shown = {key: value for key, value in told.items() if key != "judged"} if told else None
-        print_json({"index": name, "version": version, "counts": index.counts, "risk": shown})
+        learnt = index.inputs.get(ADAPTATION)
+        print_json({"index": name, "version": version, "counts": index.counts, "adaptation": learnt, "risk": shown})
         return ExitCode.DONE
     print_index(index)
+    if learnt := adapted(index):
+        console.print(f"Adapted: {learnt}", markup=False, soft_wrap=True)
     if told is None:
         console.print("Promised: nothing: it was built without a reader, or holds no prose for one to read.")
         return ExitCode.DONE
