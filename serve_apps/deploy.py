@@ -7,6 +7,7 @@ gateway (HTTP ingress) -> guard and retriever together -> a tier -> guard. The c
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from cluster.core.home import Home
 from cluster.core.sections.cluster import LOOPBACK
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
+from cluster.haproxy_edge import edge_seal
 from cluster.supervision import Watch
 from serve_apps import served_code
 from serve_apps.gateway import handles
@@ -226,7 +228,8 @@ class GatewayIngress:
 
         home, section, trust = Home.from_env(), self._config.serve, self._config.trust
         metrics = metrics_page(home)
-        keeper = Doorkeeper(KeyBook.of(home) if trust.keys else None, trust, self._config.cluster.http_port)
+        book, port = KeyBook.of(home) if trust.keys else None, self._config.cluster.http_port
+        keeper = Doorkeeper(book, trust, port, seal=edge_seal(os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")))
         return build_http(self._gateway, section, metrics, Operations(self._gateway, section, home, metrics), keeper)
 
 

@@ -75,6 +75,10 @@ class Keyring:
             return None
         return key.principal
 
+    def names(self, text: str) -> bool:
+        """Whether a text begins as a key here does; costs no hash, and says no more than the public id does."""
+        return _parts(text)[0] in self.keys
+
     def session(self, key_id: str, until: float) -> str:
         """What a browser keeps to be recognised by: no key, and worth nothing once that one is revoked or rotated.
 

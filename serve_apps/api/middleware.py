@@ -138,9 +138,11 @@ class Limits:
         if scope is None:
             return None
         try:
-            record.principal = await self._doorkeeper.recognise(headers, browser)
+            record.principal = await self._doorkeeper.recognise(headers, browser, page=route is not None and route.page)
         except PlinthError as error:
-            return note(error, record)
+            refusal = note(error, record)
+            record.logged = record.logged and refusal.status != 429  # a flood is counted, and written down nowhere
+            return refusal
         return admitted(record.principal, scope)
 
     def _refusal(self, scope: Scope, headers: Headers, route: Route | None) -> ApiError | None:

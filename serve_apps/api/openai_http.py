@@ -79,7 +79,7 @@ class HttpService:
         ops_source: OpsSource,
         doorkeeper: Doorkeeper,
     ) -> None:
-        self._doorkeeper = doorkeeper
+        self._doorkeeper, self.address = doorkeeper, doorkeeper.address
         self.gateway = self._gateway = gateway
         self._timeout_s = section.request_timeout_s
         self._metrics_source, self._ops_source = metrics_source, ops_source
@@ -192,7 +192,7 @@ class HttpService:
 
     async def sign_in(self, call: Call) -> Response:
         """Remember a browser, for a one-time code or a key."""
-        session = await self._doorkeeper.sign_in(call.body.code or "", call.body.key or "")
+        session = await self._doorkeeper.sign_in(call.body.code or "", call.body.key or "", call.address)
         response = JSONResponse({"signed_in": True})
         self._set(response, session, int(self._doorkeeper.session_s), call.secure)
         return response
@@ -298,7 +298,8 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         record, secure = record_of(request.scope), request.headers.get("x-forwarded-proto") == "https"
         if route.logged:
             service.gateway.begin(record)
-        call = Call(record, body, request.path_params, request.query_params, secure)
+        address = service.address(request.headers)
+        call = Call(record, body, request.path_params, request.query_params, secure, address)
         response = await route.handler(service, call)
         if not isinstance(response, Watched):  # those wait right before their first byte
             await record.admitted()

@@ -24,14 +24,15 @@ ANY_KEY, PUBLIC = "", None  # scopes of routes: see ``Route``
 @dataclass(frozen=True)
 class Call:
     """One request as its handler gets it: the record (which says whom it comes from), the validated body (None where
-    the route takes none), what stands in the path for the parameters of the route and behind the question mark, and
-    whether it came over TLS."""
+    the route takes none), what stands in the path for the parameters of the route and behind the question mark, whether
+    it came over TLS, and from which address (``Doorkeeper.address``)."""
 
     record: RequestRecord
     body: Any = None
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     secure: bool = False
+    address: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 A gateway holds the keys as they were at its last look at the book (``actors/ledger/key_book.py``), which is never older
 than ``trust.key_check_s`` when somebody is let in: so a revoked key ends within that time on every replica. Where the
 book cannot be read, nobody is let in (503) and nobody is told that his key is wrong.
+
+An address that was refused too often waits (429): nothing is hashed or looked up for it, and no line written. A key
+that is known by its id is looked at all the same, so that others at the same address go on.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from actors.ledger.keyring import Keyring
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.identity import LOCAL, NOBODY, Principal
 from cluster.core.sections.trust import TrustSection
+from cluster.haproxy_edge import CLIENT, client_of
 from serve_apps.errors import ApiError, UnavailableError
+from serve_apps.gateway.refusals import Refusals, network
 
 T = TypeVar("T")
 
@@ -28,6 +33,8 @@ LONGEST_KEY = 200
 HOW = "send it as `Authorization: Bearer KEY`; `plinth keys create` makes one"
 NOT_KNOWN = "this is no key here, or it was revoked or has expired"
 NO_KEY = f"{NOT_KNOWN}: {HOW}"
+NEEDED = f"this needs a key: {HOW}"
+WAIT = "too_many_refused"
 
 
 class Book(Protocol):
@@ -49,12 +56,19 @@ class Doorkeeper:
         book: of the keys; None: keys are switched off and everybody is ``LOCAL``.
         port: of the service; part of the cookie's name, since browsers send the cookies of a host to all its ports.
         clock: seconds since the epoch.
+        seal: by which a request says that our edge wrote its client's address on it; empty: none is believed.
     """
 
     def __init__(
-        self, book: Book | None, section: TrustSection, port: int = 0, clock: Callable[[], float] = time.time
+        self,
+        book: Book | None,
+        section: TrustSection,
+        port: int = 0,
+        clock: Callable[[], float] = time.time,
+        seal: str = "",
     ) -> None:
-        self._book, self._section, self._clock = book, section, clock
+        self._book, self._section, self._clock, self._seal = book, section, clock, seal
+        self._refusals = Refusals(section.refusals_per_minute, clock)
         self._ring: Keyring | None = None
         self._looked = float("-inf")
         self._looking = asyncio.Lock()
@@ -66,51 +80,64 @@ class Doorkeeper:
         """Whether everybody is let in."""
         return self._book is None
 
-    async def recognise(self, headers: Headers, browser: bool = True) -> Principal:
-        """Whom a request comes from; ``NOBODY`` where it brings no key and no session.
+    def address(self, headers: Headers) -> str:
+        """Where a request comes from, as far as our edge says so."""
+        return network(client_of(headers.getlist(CLIENT), self._seal))
+
+    async def recognise(self, headers: Headers, browser: bool = True, page: bool = False) -> Principal:
+        """Whom a request comes from; for a page ``NOBODY`` where it brings no key and no session.
 
         Args:
             browser: a session counts; false for pages of other origins, which send what the browser has.
+            page: people come there in a browser, and are shown where to sign in.
 
         Raises:
-            ApiError: 401, what it brings is no key here, or no longer.
+            ApiError: 401, it brings nothing, or what it brings is no key here, or no longer; 429, once its address was
+                refused too often.
             UnavailableError: the book cannot be read.
         """
         if self._book is None:
             return LOCAL
         given, session = headers.getlist("authorization"), self._session(headers) if browser else ""
-        if not given and not session:
-            return NOBODY
         if given:
             scheme, _, text = given[0].partition(" ")
-            text = text.strip()
-            found = await self._known(self._book, text if len(given) == 1 and scheme.lower() == "bearer" else "")
+            text = text.strip() if len(given) == 1 and scheme.lower() == "bearer" else ""
+            found = await self._known(self._book, text, address := self.address(headers))
             if found is None:
-                raise refused(NO_KEY)
+                raise self._refused(address, NO_KEY)
             return found
-        ring, now = await self._fresh(self._book), self._clock()
+        if session:
+            ring, now = await self._fresh(self._book), self._clock()
+            if (signed_in := ring.signed_in(session, now)) is not None:
+                return signed_in
         # A browser whose session ended is told so by the page that it gets instead: no error, nobody.
-        return ring.signed_in(session, now) or NOBODY
+        if page:
+            return NOBODY
+        raise self._refused(self.address(headers), NEEDED)
 
-    async def sign_in(self, code: str = "", key: str = "") -> str:
+    async def sign_in(self, code: str = "", key: str = "", address: str = "") -> str:
         """The value of the session cookie for a one-time code, or for a key.
 
         Raises:
-            ApiError: 401, it is none, was used, or came too late.
+            ApiError: 401, it is none, was used, or came too late; 429 as ``recognise``.
             UnavailableError: the book cannot be read.
         """
         if self._book is None:
             raise ApiError("keys are switched off here: there is nothing to sign in to", status=404, code="not_found")
         if key:
-            found = await self._known(self._book, key)
+            found = await self._known(self._book, key, address)
             key_id = found and found.key_id
         else:
+            address = f"codes of {address}"  # a tab that asks on without a session keeps nobody from signing in
+            if self._refusals.wait_s(address):
+                raise self._refused(address, "")
             async with self._redeeming:
                 key_id = await self._ask(self._book.redeem, code)
         # The key of a link may be younger than the last look, and the link is used up: so it is looked at anew.
         ring = await self._fresh(self._book, 0.0 if key_id and not key else None)
         if not key_id or key_id not in ring.keys or ring.keys[key_id].state(self._clock()) != "active":
-            raise refused(NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one")
+            message = NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one"
+            raise self._refused(address, message)
         return ring.session(key_id, self._clock() + self.session_s)
 
     @property
@@ -129,10 +156,25 @@ class Doorkeeper:
         ]
         return found[0] if len(found) == 1 and len(found[0]) <= LONGEST_KEY else ""
 
-    async def _known(self, book: Book, text: str) -> Principal | None:
-        """Whose key this is. One that nobody knows may have been made a moment ago: the book is looked at again."""
-        found = (await self._fresh(book)).recognise(text, self._clock())
+    async def _known(self, book: Book, text: str, address: str) -> Principal | None:
+        """Whose key this is. One that nobody knows may have been made a moment ago: the book is looked at again, but
+        not for an address that waits."""
+        ring = await self._fresh(book)
+        if self._refusals.wait_s(address):
+            return ring.recognise(text, self._clock()) if ring.names(text) else None
+        found = ring.recognise(text, self._clock())
         return found or (await self._fresh(book, AGAIN_S)).recognise(text, self._clock())
+
+    def _refused(self, address: str, message: str) -> ApiError:
+        """The refusal, counted; another one where the address has to wait."""
+        if wait := self._refusals.wait_s(address):
+            message = (
+                f"too many requests from this address were refused: a key that works goes on, others wait {wait} s"
+            )
+            return ApiError(message, status=429, kind="rate_limit_error", code=WAIT,
+                            headers={"retry-after": str(wait), "x-should-retry": "false"})  # fmt: skip
+        self._refusals.note(address)
+        return refused(message)
 
     async def _fresh(self, book: Book, within_s: float | None = None) -> Keyring:
         if (ring := self._held(within_s)) is not None:
@@ -174,7 +216,7 @@ def admitted(principal: Principal, scope: str | None) -> ApiError | None:
     if scope is None:
         return None
     if principal is NOBODY:
-        return refused(f"this needs a key: {HOW}")
+        return refused(NEEDED)
     if scope and not principal.may(scope):
         message = (
             f"the key {principal.key_id} has no scope {scope!r}; ask whoever keeps the keys (`plinth keys create`)"

@@ -22,7 +22,8 @@ CLIENT_GONE = 499
 NO_TIER = "none"  # the label of what no tier had a part in
 # Why requests get no further than the door: a closed set, as each is a label of a metric.
 NOT_LET_IN = frozenset({
-    "invalid_api_key", "scope_missing", "cross_site_request", "host_not_allowed", "headers_too_large",
+    "invalid_api_key", "too_many_refused", "scope_missing", "cross_site_request", "host_not_allowed",
+    "headers_too_large",
 })  # fmt: skip
 OFF, HIT, MISS, BYPASS = "off", "hit", "miss", "bypass"  # what the kept answers were to a request
 
