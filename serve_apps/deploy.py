@@ -182,6 +182,7 @@ class GatewayIngress:
         from serve_apps.gateway.request_log import Journal, each
         from serve_apps.gateway.request_spans import send_spans
         from serve_apps.gateway.token_counts import RegexTokenCounter
+        from serve_apps.gateway.walks import CorpusWalks
         from serve_apps.routing.features import features_of
         from serve_apps.routing.learned import LearnedRouter
         from train_jobs.answering.conversation import standalone_question
@@ -192,6 +193,8 @@ class GatewayIngress:
         audit, spans = config.trust.audit, partial(send_spans, Spans(config.serve.otlp_url))
         show = partial(audit_reader, Home.from_env(), audit)
         trail = AuditTrail(audit, audit_client(config, recorder), masked(redact), show=show) if audit.on else None
+        walks = CorpusWalks(config.trust, recorder, trail.event if trail else lambda *said, **more: None)
+        ended = each(spans, walks.note, *([trail.ended] if trail else []))
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
@@ -200,7 +203,7 @@ class GatewayIngress:
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
-            journal=Journal(recorder, also=each(spans, trail.ended) if trail is not None else spans),
+            journal=Journal(recorder, also=ended),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
             learned=LearnedRouter.of(Home.from_env()),

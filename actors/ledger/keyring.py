@@ -65,15 +65,23 @@ class Keyring:
 
     def recognise(self, text: str, now: float) -> Principal | None:
         """Whose key this is; None: nobody's, or it is revoked or expired. Takes the same work for every text."""
+        key = self._fitting(text, now)
+        return key.principal if key is not None and key.state(now) == "active" else None
+
+    def state_of(self, text: str, now: float) -> str:
+        """What a key is: ``active``, ``revoked``, ``expired``; ``unknown`` where the secret is wrong."""
+        key = self._fitting(text, now)
+        return "unknown" if key is None else key.state(now)
+
+    def _fitting(self, text: str, now: float) -> Key | None:
+        """The key that has this secret, or had it until a moment ago."""
         key_id, secret = _parts(text)
         key = self.keys.get(key_id)
         digest = digest_of(self.pepper, secret)
         wanted, before = (key.digest, key.old_digest) if key else (_NOBODYS, _NOBODYS)
         fits = hmac.compare_digest(digest, wanted)
         fitted = hmac.compare_digest(digest, before or _NOBODYS) and key is not None and now < key.old_until
-        if key is None or not (fits or fitted) or key.state(now) != "active":
-            return None
-        return key.principal
+        return key if fits or fitted else None
 
     def names(self, text: str) -> bool:
         """Whether a text begins as a key here does; costs no hash, and says no more than the public id does."""

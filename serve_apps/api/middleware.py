@@ -277,7 +277,7 @@ async def read_body(request: Request, section: ServeSection) -> dict[str, Any]:
 def note(error: BaseException, record: RequestRecord) -> ApiError:
     """Turn an error into what the client gets, and keep for the log what it really was."""
     shape = to_api_error(error)
-    record.code = shape.extras.get("code")
+    record.code, record.unrecognised = shape.extras.get("code"), shape.extras.get("why", "")
     if shape.status >= 500:
         cause = error.__cause__
         record.error = f"{type(error).__name__}: {error}" + (

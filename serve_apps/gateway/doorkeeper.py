@@ -104,7 +104,7 @@ class Doorkeeper:
             text = text.strip() if len(given) == 1 and scheme.lower() == "bearer" else ""
             found = await self._known(self._book, text, address := self.address(headers))
             if found is None:
-                raise self._refused(address, NO_KEY)
+                raise self._refused(address, NO_KEY, text)
             return found
         if session:
             ring, now = await self._fresh(self._book), self._clock()
@@ -113,7 +113,7 @@ class Doorkeeper:
         # A browser whose session ended is told so by the page that it gets instead: no error, nobody.
         if page:
             return NOBODY
-        raise self._refused(self.address(headers), NEEDED)
+        raise self._refused(self.address(headers), NEEDED, why="session_ended" if session else "no_key")
 
     async def sign_in(self, code: str = "", key: str = "", address: str = "") -> str:
         """The value of the session cookie for a one-time code, or for a key.
@@ -130,14 +130,14 @@ class Doorkeeper:
         else:
             address = f"codes of {address}"  # a tab that asks on without a session keeps nobody from signing in
             if self._refusals.wait_s(address):
-                raise self._refused(address, "")
+                raise self._refused(address)
             async with self._redeeming:
                 key_id = await self._ask(self._book.redeem, code)
         # The key of a link may be younger than the last look, and the link is used up: so it is looked at anew.
         ring = await self._fresh(self._book, 0.0 if key_id and not key else None)
         if not key_id or key_id not in ring.keys or ring.keys[key_id].state(self._clock()) != "active":
             message = NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one"
-            raise self._refused(address, message)
+            raise self._refused(address, message, key, "" if key else "no_code")
         return ring.session(key_id, self._clock() + self.session_s)
 
     @property
@@ -165,8 +165,13 @@ class Doorkeeper:
         found = ring.recognise(text, self._clock())
         return found or (await self._fresh(book, AGAIN_S)).recognise(text, self._clock())
 
-    def _refused(self, address: str, message: str) -> ApiError:
-        """The refusal, counted; another one where the address has to wait."""
+    def _refused(self, address: str, message: str = "", text: str = "", why: str = "") -> ApiError:
+        """The refusal, counted; another one where the address has to wait.
+
+        Args:
+            text: the key that was given, from which follows ``why`` (one of ``request_log.AUTH_FAILURES``) where it is
+                not said.
+        """
         if wait := self._refusals.wait_s(address):
             message = (
                 f"too many requests from this address were refused: a key that works goes on, others wait {wait} s"
@@ -174,7 +179,8 @@ class Doorkeeper:
             return ApiError(message, status=429, kind="rate_limit_error", code=WAIT,
                             headers={"retry-after": str(wait), "x-should-retry": "false"})  # fmt: skip
         self._refusals.note(address)
-        return refused(message)
+        state = self._ring.state_of(text, self._clock()) if self._ring is not None and not why else "unknown"
+        return refused(message, why or f"{state}_key")
 
     async def _fresh(self, book: Book, within_s: float | None = None) -> Keyring:
         if (ring := self._held(within_s)) is not None:
@@ -202,9 +208,10 @@ class Doorkeeper:
             raise UnavailableError("the book of keys cannot be read") from error
 
 
-def refused(message: str) -> ApiError:
-    """401, in OpenAI's words."""
-    return ApiError(message, status=401, code="invalid_api_key", headers={"www-authenticate": 'Bearer realm="plinth"'})
+def refused(message: str, why: str = "no_key") -> ApiError:
+    """401, in OpenAI's words; ``why`` is for the metrics."""
+    headers = {"www-authenticate": 'Bearer realm="plinth"'}
+    return ApiError(message, status=401, code="invalid_api_key", headers=headers, why=why)
 
 
 def admitted(principal: Principal, scope: str | None) -> ApiError | None:

@@ -105,6 +105,7 @@ class Lookups:
             raise UnavailableError("a passage did not pass the output guard")
         clean = [placeholders.redact(text, check.spans) for text, check in zip(texts, outgoing, strict=True)]
         record.index_version = retrieval.index_version
+        record.documents = tuple((one.document, one.source) for one in found)
         record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
         index = {
             "collection": retrieval.collection, "index_version": retrieval.index_version,

@@ -139,6 +139,31 @@ def test_without_a_seal_nobody_is_believed(tmp_path: Path) -> None:
     assert client.get("/v1/models", headers={CLIENT: "@192.0.2.2"}).status_code == 429
 
 
+def test_failures_are_counted_by_why(tmp_path: Path) -> None:
+    clock = Clock()
+    book = KeyBook(tmp_path / "keys.sqlite", bytes(32), clock)
+    who = Principal("", scopes=frozenset(SCOPES))
+    good, _ = book.create("good", who)
+    ended, _ = book.create("ended", who)
+    late, _ = book.create("late", who, lifetime_s=1)
+    book.revoke("ended")
+    service = Service(doorkeeper=Doorkeeper(book, TrustSection(), 0, clock))
+    client = service.client()
+    clock.now += 10
+    cookie = f"plinth_session_0=good.1.{'0' * 64}"
+    asked: list[dict[str, str]] = [
+        {}, {"cookie": cookie}, *({"authorization": f"Bearer {key}"} for key in (good, ended, late, ended + "x", "x")),
+    ]  # fmt: skip
+    statuses = [client.get("/v1/models", headers=headers).status_code for headers in asked]
+    statuses += [client.post("/v1/plinth/session", json=body).status_code for body in ({"code": "x"}, {"key": late})]
+    assert statuses == [401, 401, 200, *[401] * 6]
+    client.get("/")
+    counted = [labels for name, _, labels in service.recorder.values if name == "plinth_auth_failures_total"]
+    assert [labels["reason"] for labels in counted] == [
+        "no_key", "session_ended", "revoked_key", "expired_key", "unknown_key", "unknown_key", "no_code", "expired_key",
+    ]  # fmt: skip
+
+
 def test_what_counts_as_one_address() -> None:
     assert network("192.0.2.1") == network("::ffff:192.0.2.1") == "192.0.2.1"
     assert network("2001:db8::1") == network("2001:db8::ffff:0:1") != network("2001:db8:0:1::1")
