@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,15 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Session:
+    """A browser that was signed in as a key; ``name`` tells it from the key's others, ``until`` is when it ends."""
+
+    key_id: str
+    name: str
+    until: float
+
+
+@dataclass(frozen=True)
 class Keyring:
     """The keys as they were at one look at the book: enough to recognise whoever comes, without asking anybody.
 
@@ -57,11 +67,13 @@ class Keyring:
         version: of the book.
         keys: by id, revoked and expired ones included.
         pepper: the key of the hashes.
+        ended: sessions that were signed out before their time, by key and name.
     """
 
     version: int
     keys: Mapping[str, Key]
     pepper: bytes = field(repr=False)
+    ended: frozenset[tuple[str, str]] = frozenset()
 
     def recognise(self, text: str, now: float) -> Principal | None:
         """Whose key this is; None: nobody's, or it is revoked or expired. Takes the same work for every text."""
@@ -95,17 +107,26 @@ class Keyring:
         """
         if (key := self.keys.get(key_id)) is None:
             raise BadInputError(f"there is no key {key_id!r}")
-        body = f"{key_id}.{until:.0f}"
+        body = f"{key_id}.{until:.0f}.{secrets.token_hex(8)}"
         return f"{body}.{self._seal(body, key)}"
 
     def signed_in(self, session: str, now: float) -> Principal | None:
         """Whose session this is; None: nobody's, or it has ended."""
+        found = self.session_of(session)
+        if found is None or (found.key_id, found.name) in self.ended:
+            return None
+        key = self.keys[found.key_id]
+        return key.principal if key.state(now) == "active" and now < found.until else None
+
+    def session_of(self, session: str) -> Session | None:
+        """What a browser brings; None where it is nothing that came from here."""
         body, _, seal = session.rpartition(".")
-        key_id, _, until = body.partition(".")
+        key_id, _, rest = body.partition(".")
+        until, _, name = rest.partition(".")
         key = self.keys.get(key_id)
         if key is None or not until.isdigit() or not hmac.compare_digest(seal.encode(), self._seal(body, key).encode()):
             return None
-        return key.principal if key.state(now) == "active" and now < int(until[:12]) else None
+        return Session(key_id, name, int(until[:12]))
 
     def _seal(self, body: str, key: Key) -> str:
         return hmac.new(self.pepper, f"session.{body}.{key.digest}".encode(), hashlib.sha256).hexdigest()

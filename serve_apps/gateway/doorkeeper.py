@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from starlette.datastructures import Headers
 
-from actors.ledger.keyring import Keyring
+from actors.ledger.keyring import Keyring, Session
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.identity import LOCAL, NOBODY, Principal
 from cluster.core.sections.trust import TrustSection
@@ -38,7 +38,7 @@ WAIT = "too_many_refused"
 
 
 class Book(Protocol):
-    """What a doorkeeper asks of a book of keys. Both calls may block; EnvironmentFaultError: it cannot be read."""
+    """What a doorkeeper asks of a book of keys. Every call may block; EnvironmentFaultError: it cannot be read."""
 
     def keyring(self, known: int = -1) -> Keyring | None:
         """The keys as they are; None where they are still those of the version ``known``."""
@@ -46,6 +46,10 @@ class Book(Protocol):
 
     def redeem(self, code: str) -> str | None:
         """The id of the key that a one-time code signs in as."""
+        ...
+
+    def end(self, session: Session) -> None:
+        """Sign a session out."""
         ...
 
 
@@ -84,12 +88,13 @@ class Doorkeeper:
         """Where a request comes from, as far as our edge says so."""
         return network(client_of(headers.getlist(CLIENT), self._seal))
 
-    async def recognise(self, headers: Headers, browser: bool = True, page: bool = False) -> Principal:
-        """Whom a request comes from; for a page ``NOBODY`` where it brings no key and no session.
+    async def recognise(self, headers: Headers, browser: bool = True, nobody: bool = False) -> Principal:
+        """Whom a request comes from.
 
         Args:
             browser: a session counts; false for pages of other origins, which send what the browser has.
-            page: people come there in a browser, and are shown where to sign in.
+            nobody: who brings no key and no session is ``NOBODY``, and no error: at probes, and at pages, where people
+                are shown how to sign in.
 
         Raises:
             ApiError: 401, it brings nothing, or what it brings is no key here, or no longer; 429, once its address was
@@ -110,8 +115,7 @@ class Doorkeeper:
             ring, now = await self._fresh(self._book), self._clock()
             if (signed_in := ring.signed_in(session, now)) is not None:
                 return signed_in
-        # A browser whose session ended is told so by the page that it gets instead: no error, nobody.
-        if page:
+        if nobody:
             return NOBODY
         raise self._refused(self.address(headers), NEEDED, why="session_ended" if session else "no_key")
 
@@ -139,6 +143,19 @@ class Doorkeeper:
             message = NOT_KNOWN if key else "this link was used, or is too old: `plinth open` prints a new one"
             raise self._refused(address, message, key, "" if key else "no_code")
         return ring.session(key_id, self._clock() + self.session_s)
+
+    async def sign_out(self, headers: Headers) -> None:
+        """End the session of a browser, on every gateway within ``trust.key_check_s``, whoever has its cookie.
+
+        Raises:
+            UnavailableError: the book cannot be read or written.
+        """
+        if self._book is None or not (session := self._session(headers)):
+            return
+        ring = await self._fresh(self._book)
+        if ring.signed_in(session, self._clock()) is not None and (found := ring.session_of(session)) is not None:
+            await self._ask(self._book.end, found)
+            self._looked = float("-inf")  # here it ends at once
 
     @property
     def session_s(self) -> float:
@@ -200,7 +217,7 @@ class Doorkeeper:
         within_s = self._section.key_check_s if within_s is None else within_s
         return self._ring if 0 <= self._clock() - self._looked < within_s else None
 
-    async def _ask(self, ask: Callable[..., T], value: object) -> T:
+    async def _ask(self, ask: Callable[[Any], T], value: object) -> T:
         try:
             async with asyncio.timeout(READ_S):
                 return await asyncio.to_thread(ask, value)

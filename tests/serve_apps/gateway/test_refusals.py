@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from actors.ledger.key_book import KeyBook
-from actors.ledger.keyring import Keyring
+from actors.ledger.keyring import Keyring, Session
 from cluster.core.identity import SCOPES, Principal
 from cluster.core.sections.trust import TrustSection
 from cluster.haproxy_edge import CLIENT
@@ -42,6 +42,9 @@ class Counted:
     def redeem(self, code: str) -> str | None:
         self.redeemed += 1
         return self._book.redeem(code)
+
+    def end(self, session: Session) -> None:
+        self._book.end(session)
 
 
 class Door:
