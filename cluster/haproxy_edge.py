@@ -8,9 +8,11 @@ becomes the bundled HAProxy. It imports the standard library only, as it runs at
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
@@ -18,7 +20,9 @@ REQUEST_S = 10  # for a whole request of up to 16 KB, and for the head of a larg
 CLIENT_S = 60  # in which a client has to send or take something
 RETRY_AFTER_S = 2
 MOST_CONNECTIONS = 256  # that one address has open at once; a browser has six, a team behind one router some dozens
-DOOR = "door.json"  # beside HAProxy's configuration, or one folder above
+DOOR = "door.json"  # beside HAProxy's configuration, or one folder above, as the next
+SEAL = "edge.seal"  # the edge's secret, which gateways know too: whoever comes to them past the edge has none
+CLIENT = "x-plinth-client"  # SEAL@ADDRESS, as the edge saw the client
 
 # status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and heads
 # above 15 KB, it refuses with a 400 in HTML, for which it reads no file.)
@@ -54,11 +58,28 @@ def _body(status: int) -> str:
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def edged(config: str, folder: str, door: dict[str, str] | None = None) -> str:
+def edge_seal(executable: str) -> str:
+    """The seal of the edge that this executable, which Serve starts for HAProxy, gives it; empty where it has none."""
+    path = Path(executable).with_name(SEAL) if executable else None
+    return path.read_text().strip() if path and path.exists() else ""
+
+
+def client_of(given: Sequence[str], seal: str) -> str:
+    """The address that the edge wrote into ``CLIENT``; empty where it was not the edge that did.
+
+    Args:
+        given: all the values of that header.
+    """
+    written, _, address = given[0].rpartition("@") if len(given) == 1 else ("", "", "")
+    return address if seal and hmac.compare_digest(written.encode(), seal.encode()) else ""
+
+
+def edged(config: str, folder: str, door: dict[str, str] | None = None, seal: str = "") -> str:
     """The configuration with an edge; one that has it stays as it is.
 
     Args:
         folder: where the files of ``write_replies`` are.
+        seal: by which gateways know what the edge wrote.
         door: where others than this machine come in: ``{"bind": ADDRESS:PORT, "certificate": path}``; None: nowhere.
     """
     swaps = [
@@ -84,7 +105,11 @@ def edged(config: str, folder: str, door: dict[str, str] | None = None) -> str:
         # Serve answers there itself, in whatever way the path is written, and asks nobody for a key.
         "    http-request deny deny_status 404 if { path,url_dec -m reg ^/+-/ }\n"
         "    http-request del-header x-forwarded-proto\n"
+        "    http-request del-header x-forwarded-for\n"
+        f"    http-request del-header {CLIENT}\n"
     )
+    if seal:
+        front += f"    http-request set-header {CLIENT} {seal}@%[src]\n"
     if door is not None:
         front += (
             f"    bind {door['bind']} ssl crt {door['certificate']} ssl-min-ver TLSv1.2 alpn h2,http/1.1\n"
@@ -113,10 +138,16 @@ def mend(words: list[str]) -> None:
     if "-f" in words[:-1]:
         path = Path(words[words.index("-f") + 1])
         write_replies(path.parent)
-        # Serve keeps the file in a folder of its own below the one that the head was given.
-        door = next((one for one in (path.with_name(DOOR), path.parent.with_name(DOOR)) if one.exists()), None)
-        opened = json.loads(door.read_text()) if door else None
-        path.write_text(edged(path.read_text(), str(path.parent), opened))
+        door, seal = _beside(path, DOOR), _beside(path, SEAL)
+        if seal:
+            path.chmod(0o600)
+        path.write_text(edged(path.read_text(), str(path.parent), json.loads(door) if door else None, seal.strip()))
+
+
+def _beside(path: Path, name: str) -> str:
+    """What a file says that the head wrote: Serve keeps ``path`` in a folder of its own below the one of the head."""
+    found = next((one for one in (path.with_name(name), path.parent.with_name(name)) if one.exists()), None)
+    return found.read_text() if found else ""
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import stat
@@ -16,9 +17,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cluster.core.home import Home
+from cluster.core.home import Home, write_private
 from cluster.core.sections.cluster import ClusterSection
-from cluster.haproxy_edge import DOOR
+from cluster.haproxy_edge import DOOR, SEAL
 from cluster.processes import MARK
 from cluster.tls import certificate_path
 
@@ -193,4 +194,6 @@ def write_haproxy_wrapper(temp_dir: str) -> Path:
     edge = Path(__file__).with_name("haproxy_edge.py")
     path.write_text(HAPROXY_WRAPPER.format(python=shlex.quote(sys.executable), edge=shlex.quote(str(edge))))
     path.chmod(stat.S_IRWXU)
+    if not path.with_name(SEAL).exists():  # a gateway that runs keeps the one it has read
+        write_private(path.with_name(SEAL), secrets.token_hex(16))
     return path

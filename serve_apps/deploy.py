@@ -7,6 +7,7 @@ gateway (HTTP ingress) -> guard and retriever together -> a tier -> guard. The c
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from cluster.core.home import Home
 from cluster.core.sections.cluster import LOOPBACK
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
+from cluster.haproxy_edge import edge_seal
 from cluster.supervision import Watch
 from serve_apps import served_code
 from serve_apps.gateway import handles
@@ -180,6 +182,7 @@ class GatewayIngress:
         from serve_apps.gateway.request_log import Journal, each
         from serve_apps.gateway.request_spans import send_spans
         from serve_apps.gateway.token_counts import RegexTokenCounter
+        from serve_apps.gateway.walks import CorpusWalks
         from serve_apps.routing.features import features_of
         from serve_apps.routing.learned import LearnedRouter
         from train_jobs.answering.conversation import standalone_question
@@ -190,6 +193,8 @@ class GatewayIngress:
         audit, spans = config.trust.audit, partial(send_spans, Spans(config.serve.otlp_url))
         show = partial(audit_reader, Home.from_env(), audit)
         trail = AuditTrail(audit, audit_client(config, recorder), masked(redact), show=show) if audit.on else None
+        walks = CorpusWalks(config.trust, recorder, trail.event if trail else lambda *said, **more: None)
+        ended = each(spans, walks.note, *([trail.ended] if trail else []))
         self._gateway = Gateway(
             config.serve,
             guard=handles.GuardHandle(guard),
@@ -198,7 +203,7 @@ class GatewayIngress:
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,
             longest_finding=MAX_ENTITY_CHARS,
-            journal=Journal(recorder, also=each(spans, trail.ended) if trail is not None else spans),
+            journal=Journal(recorder, also=ended),
             features_of=partial(features_of, section=config.answer),
             note_gap=GapNotes(GapBook.of(Home.from_env())).note,
             learned=LearnedRouter.of(Home.from_env()),
@@ -226,7 +231,8 @@ class GatewayIngress:
 
         home, section, trust = Home.from_env(), self._config.serve, self._config.trust
         metrics = metrics_page(home)
-        keeper = Doorkeeper(KeyBook.of(home) if trust.keys else None, trust, self._config.cluster.http_port)
+        book, port = KeyBook.of(home) if trust.keys else None, self._config.cluster.http_port
+        keeper = Doorkeeper(book, trust, port, seal=edge_seal(os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")))
         return build_http(self._gateway, section, metrics, Operations(self._gateway, section, home, metrics), keeper)
 
 

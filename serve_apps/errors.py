@@ -79,7 +79,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 def model_not_found(model: str, known: tuple[str, ...]) -> ApiError:
     """404 for a model name nobody serves here."""
-    message = f"the model {shown(model)} does not exist here; there are {', '.join(known)}"
+    message = f"the model {shown(model)} does not exist here; there are {', '.join(known) or 'none for this key'}"
     return ApiError(message, status=404, param="model", code="model_not_found")
 
 

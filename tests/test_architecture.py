@@ -40,7 +40,8 @@ RAY_MODULES = {
 
 # What each folder may import of the others. `cluster.connect` lets a job join the cluster, `cluster.job_book` lets it
 # be seen and wait for its turn, `cluster.ray_errors` takes Ray's wrapping off errors, `cluster.supervision` knows how
-# often the head was put up again, `cluster.deployments` how many replicas there are; none holds domain logic.
+# often the head was put up again, `cluster.deployments` how many replicas there are, `cluster.haproxy_edge` what the
+# edge writes on a request; none holds domain logic.
 MAY_IMPORT = {
     "cluster/core": ("cluster.core",),
     "cluster/cli": ("cluster", "actors", "data_jobs", "train_jobs", "serve_apps"),
@@ -61,6 +62,7 @@ MAY_IMPORT = {
         "cluster.ray_errors",
         "cluster.deployments",
         "cluster.supervision",
+        "cluster.haproxy_edge",
         "actors.audit.client",
         "actors.audit.entries",
         "actors.audit.reading",

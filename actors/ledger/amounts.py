@@ -79,13 +79,16 @@ class Ask:
 class Refusal:
     """Why a request gets nothing. ``limit``: which of the limits' fields, of the ``tenant`` or else of the key.
     ``retry_s``: when to try again. ``gone``: it stays so until the day or the month is over. ``never``: one request
-    alone is more than the limit."""
+    alone is more than the limit: it takes ``least`` to ``most`` of the ``whole`` that there is when nothing is used."""
 
     limit: str
     of_tenant: bool
     retry_s: float
     gone: bool = False
     never: bool = False
+    least: int = 0
+    most: int = 0
+    whole: int = 0
 
 
 @dataclass(frozen=True)

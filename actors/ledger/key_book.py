@@ -18,20 +18,21 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
-from actors.ledger.keyring import PREFIX, Key, Keyring, digest_of
+from actors.ledger.keyring import PREFIX, Key, Keyring, Session, digest_of
 from cluster.core.errors import BadInputError, EnvironmentFaultError, UsageError
 from cluster.core.home import Home, write_private
 from cluster.core.identity import SCOPES, Principal
 
 LOCAL_NAME = "local"  # the key that `plinth up` makes for this machine's user
 LINK_S = 900.0
+MOST_ENDED = 1000  # sessions of one key that were signed out; the one that ends soonest anyway makes room
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TABLES = sql.MetaData()
 _KEYS = sql.Table(
@@ -51,6 +52,12 @@ _LINKS = sql.Table(
     sql.Column("digest", sql.String(64), primary_key=True),
     sql.Column("key_id", sql.String(16), nullable=False),
     sql.Column("expires_at", sql.Float, nullable=False),
+)  # fmt: skip
+_ENDED = sql.Table(
+    "plinth_ended_sessions", _TABLES,
+    sql.Column("key_id", sql.String(16), primary_key=True),
+    sql.Column("name", sql.String(16), primary_key=True),
+    sql.Column("until", sql.Float, nullable=False),
 )  # fmt: skip
 _VERSION = sql.Table(
     "plinth_keys_version", _TABLES, sql.Column("one", sql.Integer, primary_key=True), sql.Column("version", sql.Integer)
@@ -170,7 +177,9 @@ class KeyBook:
             if version == known:
                 return None
             rows = connection.execute(_KEYS.select()).mappings().all()
-        return Keyring(version, {row["key_id"]: _key(row) for row in rows}, self._pepper)
+            ended = connection.execute(sql.select(_ENDED.c.key_id, _ENDED.c.name)).all()
+        found = frozenset((str(key_id), str(name)) for key_id, name in ended)
+        return Keyring(version, {row["key_id"]: _key(row) for row in rows}, self._pepper, found)
 
     def recognises(self, text: str) -> bool:
         """Whether this is a key that works now."""
@@ -201,6 +210,19 @@ class KeyBook:
         with self._writing(count=False) as connection:
             found = connection.execute(gone.returning(_LINKS.c.key_id)).first()
         return None if found is None else str(found[0])
+
+    def end(self, session: Session) -> None:
+        """Sign a session out, for good: its cookie is of no use to anybody.
+
+        Raises:
+            EnvironmentFaultError: the database cannot be written.
+        """
+        own = _ENDED.c.key_id == session.key_id
+        with self._writing() as connection:
+            connection.execute(_ENDED.delete().where(_ENDED.c.until < self._clock()))
+            connection.execute(_ENDED.insert().prefix_with("OR IGNORE").values(asdict(session)))
+            kept = sql.select(_ENDED.c.name).where(own).order_by(_ENDED.c.until.desc()).limit(MOST_ENDED)
+            connection.execute(_ENDED.delete().where(own, _ENDED.c.name.not_in(kept)))
 
     def _text(self, key_id: str) -> tuple[str, str]:
         secret = secrets.token_urlsafe(32)

@@ -269,12 +269,14 @@ class _Books:
             wanted = getattr(need.least, FIELD[gauge.limit])
             if wanted <= gauge.left - getattr(lent, FIELD[gauge.limit]):
                 continue
+            never = wanted > gauge.most
+            told = (never, wanted, getattr(need.most, FIELD[gauge.limit]), gauge.most)
             if gauge.limit in (DAY, MONTH):
                 gone = gauge.booked + wanted > gauge.most
-                return Refusal(gauge.limit, gauge.of_tenant, self._until(gauge.limit) if gone else 1.0, gone)
+                return Refusal(gauge.limit, gauge.of_tenant, self._until(gauge.limit) if gone else 1.0, gone, *told)
             account = accounts[gauge.of_tenant][0]
             retry = self._frees(account, gauge, wanted + getattr(lent, FIELD[gauge.limit]))
-            return Refusal(gauge.limit, gauge.of_tenant, retry, never=wanted > gauge.most)
+            return Refusal(gauge.limit, gauge.of_tenant, retry, False, *told)
         raise AssertionError("a request is refused because of a limit")
 
     def _frees(self, account: str, gauge: Gauge, wanted: int) -> float:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
+from cluster.cli.written import write_down
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, ExitCode, UsageError
 from cluster.core.home import Home
@@ -130,7 +133,7 @@ def limits(args: argparse.Namespace) -> int:
             raise UsageError("say whose limits these are: plinth keys limits TENANT ...")
         wanted = Limits() if args.none else given
         set_tenant_limits(database, args.tenant, wanted)
-        _record(args, "limits_set", args.tenant, limits=_given(wanted))
+        write_down(args, "limits_set", args.tenant, limits=_given(wanted))
     found = {name: asdict(one) for name, one in tenant_limits(database).items() if args.tenant in ("", name)}
     if args.json:
         print_json({"limits": found})
@@ -194,7 +197,24 @@ def create(args: argparse.Namespace) -> int:
     )  # fmt: skip
     text, key = _book().create(args.name, principal, _seconds(args.expires, "--expires"))
     _write_down(args, "key_created", key)
+    _warn_of_unknown(args, principal.collections)
     return _show_once(args, text, key)
+
+
+def _warn_of_unknown(args: argparse.Namespace, collections: Sequence[str]) -> None:
+    """Say on stderr which collections are not there: they may still be built, or the name is mistyped."""
+    from cluster.core.errors import PlinthError
+    from cluster.core.storage import Collections, Store
+
+    home = Home.from_env()
+    try:
+        known = Collections(Store(home.store_uri), config_from(args, home).index.name).names
+    except (PlinthError, OSError):
+        return  # a key can be made where no store is in reach
+    for name in collections:
+        if name not in known:
+            there = f"there are {', '.join(known)}" if known else "there are none yet"
+            print(f"plinth: there is no collection {name!r} now; {there}", file=sys.stderr)
 
 
 def list_keys(args: argparse.Namespace) -> int:
@@ -286,17 +306,10 @@ def _write_down(args: argparse.Namespace, action: str, key: Key) -> None:
     """What was done to a key, in the audit log; the key itself is not in it."""
     who = key.principal
     narrowed = {"models": list(who.models), "collections": list(who.collections), "limits": _given(who.limits)}
-    _record(
+    write_down(
         args, action, who.tenant, key_id=key.key_id, name=key.name, groups=sorted(who.groups),
         scopes=sorted(who.scopes), **{name: value for name, value in narrowed.items() if value},
     )  # fmt: skip
-
-
-def _record(args: argparse.Namespace, action: str, tenant: str, **details: Any) -> None:
-    from actors.audit.events import record_event
-
-    home = Home.from_env()
-    record_event(home, config_from(args, home).trust.audit, action, tenant=tenant, **details)
 
 
 def _show_once(args: argparse.Namespace, text: str, key: Key) -> int:

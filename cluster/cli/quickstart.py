@@ -176,11 +176,11 @@ def _wait_for_version(base_url: str, version: str, home: Home) -> None:
     """Until the retriever serves the index just built (it follows the alias)."""
     from cluster.cli.service import READY_TIMEOUT_S
     from cluster.core.errors import EnvironmentFaultError
-    from cluster.loopback import get
+    from cluster.loopback import api_key, get
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        reply = get(f"{base_url}/readyz", 5)
+        reply = get(f"{base_url}/readyz", 5, api_key())
         if reply.status == 200 and reply.json().get("index_version") == version:
             return
         time.sleep(0.1)

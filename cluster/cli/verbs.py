@@ -37,6 +37,7 @@ VERBS: dict[str, Verb] = {
     "ask": Verb("ask", "Ask the running service; answers stream and cite their sources."),
     "open": Verb("keys", "Sign a browser in to the page, by a link that works once."),
     "keys": Verb("keys", "Who may use the service: make, list, rotate and revoke API keys."),
+    "policies": Verb("policies", "Which guard may do what, for whom: show the policies in force, check a file."),
     "gaps": Verb("gaps", "What was asked and the documents did not answer, and who should answer it."),
     "data": Verb("data.group", "Prepare corpora and read their reports."),
     "lineage": Verb(

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+
+def line_of(text: str, place: Sequence[str | int]) -> int:
+    """The line, from 1, on which something stands in a document that ``load_plain`` read; of what is not there, the
+    line of what should hold it.
+
+    Args:
+        place: keys and numbers that lead to it, from the outside.
+    """
+    import yaml
+
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = node.start_mark.line + 1 if node is not None else 1
+    for step in place:
+        found: tuple[Any, Any] | None = None
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            found = (node.value[step], node.value[step])
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 def load_plain(text: str) -> Any:

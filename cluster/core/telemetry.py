@@ -50,6 +50,8 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("plinth_tokens_total", "counter", "Tokens of prompts and answers.", ("tier", "kind")),
         Metric("plinth_refused_total", "counter", "Requests that were not let in, by reason.", ("reason",)),
+        Metric("plinth_auth_failures_total", "counter", "Requests of nobody that is known, by why.", ("reason",)),
+        Metric("plinth_scraping_total", "counter", "Keys that were shown too many different documents."),
         Metric("plinth_verdicts_total", "counter", "Guard verdicts.", ("stage", "action", "rule")),
         Metric("plinth_retrieval_ms", "histogram", "One search, embedding the question included.", (), LATENCY_MS),
         Metric("plinth_retrievals_total", "counter", "Searches by what they found: hit, weak, empty.", ("outcome",)),

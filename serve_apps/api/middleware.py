@@ -135,12 +135,16 @@ class Limits:
     ) -> ApiError | None:
         """Why whoever asks may not, or None. What is at no route of ours is nobody's without a key either."""
         scope = ANY_KEY if route is None else route.scope
-        if scope is None:
+        open_to_all = scope is None
+        if open_to_all and (route is None or not route.tells_more):
             return None
+        nobody = open_to_all or (route is not None and route.page)
         try:
-            record.principal = await self._doorkeeper.recognise(headers, browser)
+            record.principal = await self._doorkeeper.recognise(headers, browser, nobody)
         except PlinthError as error:
-            return note(error, record)
+            refusal = note(error, record)
+            record.logged = record.logged and refusal.status != 429  # a flood is counted, and written down nowhere
+            return None if open_to_all else refusal
         return admitted(record.principal, scope)
 
     def _refusal(self, scope: Scope, headers: Headers, route: Route | None) -> ApiError | None:
@@ -275,7 +279,7 @@ async def read_body(request: Request, section: ServeSection) -> dict[str, Any]:
 def note(error: BaseException, record: RequestRecord) -> ApiError:
     """Turn an error into what the client gets, and keep for the log what it really was."""
     shape = to_api_error(error)
-    record.code = shape.extras.get("code")
+    record.code, record.unrecognised = shape.extras.get("code"), shape.extras.get("why", "")
     if shape.status >= 500:
         cause = error.__cause__
         record.error = f"{type(error).__name__}: {error}" + (

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cluster.core.errors import PlinthError
+from cluster.core.identity import NOBODY
 from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.tiers import AUTO
 from serve_apps.api.history import newest
@@ -192,13 +193,16 @@ class HttpService:
 
     async def sign_in(self, call: Call) -> Response:
         """Remember a browser, for a one-time code or a key."""
-        session = await self._doorkeeper.sign_in(call.body.code or "", call.body.key or "")
+        session = await self._doorkeeper.sign_in(
+            call.body.code or "", call.body.key or "", self._doorkeeper.address(call.headers)
+        )
         response = JSONResponse({"signed_in": True})
         self._set(response, session, int(self._doorkeeper.session_s), call.secure)
         return response
 
     async def sign_out(self, call: Call) -> Response:
-        """Forget it again."""
+        """Forget it again, and end its session."""
+        await self._doorkeeper.sign_out(call.headers)
         response = JSONResponse({"signed_in": False})
         self._set(response, "", 0, call.secure)
         return response
@@ -220,8 +224,9 @@ class HttpService:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, call: Call) -> Response:
-        """Index and guard answer."""
-        return JSONResponse({"status": "ready", **await self._gateway.ready()})
+        """Index and guard answer; which index that is, is told to whoever has a key."""
+        facts, who = await self._gateway.ready(call.record.principal), call.record.principal
+        return JSONResponse({"status": "ready", **(facts if who is not NOBODY else {})})
 
     async def metrics(self, call: Call) -> Response:
         """Prometheus text."""
@@ -262,7 +267,7 @@ ROUTES = (
     Route("/v1/plinth/session", POST, PUBLIC, HttpService.sign_in, SessionRequest),
     Route("/v1/plinth/session/end", POST, PUBLIC, HttpService.sign_out),
     Route("/healthz", GET, PUBLIC, HttpService.healthz, logged=False, probe=True),
-    Route("/readyz", GET, PUBLIC, HttpService.readyz, logged=False, probe=True),
+    Route("/readyz", GET, PUBLIC, HttpService.readyz, logged=False, probe=True, tells_more=True),
     Route("/metrics", GET, "metrics", HttpService.metrics, logged=False),
     Route("/", GET, "chat", HttpService.page, logged=False, page=True),
     Route("/ops", GET, "metrics", HttpService.ops_page, logged=False, page=True),
@@ -298,7 +303,7 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         record, secure = record_of(request.scope), request.headers.get("x-forwarded-proto") == "https"
         if route.logged:
             service.gateway.begin(record)
-        call = Call(record, body, request.path_params, request.query_params, secure)
+        call = Call(record, body, request.path_params, request.query_params, secure, request.headers)
         response = await route.handler(service, call)
         if not isinstance(response, Watched):  # those wait right before their first byte
             await record.admitted()

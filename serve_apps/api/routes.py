@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from serve_apps.api.schema import Body
@@ -24,14 +25,15 @@ ANY_KEY, PUBLIC = "", None  # scopes of routes: see ``Route``
 @dataclass(frozen=True)
 class Call:
     """One request as its handler gets it: the record (which says whom it comes from), the validated body (None where
-    the route takes none), what stands in the path for the parameters of the route and behind the question mark, and
-    whether it came over TLS."""
+    the route takes none), what stands in the path for the parameters of the route and behind the question mark, whether
+    it came over TLS, and its headers."""
 
     record: RequestRecord
     body: Any = None
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     secure: bool = False
+    headers: Headers = field(default_factory=lambda: Headers({}))
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Route:
         body: the model its JSON body is validated with, read up to ``serve.max_body_bytes``; None: no body is read.
         logged: each request gets a line in the log; else only those that failed.
         probe: answers without a host name, as health checks of load balancers ask.
+        tells_more: nobody needs a key, and who has one is recognised all the same.
         page: people come to it in a browser, also from other sites; who is not signed in gets the page where one does.
     """
 
@@ -57,6 +60,7 @@ class Route:
     logged: bool = True
     probe: bool = False
     page: bool = False
+    tells_more: bool = False
 
     @property
     def label(self) -> str:

@@ -245,7 +245,7 @@ function showIndex(facts) {
   const count = chunks ? `${chunks.toLocaleString("en")} passage${chunks === 1 ? "" : "s"}` : "ready";
   const date = facts.index_as_of ? `, ${String(facts.index_as_of).slice(0, 10)}` : "";
   const name = collections.card ? `${collections.card.id}, index` : "Index";
-  showStatus("ready", count, `${name} ${facts.index_version}`, date);
+  showStatus("ready", count, `${name} ${facts.index_version ?? ""}`.trim(), date);
 }
 
 function showStatus(state, label, title, date = "") {

@@ -96,6 +96,10 @@ class AuditTrail:
             )
         )
 
+    def event(self, action: str, tenant: str, **details: Any) -> None:
+        """Write down what this gateway noticed, among what administrators do."""
+        self._client.offer(Entry.of("event", tenant, action=action, by="gateway", **details))
+
     async def sampled(
         self, events: AsyncGenerator[Event, None], ask: Ask, record: RequestRecord
     ) -> AsyncGenerator[Event, None]:

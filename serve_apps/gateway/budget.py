@@ -20,6 +20,7 @@ from cluster.core.sections.tiers import TierConfig
 from serve_apps.errors import ApiError, UnavailableError, bad_request
 from serve_apps.gateway.exchange import Ask
 from serve_apps.gateway.request_log import HIT, NO_TIER, RequestRecord
+from serve_apps.gateway.rights import may_name
 from serve_apps.gateway.token_counts import TokenCounter
 
 LEAST_ANSWER = 16  # tokens; with less there is no answer worth the name
@@ -79,7 +80,8 @@ class Budget:
             UnavailableError: the ledger does not answer; without it nothing is served.
         """
         sent = sum(self._tokens.count(text) for _, text in ask.turns)
-        asked = self._tiers.get(ask.model)
+        # A model that the key may not ask is to look like one that is not here, also by what is reserved for it.
+        asked = self._tiers.get(ask.model) if may_name(ask.model, record.principal) else None
         tiers = [asked] if asked is not None and asked.alone else list(self._tiers.values())
         reads, writes, price = (max((getattr(tier, name) for tier in tiers), default=0) for name in MOST)
         if reads:  # models may be asked: no tokenizer makes more tokens than there are bytes
@@ -188,7 +190,18 @@ def refused(refusal: Refusal) -> ApiError:
     """A refusal as the client gets it: to come again soon, or not to come again before the budget is renewed."""
     whose = "tenant" if refusal.of_tenant else "key"
     retry = str(math.ceil(refusal.retry_s))
-    if refusal.limit in (DAY, MONTH) and refusal.gone:
+    if refusal.never:
+        money = refusal.limit == MONTH
+        sums = (refusal.least, refusal.most, refusal.whole)
+        least, most, limit = (f"{one / MICRO:,.6g}" if money else f"{one:,}" for one in sums)
+        takes = f"at least {least}" if most == least else f"up to {most}, and with the shortest answer {least}"
+        message = (
+            f"this request alone may take {takes}, and the limit of this {whose} ({NAMES[refusal.limit]}) is {limit}: "
+            "send less, ask for a shorter answer or a smaller model, or have the limit raised (`plinth keys`)"
+        )
+        kind = code = "insufficient_quota" if refusal.limit in (DAY, MONTH) else "rate_limit_exceeded"
+        kind, said = kind if refusal.limit in (DAY, MONTH) else "rate_limit_error", {"x-should-retry": "false"}
+    elif refusal.limit in (DAY, MONTH) and refusal.gone:
         what = "today" if refusal.limit == DAY else "this month"
         message = f"the budget of this {whose} ({NAMES[refusal.limit]}) is used up for {what}"
         kind = code = "insufficient_quota"
@@ -196,7 +209,4 @@ def refused(refusal: Refusal) -> ApiError:
     else:
         message = f"the limit of this {whose} ({NAMES[refusal.limit]}) is reached; try again in {retry} s"
         kind, code, said = "rate_limit_error", "rate_limit_exceeded", {"retry-after": retry}
-        if refusal.never:
-            message = f"this request alone is more than the limit of this {whose} ({NAMES[refusal.limit]})"
-            said = {"x-should-retry": "false"}
     return ApiError(message, status=429, kind=kind, code=code, headers=said)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from cluster.core.identity import NOBODY, Principal
+from cluster.core.identity import Principal
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.admission import Admission
@@ -158,9 +158,9 @@ class Gateway:
         embeds = self.lookups.embedding_model
         return {**names, **asked, **({embeds: {"kind": "embeddings"}} if may_name(embeds, principal) else {})}
 
-    async def ready(self) -> dict[str, Any]:
-        """Facts about the live index, once index and guard answer. Raises UnavailableError before."""
-        return as_seen(await self._hops.ready(), NOBODY)
+    async def ready(self, principal: Principal) -> dict[str, Any]:
+        """Facts about the live index as a key sees it, once index and guard answer. Raises UnavailableError before."""
+        return as_seen(await self._hops.ready(), principal)
 
     async def tidy(self, recorder: Recorder) -> None:
         """Look after what is kept, and report it; to be called every few seconds."""

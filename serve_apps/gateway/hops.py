@@ -20,7 +20,7 @@ from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.waiting import or_unavailable, together
 from serve_apps.guards.characters import visible
 from serve_apps.guards.policy import Policies, load_policies
-from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
+from serve_apps.guards.protocol import IN, OUT, InputCheck, OutputCheck
 
 GUARD = "the safety guard (nothing is sent unchecked)"
 Check = TypeVar("Check", InputCheck, OutputCheck)
@@ -52,11 +52,16 @@ class Hops:
         self._guard, self._retriever, self._timeout_s = guard, retriever, guard_timeout_s
         self.policies = policies or load_policies()
 
-    async def guard_in(self, texts: list[str], record: RequestRecord, param: str = "messages") -> list[InputCheck]:
+    async def guard_in(
+        self, texts: list[str], record: RequestRecord, param: str = "messages", first: int | None = None
+    ) -> list[InputCheck]:
         """Check what a client sent.
 
+        Args:
+            first: the place of the first of these texts in a list of them in ``param``; None: that is no list.
+
         Raises:
-            ApiError: 400, a guard refused a text; ``param`` names the field it came in.
+            ApiError: 400, a guard refused a text; ``param`` names the field it came in, and its place there.
             UnavailableError: the guard is down.
         """
         collection = record.collection  # as asked: the search beside this notes what it was by and by
@@ -67,10 +72,11 @@ class Hops:
         checks = [self._applied(check, record.tenant, collection) for check in checks]
         verdicts = tuple(verdict for check in checks for verdict in check.verdicts)
         record.judged(verdicts or (Verdict(IN, "allow"),))
-        for check in checks:
+        for place, check in enumerate(checks):
             if verdict := check.blocked:
-                message = f"the input was refused by the rule {verdict.rule}: {verdict.detail}"
-                raise bad_request(message, param, "content_policy_violation")
+                what, where = ("the input", param) if first is None else (at := place_of(param, first + place), at)
+                message = f"{what} was refused by the rule {verdict.rule}: {verdict.detail}"
+                raise bad_request(message, where, "content_policy_violation")
         return checks
 
     async def guard_leaving(self, texts: list[str], record: RequestRecord) -> list[InputCheck]:
@@ -91,13 +97,39 @@ class Hops:
         Raises:
             UnavailableError: the guard is down.
         """
+        tenant, collection = record.tenant, record.collection
         with record.stage("guard_out"):
             checks = await or_unavailable(self._guard.check_output(texts), self._timeout_s, GUARD)
-        if len(checks) != len(texts):
+            rules = await self._rules_out(texts, tenant, collection)
+        if not len(checks) == len(rules) == len(texts):
             raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
-        checks = [self._applied(check, record.tenant, record.collection) for check in checks]
+        checks = [
+            self._applied(
+                replace(check, verdicts=(*check.verdicts, *found, *self.policies.withheld(text, tenant, collection))),
+                tenant, collection,
+            )
+            for check, found, text in zip(checks, rules, texts, strict=True)
+        ]  # fmt: skip
         record.judged(tuple(verdict for check in checks for verdict in check.verdicts))
         return checks
+
+    async def _rules_out(self, texts: list[str], tenant: str, collection: str) -> list[tuple[Verdict, ...]]:
+        """What the rules find in what would leave, where a policy wants to know; what they cannot read is blocked."""
+        if not texts or not self.policies.output(tenant, collection):
+            return [()] * len(texts)
+        checks = await or_unavailable(self._guard.check_input(texts), self._timeout_s, GUARD)
+        return [
+            tuple(replace(one, stage=OUT) for one in check.verdicts if one.guard == "rules" or not check.text)
+            for check in checks
+        ]
+
+    def waits(self, text: str, record: RequestRecord) -> int:
+        """From which place on a text that was checked and may go on growing has to wait."""
+        return self.policies.forbidden(record.tenant, record.collection).begun(text)
+
+    def whole(self, record: RequestRecord) -> bool:
+        """Whether an answer may leave only once all of it was checked."""
+        return "block" in self.policies.output(record.tenant, record.collection)
 
     def _applied(self, check: Check, tenant: str, collection: str) -> Check:
         """A check with the verdicts that a policy makes of the guards'."""
@@ -175,6 +207,11 @@ class Hops:
             or_unavailable(self._guard.check_input(["ready"]), self._timeout_s, GUARD),
         )
         return info
+
+
+def place_of(param: str, place: int) -> str:
+    """How an error names one text of a list."""
+    return f"{param}[{place}]"
 
 
 def something_to_see(text: str, param: str) -> str:

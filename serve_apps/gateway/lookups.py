@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cluster.core.records import Citation
 from serve_apps.errors import UnavailableError, model_not_found
 from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.budget import EMBEDDING, SEARCH, Budget
 from serve_apps.gateway.citations import shown, texts_of
-from serve_apps.gateway.hops import Hops, something_to_see
+from serve_apps.gateway.hops import Hops, place_of, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
-from serve_apps.gateway.rights import may_name, not_allowed
+from serve_apps.gateway.rights import may_name
 from serve_apps.gateway.token_counts import TokenCounter
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.characters import visible
+from serve_apps.guards.policy import FORBIDDEN_TEXT
 from serve_apps.guards.window import Placeholders
 from train_jobs.answering.citations import cite
 
@@ -49,23 +51,24 @@ class Lookups:
         """Vectors of texts that passed guard(in) (PII redacted first), tokens counted, extra data.
 
         Raises:
-            ApiError: another model was asked for, or one that is not for this key, a text is empty to a reader, the
-                guard refused it, or a limit is reached.
+            ApiError: another model was asked for, or one that is not for this key, a text is empty to a reader or the
+                guard refused it (of several texts the error names the place: ``input[3]``), or a limit is reached.
             UnavailableError: guard, retriever or ledger is down, or too many wait.
         """
         record.model = model
-        if model != self.embedding_model:
-            raise model_not_found(model, (self.embedding_model,))
-        if not may_name(model, record.principal):
-            raise not_allowed(model)
-        for text in texts:
-            something_to_see(text, "input")
+        known = (self.embedding_model,) if may_name(self.embedding_model, record.principal) else ()
+        if model not in known:
+            raise model_not_found(model, known)
+        several = len(texts) > 1
+        for place, text in enumerate(texts):
+            something_to_see(text, place_of("input", place) if several else "input")
         if self._budget:
             await self._budget.lookup(EMBEDDING, texts, record)
         with self._admission.place():
-            checked = [
-                check.text for piece in pieces(texts) for check in await self._hops.guard_in(piece, record, "input")
-            ]
+            checked: list[str] = []
+            for piece in pieces(texts):
+                first = len(checked) if several else None
+                checked += [check.text for check in await self._hops.guard_in(piece, record, "input", first)]
             vectors = await self._hops.embed(checked, record)
         record.prompt_tokens = sum(map(self._tokens.count, checked))
         if self._budget:
@@ -99,12 +102,9 @@ class Lookups:
         if checks[0].text != query:
             retrieval = await self._hops.search(checks[0].text, k, record)
         found = [cite(passage) for passage in (retrieval.passages[:k] if k else retrieval.passages)]
-        texts = texts_of(found)
-        outgoing, placeholders = await self._hops.guard_out(texts, record), Placeholders()
-        if any(check.blocked for check in outgoing):
-            raise UnavailableError("a passage did not pass the output guard")
-        clean = [placeholders.redact(text, check.spans) for text, check in zip(texts, outgoing, strict=True)]
+        found, clean = await self._clean(found, record)
         record.index_version = retrieval.index_version
+        record.documents = tuple((one.document, one.source) for one in found)
         record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
         index = {
             "collection": retrieval.collection, "index_version": retrieval.index_version,
@@ -112,6 +112,21 @@ class Lookups:
         }  # fmt: skip
         meant = {"searched_for": retrieval.understood.searched_for}
         return shown(found, clean), {**index, **meant, **_told(record)}
+
+    async def _clean(self, found: list[Citation], record: RequestRecord) -> tuple[list[Citation], list[str]]:
+        """The passages that may leave, and their checked texts; one that holds what is forbidden here is left out."""
+        texts, placeholders = texts_of(found), Placeholders()
+        outgoing = iter(zip(texts, await self._hops.guard_out(texts, record), strict=True))
+        kept, clean = list[Citation](), list[str]()
+        for one in found:
+            checked = [next(outgoing) for _ in texts_of([one])]
+            blocked = [check.blocked.rule for _, check in checked if check.blocked]
+            if any(rule != FORBIDDEN_TEXT for rule in blocked):
+                raise UnavailableError("a passage did not pass the output guard")
+            if not blocked:
+                kept.append(one)
+                clean += [placeholders.redact(text, check.spans) for text, check in checked]
+        return kept, clean
 
     async def examples(self, record: RequestRecord) -> dict[str, Any]:
         """A few questions to start with, from documents of the record's collection. Those that the guard finds fault

@@ -52,6 +52,8 @@ class Manners:
         text, version = REPLIES.get(kind, ""), ""
         if kind == HELP:
             topics = [visible(topic) for topic in await self._hops.topics(TOPICS, record)]
+            checks = await self._hops.guard_out(topics, record) if topics else []
+            topics = [topic for topic, check in zip(topics, checks, strict=True) if not check.blocked]
             found = await self._examples(record)
             version = str(found["plinth"]["index_version"])
             text = help_text(topics, [row["question"] for row in found["data"]])

@@ -10,7 +10,6 @@ from serve_apps.errors import model_not_found
 from serve_apps.gateway.exchange import AnswerPlan, Ask, CheckedAsk, Turns
 from serve_apps.gateway.hops import Hops, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
-from serve_apps.gateway.rights import not_allowed
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.protocol import InputCheck
@@ -48,7 +47,7 @@ class Planner:
         record.model = ask.model
         names = self._tiers.names_for(record.principal)
         if ask.model not in names:
-            raise not_allowed(ask.model) if ask.model in self._tiers.names else model_not_found(ask.model, names)
+            raise model_not_found(ask.model, names)  # also for one that is here, and not for this key
         with record.stage("plan"):
             return something_to_see(self._question_of(ask.turns), "messages")
 

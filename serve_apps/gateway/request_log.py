@@ -22,8 +22,11 @@ CLIENT_GONE = 499
 NO_TIER = "none"  # the label of what no tier had a part in
 # Why requests get no further than the door: a closed set, as each is a label of a metric.
 NOT_LET_IN = frozenset({
-    "invalid_api_key", "scope_missing", "cross_site_request", "host_not_allowed", "headers_too_large",
+    "invalid_api_key", "too_many_refused", "scope_missing", "cross_site_request", "host_not_allowed",
+    "headers_too_large",
 })  # fmt: skip
+# Why somebody was not recognised: likewise. No page counts that was asked for without a session.
+AUTH_FAILURES = frozenset({"no_key", "unknown_key", "revoked_key", "expired_key", "session_ended", "no_code"})
 OFF, HIT, MISS, BYPASS = "off", "hit", "miss", "bypass"  # what the kept answers were to a request
 
 
@@ -33,9 +36,10 @@ class RequestRecord:
     one of the service's routes, or ``other``; ``collection`` what the client asked, and once that was searched, what
     answered; ``collection_param`` the field that names it. ``anew``: the client does not want a kept answer; ``cache``
     is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is
-    less than it should be. ``principal``: whom it comes from; ``reserved``: what of whose budget, until it is settled;
-    ``rate_limits``: headers of the reply; ``said``: the text that the client got so far; ``documents``: those (id,
-    source) the answer was made of; ``admission``: what has to be done before the answer begins (``audit_trail``)."""
+    less than it should be. ``unrecognised``: why nobody was recognised. ``principal``: whom it comes from;
+    ``reserved``: what of whose budget, until it is settled; ``rate_limits``: headers of the reply; ``said``: the text
+    that the client got so far; ``documents``: those (id, source) the answer was made of; ``admission``: what has to be
+    done before the answer begins (``audit_trail``)."""
 
     request_id: str
     method: str = ""
@@ -46,6 +50,7 @@ class RequestRecord:
     status: int = 0
     code: str | None = None
     error: str | None = None
+    unrecognised: str = ""
     stream: bool | None = None
     model: str | None = None
     tier: str | None = None
@@ -181,6 +186,8 @@ class Journal:
         send("plinth_request_ms", record.elapsed_ms, {"route": record.route, "tier": tier})
         if record.code in NOT_LET_IN:
             send("plinth_refused_total", 1, {"reason": record.code})
+        if record.unrecognised in AUTH_FAILURES:
+            send("plinth_auth_failures_total", 1, {"reason": record.unrecognised})
         for stage, ms in record.stages.items():
             send("plinth_stage_ms", ms, {"stage": stage, "tier": tier})
         for verdict in record.verdicts:

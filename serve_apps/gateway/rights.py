@@ -1,4 +1,4 @@
-"""What a key may ask: models and collections. A collection it may not ask is one that is not there. Pure.
+"""What a key may ask: models and collections. One that it may not ask is one that is not there. Pure.
 
 Which documents it may read inside a collection is the retriever's affair (``data_jobs.retrieval.views``); here is only
 what follows from that for the collection as a whole.
@@ -12,10 +12,7 @@ from typing import Any
 from cluster.core.access import readable
 from cluster.core.identity import Principal
 from cluster.core.sections.tiers import AUTO
-from serve_apps.errors import ApiError, shown
 from serve_apps.gateway.protocols import TierState
-
-DENIED = "model_not_allowed"
 
 
 def may_name(model: str, principal: Principal) -> bool:
@@ -29,12 +26,6 @@ def answering(tiers: Sequence[TierState], principal: Principal) -> list[TierStat
     (``governance.policies.check_open``), so that rights have no part in it."""
     named = [name for name in principal.models if name != AUTO]
     return [tier for tier in tiers if not named or tier.name in named]
-
-
-def not_allowed(model: str) -> ApiError:
-    """403 for a model that is here, and not for this key."""
-    return ApiError(f"this key may not use the model {shown(model)}", status=403, kind="permission_error",
-                    param="model", code=DENIED)  # fmt: skip
 
 
 def sees(card: dict[str, Any], principal: Principal) -> bool:

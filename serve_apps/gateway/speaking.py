@@ -153,7 +153,10 @@ class Speaker:
                     if check.blocked:
                         yield self._done(reply, _withheld(), [], record)
                         return
-                    if text := reply.shaper.feed(reply.window.release(check.spans, final=False)):
+                    if self._hops.whole(record):
+                        continue
+                    waits = self._hops.waits(reply.window.text(), record)
+                    if text := reply.shaper.feed(reply.window.release(check.spans, False, waits)):
                         untold = False
                         yield TextDelta(text)
         quoted = texts_of(reply.answer.citations)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from cluster.core.errors import UsageError
-from cluster.core.plain_yaml import load_plain
+from cluster.core.plain_yaml import line_of, load_plain
 from cluster.core.records import Verdict
 from cluster.core.sections.base import Section
 from data_jobs.safety.rules import CATEGORIES, INJECTION, load_rules
+from serve_apps.guards.forbidden import FEWEST, LONGEST, Forbidden, comparable
+from serve_apps.guards.protocol import OUT
 
 SHIPPED = Path(__file__).parent / "policies.yaml"
 MOST_BYTES = 1_000_000
+MOST_FORBIDDEN = 200  # texts of one policy
+FORBIDDEN_TEXT = "forbidden_text"  # the rule of what no answer may hold
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
@@ -49,8 +53,25 @@ class Policy(Section):
     """By category."""
     personal_data: Literal["redact", "block"] | None = None
     """Whether personal data is replaced, or refused."""
+    forbidden: tuple[str, ...] = Field((), max_length=MOST_FORBIDDEN)
+    """Texts that may not leave, in whatever letters and however they are spaced; those of all policies that fit."""
+    output: dict[str, Literal["block", "flag", "off"]] = Field(default_factory=dict)
+    """What `rules` does with what goes out, by category or a rule's id; nothing where this says nothing. Where
+    something is blocked, an answer leaves only once all of it is there."""
 
-    @field_validator("rules")
+    def fits(self, tenant: str, collection: str) -> bool:
+        """Whether it holds for a tenant and a collection."""
+        return _within(tenant, self.tenants) and _within(collection, self.collections)
+
+    @field_validator("forbidden")
+    @classmethod
+    def _can_be_found(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for place, text in enumerate(texts):
+            if len(comparable(text)) < FEWEST or len(text) > LONGEST:
+                raise ValueError(f"text {place} needs {FEWEST} letters or digits, and at most {LONGEST} characters")
+        return texts
+
+    @field_validator("rules", "output")
     @classmethod
     def _rules_exist(cls, rules: dict[str, Any]) -> dict[str, Any]:
         known = {*CATEGORIES, *categories()}
@@ -93,6 +114,30 @@ class Policies:
         """Whether any of them holds for some collections only."""
         return any(policy.collections for policy in self.file.policies)
 
+    def forbidden(self, tenant: str, collection: str) -> Forbidden:
+        """The texts that may not leave."""
+        fits = (policy for policy in self.file.policies if policy.fits(tenant, collection))
+        return _forbidden(tuple(text for policy in fits for text in policy.forbidden))
+
+    def output(self, tenant: str, collection: str) -> frozenset[str]:
+        """The actions that ``rules`` may take on what goes out; empty where it need not look."""
+        fits = (policy for policy in self.file.policies if policy.fits(tenant, collection))
+        said: dict[str, str] = {}
+        for policy in fits:
+            said |= policy.output
+        return frozenset(said.values()) - {"off"}
+
+    def withheld(self, text: str, tenant: str, collection: str) -> tuple[Verdict, ...]:
+        """A verdict where a text holds a forbidden one. It does not say which: verdicts are shown to who asks."""
+        if not self.forbidden(tenant, collection).inside(text):
+            return ()
+        named = next(
+            one.name for one in reversed(self.file.policies)
+            if one.fits(tenant, collection) and Forbidden(one.forbidden).inside(text)
+        )  # fmt: skip
+        return (Verdict(OUT, "block", FORBIDDEN_TEXT, "the text holds what may not leave here", guard="policy",
+                        version=self.file.version, policy=f"{named}@{self.file.version}"),)  # fmt: skip
+
     def applied(self, verdicts: Sequence[Verdict], tenant: str, collection: str) -> tuple[Verdict, ...]:
         """What the guards' verdicts come to for a tenant and a collection, and by which policy; those switched off
         are left out."""
@@ -102,10 +147,9 @@ class Policies:
     def _applied(self, verdict: Verdict, tenant: str, collection: str) -> Verdict | None:
         name, action = "", ""
         for policy in self.file.policies:
-            fits = _within(tenant, policy.tenants) and _within(collection, policy.collections)
-            if fits and (said := _said(policy, verdict)):
+            if policy.fits(tenant, collection) and (said := _said(policy, verdict)):
                 name, action = policy.name, said
-        if action == "off":
+        if action == "off" or (not action and verdict.guard == "rules" and verdict.stage == OUT):
             return None
         if not action:
             return verdict
@@ -124,7 +168,8 @@ def _within(name: str, names: Sequence[str]) -> bool:
 def _said(policy: Policy, verdict: Verdict) -> str:
     """What a policy says about such a verdict: an action, `off`, or nothing."""
     if verdict.guard == "rules":
-        return policy.rules.get(verdict.rule) or policy.rules.get(categories().get(verdict.rule, "")) or ""
+        actions = policy.output if verdict.stage == OUT else policy.rules
+        return actions.get(verdict.rule) or actions.get(categories().get(verdict.rule, "")) or ""
     if verdict.guard == "classifier":
         head = policy.classifier.get(verdict.rule.removeprefix("classifier_"))
         if head is None:
@@ -134,6 +179,11 @@ def _said(policy: Policy, verdict: Verdict) -> str:
     if verdict.guard == "personal_data":
         return policy.personal_data or ""
     return ""
+
+
+@lru_cache(maxsize=256)
+def _forbidden(texts: tuple[str, ...]) -> Forbidden:
+    return Forbidden(texts)
 
 
 @cache
@@ -163,17 +213,61 @@ def load_policies(path: str = "") -> Policies:
     return Policies(parse_policies(body.decode("utf-8", errors="replace"), file.name))
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a file: the line, from 1 (0: none is known), the field, and what to do."""
+
+    line: int
+    field: str
+    message: str
+
+    def told(self, where: str) -> str:
+        """As one line."""
+        line = f", line {self.line}" if self.line else ""
+        return ": ".join(filter(None, (f"{where}{line}", self.field, self.message)))
+
+
 def parse_policies(text: str, where: str = SHIPPED.name) -> PolicyFile:
     """Policies out of YAML.
 
     Raises:
         UsageError: it is none, a key is unknown or given twice, or a value is wrong; the message names the place.
     """
+    found = read_policies(text)
+    if isinstance(found, PolicyFile):
+        return found
+    raise UsageError(found[0].told(where))
+
+
+def read_policies(text: str) -> PolicyFile | list[Problem]:
+    """Policies out of YAML, or all that is wrong with it."""
     try:
         return PolicyFile.model_validate(load_plain(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
+        found = error.errors()
+        # What holds something that is wrong is called wrong itself: only the inmost is told.
+        inmost = [one for one in found if not any(_within_it(other["loc"], one["loc"]) for other in found)]
+        return [
+            Problem(line_of(text, one["loc"]), ".".join(map(str, one["loc"])) or "the file", _said_of(one))
+            for one in inmost
+        ]
     except ValueError as error:
-        raise UsageError(f"{where}: {error}") from error
+        return [Problem(0, "", str(error))]
+
+
+def _within_it(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
+
+
+def _said_of(error: Any) -> str:
+    """What is wrong, and what to do."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        places: dict[int, type[Section]] = {1: PolicyFile, 3: Policy}
+        inside = places.get(len(error["loc"]), ClassifierPolicy)
+        return f"there is no such setting; there are {', '.join(inside.model_fields)}"
+    if error["type"] == "missing":
+        return "it is missing: write it down"
+    if error["type"] == "literal_error" and isinstance(error["input"], bool):
+        return f'{message}; YAML takes a bare off for false: write "off"'
+    return message

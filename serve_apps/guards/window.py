@@ -86,12 +86,17 @@ class OutputWindow:
         """What a guard must check now."""
         return self._text
 
-    def release(self, spans: Sequence[Span], final: bool) -> str:
+    def release(self, spans: Sequence[Span], final: bool, waits: int | None = None) -> str:
         """The text that may go out, given what a guard found in ``text()``.
 
         Nothing may be pushed between ``text()`` and ``release()``. With ``final`` everything leaves.
+
+        Args:
+            waits: the place from which on text has to wait, though nothing was found in it; None: it need not.
         """
         limit = len(self._text) if final else self._limit()
+        if waits is not None and not final:
+            limit = max(self._released, min(limit, waits))
         begin = limit
         for span in joined(spans):
             if span.start < limit <= span.end:

@@ -8,6 +8,7 @@ from cluster.core.sections.serve import ServeSection
 
 JOB = "plinth"  # the name of the scrape job
 _WORK = '{route!~"/healthz|/readyz|/metrics|/|/console/.*|/ops|/v1/plinth/ops"}'  # probes and pages are no work
+_HELD_BACK = '{stage="guard_out", action=~"redact|block"}'  # of what was about to leave
 QUANTILES = (50, 95, 99)
 
 
@@ -39,6 +40,8 @@ def recording_rules() -> dict[str, str]:
             "plinth_cache_requests_total", 'outcome=~"hit|alike"', whole='outcome!="bypass"'
         ),
         "plinth:tokens:rate5m": _rate("plinth_tokens_total", "tier, kind"),
+        "plinth:auth_failures:rate5m": _rate("plinth_auth_failures_total", "reason"),
+        "plinth:held_back:rate5m": _rate("plinth_verdicts_total", "action, rule", only=_HELD_BACK),
         "plinth:verdicts:rate5m": _rate("plinth_verdicts_total", "stage, action"),
     }
     for percent in QUANTILES:
@@ -63,8 +66,18 @@ def alerts(section: ServeSection, index_days: float) -> list[dict[str, Any]]:
                "more than 1 % of the requests fail", "`plinth logs gateway` has each with its request id"),
         _alert("PlinthOverloaded", "plinth:refused:ratio5m > 0.05", "5m", "warning",
                "more than 5 % of the requests are refused with 503", "more replicas: serve.*_replicas, serve.tiers"),
-        _alert("PlinthKeysRefused", 'increase(plinth_refused_total{reason="invalid_api_key"}[10m]) > 100', "0m",
-               "warning", "somebody tries keys, or one that is in use has ended", "`plinth keys list --all`"),
+        _alert("PlinthKeysRefused", "sum(increase(plinth_auth_failures_total[10m])) > 100", "0m", "warning",
+               "somebody tries keys, or one that is in use has ended",
+               "plinth:auth_failures:rate5m says why; `plinth keys list --all`"),
+        _alert("PlinthFlooded", 'increase(plinth_refused_total{reason="too_many_refused"}[10m]) > 1000', "0m",
+               "warning", "an address asks on and on without a key that works",
+               "shut it out in front of the service; trust.refusals_per_minute says how soon it waits"),
+        _alert("PlinthScraping", "increase(plinth_scraping_total[1h]) > 0", "0m", "warning",
+               "a key was shown more different documents than trust.scraping_documents",
+               "`plinth audit show` names it (scraping_suspected); `plinth keys revoke` ends it"),
+        _alert("PlinthPrivacyIncidents", f"sum(increase(plinth_verdicts_total{_HELD_BACK}[1h])) > 20", "0m", "warning",
+               "personal data, or what a policy forbids, was held back from more than 20 answers within an hour",
+               "plinth:held_back:rate5m says by which rule; `plinth data report`: was the corpus redacted?"),
         _alert("PlinthSlow", f"plinth:request_ms:p95_5m > {round(wait_ms)}", "10m", "warning",
                f"one request in twenty takes longer than serve.longest_wait_s ({section.longest_wait_s:g} s)",
                "plinth:stage_ms:p95_5m says in which stage"),

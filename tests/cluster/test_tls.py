@@ -19,6 +19,7 @@ import pytest
 from cluster.core.config import PlinthConfig, configured
 from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.home import Home
+from cluster.haproxy_edge import CLIENT, edge_seal
 from cluster.processes import free_ports
 from cluster.serve_mode import bundled_haproxy, open_door, write_haproxy_wrapper
 from cluster.tls import certificate_path, check_certificate, make_certificate
@@ -65,10 +66,11 @@ def test_nobody_unknown_is_let_in_from_outside() -> None:
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
-    """Says whether it was told that the client came over TLS."""
+    """Says what it was told of the client."""
 
     def do_GET(self) -> None:
-        body = json.dumps({"proto": self.headers.get("x-forwarded-proto")}).encode()
+        told = {name: self.headers.get_all(name) for name in ("x-forwarded-proto", "x-forwarded-for", CLIENT)}
+        body = json.dumps(told).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -108,10 +110,13 @@ def doors(tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
 def test_others_come_in_over_tls_and_cannot_claim_it(doors: tuple[str, str, Path]) -> None:
     inside, outside, certificate = doors
     trusting = ssl.create_default_context(cafile=str(certificate))
-    claim = {"x-forwarded-proto": "https"}
+    claim = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.1", CLIENT: "192.0.2.1"}
+    seal = edge_seal(str(certificate.parents[2] / "haproxy-loopback"))
+    assert len(seal) == 32
+    told = {"x-forwarded-proto": None, "x-forwarded-for": None, CLIENT: [f"{seal}@127.0.0.1"]}
     with httpx.Client(verify=trusting, trust_env=False) as client:
-        assert client.get(outside).json() == {"proto": "https"}
-        assert client.get(inside, headers=claim).json() == {"proto": None}
+        assert client.get(outside).json() == {**told, "x-forwarded-proto": ["https"]}
+        assert client.get(inside, headers=claim).json() == told
     with httpx.Client(trust_env=False) as stranger, pytest.raises(httpx.ConnectError):
         stranger.get(outside)
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -40,7 +40,8 @@ def plinth_of(service: Service, question: str, **more: Any) -> Any:
 
 def default_is(service: Service, name: str) -> None:
     def said() -> bool:
-        return bool(httpx.get(f"{service.url}/readyz", trust_env=False).json().get("collection") == name)
+        reply = httpx.get(f"{service.url}/readyz", headers=service.bearer, trust_env=False)
+        return bool(reply.json().get("collection") == name)
 
     eventually(said, what=f"the default {name}")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster.cli.output import console, human_bytes, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
+from cluster.cli.written import write_down
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, ExitCode
 from cluster.core.home import Home
@@ -80,6 +81,8 @@ def use(args: argparse.Namespace) -> int:
     """
     _, collections = collections_of(args)
     before = collections.use(args.name, why="index use")
+    if before != args.name:
+        write_down(args, "index_used", collection=args.name, before=before)
     if args.json:
         print_json({"default": args.name, "before": before})
     elif before == args.name:
@@ -128,6 +131,7 @@ def remove(args: argparse.Namespace) -> int:
             f"`plinth index use {others[0]}`"
         )
     found = remove_index(store, name)
+    write_down(args, "index_removed", collection=name, versions=[item.path for item in found.items])
     if args.json:
         items = [item.__dict__ for item in found.items]
         print_json({"collection": name, "bytes": found.bytes, "items": items, "kept": found.kept})

@@ -11,6 +11,7 @@ from cluster.cli.index.collections import collections_of, told
 from cluster.cli.jobs import job_verb
 from cluster.cli.output import console, plain, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
+from cluster.cli.written import write_down
 from cluster.core.entry import config_from
 from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 from cluster.core.home import Home
@@ -124,6 +125,7 @@ def rollback(args: argparse.Namespace) -> int:
     store, collections = collections_of(args)
     name = collections.find(args.collection)
     left, now = store.roll_back_alias(INDEXES, name, LIVE)
+    write_down(args, "index_rolled_back", collection=name, before=left, now=now)
     if args.json:
         print_json({"index": name, "from": left, "live": now})
     else:

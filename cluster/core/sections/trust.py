@@ -17,6 +17,14 @@ class TrustSection(Section):
     can reach the service: everybody is then the tenant `default` and may do everything."""
     key_check_s: float = Field(2.0, gt=0, le=5)
     """Seconds between two looks of a gateway at the book of keys: this is how soon a revoked key ends everywhere."""
+    refusals_per_minute: int = Field(100, ge=1)
+    """Requests without a key that works, of one address (IPv6: a /64) at one gateway; more of them get 429 until the
+    minute is over, at almost no cost. Keys that work are not affected, whatever else comes from their address."""
+    scraping_documents: int = Field(2000, ge=1)
+    """A key that is shown about so many different documents within `scraping_hours` is flagged, in the audit log and as
+    an alert: it walks the corpus. Nothing is refused for it."""
+    scraping_hours: float = Field(24.0, gt=0)
+    """Length of the window in which a key's documents are counted, from its first request on."""
     session_days: float = Field(30.0, gt=0)
     """How long a browser stays signed in; a revoked key ends it at once."""
     audit: AuditSection = AuditSection()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.ledger import key_book
 from actors.ledger.key_book import KeyBook, local_key
-from actors.ledger.keyring import Keyring
+from actors.ledger.keyring import Keyring, Session
 from cluster.core.errors import BadInputError, EnvironmentFaultError, UsageError
 from cluster.core.home import Home
 from cluster.core.identity import SCOPES, Limits, Principal
@@ -148,3 +149,21 @@ def test_a_book_that_cannot_be_read_says_so(home: Home) -> None:
     (home.root / "trust" / "keys.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(EnvironmentFaultError, match="book of keys"):
         KeyBook.of(home)
+
+
+def test_sessions_that_were_signed_out_are_kept_until_they_would_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_book, "MOST_ENDED", 3)
+    now = [1000.0]
+    book = KeyBook(tmp_path / "keys.sqlite", bytes(32), lambda: now[0])
+    for number in range(5):
+        book.end(Session("ann", f"s{number}", 1100.0 + number))
+    book.end(Session("bob", "s0", 1010.0))
+    before = ring(book)
+    assert before.ended == {("ann", "s2"), ("ann", "s3"), ("ann", "s4"), ("bob", "s0")}, "of each key so many at most"
+    now[0] = 1050.0
+    book.end(Session("ann", "late", 9000.0))
+    after = book.keyring(before.version)
+    assert after is not None, "gateways hear of it"
+    assert after.ended == {("ann", "s3"), ("ann", "s4"), ("ann", "late")}

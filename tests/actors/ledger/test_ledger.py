@@ -130,7 +130,9 @@ def test_what_others_have_reserved_may_come_back_so_it_is_no_quota_that_is_gone(
 
 
 def test_more_than_a_limit_in_one_request_is_never_served(gateway: Gateway) -> None:
-    assert refusal(gateway.ask(need(1001), limits=Limits(tokens_per_minute=1000))).never
+    for limits in (Limits(tokens_per_minute=1000), Limits(tokens_per_day=1000)):
+        said = refusal(gateway.ask(need(1001), limits=limits))
+        assert (said.never, said.least, said.most, said.whole) == (True, 1001, 1001, 1000)
 
 
 def test_a_tenant_s_limits_hold_for_all_its_keys(gateway: Gateway, database: Database) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from actors.audit.audit_log import AuditLog
+from actors.audit.reading import records
 from cluster.cli.index.collections import told
 from cluster.cli.main import main
 from cluster.core.errors import ExitCode
+from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Collections, Store
 from data_jobs.lineage.garbage import PIN
@@ -132,3 +135,16 @@ def test_rollback_and_show_are_of_one_collection(
     assert as_json(capsys, "index", "show")["version"] == two["main"].version
     assert as_json(capsys, "index", "show", newer.version, "--name", "notes")["version"] == newer.version
     assert "there are: main, notes" in refused(capsys, "index", "rollback", "--collection", "nope")
+
+
+def test_what_is_done_to_collections_is_in_the_audit_log(two: dict[str, Manifest], store: Store) -> None:
+    newer = index(store, dataset(store, [document("d.md")], "notes"), ["d.md"], "notes")
+    for words in (["use", "notes"], ["use", "notes"], ["rollback"], ["use", "main"], ["remove", "notes"]):
+        assert main(["index", *words]) == 0
+    found = [record.payload for record in records(AuditLog.of(Home.from_env())) if record.payload]
+    assert [(one["action"], one["collection"], one.get("before")) for one in found] == [
+        ("index_used", "notes", "main"), ("index_rolled_back", "notes", newer.version),
+        ("index_used", "main", "notes"), ("index_removed", "notes", None),
+    ]  # fmt: skip
+    assert f"indexes/notes/{newer.version}" in found[-1]["versions"]
+    assert all(one["by"] for one in found)

@@ -13,7 +13,9 @@ from actors.audit.reading import records
 from actors.ledger.key_book import KeyBook
 from cluster.cli.main import main
 from cluster.core.home import Home
+from cluster.core.storage import Store
 from cluster.loopback import bearer
+from tests.data_jobs.artefacts import dataset, document, index
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +147,17 @@ def test_limits_groups_and_overlap_of_a_key_are_shown(capsys: pytest.CaptureFixt
     assert "200,000" in listed
     assert main(["keys", "rotate", "bob", "--overlap", "2h"]) == 0
     assert "works on until" in capsys.readouterr().out
+
+
+def test_a_collection_that_is_not_there_is_said_and_the_key_made_all_the_same(
+    capsys: pytest.CaptureFixture[str], home: Home
+) -> None:
+    assert main(["keys", "create", "ann", "--collections", "contrcats", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["collections"] == ["contrcats"]
+    assert "there is no collection 'contrcats' now; there are none yet" in err
+    store = Store(home.store_uri)
+    made = index(store, dataset(store, [document("a.md")], "docs"), ["a.md"])
+    assert main(["keys", "create", "bob", "--collections", f"{made.name},other"]) == 0
+    err = capsys.readouterr().err
+    assert err == f"plinth: there is no collection 'other' now; there are {made.name}\n"

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 from actors.ledger.key_book import KeyBook
-from actors.ledger.keyring import Keyring
+from actors.ledger.keyring import Keyring, Session
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.identity import SCOPES, Principal
 from cluster.core.sections.serve import ServeSection
@@ -184,6 +184,9 @@ class Broken:
     def redeem(self, code: str) -> str | None:
         raise EnvironmentFaultError("the book of keys cannot be read: gone")
 
+    def end(self, session: Session) -> None:
+        raise EnvironmentFaultError("the book of keys cannot be read: gone")
+
 
 def test_without_the_book_nobody_is_let_in(clock: Clock, book: KeyBook) -> None:
     text = key(book)
@@ -242,13 +245,16 @@ def test_a_session_ends_with_its_time_its_key_or_any_change_to_it(
     client = service.client()
     client.post("/v1/plinth/session", json={"key": text})
     name, value = next(iter(client.cookies.items()))
-    key_id, until, seal = value.split(".")
+    key_id, until, nonce, seal = value.split(".")
 
     def status(cookie: str) -> int:
         return service.client().get("/v1/models", headers={"cookie": f"{name}={cookie}"}).status_code
 
     assert status(value) == 200
-    for forged in (f"{key_id}.{int(until) + 1}.{seal}", f"other.{until}.{seal}", f"{key_id}.{until}.", value[:-1], ""):
+    for forged in (
+        f"{key_id}.{int(until) + 1}.{nonce}.{seal}", f"other.{until}.{nonce}.{seal}", f"{key_id}.{until}.{seal}",
+        f"{key_id}.{until}.{nonce[::-1]}.{seal}", f"{key_id}.{until}.{nonce}.", value[:-1], "",
+    ):  # fmt: skip
         assert status(forged) == 401
     assert service.client().get("/v1/models", headers={"cookie": f"{name}={value}; {name}={value}"}).status_code == 401
     before = clock.now
@@ -258,6 +264,34 @@ def test_a_session_ends_with_its_time_its_key_or_any_change_to_it(
     book.rotate("one")
     clock.now += 5
     assert status(value) == 401
+
+
+def test_readiness_is_everybodys_and_which_index_serves_is_not(service: Service, book: KeyBook) -> None:
+    client, text = service.client(), key(book, "chat")
+    for headers in ({}, bearer(text + "x"), {"cookie": "plinth_session_8000=x.1.y"}):
+        assert (client.get("/readyz", headers=headers).status_code) == 200
+        assert client.get("/readyz", headers=headers).json() == {"status": "ready"}
+    assert client.get("/readyz", headers=bearer(text)).json()["index_version"] == "v1"
+    client.post("/v1/plinth/session", json={"key": text})
+    assert client.get("/readyz").json()["index_version"] == "v1", "a browser that is signed in"
+
+
+def test_a_copied_cookie_is_of_no_use_after_signing_out(book: KeyBook, clock: Clock) -> None:
+    text, first, second = key(book, "chat"), service_of(book, clock), service_of(book, clock)  # two gateways
+    client, other = first.client(), first.client()
+    for one in (client, other):
+        assert one.post("/v1/plinth/session", json={"key": text}).status_code == 200
+    name, value = next(iter(client.cookies.items()))
+    copied = {"cookie": f"{name}={value}"}
+    assert second.client().get("/v1/models", headers=copied).status_code == 200
+    assert client.post("/v1/plinth/session/end").status_code == 200
+    assert first.client().get("/v1/models", headers=copied).status_code == 401, "here at once"
+    clock.now += TrustSection().key_check_s
+    assert second.client().get("/v1/models", headers=copied).status_code == 401
+    assert other.get("/v1/models").status_code == 200, "another browser of the same key goes on"
+    assert client.post("/v1/plinth/session", json={"key": text}).status_code == 200
+    assert client.get("/v1/models").status_code == 200, "in the same second"
+    assert first.client().post("/v1/plinth/session/end", headers={"cookie": f"{name}=x.1.y"}).status_code == 200
 
 
 HOSTILE = [
@@ -312,6 +346,9 @@ def test_a_doorkeeper_asks_the_book_once_for_many(book: KeyBook, clock: Clock) -
         def redeem(self, code: str) -> str | None:
             return book.redeem(code)
 
+        def end(self, session: Session) -> None:
+            book.end(session)
+
     keeper = Doorkeeper(Counted(), TrustSection(), 0, clock)
 
     async def many() -> list[Principal]:
@@ -342,6 +379,9 @@ def test_who_tries_codes_keeps_nobody_elses_key_from_being_read(book: KeyBook, c
             tried[0] += 1
             go_on.wait(20)
             return None
+
+        def end(self, session: Session) -> None:
+            book.end(session)
 
     keeper = Doorkeeper(Slow(), TrustSection(), 0, clock)
 

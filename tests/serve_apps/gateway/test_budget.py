@@ -313,7 +313,15 @@ def test_refusals_and_headers_are_openai_s() -> None:
     gone = refused(Refusal("money_per_month", True, 3600, gone=True))
     assert (gone.status, gone.extras["code"], gone.headers["x-should-retry"]) == (429, "insufficient_quota", "false")
     assert "tenant" in gone.message
-    never = refused(Refusal("tokens_per_minute", False, 60, never=True))
+    never = refused(Refusal("tokens_per_minute", False, 60, never=True, least=3_700, most=4_100, whole=2_000))
     assert (never.extras["code"], never.headers) == ("rate_limit_exceeded", {"x-should-retry": "false"})
+    assert "up to 4,100, and with the shortest answer 3,700" in never.message
+    assert "limit of this key (tokens a minute) is 2,000" in never.message
+    poor = refused(
+        Refusal("money_per_month", True, 60, gone=True, never=True, least=1_500_000, most=1_500_000, whole=50_000)
+    )
+    assert (poor.extras["code"], poor.headers) == ("insufficient_quota", {"x-should-retry": "false"})
+    assert "at least 1.5, and the limit of this tenant (money a month) is 0.05" in poor.message
+    assert "used up" not in poor.message
     busy = refused(Refusal("tokens_per_day", False, 1.0, gone=False))
     assert (busy.extras["code"], busy.headers) == ("rate_limit_exceeded", {"retry-after": "1"})

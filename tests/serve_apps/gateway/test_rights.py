@@ -150,7 +150,8 @@ def test_search_and_embeddings_refuse_as_answers_do() -> None:
     assert EmbeddingRequest(model=EMBEDDER, input="x").texts
     with pytest.raises(ApiError) as error:
         asyncio.run(embedded())
-    assert (error.value.status, error.value.extras["code"]) == (403, "model_not_allowed")
+    assert (error.value.status, error.value.extras["code"]) == (404, "model_not_found")
+    assert EMBEDDER not in error.value.message.partition(";")[2]
 
 
 def test_without_a_name_a_key_asks_the_default_or_the_first_that_it_may() -> None:
@@ -184,15 +185,15 @@ def test_a_model_that_a_key_may_not_ask_is_refused_and_not_listed() -> None:
     house = House(models=tiers())
     narrow = replace(ACME, models=("small", "auto"))
     for name in ("large", "quote"):
-        error = house.refused(narrow, model=name)
-        assert (error.status, error.extras["code"], error.extras["param"]) == (403, "model_not_allowed", "model")
-    assert house.refused(narrow, model="no-such").status == 404
-    assert "large" not in house.refused(narrow, model="no-such").message
+        error, unknown = house.refused(narrow, model=name), house.refused(narrow, model="no-such")
+        assert (error.status, error.extras["code"], error.extras["param"]) == (404, "model_not_found", "model")
+        assert error.message.replace(name, "no-such") == unknown.message, "nothing tells it from one that is not here"
+        assert error.extras == unknown.extras
     listed = {card["id"].partition("@")[0] for card in house.get("models", narrow)["data"]}
     assert listed == {"small", "auto"}
     assert {"large", "quote", EMBEDDER} <= {card["id"] for card in house.get("models", ACME)["data"]}
     assert refusal(house, "model", narrow, id="large").status == 404
-    assert house.refused(replace(ACME, models=("small",))).status == 403, "auto is a name, too"
+    assert house.refused(replace(ACME, models=("small",))).status == 404, "auto is a name, too"
 
 
 def test_auto_chooses_among_the_models_that_a_key_may_ask() -> None:
