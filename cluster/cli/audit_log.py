@@ -49,7 +49,8 @@ ERASE = """\
 Destroys the keys of what is erased: nobody can read it any more, in copies of the log neither, and `plinth audit
 verify` still finds the chain whole. Copies of the keys must go too ($PLINTH_HOME/audit/*.keys together with
 $PLINTH_HOME/keys/audit.json). Of documents, sampled answers are erased that were made of them; `plinth data forget`
-does that by itself.
+does that by itself. What a tenant said of answers (`plinth feedback`) and what was found in its requests (`plinth
+review`) goes with it.
 
   plinth audit erase --tenant research --why "contract ended"
   plinth audit erase --document notes/ann.md"""
@@ -149,7 +150,7 @@ def export(args: argparse.Namespace) -> int:
     from actors.audit.reading import row
 
     count = 0
-    with _out(args.out) as out:
+    with out_file(args.out) as out:
         for record in _read(args, "export"):
             out.write(json.dumps(row(record)) + "\n")
             count += 1
@@ -188,6 +189,8 @@ def erase(args: argparse.Namespace) -> int:
     from actors.audit.audit_log import AuditLog
     from actors.audit.events import person
     from actors.audit.housekeeping import erase_samples, erase_tenant
+    from cluster.cli.feedback import erase_feedback
+    from cluster.cli.review import erase_reviews
 
     if bool(args.tenant) == bool(args.document):
         raise UsageError("give one of --tenant NAME, --document ID")
@@ -196,17 +199,23 @@ def erase(args: argparse.Namespace) -> int:
         if answer.strip().lower() not in ("y", "yes"):
             raise UsageError("nothing was erased")
     log, by = AuditLog.of(Home.from_env()), person()
+    judged = {}
     if args.tenant:
         count = erase_tenant(log, args.tenant, by, args.why)
+        home = Home.from_env()
+        judged = {
+            "feedback_erased": erase_feedback(home, args.tenant), "reviews_erased": erase_reviews(home, args.tenant),
+        }  # fmt: skip
     else:
         named = args.document
         count = erase_samples(
             log, lambda sample: any(one == named for one, _ in sample["documents"]), "document", named, by, args.why
         )
     if args.json:
-        print_json({"tenant": args.tenant, "document": args.document, "keys_destroyed": count})
+        print_json({"tenant": args.tenant, "document": args.document, "keys_destroyed": count, **judged})
     else:
-        console.print(f"{count} keys destroyed")
+        more = (f"{what.replace('_', ' ')}: {n}" for what, n in judged.items() if n)
+        console.print(", ".join([f"{count} keys destroyed", *more]))
     return ExitCode.DONE
 
 
@@ -255,7 +264,7 @@ def _text(path: Path) -> str:
 
 
 @contextmanager
-def _out(name: str) -> Iterator[TextIO]:
+def out_file(name: str) -> Iterator[TextIO]:
     """Where an export goes: a file that only its owner can read, or stdout."""
     if name == "-":
         yield sys.stdout
