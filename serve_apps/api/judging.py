@@ -14,7 +14,8 @@ from serve_apps.errors import bad_request, shown
 
 MOST_SHOWN, MOST_NUMBER = 200, 2**31 - 1
 AnswerId = Annotated[str, Field(pattern=r"^ans_[A-Za-z0-9_-]{1,60}$")]
-Long, Short = Annotated[str, Field(max_length=32_000)], Annotated[str, Field(max_length=8_000)]
+Long = Annotated[str, Field(max_length=32_000)]
+Short = Annotated[str, Field(max_length=8_000)]
 
 
 class FeedbackRequest(Body):

@@ -70,9 +70,11 @@ class FeedbackDesk:
 
     def _keep(self, said: Feedback, given: Given, record: RequestRecord) -> None:
         kept = TEXTS if said.consent else TEXTS[:2]
-        texts = {name: self._mask(visible(getattr(said, name))) if name in kept else "" for name in TEXTS}
-        who = {"key_id": record.principal.key_id, "tenant": record.tenant}
-        self._book.say(replace(said, **texts, **who, made_of=given.made_of))
+        texts: dict[str, Any] = {
+            name: self._mask(visible(getattr(said, name))) if name in kept else "" for name in TEXTS
+        }
+        key_id, tenant = record.principal.key_id, record.tenant
+        self._book.say(replace(said, **texts, key_id=key_id, tenant=tenant, made_of=given.made_of))
 
     async def tidy(self) -> None:
         """Remove what is too old; to be called every few seconds."""

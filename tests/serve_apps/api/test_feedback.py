@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from actors.ledger.database import Database
 from actors.ledger.key_book import KeyBook
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.identity import Principal
+from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.feedback import FeedbackSection
+from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.trust import TrustSection
 from data_jobs.pii import redact
 from serve_apps.gateway.audit_trail import masked
 from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.feedback import FeedbackDesk
+from tests.fakes import PASSAGE, FixedRetriever
 from tests.serve_apps.api.test_bad_bodies import check_error
 from tests.serve_apps.service import CHAT, PEPPER, QUESTION, Service
 
@@ -92,6 +96,18 @@ def test_a_stream_a_kept_answer_and_a_response_can_be_judged_too(desk: Desk) -> 
     other = desk.client.post("/v1/responses", json={"model": "auto", "input": QUESTION}, headers=ann)
     assert desk.say(ann, other.headers["x-request-id"].replace("req_", "ans_")).status_code == 200
     assert len(desk.book.entries(1)) == 2
+
+
+def test_what_rests_on_labelled_documents_is_known_to_also_when_it_is_given_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.service.retriever = FixedRetriever((replace(PASSAGE, access="research"),))
+    desk.service.section = ServeSection(cache=CacheSection(on=True))
+    with desk.service.client() as desk.client:
+        ann = desk.key("research")
+        answers = [desk.ask(ann)[0] for _ in range(2)]
+        assert [desk.say(ann, answer, consent=True).status_code for answer in answers] == [200, 200]
+    assert [record["cache"] for record in desk.service.log if record["tier"]] == ["miss", "hit"]
+    assert [one.made_of.labelled for one in desk.book.entries(1)] == [True, True]
 
 
 def test_of_who_wants_nothing_stored_nothing_is_known(desk: Desk) -> None:
