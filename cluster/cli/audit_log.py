@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from cluster.cli.out_file import out_file
 from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import Commands, add_verb
-from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, UsageError
+from cluster.core.errors import BadInputError, ExitCode, UsageError
 from cluster.core.home import Home
 
 if TYPE_CHECKING:
@@ -261,19 +260,3 @@ def _text(path: Path) -> str:
         return path.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"cannot read {path}: {error}") from None
-
-
-@contextmanager
-def out_file(name: str) -> Iterator[TextIO]:
-    """Where an export goes: a file that only its owner can read, or stdout."""
-    if name == "-":
-        yield sys.stdout
-        return
-    try:
-        descriptor = os.open(Path(name).expanduser(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{name} is there already: name a new file") from None
-    except OSError as error:
-        raise EnvironmentFaultError(f"cannot write {name}: {error.strerror}", path=name) from error
-    with open(descriptor, "w", encoding="utf-8") as out:
-        yield out

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from actors.review.decisions import DECISIONS, STATES
+from cluster.cli.out_file import out_file
 from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
@@ -113,7 +114,6 @@ def export(args: argparse.Namespace) -> int:
         EnvironmentFaultError: queue or file do not answer, or the reading cannot be written down.
     """
     from actors.review.queue import labelled_rows
-    from cluster.cli.audit_log import out_file
 
     rows = labelled_rows(list(_queue(args).everything("decided")))
     if not rows:
