@@ -129,7 +129,9 @@ class FeedbackBook:
         wanted = _ANSWERS.select().where(_ANSWERS.c.answer_id == answer_id, _ANSWERS.c.tenant == tenant)
         with self._database.reading() as connection:
             row = connection.execute(wanted).mappings().first()
-        return row and Given(row["answer_id"], row["tenant"], row["digest"], MadeOf.of_json(row["made_of"]))
+        if row is None:
+            return None
+        return Given(row["answer_id"], row["tenant"], row["digest"], MadeOf.of_json(row["made_of"]))
 
     def say(self, said: Feedback) -> None:
         """Keep what a key says of an answer instead of what it said before."""
