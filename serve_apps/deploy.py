@@ -172,15 +172,20 @@ class GatewayIngress:
         tier_handles: dict[str, DeploymentHandle],
     ) -> None:
         from actors import spawn
+        from actors.feedback.book import FeedbackBook
+        from actors.ledger.key_book import pepper_of
         from actors.ledger.wallet import Wallet
+        from actors.review.queue import ReviewQueue
         from data_jobs.pii import MAX_ENTITY_CHARS, redact
         from serve_apps.gaps.book import GapBook, GapNotes
         from serve_apps.gateway.audit_trail import AuditTrail, masked
         from serve_apps.gateway.budget import Budget, MostOfTier
         from serve_apps.gateway.cache_key import Versions
+        from serve_apps.gateway.feedback import FeedbackDesk
         from serve_apps.gateway.gateway import Gateway
         from serve_apps.gateway.request_log import Journal, each
         from serve_apps.gateway.request_spans import send_spans
+        from serve_apps.gateway.reviewing import ReviewDesk
         from serve_apps.gateway.token_counts import RegexTokenCounter
         from serve_apps.gateway.walks import CorpusWalks
         from serve_apps.routing.features import features_of
@@ -191,8 +196,8 @@ class GatewayIngress:
         self._config, home = config, Home.from_env()
         self._recorder = recorder = RayRecorder()
         audit, spans = config.trust.audit, partial(send_spans, Spans(config.serve.otlp_url))
-        show = partial(audit_reader, Home.from_env(), audit)
-        trail = AuditTrail(audit, audit_client(config, recorder), masked(redact), show=show) if audit.on else None
+        show, mask = partial(audit_reader, Home.from_env(), audit), masked(redact)
+        trail = AuditTrail(audit, audit_client(config, recorder), mask, show=show) if audit.on else None
         walks = CorpusWalks(config.trust, recorder, trail.event if trail else lambda *said, **more: None)
         ended = each(spans, walks.note, *([trail.ended] if trail else []))
         self._gateway = Gateway(
@@ -215,6 +220,10 @@ class GatewayIngress:
             ),
             trail=trail,
             policies=load_policies(config.trust.policies),
+            review=ReviewDesk(ReviewQueue.of(home.root, config.trust.ledger.url), config.trust.review, mask, trail),
+            feedback=FeedbackDesk(
+                FeedbackBook.of(home.root, config.trust.ledger.url), config.trust.feedback, pepper_of(home), mask
+            ),
         )
         report_start("gateway", code)
 

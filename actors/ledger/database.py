@@ -1,4 +1,4 @@
-"""The ledger's tables, in a SQLite file below PLINTH_HOME or in PostgreSQL.
+"""A database of the platform, a SQLite file below PLINTH_HOME or in PostgreSQL, and the ledger's tables in it.
 
 What was committed survives: SQLite writes its log to the disk with each transaction (``synchronous=FULL``), so that
 neither a killed process nor a machine without power forgets a reservation that somebody was told of.
@@ -89,33 +89,34 @@ TENANTS = Table(
 
 
 class Database:
-    """One database of the ledger; several processes may write to it, one at a time.
+    """One database; several processes may write to it, one at a time.
 
     Args:
         url: as SQLAlchemy writes it, without a password; ``sqlite://`` is one in memory.
+        tables: made where they are not there.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = with_driver(url)
+    def __init__(self, url: str, tables: MetaData = DATA) -> None:
+        self.url, self._tables = with_driver(url), tables
         self._engine: Engine | None = None
 
     @classmethod
-    def of(cls, home: Path, url: str = "") -> Database:
-        """The one of ``trust.ledger.url``; empty: the file below ``home``, readable by its owner only.
+    def of(cls, home: Path, url: str = "", room: str = "ledger", tables: MetaData = DATA) -> Database:
+        """The one of ``trust.ledger.url``; empty: the file of this ``room`` below ``home``, readable by its owner only.
 
         Raises:
             EnvironmentFaultError: its folder cannot be made.
         """
         if url:
-            return cls(url)
-        path = home / "ledger" / "ledger.db"
+            return cls(url, tables)
+        path = home / room / f"{room}.db"
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
             raise EnvironmentFaultError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
-        return cls(f"sqlite:///{path}")
+        return cls(f"sqlite:///{path}", tables)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -145,7 +146,7 @@ class Database:
             engine = _engine(self.url)
             with engine.begin() as connection:
                 _alone(connection)  # two that make the same table at once would trip over each other
-                DATA.create_all(connection)
+                self._tables.create_all(connection)
             self._engine = engine
         return self._engine
 
@@ -159,7 +160,7 @@ class Database:
             ) from error
         except SQLAlchemyError as error:
             why = getattr(error, "orig", None) or error
-            raise EnvironmentFaultError(f"the ledger's database {self.url} does not answer: {why}") from error
+            raise EnvironmentFaultError(f"the database {self.url} does not answer: {why}") from error
 
 
 def _alone(connection: Connection) -> None:

@@ -90,8 +90,7 @@ class KeyBook:
         Raises:
             EnvironmentFaultError: its folder or file cannot be written.
         """
-        folder = home.folder("trust")
-        return cls(folder / "keys.sqlite", _pepper(folder / "pepper"))
+        return cls(home.folder("trust") / "keys.sqlite", pepper_of(home))
 
     def create(self, name: str, principal: Principal, lifetime_s: float | None = None) -> tuple[str, Key]:
         """A new key, and its text, which nobody can read again. The principal's ``key_id`` is chosen here.
@@ -261,7 +260,13 @@ def local_key(book: KeyBook, home: Home) -> str:
     return text
 
 
-def _pepper(path: Path) -> bytes:
+def pepper_of(home: Home) -> bytes:
+    """The key of this machine's hashes, 32 bytes; made where there is none.
+
+    Raises:
+        EnvironmentFaultError: it cannot be read or written.
+    """
+    path = home.folder("trust") / "pepper"
     try:
         if not path.exists():
             write_private(path, secrets.token_hex(32))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from cluster.cli.out_file import out_file
 from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import Commands, add_verb
-from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, UsageError
+from cluster.core.errors import BadInputError, ExitCode, UsageError
 from cluster.core.home import Home
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ ERASE = """\
 Destroys the keys of what is erased: nobody can read it any more, in copies of the log neither, and `plinth audit
 verify` still finds the chain whole. Copies of the keys must go too ($PLINTH_HOME/audit/*.keys together with
 $PLINTH_HOME/keys/audit.json). Of documents, sampled answers are erased that were made of them; `plinth data forget`
-does that by itself.
+does that by itself. What a tenant said of answers (`plinth feedback`) and what was found in its requests (`plinth
+review`) goes with it.
 
   plinth audit erase --tenant research --why "contract ended"
   plinth audit erase --document notes/ann.md"""
@@ -149,7 +149,7 @@ def export(args: argparse.Namespace) -> int:
     from actors.audit.reading import row
 
     count = 0
-    with _out(args.out) as out:
+    with out_file(args.out) as out:
         for record in _read(args, "export"):
             out.write(json.dumps(row(record)) + "\n")
             count += 1
@@ -188,6 +188,8 @@ def erase(args: argparse.Namespace) -> int:
     from actors.audit.audit_log import AuditLog
     from actors.audit.events import person
     from actors.audit.housekeeping import erase_samples, erase_tenant
+    from cluster.cli.feedback import erase_feedback
+    from cluster.cli.review import erase_reviews
 
     if bool(args.tenant) == bool(args.document):
         raise UsageError("give one of --tenant NAME, --document ID")
@@ -196,17 +198,23 @@ def erase(args: argparse.Namespace) -> int:
         if answer.strip().lower() not in ("y", "yes"):
             raise UsageError("nothing was erased")
     log, by = AuditLog.of(Home.from_env()), person()
+    judged = {}
     if args.tenant:
         count = erase_tenant(log, args.tenant, by, args.why)
+        home = Home.from_env()
+        judged = {
+            "feedback_erased": erase_feedback(home, args.tenant), "reviews_erased": erase_reviews(home, args.tenant),
+        }  # fmt: skip
     else:
         named = args.document
         count = erase_samples(
             log, lambda sample: any(one == named for one, _ in sample["documents"]), "document", named, by, args.why
         )
     if args.json:
-        print_json({"tenant": args.tenant, "document": args.document, "keys_destroyed": count})
+        print_json({"tenant": args.tenant, "document": args.document, "keys_destroyed": count, **judged})
     else:
-        console.print(f"{count} keys destroyed")
+        more = (f"{what.replace('_', ' ')}: {n}" for what, n in judged.items() if n)
+        console.print(", ".join([f"{count} keys destroyed", *more]))
     return ExitCode.DONE
 
 
@@ -252,19 +260,3 @@ def _text(path: Path) -> str:
         return path.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"cannot read {path}: {error}") from None
-
-
-@contextmanager
-def _out(name: str) -> Iterator[TextIO]:
-    """Where an export goes: a file that only its owner can read, or stdout."""
-    if name == "-":
-        yield sys.stdout
-        return
-    try:
-        descriptor = os.open(Path(name).expanduser(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{name} is there already: name a new file") from None
-    except OSError as error:
-        raise EnvironmentFaultError(f"cannot write {name}: {error.strerror}", path=name) from error
-    with open(descriptor, "w", encoding="utf-8") as out:
-        yield out

@@ -12,7 +12,7 @@ DEFAULT_TENANT = "default"
 Scope = Literal["chat", "search", "feedback", "metrics", "admin", "audit", "registry"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """What a key may be allowed: ask; search, embed and list; send feedback; read metrics and what goes on; keep keys and
-other people's usage; read the audit log and the review queue; change models."""
+other people's usage, review what guards found; read the audit log; change models."""
 
 
 @dataclass(frozen=True)

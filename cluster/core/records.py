@@ -227,10 +227,10 @@ class Verdict(_Record):
     """A decision with its reason. ``rule`` is a closed, low-cardinality name (a metric label); ``detail`` is not.
     ``guard`` names the guard that decided; empty where all of them let a text pass. ``version`` is that of the rule or
     model behind it, where there is one, ``score`` what a model gave, ``policy`` which one decided. What was flagged
-    goes on as it is."""
+    goes on as it is; with ``review`` people are to look at it besides."""
 
     stage: str
-    action: Literal["allow", "flag", "redact", "block"]
+    action: Literal["allow", "flag", "review", "redact", "block"]
     rule: str = "none"
     detail: str = ""
     guard: str = ""

@@ -133,7 +133,8 @@ def forget(
 
     Args:
         unknown: put up the tombstone even if no dataset holds such a document, to keep it out from the start.
-        audit: erases it from the audit log's sampled answers, and returns what the receipt says of that.
+        audit: erases it from the audit log's sampled answers and from feedback, and returns what the receipt says of
+            that.
 
     Raises:
         BadInputError: nothing covers it and ``unknown`` is not set.

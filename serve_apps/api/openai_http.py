@@ -21,6 +21,7 @@ from cluster.core.identity import NOBODY
 from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.tiers import AUTO
 from serve_apps.api.history import newest
+from serve_apps.api.judging import FeedbackRequest, ReviewRequest, page_of
 from serve_apps.api.middleware import Limits, note, read_body, record_of, reply, stamp
 from serve_apps.api.notes import Notes, noted
 from serve_apps.api.response_events import ResponseShape
@@ -187,6 +188,19 @@ class HttpService:
         rows = await self._gateway.read_audit(call.record, call.path.get("id", ""))
         return JSONResponse({"object": "list", "data": rows})
 
+    async def feedback(self, call: Call) -> Response:
+        """Keep what a key says of an answer of its tenant."""
+        return JSONResponse(await self._gateway.take_feedback(call.body.said, call.record))
+
+    async def reviews(self, call: Call) -> Response:
+        """A page of what is to be reviewed, or was."""
+        return JSONResponse(await self._gateway.review.page(call.record, *page_of(call.query)))
+
+    async def decide(self, call: Call) -> Response:
+        """Decide about one of them."""
+        body, item = call.body, call.path["id"]
+        return JSONResponse(await self._gateway.review.decide(call.record, item, body.decision, body.note or ""))
+
     async def me(self, call: Call) -> Response:
         """Whom the key stands for."""
         return JSONResponse({"keys": not self._doorkeeper.open, **call.record.principal.to_json()})
@@ -260,6 +274,9 @@ ROUTES = (
     Route("/v1/plinth/examples/{collection}", GET, ANY_KEY, HttpService.examples),
     Route("/v1/collections", GET, ANY_KEY, HttpService.collections),
     Route("/v1/collections/{id}", GET, ANY_KEY, HttpService.collection),
+    Route("/v1/feedback", POST, "feedback", HttpService.feedback, FeedbackRequest),
+    Route("/v1/review", GET, "admin", HttpService.reviews),
+    Route("/v1/review/{id}", POST, "admin", HttpService.decide, ReviewRequest),
     Route("/v1/usage", GET, ANY_KEY, HttpService.usage),
     Route("/v1/plinth/me", GET, ANY_KEY, HttpService.me),
     Route("/v1/plinth/audit", GET, "audit", HttpService.audit),

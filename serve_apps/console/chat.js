@@ -14,7 +14,8 @@ export class ChatError extends Error {
 // [DONE] is an error too, never a short answer. `collection` names what is asked; empty: the default one.
 export async function* ask(messages, model, collection, signal) {
   const chosen = collection ? { plinth: { collection } } : {};
-  const response = await post({ model, stream: true, messages: recent(messages), ...chosen }, signal);
+  const body = { model, stream: true, messages: recent(messages), ...chosen };
+  const response = await post("/v1/chat/completions", body, signal);
   let finished = false;
   for await (const data of events(response.body)) {
     if (data === "[DONE]") {
@@ -28,6 +29,12 @@ export async function* ask(messages, model, collection, signal) {
     if (chunk.plinth) yield { plinth: chunk.plinth, finish: choice?.finish_reason };
   }
   if (!finished) throw new ChatError("The connection broke before the answer was complete.", true);
+}
+
+// Says what an answer was worth: {answer_id, rating} and, where it may be used for training, {consent, question, answer}.
+// Throws ChatError.
+export async function judge(said) {
+  await post("/v1/feedback", said);
 }
 
 // What may be asked for answers: [{id, note}], `auto` first. Throws what fetch throws.
@@ -50,10 +57,10 @@ export async function exampleQuestions(collection) {
   return response.ok ? (await response.json()).data.map((example) => example.question) : [];
 }
 
-async function post(body, signal) {
+async function post(path, body, signal) {
   let response;
   try {
-    response = await fetch("/v1/chat/completions", {
+    response = await fetch(path, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(body),

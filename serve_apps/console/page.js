@@ -1,7 +1,7 @@
 // The chat page: one conversation in the middle, wired to its history, its service and the keyboard.
 
 import { AnswerView } from "/console/answer.js";
-import { ask, ChatError, chatModels, exampleQuestions } from "/console/chat.js";
+import { ask, ChatError, chatModels, exampleQuestions, judge } from "/console/chat.js";
 import { CollectionPicker } from "/console/collections.js";
 import { byId, icon, make, say, toast } from "/console/dom.js";
 import { factsOf, History, newConversation, recall, remember, storageOf, titleOf } from "/console/history.js";
@@ -93,7 +93,7 @@ function showQuestion(text) {
 function viewOf(turn, mine) {
   const view = new AnswerView(turns, turn, {
     several: () => collections.several,
-    thumb: () => keep(mine),
+    thumb: () => judged(turn, mine),
     retry: () => {
       if (running || watch.alive === false) return;
       mine.turns = mine.turns.filter((other) => other !== turn);
@@ -102,6 +102,26 @@ function viewOf(turn, mine) {
     },
   });
   return view;
+}
+
+// A mark is kept here and sent; question and answer go along only if that is allowed for this one.
+async function judged(turn, mine) {
+  keep(mine);
+  const said = { answer_id: turn.plinth.answer_id, rating: turn.thumb || "none" };
+  try {
+    await judge(said);
+  } catch (error) {
+    toast(`The mark stays on this page only. ${error.message}`);
+    return;
+  }
+  if (!turn.thumb) return;
+  const before = mine.turns.includes(turn) ? mine.turns.slice(0, mine.turns.indexOf(turn)) : mine.turns;
+  const asked = before.findLast(({ role }) => role === "user").content;
+  toast("Thank you. May question and answer be used to improve answers?", "Allow", () => {
+    judge({ ...said, consent: true, question: asked, answer: turn.content })
+      .then(() => toast("Allowed. Press the mark again to take it back."))
+      .catch((error) => toast(error.message));
+  });
 }
 
 function show(next) {

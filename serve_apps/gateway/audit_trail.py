@@ -142,6 +142,18 @@ class AuditTrail:
         except PlinthError as error:
             raise UnavailableError("the audit log cannot be read") from error
 
+    async def confirm(self, action: str, record: RequestRecord, tenant: str = "", **details: Any) -> None:
+        """Write down what an administrator is about to do, and return when that is safe. ``tenant``: whom it concerns.
+
+        Raises:
+            UnavailableError: it is not.
+        """
+        by, request = f"key {record.principal.key_id}", record.request_id
+        try:
+            await self._client.confirm(Entry.of("event", tenant, action=action, by=by, request_id=request, **details))
+        except EnvironmentFaultError as error:
+            raise UnavailableError("the audit log cannot be written, and nothing of this is done without it") from error
+
     async def tidy(self, recorder: Recorder) -> None:
         """Report how the log is; to be called every few seconds."""
         recorder.record("plinth_audit_waiting", self._client.waiting, {})

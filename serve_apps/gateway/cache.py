@@ -37,6 +37,7 @@ class KeptAnswer:
         checked: hash of the conversation as guard(in) let it go on, which is what was answered.
         texts: in the order in which a stream sent them.
         plinth: plain JSON.
+        labelled: it is made of documents that not everybody may read.
     """
 
     grounds: Grounds
@@ -47,6 +48,7 @@ class KeptAnswer:
     prompt_tokens: int
     completion_tokens: int
     plinth: dict[str, Any]
+    labelled: bool = False
 
 
 @dataclass(frozen=True)

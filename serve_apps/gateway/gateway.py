@@ -10,17 +10,20 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from actors.feedback.book import Feedback
 from cluster.core.identity import Principal
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
+from serve_apps.errors import ApiError
 from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.alike import AlikeQuestions
 from serve_apps.gateway.audit_trail import AuditTrail
-from serve_apps.gateway.budget import Budget
+from serve_apps.gateway.budget import FEEDBACK, Budget
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
 from serve_apps.gateway.exchange import Ask, Done, Event
+from serve_apps.gateway.feedback import FeedbackDesk
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
 from serve_apps.gateway.manners import Manners
@@ -28,6 +31,7 @@ from serve_apps.gateway.planning import Planner
 from serve_apps.gateway.protocols import GuardClient, Recorder, RetrieverClient, TierClient
 from serve_apps.gateway.recall import Recall
 from serve_apps.gateway.request_log import Journal, RequestRecord
+from serve_apps.gateway.reviewing import ReviewDesk
 from serve_apps.gateway.rights import as_seen, may_name
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
@@ -53,6 +57,8 @@ class Gateway:
         budget: reserves and settles; None: nothing is booked.
         trail: writes down what is asked by whom; None: nothing is.
         policies: which guard may do what, for whom; None: the shipped ones.
+        feedback: takes what is said of answers; None: nobody does.
+        review: keeps what policies send to the review queue; None: nobody does.
     """
 
     def __init__(
@@ -74,12 +80,15 @@ class Gateway:
         budget: Budget | None = None,
         trail: AuditTrail | None = None,
         policies: Policies | None = None,
+        feedback: FeedbackDesk | None = None,
+        review: ReviewDesk | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
         self.tiers, self._journal, self.budget, self._trail = Tiers(tiers), journal, budget, trail
-        self._note_gap = note_gap or (lambda *_: None)
-        self._hops = Hops(guard, retriever, section.guard_timeout_s, policies)
+        self._note_gap, self._feedback = note_gap or (lambda *_: None), feedback
+        self._review = review
+        self._hops = Hops(guard, retriever, section.guard_timeout_s, policies, review.note if review else None)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
         self._speaker = Speaker(section, self.tiers, self._hops, counter, hold_back)
         self._admission = Admission(section.longest_wait_s)
@@ -110,9 +119,16 @@ class Gateway:
                         place.leave()
                     if not isinstance(event, Done):
                         record.said.append(event.text)
-                    elif self.budget:
-                        self.budget.settle(record)  # before the client has the end: what it got is noted
+                    else:
+                        self._ended(ask, event, record)
                     yield event
+
+    def _ended(self, ask: Ask, done: Done, record: RequestRecord) -> None:
+        """Note what a client got, before it has the end."""
+        if self.budget:
+            self.budget.settle(record)
+        if self._feedback:
+            self._feedback.answered(ask, done, record)
 
     async def _answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
         await self.tiers.refresh()  # models that went live or died since
@@ -167,12 +183,35 @@ class Gateway:
         if self.budget:
             self.budget.wallet.start()
         await self._recall.tidy(recorder)
+        for desk in (self._feedback, self._review):
+            if desk:
+                await desk.tidy()
         if self._trail is not None:
             await self._trail.tidy(recorder)
 
     async def read_audit(self, record: RequestRecord, request_id: str = "") -> list[dict[str, Any]]:
         """What the audit log has for whoever asks. Raises UnavailableError: it cannot be read."""
         return [] if self._trail is None else await self._trail.read(record.principal, request_id)
+
+    async def take_feedback(self, said: Feedback, record: RequestRecord) -> dict[str, Any]:
+        """Keep what is said of an answer; counts as a request.
+
+        Raises:
+            ApiError: whoever asks has no such answer, or a limit is reached.
+            UnavailableError: ledger or book is down.
+        """
+        if self._feedback is None:
+            raise ApiError("no feedback is taken here", status=404, code="not_found")
+        if self.budget:
+            await self.budget.lookup(FEEDBACK, [], record)
+        return await self._feedback.take(said, record)
+
+    @property
+    def review(self) -> ReviewDesk:
+        """The review queue. ApiError (404): there is none here."""
+        if self._review is None:
+            raise ApiError("nothing is reviewed here", status=404, code="not_found")
+        return self._review
 
     def begin(self, record: RequestRecord) -> None:
         """A request that will be worked on, before anything is done for it."""

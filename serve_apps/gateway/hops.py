@@ -5,7 +5,7 @@ Whatever goes wrong with a guard counts as a guard that is down: the request fai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -44,12 +44,20 @@ class Hops:
     Args:
         guard_timeout_s: a guard that has not answered by then counts as down.
         policies: what the guards' verdicts come to; None: those that are shipped.
+        note_review: is told the verdicts on a text of a collection and tenant, where one of them is to be reviewed;
+            None: nobody is.
     """
 
     def __init__(
-        self, guard: GuardClient, retriever: RetrieverClient, guard_timeout_s: float, policies: Policies | None = None
+        self,
+        guard: GuardClient,
+        retriever: RetrieverClient,
+        guard_timeout_s: float,
+        policies: Policies | None = None,
+        note_review: Callable[[Sequence[Verdict], str, str, str], None] | None = None,
     ) -> None:
         self._guard, self._retriever, self._timeout_s = guard, retriever, guard_timeout_s
+        self._note_review = note_review
         self.policies = policies or load_policies()
 
     async def guard_in(
@@ -72,6 +80,9 @@ class Hops:
         checks = [self._applied(check, record.tenant, collection) for check in checks]
         verdicts = tuple(verdict for check in checks for verdict in check.verdicts)
         record.judged(verdicts or (Verdict(IN, "allow"),))
+        for check in checks:
+            if self._note_review and any(verdict.action == "review" for verdict in check.verdicts):
+                self._note_review(check.verdicts, check.text, collection, record.tenant)
         for place, check in enumerate(checks):
             if verdict := check.blocked:
                 what, where = ("the input", param) if first is None else (at := place_of(param, first + place), at)

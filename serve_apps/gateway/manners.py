@@ -51,6 +51,7 @@ class Manners:
         await self._hops.guard_in([text for _, text in ask.turns], record)
         text, version = REPLIES.get(kind, ""), ""
         if kind == HELP:
+            record.labelled = True  # nobody says which documents the topics are of
             topics = [visible(topic) for topic in await self._hops.topics(TOPICS, record)]
             checks = await self._hops.guard_out(topics, record) if topics else []
             topics = [topic for topic, check in zip(topics, checks, strict=True) if not check.blocked]

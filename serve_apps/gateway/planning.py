@@ -95,6 +95,7 @@ class Planner:
         passages = asked.retrieval.passages
         record.documents = tuple((p.document, p.source) for p in passages)
         record.documents += tuple((copy.document, copy.source) for p in passages for copy in p.also)
+        record.labelled = any(asked.retrieval.labels)
         record.stages.update({f"retriever.{name}": ms for name, ms in asked.retrieval.timings_ms.items()})
         return AnswerPlan(asked, decision, next(tier for tier in tiers if tier.name == decision.tier))
 

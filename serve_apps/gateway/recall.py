@@ -160,6 +160,7 @@ class Recall:
         record.grounded, record.reason = plinth["grounded"], plinth["reason"]
         record.model_version = plinth["model_version"] or None
         record.documents = tuple((one["document"], one["source"]) for one in plinth["citations"])
+        record.labelled = record.labelled or kept.labelled
         record.collection, record.index_version = plinth["collection"], plinth["index_version"]
         record.prompt_tokens, record.completion_tokens = kept.prompt_tokens, kept.completion_tokens
         record.judged(tuple(Verdict(**verdict) for verdict in plinth["verdicts"] if verdict["stage"] == OUT))
@@ -255,4 +256,5 @@ def _kept(texts: list[str], done: Done, asked: CheckedAsk, rights: Rights) -> Ke
     grounds = _grounds_of(asked.retrieval)
     checked = digest_of(normalised(asked.turns))
     used = done.prompt_tokens, done.completion_tokens
-    return KeptAnswer(grounds, rights, checked, tuple(texts), done.finish_reason, *used, done.plinth)
+    labelled = any(asked.retrieval.labels)
+    return KeptAnswer(grounds, rights, checked, tuple(texts), done.finish_reason, *used, done.plinth, labelled)

@@ -38,8 +38,8 @@ class RequestRecord:
     is what it got, ``alike`` the cosine where it is the answer to another question. ``degraded``: why the answer is
     less than it should be. ``unrecognised``: why nobody was recognised. ``principal``: whom it comes from;
     ``reserved``: what of whose budget, until it is settled; ``rate_limits``: headers of the reply; ``said``: the text
-    that the client got so far; ``documents``: those (id, source) the answer was made of; ``admission``: what has to be
-    done before the answer begins (``audit_trail``)."""
+    that the client got so far; ``documents``: those (id, source) the answer was made of, ``labelled``: not everybody
+    may read all of them; ``admission``: what has to be done before the answer begins (``audit_trail``)."""
 
     request_id: str
     method: str = ""
@@ -61,6 +61,7 @@ class RequestRecord:
     model_version: str | None = None
     index_version: str | None = None
     documents: tuple[tuple[str, str], ...] = ()
+    labelled: bool = False
     collection: str = ""
     collection_param: str | None = None
     principal: Principal = LOCAL

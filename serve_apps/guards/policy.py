@@ -32,7 +32,7 @@ NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 class ClassifierPolicy(Section):
     """What a head of the classifier does."""
 
-    action: Literal["earned", "flag", "off"] = "earned"
+    action: Literal["earned", "flag", "review", "off"] = "earned"
     """`earned`: blocks where its card says that it reached its bar, else flags. Nothing else makes it block."""
     threshold: float | None = Field(None, allow_inf_nan=False)
     """Log-odds from which on a text counts, where higher than the head's own."""
@@ -47,8 +47,9 @@ class Policy(Section):
     """For whom; empty: for all."""
     collections: tuple[str, ...] = ()
     """Where, by name, also for those who name none and get the default one; empty: everywhere."""
-    rules: dict[str, Literal["block", "flag", "off"]] = Field(default_factory=dict)
-    """By category (`injection`, `harmful`) or by a rule's id, which goes before its category."""
+    rules: dict[str, Literal["block", "flag", "review", "off"]] = Field(default_factory=dict)
+    """By category (`injection`, `harmful`) or by a rule's id, which goes before its category. `review`: what is found
+    goes on as with `flag`, and into the queue that people look at (`plinth review`)."""
     classifier: dict[str, ClassifierPolicy] = Field(default_factory=dict)
     """By category."""
     personal_data: Literal["redact", "block"] | None = None
@@ -156,6 +157,8 @@ class Policies:
         verdict = replace(verdict, policy=f"{name}@{self.file.version}")
         if action == "flag" and verdict.action == "block":
             return replace(verdict, action="flag")
+        if action == "review" and verdict.action in ("block", "flag"):
+            return replace(verdict, action="review")
         if action == "block" and verdict.action == "redact":
             return replace(verdict, action="block", detail="personal data is refused here")
         return verdict

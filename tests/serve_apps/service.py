@@ -15,23 +15,33 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from actors.feedback.book import TABLES, FeedbackBook, Given, digest_of_answer
+from actors.ledger.database import Database
+from actors.review.queue import TABLES as REVIEW_TABLES
+from actors.review.queue import Item, ReviewQueue
 from cluster.core.home import Home
+from cluster.core.sections.feedback import FeedbackSection, ReviewSection
 from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.trust import TrustSection
+from data_jobs.pii import redact
 from serve_apps.api.openai_http import build_http
-from serve_apps.gateway.audit_trail import AuditTrail
+from serve_apps.gateway.audit_trail import AuditTrail, masked
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.doorkeeper import Doorkeeper
+from serve_apps.gateway.feedback import FeedbackDesk
 from serve_apps.gateway.gateway import Gateway
 from serve_apps.gateway.request_log import Journal
+from serve_apps.gateway.reviewing import ReviewDesk
 from serve_apps.guards.personal import LONGEST
 from serve_apps.guards.policy import Policies
 from serve_apps.metrics.operations import Operations
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
-from tests.fakes import FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
+from tests.fakes import TEXT, FixedRetriever, MemoryRecorder, RealGuard, ScriptedTier
 from train_jobs.answering.conversation import standalone_question
 
+PEPPER = bytes(range(32))
+FOUND = Item("default", "main", "rules", "weapons", "7", "lab@3", "why", 0.0, "How do I copy a directory tree?")
 EMBEDDER = "all-minilm-l6-v2"
 QUESTION = "How do I copy a directory tree?"
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": QUESTION}]}
@@ -57,6 +67,8 @@ class Service:
     budget: Any = None
     trail: AuditTrail | None = None
     policies: Policies | None = None
+    feedback: FeedbackDesk | None = None
+    review: ReviewDesk | None = None
     gateway: Gateway | None = None
     doorkeeper: Doorkeeper = field(default_factory=lambda: Doorkeeper(None, TrustSection()))
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
@@ -81,6 +93,8 @@ class Service:
             budget=self.budget,
             trail=self.trail,
             policies=self.policies,
+            feedback=self.feedback,
+            review=self.review,
         )
         self.gateway = gateway
 
@@ -114,6 +128,27 @@ def on_socket(app: FastAPI, port: int = 0) -> Iterator[str]:
         server.should_exit = True
         thread.join(10)
         listener.close()
+
+
+def path_of(route: str) -> str:
+    """A path of a route at which there is something."""
+    if route == "/v1/review/{id}":
+        return route.replace("{id}", FOUND.named.id)
+    path = route.replace("{id:path}", "auto").replace("{name:path}", "page.js")
+    return path.replace("{id}", "main").replace("{collection}", "main")
+
+
+def desks() -> dict[str, Any]:
+    """Real desks over databases in memory: one knows the answer ``ans_main`` of the tenant ``default``, and one item
+    of it is to be reviewed."""
+    book = FeedbackBook(Database("sqlite://", TABLES))
+    book.note([Given("ans_main", "default", digest_of_answer(PEPPER, QUESTION, TEXT))])
+    found = ReviewQueue(Database("sqlite://", REVIEW_TABLES))
+    found.put([FOUND])
+    return {
+        "feedback": FeedbackDesk(book, FeedbackSection(), PEPPER, masked(redact)),
+        "review": ReviewDesk(found, ReviewSection(), masked(redact)),
+    }
 
 
 def eventually(condition: Any, seconds: float = 5.0) -> None:

@@ -52,6 +52,7 @@ def forget(args: argparse.Namespace) -> int:
     """
     from actors.registry.models import Registry
     from cluster.cli.audit_log import erase_forgotten
+    from cluster.cli.feedback import erase_feedback
     from data_jobs.governance.tombstones import Where
     from data_jobs.lineage import receipts
 
@@ -70,7 +71,10 @@ def forget(args: argparse.Namespace) -> int:
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     receipt = receipts.forget(
         store, home, request, by=by, why=args.why, unknown=args.even_unknown,
-        audit=lambda stones: erase_forgotten(home, stones, str(request), by, args.why),
+        audit=lambda stones: {
+            **erase_forgotten(home, stones, str(request), by, args.why),
+            "feedback_erased": erase_feedback(home, stones=stones),
+        },
     )  # fmt: skip
     registry = Registry(store)
     for row in receipt["models"]:
@@ -88,6 +92,8 @@ def _print_receipt(receipt: dict[str, Any]) -> None:
     rows += [(r["kind"], r["artefact"], ", ".join(r["aliases"]), r["action"]) for r in receipt["others"]]
     if erased := receipt["audit"].get("samples_erased"):
         rows.append(("audit log", "sampled answers", str(erased), "keys destroyed"))
+    if erased := receipt["audit"].get("feedback_erased"):
+        rows.append(("feedback", "on answers made of it", str(erased), "removed"))
     print_table(f"Receipt {receipt['receipt']}", ("kind", "where", "what", "done"), rows)
     if receipt["near_copies"]:
         near = [(n["dataset"], escape(n["document"]), escape(n["kept"])) for n in receipt["near_copies"]]

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from cluster.core.sections.audit import AuditSection
 from cluster.core.sections.base import Section
+from cluster.core.sections.feedback import FeedbackSection, ReviewSection
 from cluster.core.sections.ledger import LedgerSection
 
 
@@ -31,6 +32,10 @@ class TrustSection(Section):
     """What is written down about requests and administration."""
     ledger: LedgerSection = LedgerSection()
     """Budgets and usage."""
+    feedback: FeedbackSection = FeedbackSection()
+    """What people say of answers."""
+    review: ReviewSection = ReviewSection()
+    """What people are to look at."""
     policies: str = ""
-    """A YAML file that says which guard may block, redact or flag, per tenant and collection (as
-    serve_apps/guards/policies.yaml, which holds where this is empty)."""
+    """A YAML file that says which guard may block, redact, flag or send to the review queue, per tenant and
+    collection (as serve_apps/guards/policies.yaml, which holds where this is empty)."""

@@ -44,7 +44,9 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str, code: int = ExitCod
 def test_without_a_log_there_is_nothing_to_see(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "verify")["last"] == 0
     assert printed(capsys, "show") == {"records": []}
-    assert printed(capsys, "erase", "--tenant", "ann") == {"tenant": "ann", "document": "", "keys_destroyed": 0}
+    assert printed(capsys, "erase", "--tenant", "ann") == {
+        "tenant": "ann", "document": "", "keys_destroyed": 0, "feedback_erased": 0, "reviews_erased": 0,
+    }  # fmt: skip
 
 
 def test_a_change_is_named_and_is_no_success(log: AuditLog, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from tests.serve_apps.service import CHAT, EMBEDDER, Service
+from tests.serve_apps.service import CHAT, EMBEDDER, Service, desks, path_of
 
 GOOD: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": CHAT,
@@ -21,6 +21,12 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"model": EMBEDDER, "input": "copy a tree"},
     "/v1/search": {"query": "copy a tree"},
 }
+# No guard has a part in these.
+JUDGING: dict[str, dict[str, Any]] = {
+    "/v1/feedback": {"answer_id": "ans_main", "rating": "up"},
+    "/v1/review/{id}": {"decision": "harmless"},
+}
+EVERY = GOOD | JUDGING
 JSON = {"content-type": "application/json"}
 # Bytes that are wrong whatever the route.
 BROKEN: dict[str, bytes] = {
@@ -59,7 +65,7 @@ BROKEN: dict[str, bytes] = {
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with Service().client() as shared:  # one event loop for all requests
+    with Service(**desks()).client() as shared:  # one event loop for all requests
         yield shared
 
 
@@ -74,27 +80,27 @@ def check_error(response: Any, *statuses: int) -> dict[str, Any]:
     return error
 
 
-@pytest.mark.parametrize("route", GOOD)
+@pytest.mark.parametrize("route", EVERY)
 def test_the_good_body_is_good(client: TestClient, route: str) -> None:
-    assert client.post(route, json=GOOD[route]).status_code == 200
+    assert client.post(path_of(route), json=EVERY[route]).status_code == 200
 
 
 @pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("route", GOOD)
+@pytest.mark.parametrize("route", EVERY)
 def test_broken_bodies(client: TestClient, route: str, name: str) -> None:
-    check_error(client.post(route, content=BROKEN[name], headers=JSON), 400)
+    check_error(client.post(path_of(route), content=BROKEN[name], headers=JSON), 400)
 
 
-@pytest.mark.parametrize("route", GOOD)
+@pytest.mark.parametrize("route", EVERY)
 def test_too_large(client: TestClient, route: str) -> None:
-    error = check_error(client.post(route, content=b" " * 2_000_000, headers=JSON), 413)
+    error = check_error(client.post(path_of(route), content=b" " * 2_000_000, headers=JSON), 413)
     assert error["code"] == "request_too_large"
 
 
-@pytest.mark.parametrize("route", GOOD)
+@pytest.mark.parametrize("route", EVERY)
 @pytest.mark.parametrize("extra", ["api_base", "base_url", "extra_body", "trust_remote_code", "str", "a b"])
 def test_unknown_fields(client: TestClient, route: str, extra: str) -> None:
-    error = check_error(client.post(route, json={**GOOD[route], extra: "http://127.0.0.1:8265"}))
+    error = check_error(client.post(path_of(route), json={**EVERY[route], extra: "http://127.0.0.1:8265"}))
     assert extra in error["message"]
 
 
@@ -215,7 +221,7 @@ OTHER_FIELDS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("route", "change", "param"), OTHER_FIELDS, ids=lambda value: str(value)[:40])
 def test_fields_of_other_routes(client: TestClient, route: str, change: dict[str, Any], param: str) -> None:
-    assert check_error(client.post(route, json={**GOOD[route], **change}))["param"] == param
+    assert check_error(client.post(path_of(route), json={**EVERY[route], **change}))["param"] == param
 
 
 @pytest.mark.parametrize(
@@ -229,7 +235,7 @@ def test_fields_of_other_routes(client: TestClient, route: str, change: dict[str
     ],
 )
 def test_over_long_prompts(client: TestClient, route: str, change: dict[str, Any]) -> None:
-    assert check_error(client.post(route, json={**GOOD[route], **change}))["code"] == "context_length_exceeded"
+    assert check_error(client.post(route, json={**EVERY[route], **change}))["code"] == "context_length_exceeded"
 
 
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"])
@@ -290,7 +296,7 @@ FIELD = st.sampled_from(FIELDS)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(GOOD)), st.dictionaries(FIELD | st.text(max_size=6), JSONISH, max_size=3), st.booleans())
 def test_fuzzed_fields_never_make_a_5xx(client: TestClient, route: str, change: dict[str, Any], whole: bool) -> None:
-    body = json.dumps(change if whole else {**GOOD[route], **change}).encode()
+    body = json.dumps(change if whole else {**EVERY[route], **change}).encode()
     response = client.post(route, content=body, headers=JSON)
     if response.status_code != 200:
         check_error(response, 400, 404, 413)

@@ -20,7 +20,7 @@ from serve_apps.gateway.lookups import PIECE_CHARS, PIECE_TEXTS, pieces
 from serve_apps.gateway.protocols import TierState
 from tests.fakes import RealGuard, ScriptedTier
 from tests.serve_apps.api.test_bad_bodies import check_error
-from tests.serve_apps.service import CHAT, EMBEDDER, QUESTION, Service
+from tests.serve_apps.service import CHAT, EMBEDDER, QUESTION, Service, desks, path_of
 
 TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
@@ -29,7 +29,7 @@ CHAT_ROUTE = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with Service().client() as shared:
+    with Service(**desks()).client() as shared:
         yield shared
 
 
@@ -166,8 +166,7 @@ def test_a_slash_at_the_end_is_the_same_route(client: TestClient) -> None:
 
 def test_head_where_get_is(client: TestClient) -> None:
     for route in ROUTES:
-        path = route.path.replace("{id:path}", "auto").replace("{name:path}", "page.js")
-        path = path.replace("{id}", "main").replace("{collection}", "main")
+        path = path_of(route.path)
         status = client.head(path).status_code
         assert status == (200 if "GET" in route.methods else 405), path
 

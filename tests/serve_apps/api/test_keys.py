@@ -22,7 +22,7 @@ from cluster.core.sections.trust import TrustSection
 from serve_apps.api.openai_http import ROUTES
 from serve_apps.errors import ApiError
 from serve_apps.gateway.doorkeeper import Doorkeeper
-from tests.serve_apps.service import CHAT, EMBEDDER, Service
+from tests.serve_apps.service import CHAT, EMBEDDER, Service, desks, path_of
 
 PEPPER = bytes(range(32))
 OPEN = {"/healthz", "/readyz", "/v1/plinth/session", "/v1/plinth/session/end", "/console/{name}"}
@@ -32,6 +32,8 @@ BODIES: dict[str, Any] = {
     "/v1/responses": {"model": "auto", "input": "copy a tree"},
     "/v1/embeddings": {"model": EMBEDDER, "input": "a"},
     "/v1/search": {"query": "copy"},
+    "/v1/feedback": {"answer_id": "ans_main", "rating": "up"},
+    "/v1/review/{id}": {"decision": "harmless"},
 }
 
 
@@ -54,7 +56,8 @@ def book(tmp_path: Path, clock: Clock) -> KeyBook:
 
 
 def service_of(book: Any, clock: Clock, **section: Any) -> Service:
-    return Service(section=ServeSection(**section), doorkeeper=Doorkeeper(book, TrustSection(), 8000, clock))
+    keeper = Doorkeeper(book, TrustSection(), 8000, clock)
+    return Service(section=ServeSection(**section), doorkeeper=keeper, **desks())
 
 
 @pytest.fixture
@@ -75,8 +78,7 @@ def code_of(response: Any) -> str | None:
 
 
 def call(client: TestClient, route: Any, **more: Any) -> Any:
-    path = route.path.replace("{id:path}", "auto").replace("{name:path}", "page.js")
-    path = path.replace("{id}", "main").replace("{collection}", "main")
+    path = path_of(route.path)
     body = BODIES.get(route.path)
     return client.request(route.methods[0], path, **({} if body is None else {"json": body}), **more)
 

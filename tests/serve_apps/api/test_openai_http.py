@@ -21,8 +21,8 @@ from serve_apps.api.openai_http import ROUTES, HttpService
 from serve_apps.api.routes import POST, Call, Route
 from serve_apps.api.schema import SearchRequest
 from tests.fakes import CITATION, PASSAGE, TEXT, FixedRetriever, RealGuard, ScriptedTier
-from tests.serve_apps.api.test_bad_bodies import GOOD, check_error
-from tests.serve_apps.service import CHAT, EMBEDDER, Service
+from tests.serve_apps.api.test_bad_bodies import EVERY, GOOD, check_error
+from tests.serve_apps.service import CHAT, EMBEDDER, Service, desks, path_of
 
 PLINTH_KEYS = {
     "answer_id", "tier", "model_version", "citations", "grounded", "index_version", "index_as_of", "knowledge_cutoff",
@@ -33,7 +33,7 @@ CITATION_KEYS = {"document", "title", "source", "chunk", "span", "text", "score"
 
 @pytest.fixture
 def service() -> Service:
-    return Service()
+    return Service(**desks())
 
 
 def events_of(body: str) -> list[Any]:
@@ -162,12 +162,11 @@ def test_every_route_is_known_and_answers(service: Service) -> None:
     app, client = service.app(), service.client()
     assert [route.path for route in app.routes if isinstance(route, StarletteRoute)] == [r.path for r in ROUTES]
     for route in ROUTES:
-        good = GOOD.get(route.path)
+        good = EVERY.get(route.path)
         if route.path.startswith(("/v1/plinth/session", "/v1/usage")):
             continue  # test_keys.py, test_budget.py: here there is nothing to sign in to, and nobody keeps books
         assert (good is None) == (route.body is None)
-        path = route.path.replace("{id:path}", "auto").replace("{name:path}", "page.js")
-        path = path.replace("{id}", "main").replace("{collection}", "main")
+        path = path_of(route.path)
         response = client.get(path) if good is None else client.post(path, json=good)
         assert response.status_code == 200
         assert response.headers["x-request-id"].startswith("req_")

@@ -27,7 +27,7 @@ from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.token_counts import RegexTokenCounter
 from tests.actors.ledger.books import House
 from tests.fakes import ScriptedTier
-from tests.serve_apps.service import CHAT, EMBEDDER, Service, eventually, on_socket
+from tests.serve_apps.service import CHAT, EMBEDDER, Service, desks, eventually, on_socket
 
 DAY = "2027-01-15"  # of the ledger's clock; the gateway books by its own
 LONG = tuple(f"word{n} " for n in range(400))
@@ -325,3 +325,12 @@ def test_refusals_and_headers_are_openai_s() -> None:
     assert "used up" not in poor.message
     busy = refused(Refusal("tokens_per_day", False, 1.0, gone=False))
     assert (busy.extras["code"], busy.headers) == ("rate_limit_exceeded", {"retry-after": "1"})
+
+
+def test_feedback_counts_as_a_request(place: Path) -> None:
+    made = Set(place, **desks())
+    made.limit(requests_per_minute=2)
+    with made.service.client() as client:
+        said = [client.post("/v1/feedback", json={"answer_id": "ans_main", "rating": "up"}) for _ in range(3)]
+    assert [reply.status_code for reply in said] == [200, 200, 429]
+    assert made.booked() == (2, 0, 0)

@@ -129,3 +129,15 @@ def test_the_shipped_file_is_read_and_one_that_is_missing_is_named(tmp_path: Pat
     assert load_policies().file.policies[0].name == "default"
     with pytest.raises(UsageError, match=r"trust\.policies: cannot read"):
         load_policies(str(tmp_path / "none.yaml"))
+
+
+def test_what_is_to_be_reviewed_goes_on_as_if_it_was_flagged() -> None:
+    text = MINE.replace('{injection: flag, weapons: "off"}', "{injection: review}").replace(
+        "{threshold: 2.0}", "{threshold: 1.0, action: review}"
+    )
+    found = applied(RULE, "lab", text=text)
+    assert found == replace(RULE, action="review", policy="lab@3")
+    assert found.allowed
+    assert applied(replace(RULE, action="flag"), "lab", text=text) == found, "a mention too"
+    assert applied(SCORED, "lab", text=text) == replace(SCORED, action="review", policy="lab@3")
+    assert applied(replace(SCORED, score=0.5), "lab", text=text) is None

@@ -1,0 +1,1 @@
+"""What people say of answers: the book of it, and the dataset that is made of it."""

@@ -1,0 +1,1 @@
+"""What guards want looked at, and what people decided."""
