@@ -36,12 +36,13 @@ class ApiError(PlinthError):
         return dict(self.extras.get("headers") or {})
 
     def body(self) -> dict[str, Any]:
-        """The JSON body in OpenAI's shape."""
+        """The JSON body in OpenAI's shape. What of it a client wrote cannot steer the terminal that shows it."""
+        param = self.extras.get("param")
         return {
             "error": {
-                "message": self.message,
+                "message": printable(self.message),
                 "type": self.extras.get("kind", "invalid_request_error"),
-                "param": self.extras.get("param"),
+                "param": None if param is None else printable(param),
                 "code": self.extras.get("code"),
             }
         }
@@ -132,3 +133,8 @@ def to_api_error(error: BaseException) -> ApiError:
 def shown(value: str, limit: int = 80) -> str:
     """A client's own string, safe to put into a message: quoted, escaped, cut."""
     return repr(value if len(value) <= limit else f"{value[:limit]}...").encode("ascii", "backslashreplace").decode()
+
+
+def printable(text: str) -> str:
+    """A text with its control characters (those of terminals, of writing direction, line ends) escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
