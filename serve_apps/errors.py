@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.core.errors import BadInputError, PlinthError, PolicyRefusedError
+from cluster.core.plain_text import printable
 
 RETRY_AFTER_S = 1
 LISTED = 20  # collections that an error names
@@ -40,9 +41,9 @@ class ApiError(PlinthError):
         param = self.extras.get("param")
         return {
             "error": {
-                "message": printable(self.message),
+                "message": printable(self.message, keep=""),
                 "type": self.extras.get("kind", "invalid_request_error"),
-                "param": None if param is None else printable(param),
+                "param": None if param is None else printable(param, keep=""),
                 "code": self.extras.get("code"),
             }
         }
@@ -133,8 +134,3 @@ def to_api_error(error: BaseException) -> ApiError:
 def shown(value: str, limit: int = 80) -> str:
     """A client's own string, safe to put into a message: quoted, escaped, cut."""
     return repr(value if len(value) <= limit else f"{value[:limit]}...").encode("ascii", "backslashreplace").decode()
-
-
-def printable(text: str) -> str:
-    """A text with its control characters (those of terminals, of writing direction, line ends) escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

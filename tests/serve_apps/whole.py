@@ -16,6 +16,7 @@ from actors.ledger.key_book import KeyBook
 from cluster.core.home import Home
 from cluster.core.identity import SCOPES, Principal
 from cluster.core.sections.audit import AuditSection
+from cluster.core.sections.serve import ServeSection
 from cluster.core.sections.trust import TrustSection
 from cluster.core.telemetry import log_event
 from data_jobs.pii import redact
@@ -27,6 +28,8 @@ from tests.actors.ledger.books import House
 from tests.fakes import FixedRetriever
 from tests.serve_apps.service import Service
 
+# A busy machine is no fault of the service's.
+PATIENT = ServeSection(guard_timeout_s=60, request_timeout_s=300, body_timeout_s=60, longest_wait_s=60)
 COLLECTIONS = ("main", "acme-docs", "umbrella-docs")
 
 
@@ -58,7 +61,7 @@ class Whole:
         )  # fmt: skip
         self.service = LoggingService(
             **{
-                "retriever": retriever, "trail": trail, "also": trail.ended, "home": home,
+                "retriever": retriever, "trail": trail, "also": trail.ended, "home": home, "section": PATIENT,
                 "budget": Budget(self.ledger.gateway(), {"quote": MostOfTier(0, 64, 0.5)}, RegexTokenCounter()),
                 "doorkeeper": Doorkeeper(self.book, TrustSection(), 8000), **fakes,
             }
