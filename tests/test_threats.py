@@ -15,9 +15,9 @@ NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 
 
 @cache
-def tests_of(path: Path) -> frozenset[str]:
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return frozenset(node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, functions))
+def functions_in(path: Path) -> frozenset[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return frozenset(node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
@@ -27,7 +27,7 @@ def test_every_test_of_a_threat_is_there(row: str) -> None:
     assert row.count("::") == len(named), "each is written as `file::test`"
     for file, name in named:
         assert (HERE / file).is_file(), file
-        assert name in tests_of(HERE / file), f"{file}::{name}"
+        assert name in functions_in(HERE / file), f"{file}::{name}"
 
 
 def test_no_threat_of_this_list_is_left_out() -> None:
