@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.core.errors import BadInputError, PlinthError, PolicyRefusedError
+from cluster.core.plain_text import printable
 
 RETRY_AFTER_S = 1
 LISTED = 20  # collections that an error names
@@ -36,12 +37,13 @@ class ApiError(PlinthError):
         return dict(self.extras.get("headers") or {})
 
     def body(self) -> dict[str, Any]:
-        """The JSON body in OpenAI's shape."""
+        """The JSON body in OpenAI's shape. What of it a client wrote cannot steer the terminal that shows it."""
+        param = self.extras.get("param")
         return {
             "error": {
-                "message": self.message,
+                "message": printable(self.message, keep=""),
                 "type": self.extras.get("kind", "invalid_request_error"),
-                "param": self.extras.get("param"),
+                "param": None if param is None else printable(param, keep=""),
                 "code": self.extras.get("code"),
             }
         }

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli.output import console, print_facts, print_json, print_table, printable
+from cluster.cli.output import console, literal, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.cli.written import write_down
 from cluster.core.entry import config_from
@@ -110,7 +110,7 @@ def usage(args: argparse.Namespace) -> int:
         console.print("nothing was used in these days")
     else:
         shown = [
-            (row.day, row.tenant, printable(names.get(row.key_id, row.key_id)), row.tier, f"{row.requests:,}",
+            (row.day, row.tenant, literal(names.get(row.key_id, row.key_id)), row.tier, f"{row.requests:,}",
              f"{row.prompt_tokens:,}", f"{row.completion_tokens:,}", f"{row.money:.4f}") for row in rows
         ]  # fmt: skip
         counts = ("requests", "read", "written", "money")
@@ -138,12 +138,12 @@ def limits(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"limits": found})
     elif not found:
-        console.print("no limits" + (f" for {printable(args.tenant)}" if args.tenant else " for any tenant"))
+        whose = f"for {printable(args.tenant)}" if args.tenant else "for any tenant"
+        console.print(f"no limits {whose}", markup=False)
     else:
         fields = list(Limits.__dataclass_fields__)
         rows = [
-            (printable(name), *("-" if one[f] is None else f"{one[f]:,}" for f in fields))
-            for name, one in found.items()
+            (literal(name), *("-" if one[f] is None else f"{one[f]:,}" for f in fields)) for name, one in found.items()
         ]
         print_table("Limits", ("tenant", *(field.replace("_per_", " / ") for field in fields)), rows)
     return ExitCode.DONE
@@ -228,7 +228,7 @@ def list_keys(args: argparse.Namespace) -> int:
     else:
         rows = [
             (printable(key.name), key.key_id, key.principal.tenant, ", ".join(sorted(key.principal.groups)),
-             _scopes(key), _may_ask(key), _day(key.expires_at), key.state(now), _at_most(key)) for key in found
+             _scopes(key), literal(_may_ask(key)), _day(key.expires_at), key.state(now), _at_most(key)) for key in found
         ]  # fmt: skip
         names = ("name", "id", "tenant", "groups", "scopes", "may ask", "expires (UTC)", "state", "limits")
         # Few keys have groups or limits of their own: a column that is empty for all takes room from the others.
@@ -358,7 +358,7 @@ def _scopes(key: Key) -> str:
 
 def _may_ask(key: Key) -> str:
     asked = (*key.principal.models, *(f"@{name}" for name in key.principal.collections))
-    return ", ".join(asked) or "everything"
+    return printable(", ".join(asked)) or "everything"
 
 
 def _given(limits: Limits) -> dict[str, float]:

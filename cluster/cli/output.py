@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,8 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.errors import MarkupError
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,6 +29,7 @@ from rich.text import Text
 
 from cluster.core.entry import check_interrupted
 from cluster.core.entry import print_json as print_json
+from cluster.core.plain_text import printable as printable
 from cluster.core.progress import FIRST_TICK_S, TICK_S, Silent, Steps, ticking
 from cluster.core.progress import Progress as Follower
 
@@ -44,9 +46,10 @@ STATE_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> None:
     """A table whose words, ids and versions stay whole; where they do not fit side by side, a block of lines a row.
 
-    Cells that are text may hold rich's markup; others are shown as ``plain`` writes them.
+    Cells that are text may hold rich's markup (what others wrote is to be handed in by ``literal``); others are shown
+    as ``plain`` writes them.
     """
-    cells = [[cell if isinstance(cell, str) else plain(cell) for cell in row] for row in rows]
+    cells = [[_cell(cell if isinstance(cell, str) else plain(cell)) for cell in row] for row in rows]
     least, whole = list[int](), list[int]()
     for name, column in zip(columns, [[row[place] for row in cells] for place in range(len(columns))], strict=True):
         whole.append(max([cell_len(name), *(cell_len(Text.from_markup(cell).plain) for cell in column)]))
@@ -68,6 +71,21 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for row in cells:
         table.add_row(*row)
     console.print(table)
+
+
+def literal(text: str) -> str:
+    """Text of others as a cell of a table: nothing in it is markup, or steers the terminal."""
+    return escape(printable(text))
+
+
+def _cell(text: str) -> str:
+    """Markup as rich takes it; what only looks like markup is text, and no table breaks over it."""
+    text = printable(text)
+    try:
+        Text.from_markup(text)
+    except MarkupError:
+        return escape(text)
+    return text
 
 
 def _print_blocks(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
@@ -248,11 +266,6 @@ def fold(parts: Iterable[tuple[str, str]], width: int | None = None, first: str 
 
 def _width() -> int:
     return console.width if sys.stdout.isatty() or "COLUMNS" in os.environ else sys.maxsize
-
-
-def printable(text: str) -> str:
-    """Text of others with what would steer the terminal written as escapes; line ends and tabs stay."""
-    return "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in text)
 
 
 class WordWrap:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from cluster.core.errors import ExitCode, PlinthError
 from cluster.core.home import Home
+from cluster.core.plain_text import printable
 
 if TYPE_CHECKING:
     from cluster.core.config import PlinthConfig
@@ -141,4 +142,4 @@ def _say(message: str, code: ExitCode, as_json: bool, extras: dict[str, object] 
         said = {"message": message, "exit_code": int(code), "kind": code.name.lower()}
         print(json.dumps({"error": {**said, **(extras or {}), **said}}, default=str))
     else:
-        print(f"plinth: {message}", file=sys.stderr)
+        print(f"plinth: {printable(message)}", file=sys.stderr)

@@ -355,7 +355,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         return response
 
     async def no_route(request: Request, error: Exception) -> Response:
-        record, path = record_of(request.scope), request.url.path[:200]
+        record, path = record_of(request.scope), request.url.path[:80]
         status = error.status_code if isinstance(error, HTTPException) else 404
         headers = dict(getattr(error, "headers", None) or {})
         if status == 405:
