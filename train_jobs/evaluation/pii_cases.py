@@ -161,7 +161,7 @@ def _case(name: str, kind: str, manner: str, transform: str, text: str) -> Case:
         raise ValueError(f"no kind {kind}")
     if (kind == NONE) != (_MARKED.search(text) is None):
         raise ValueError("a text has a mark if, and only if, it has a kind")
-    chance = random.Random(name)  # noqa: S311: credentials that open nothing
+    chance = random.Random(name)  # noqa: S311 (credentials that open nothing)
     text = _MADE.sub(lambda match: _made(chance, match[1], int(match[2])), text)
     return Case(name, kind, manner, transform, _MARKED.sub(r"\1", text), skeleton(_MARKED.sub("", text)))
 
