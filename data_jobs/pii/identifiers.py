@@ -135,8 +135,8 @@ _NAMED_ID_WORDS = (
     "passport", "passeport", "reisepass", "pasaporte", "passaporto", "paspoort", "paszport", "licen", "führerschein",
     "permis", "insurance", "national i", "identity card", "ausweis", "identité", "tax id", "taxpayer", "pesel", "bsn",
     "steuer", "tax file", "personnummer", "fodselsnummer", "fødselsnummer", "cpr", "cpf", "nhs", "medicare", "aadhaar",
-    "sécu", "insee", "dni ", "dni:", "nie ", "nie:", "nif ", "nif:", "fiscal", "ni no", "ni number", "nino", "versicherungsn",
-    "cédula", "curp",
+    "sécu", "insee", "dni ", "dni:", "nie ", "nie:", "nif ", "nif:", "fiscal", "ni no", "ni number", "nino",
+    "versicherungsn", "cédula", "curp",
     "護照", "护照", "身份证", "旅券", "マイナンバー", "여권", "주민등록번호",
 )  # fmt: skip
 # In lower-cased text: without a flag for case a search skips what none of its words begins with.
