@@ -162,7 +162,8 @@ def _labelled(text: str, lowered: str) -> Iterator[tuple[int, int]]:
         start, end = match.span(match.lastindex or 0)
         if match.lastindex == _OF_CURL and not _is_of_curl(lowered, match.start() + 1):
             continue
-        if not _is_placeholder(text[start:end]) and not _is_prose(text[start:end]):
+        value = text[start:end]
+        if not _is_placeholder(value) and (is_phrase(value) if " " in value else not _is_prose(value)):
             yield start, end
     yield from phrases_in(text, lowered)
     for match in _ASSIGNED.finditer(lowered):

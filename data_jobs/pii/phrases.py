@@ -27,8 +27,10 @@ _SEED = re.compile(
     r"(?:seed|recovery|mnemonic)(?: phrase| words?)?(?: is|:| =)\s{1,2}([a-z]{3,8}(?:[ ,]{1,2}[a-z]{3,8}){11,23})(?!\w)"
 )
 _BEHIND = re.compile(
-    r" (?:is|was|<-{1,2}|=) (?:that'?s )?(?:the|my|our|your|his|her) (?:[\w-]{1,12} ){0,2}(?:password|pwd|passwort|pin)\b"
+    r" (?:is|was|<-{1,2}|=) (?:that'?s )?(?:the|my|our|your|his|her) (?:[\w-]{1,12} ){0,2}"
+    r"(?:password|pwd|passwort|pin)\b"
 )
+_MIXED = re.compile(r"(?=[^\W\d_]*\d)(?=\d*[^\W\d_])[^\W_]+\Z")
 _TOKEN = re.compile(r"[^\s\"'`<>()]{6,48}\Z")
 # Grammar, in the languages of the labels.
 _FUNCTION_WORDS = """
@@ -73,6 +75,8 @@ def phrases_in(text: str, lowered: str) -> Iterator[tuple[int, int]]:
             owned = _OWNER.search(lowered, max(0, match.start() - 28), match.start())
             if owned and match["sign"].strip() not in (":", "=") and _is_word(said):
                 yield start, end
+        elif match["sign"].strip() == "=" or _MIXED.match(words[0]):
+            continue  # "password=hunter2 next": one word is the password
         elif is_phrase(said) and (len(words) > 2 or any(c.isdigit() or c.isupper() for c in said[1:])):
             yield start, end
     if "pin" in lowered:
