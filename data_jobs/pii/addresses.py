@@ -27,6 +27,18 @@ _WORDS_FIRST = (
     "rue", "avenue", "boulevard", "chemin", "allée", "quai", "impasse", "viale", "piazza", "corso", "vicolo",
     "calle", "avenida", "avda", "paseo", "rua", "rúa", "travessa", "ulica", "улица", "проспект", "οδός", "λεωφόρος",
 )  # fmt: skip
+# The street word may stand on a line of its own; where somebody says that it is an address, all may be small.
+_BROKEN = re.compile(
+    rf"\d(?<![\w.,:/-].)\d{{0,5}}[A-Za-z]? (?:{_NAME}[ \n]){{1,3}}?(?:{'|'.join(_STREETS)})\.?(?=[ \t]*(?:[\n,.]|\Z))"
+)
+_SMALL = re.compile(
+    r"(?:\blives? (?:at|in|on)|\baddress(?: is|:)?"
+    r"|\b(?:deliver|ship|send|post|come|move|moved|mail)(?: (?:it|them|this|that))? to"
+    r"|\bat home(?: in|:)?|\blocated at|\bhome is)"
+    r" (\d{1,5}[a-z]? (?:[^\W\d_][\w'’.-]{0,24} ){1,3}?"
+    r"(?:street|avenue|road|lane|drive|boulevard|court|terrace|crescent|close|square|grove|gardens|st|ave|rd|ln|blvd)(?!\w))",
+    re.I,
+)
 # rue de la Paix 12, Calle Mayor 5, ul. Miła 53, C/ Señores Curas 88, 35 rue des Lilas
 _STREET_FIRST = re.compile(
     rf"(?<![\w./-])(?:(?:\d{{1,6}} )?\d{{1,5}},? )?(?:(?:{'|'.join(_WORDS_FIRST)}|av)\b\.?|(?:ul|ул)\.|C/|(?-i:Via))"
@@ -64,7 +76,8 @@ _PLACE = re.compile(r"[,\s]{1,4}([^\W\d_][^\W\d_.'’()/-]{0,24}[.'’)/-]?)(?![
 _CODE = re.compile(
     r"[,\s]{1,4}(?:[A-Z]{1,2}-)?(?:\d{4,6}(?:-\d{3,4})?|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2})(?![\w@-]|[.,]\d)"
 )
-
+_ENDS_IN_CODE = re.compile(r", \d{5}\Z")
+_TOWN = re.compile(r"(?<=\d) [^\W\d_a-z][^\W\d_]{1,24}(?:-[^\W\d_]{1,24}){0,4}(?![\w@])")
 
 # Words stand between these; seen as spaces, a look for " word " tells quickly whether a rule can find anything.
 _AS_SPACES = str.maketrans("\n\t(\"',:;", " " * 8)
@@ -76,12 +89,21 @@ _BOX_WORDS = (
     " suite ", " ste ", " ste. ",
 )  # fmt: skip
 
+_SMALL_STREETS = tuple(
+    f" {word} "
+    for word in ("street", "avenue", "road", "lane", "drive", "boulevard", "court", "terrace", "crescent", "close",
+                 "square", "grove", "gardens", "st", "ave", "rd", "ln", "blvd")
+)  # fmt: skip
+
 
 def addresses_in(text: str) -> Iterator[tuple[int, int]]:
     """Spans of postal addresses, at most MAX_ADDRESS_CHARS each; they may overlap."""
-    spaced = " " + text.lower().translate(_AS_SPACES)
+    spaced = " " + text.lower().translate(_AS_SPACES) + " "
     if any(word in text for word in _STREETS):
         yield from (_whole(text, *match.span()) for match in _NUMBER_FIRST.finditer(text))
+        yield from (_whole(text, *match.span()) for match in _BROKEN.finditer(text) if "\n" in match[0])
+    if any(word in spaced for word in _SMALL_STREETS):
+        yield from (_whole(text, *match.span(1)) for match in _SMALL.finditer(text))
     if any(word in spaced for word in _STREET_WORDS):
         for pattern in (_STREET_FIRST, _NUMBER_THEN_STREET):
             yield from (_whole(text, *match.span()) for match in pattern.finditer(text))
@@ -116,10 +138,13 @@ def _whole(text: str, start: int, end: int) -> tuple[int, int]:
     limit = min(start + MAX_ADDRESS_CHARS, end + _EXTENT)
     flat = _FLAT.match(text, end, limit)
     end = at = flat.end() if flat else end
-    for _ in range(8):
+    if _ENDS_IN_CODE.search(text, max(start, end - 8), end) and (town := _TOWN.match(text, end, limit)):
+        return start, town.end()
+    for placed in range(8):
         code = _CODE.match(text, at, limit)
         if code:
-            return start, code.end()
+            town = _TOWN.match(text, code.end(), limit) if not placed else None  # in much of Europe it stands behind
+            return start, town.end() if town else code.end()
         place = _PLACE.match(text, at, limit)
         if not place or not (place[1][0].isupper() or "\n" in place[0] or place[1] in ("de", "of", "la", "sur", "am")):
             break

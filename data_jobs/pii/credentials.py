@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from data_jobs.pii.form import lower
+from data_jobs.pii.phrases import is_phrase, phrases_in
 
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9_])(?:"
@@ -23,7 +24,7 @@ _KEYS = re.compile(
     r"|AIza[\w-]{35}|GOCSPX-[\w-]{28}|ya29\.[\w-]{20,512}|hf_[A-Za-z0-9]{30,64}"  # Google, Hugging Face
     r"|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,255}|SG\.[\w-]{16,32}\.[\w-]{16,64}|rubygems_[0-9a-f]{48}"
     r"|sk-(?=[A-Za-z_-]{0,60}\d)[\w-]{20,255}"  # OpenAI, Anthropic and those that copy them
-    r"|AGE-SECRET-KEY-1[0-9A-Z]{58}|hv[sb]\.[\w-]{24,255}|dop_v1_[0-9a-f]{64}|dapi[0-9a-f]{32}|dckr_pat_[\w-]{20,64}"
+    r"|AGE-SECRET-KEY-1[0-9A-Z]{58}|hv[sbr]\.[\w-]{20,255}|s\.(?=[A-Za-z]{0,22}\d)[A-Za-z0-9]{24}(?![\w.(])|dop_v1_[0-9a-f]{64}|dapi[0-9a-f]{32}|dckr_[po]at_[\w-]{20,64}"
     r"|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|sq0(?:atp|csp|idp)-[\w-]{22,64}|gl(?:sa|c)_[\w+/=]{32,255}"
     r"|PMAK-[0-9a-f-]{30,64}|plinth_[0-9a-f]{10}_[\w-]{43}"  # the last one: keys of this very service
     r"|NRAK-[0-9A-Z]{27}|sntry[su]_[\w+/=-]{40,255}|lin_api_[A-Za-z0-9]{40}|secret_[A-Za-z0-9]{43}"
@@ -35,38 +36,44 @@ _KEYS = re.compile(
     r"|tk_(?=[A-Za-z]{0,28}\d)[A-Za-z0-9]{29}(?![A-Za-z0-9])|pat[A-Za-z0-9]{14}\.[0-9a-f]{64}|phx_[A-Za-z0-9]{40,64}"
     r"|re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}|CFPAT-[\w-]{43}|LTAI[A-Za-z0-9]{16,24}(?![A-Za-z0-9])|sha256~[\w-]{43}"
     r"|[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{60,70}"
+    r"|[MNO](?=[A-Za-z_-]{0,26}\d)[\w-]{22,27}\.[\w-]{6}\.[\w-]{27,45}"  # Discord
+    r"|[\w~.-]{3}[78]Q~[\w~.-]{31,34}"  # Azure
     r"|\d{8,10}:AA[\w-]{33}|tfp_[\w-]{40,64}|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,64}|pplx-[A-Za-z0-9]{40,64}"
-    r"|eyJ[\w-]{8,4096}\.[\w-]{8,4096}(?:\.[\w-]{0,4096})?"  # JSON web tokens
+    r"|eyJ[\w-]{8,4096}(?:\n[\w-]{8,4096})?\.[\w-]{8,4096}(?:\.[\w-]{0,4096})?"  # JSON web tokens
     r")"
 )
 _WEBHOOK = re.compile(
     r"hooks\.slack\.com/(?:services|workflows|triggers)/([\w/-]{20,200})"
     r"|(?:discord|discordapp)\.com/api/webhooks/\d{5,20}/([\w-]{30,128})"
+    r"|api\.telegram\.org/(?:file/)?bot(\d{6,12}:[\w-]{30,64})"
     r"|\.webhook\.office\.com/webhookb2/([\w@/-]{40,300})|hooks\.zapier\.com/hooks/catch/([\w/]{8,64})"
 )
+_TWILIO = re.compile(r"AC[0-9a-f]{32}(?:[\"'],? ?[\"']|:)([0-9a-f]{32})(?![0-9A-Za-z])")  # an account and its token
 _SIGNATURE = re.compile(r"[?&](?:sig|X-Amz-Signature|X-Goog-Signature|access_token)=([\w%+/.~-]{16,1024}={0,2})")
 _KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s\\]{0,20000}+)")
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
-_USERINFO = re.compile(r"://([^\s/@:?#\"'<>]{0,60}:([^\s/@\"'<>]{1,60}))@(?=[\w\[])")
+_USERINFO = re.compile(r"://([^\s/@:?#\"'<>]{0,60}:([^\s/\"'<>]{1,60}))@(?=[\w\[])")
 _BEARER = re.compile(r"\b(?:Bearer|Basic|Token) ((?=[A-Za-z+/_=-]{0,40}[0-9])[\w.~+/=-]{16,4096})")
 
 # -- labelled values ---------------------------------------------------------------------------------------------------
 _LABELS_OF_PEOPLE = (
-    r"pass(?:word|wd|phrase|code)|pwd"
+    r"p(?:ass|@ss|a\$\$)(?:w[o0]rd|wd|phrase|code)|pwd|\bpw\b|pass-?wort|/ ?pass"
     r"|(?:db|smtp|mail|ftp|ssh|ldap|mysql|pg|redis|admin|root|user)_pass|passwort|kennwort"
     r"|mot de passe|contraseña|contrasena|senha|palavra-passe|parola"
     r"|wachtwoord|lösenord|adgangskode|passord|salasana|hasło|heslo|jelszó|şifre|пароль|密码|密碼|口令|パスワード|비밀번호|암호"
     r"|รหัสผ่าน|mật khẩu|kata sandi|كلمة المرور|סיסמה|κωδικός"
 )
 _KEY_LABEL = (
-    r"secret(?:[_-]?(?:access[_-]?)?key)?|api[ _-]?(?:key|secret|token)|(?:access|auth|refresh|bearer"
+    r"secret(?:[ _-]?(?:access[ _-]?)?key)?|api[ _-]?(?:key|secret|token)|(?:access|auth|refresh|bearer"
     r"|session|bot|deploy)"
     r"[ _-]?(?:token|key)|(?:client|app|consumer|shared|webhook)[ _-]?secret|(?:private|account|signing|encryption"
-    r"|sharedaccess|storage|master|license|subscription)[_-]?key|clé secrète|token|auth|apikey"
+    r"|sharedaccess|storage|master|license|subscription)[_-]?key|clé secrète|token|auth|apikey|\bpat\b"
 )
+# "the password for the guest wifi is", "secret (base64):", "password -> ", "<b>Password:</b>"
 _SEPARATOR = (
-    r"[\"'*]{0,3}(?: {0,6}(?::=|=>|[:=]) {0,6}"
-    r"| (?:is|ist|lautet|est|es|è|é|to|war|was) (?:now |set to )?| {0,2}(?:は|是|为) {0,2}"
+    r"[\"'*]{0,3}(?: (?:for|of|on|del?|du|für|vom|zum|van|voor|till)(?: [^\W\d_]{1,10}){1,2}| \([^()\n]{1,16}\))?"
+    r"(?: {0,6}(?::=|=>|-{1,2}>|→|[:=]) {0,6}(?:</?[a-z]{1,6}> ?)?"
+    r"| (?:is|ist|lautet|est|es|è|é|to|war|was):? (?:now |set to )?| {0,2}(?:は|是|为) {0,2}"
     # the next cell of a table; a line of its own
     r"| {0,6}\| {0,6}(?=[^\s|]{5,60} {0,60}(?:\||\n|\Z))| {0,2}: {0,2}\n {0,8}(?=\S{5,60} {0,4}(?:\n|\Z)))"
 )
@@ -75,7 +82,8 @@ _ASSIGNED = re.compile(
     r"(?:[bru]?([\"'])([^\"'\n]{4,200})\2|([^\s\"'`,;<>()\[\]{}]{5,400}+)(?![(\[]))"
 )  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
 _ASSIGNED_WORDS = (
-    "pass", "pwd", "secret", "key", "token", "auth", "kennwort", "contrase", "senha", "parola", "wachtwoord",
+    "pass", "p@ss", "pa$$", "pwd", "pw", " pat ", "pin", "seed ", "recovery ", "mnemonic", "secret",
+    "key", "token", "auth", "kennwort", "contrase", "senha", "parola", "wachtwoord",
     "lösenord",
     "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre",
     "пароль", "密", "口令", "パスワード", "비밀번호", "암호",
@@ -84,16 +92,19 @@ _ASSIGNED_WORDS = (
 # Where anything that is said is meant: command lines, connection strings, elements, .netrc. In lower-cased text.
 _SAID = re.compile(
     r"--(?<![\w-]--)(?:password|passwd|pass|token|api-?key|secret)(?:=| )([\"']?)([^\s\"'$<{\[-][^\s\"']{3,200})\1"
-    r"|[;\"']\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{(]{3,100})(?=[;\"'])"
+    r"|[;\"']\s?(?:password|pwd)\s?=\s?()([^;\"'\s$<{(][^;\"'\n]{2,100})(?=[;\"'])"
     r"|<(?:password|passwd|secret|token|apikey|api_key|privatekey)>()([^<>\s$]{4,200})</"
     r"|machine (?<!\wmachine )\S{1,100}\s{1,100}login \S{1,100}\s{1,100}password ()(\S{3,100})"
     r"|sshpass -p ?([\"']?)([^\s\"'$<{]{4,100})"
+    r"|(?:docker|podman|registry|oras|skopeo|az|helm) login (?:\S{1,60} ){0,6}-p"
+    r" ([\"']?)([^\s\"'$<{-][^\s\"'$<{]{3,100})"
     r"|mysql(?:dump|admin)? (?:\S{1,60} ){0,6}-p([\"']?)(?!\d+\b)([^\s\"'$<{]{4,100})"
     r"|(?:key|name)=[\"'][\w.:-]{0,40}(?:password|passwd|secret|api-?key|token)[\"'] value=([\"'])([^\s\"'$<{]{4,200})"
     r"|secret_?access_?key[\"']?\s{0,3}[:=]\s{0,3}([\"']?)([a-z0-9/+]{40})(?![a-z0-9/+=])"
     r"|\s(?:-u|--user) ([\"']?)[\w.@-]{1,60}:([^\s\"'$<{]{4,100})"
 )
-_OF_CURL = 18  # the last group above: of an option that other commands have too
+_COMMANDS = ("curl ", "mysql", " login ")
+_OF_CURL = 20  # the last group above: of an option that other commands have too
 _CURL, _CURL_CHARS = re.compile(r"curl (?<!\wcurl )"), 206  # before its option, on the same line
 _LONG_RUN = re.compile(r"[\w-]{15}")  # No key is shorter than this.
 _PLACEHOLDER = re.compile(
@@ -133,14 +144,16 @@ def secrets_in(text: str) -> Iterator[tuple[int, int]]:
         for match in _USERINFO.finditer(text):
             if not _is_placeholder(match[2]) and match[1] != f"{match[2]}:{match[2]}":
                 yield match.span(1)
-    if "hook" in text:
+    if "hook" in text or "api.telegram" in text:
         yield from (match.span(match.lastindex or 0) for match in _WEBHOOK.finditer(text))
+    if "AC" in text:
+        yield from (match.span(1) for match in _TWILIO.finditer(text))
     if "=" in text and ("?" in text or "&" in text):
         yield from (match.span(1) for match in _SIGNATURE.finditer(text) if _is_random(match[1]))
     if "Bearer " in text or "Basic " in text or "Token " in text:
         yield from (match.span(1) for match in _BEARER.finditer(text))
     lowered = lower(text)
-    if any(word in lowered for word in _ASSIGNED_WORDS) or "curl " in lowered or "mysql" in lowered:
+    if any(word in lowered for word in _ASSIGNED_WORDS) or any(word in lowered for word in _COMMANDS):
         yield from _labelled(text, lowered)
 
 
@@ -149,13 +162,18 @@ def _labelled(text: str, lowered: str) -> Iterator[tuple[int, int]]:
         start, end = match.span(match.lastindex or 0)
         if match.lastindex == _OF_CURL and not _is_of_curl(lowered, match.start() + 1):
             continue
-        if not _is_placeholder(text[start:end]) and not _is_prose(text[start:end]):
+        value = text[start:end]
+        if not _is_placeholder(value) and (is_phrase(value) if " " in value else not _is_prose(value)):
             yield start, end
+    yield from phrases_in(text, lowered)
     for match in _ASSIGNED.finditer(lowered):
         if match[3]:
             start, end = match.span(3)
             value = text[start:end]
-            if not _is_placeholder(value) and not _is_name(value, match[0]):
+            if " " in value and match[1]:
+                if is_phrase(value, in_quotes=True):
+                    yield start, end
+            elif not _is_placeholder(value) and not _is_name(value, match[0]):
                 yield start, end
         elif match[4]:
             start, end = match.span(4)

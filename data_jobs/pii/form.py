@@ -1,9 +1,11 @@
 """The form of a text in which the rules look: what differs in writing only is written in one way.
 
 Compatibility characters (full-width digits, no-break blanks) and the digits of all scripts become plain ones,
-typographic dashes become hyphens, Markdown's emphasis becomes blanks, and a blank is put where a script that is written
-without blanks meets Latin letters or digits. So a rule's borders may be borders of words, whatever the language. Places
-are mapped back to the text given.
+typographic dashes become hyphens and such quotation marks straight ones, Markdown's emphasis becomes blanks, and a
+blank is put where a script that is written without blanks meets Latin letters or digits. So a rule's borders may be
+borders of words, whatever the language. Two blanks between words become one; entities, percent signs and ``[.]`` become
+what they stand for where a number or an address is written with them (``disguises``). Places are mapped back to the
+text given.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ import itertools
 import re
 import unicodedata
 
-_WRITTEN_AS = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\u058a\ufe58\ufe63\uff0d", "-") | dict.fromkeys(
-    "\u2014\u2015", " "
+from data_jobs.pii.disguises import undisguised
+
+_WRITTEN_AS = (
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\u058a\ufe58\ufe63\uff0d", "-")
+    | dict.fromkeys("\u2014\u2015", " ")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
 )
 # Han, kana, Hangul, Thai, Lao, Tibetan, Burmese, Khmer: words stand there without blanks or take endings.
 _UNSPACED = (
@@ -65,7 +71,7 @@ class Form:
     def __init__(self, text: str) -> None:
         self._source = text
         self._plain = text if text.isascii() else text.translate(_PLAIN)
-        marked = self._plain
+        marked, self._undone = undisguised(self._plain)
         if _HAS_MARKS(marked):
             marked = _EMPHASIS.sub(lambda match: " " * len(match[0]), marked)
         self._cuts: list[int] = []
@@ -82,6 +88,8 @@ class Form:
         """The place in the text given of what stands in the form at ``[start, end)``, which is not empty."""
         start -= bisect.bisect_left(self._blanks, start)
         end -= bisect.bisect_left(self._blanks, end)
+        if self._undone:
+            start, end = self._undone.original(start, end)
         if len(self._plain) == len(self._source):  # no character becomes none, so each became one
             return start, end
         if self._places is None:

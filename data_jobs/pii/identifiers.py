@@ -5,14 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from data_jobs.pii.form import lower
+
 _CARD = re.compile(r"\d(?<![\w.-].)(?<!\d[ -].)(?:[ .-]?\d){11,18}(?![ .-]?\d)(?!\w)")
-_CARD_SAID = re.compile(r"card|maestro|unionpay|卡|カード|카드", re.I)
+# Written in any other way, and where a word says what it is: broken lines, single digits, O for 0 and l for 1.
+_CARD_LIKE = re.compile(r"[\dOlI](?<![\w.-].)(?:[ .,\n/_*-]{0,2}[\dOolIZSB]){12,18}(?![ .,\n/_*-]{0,2}\d)(?!\w)")
+_CARD_WORDS = (
+    "card", "visa", "amex", "maestro", "unionpay", "karte", "carte", "tarjeta", "cartão", "карт", "cc=", "cc ", "cc:",
+    "pay with", "paying with", "卡", "カード", "카드", "بطاقة",
+)  # fmt: skip
+_AS_DIGITS = str.maketrans("OolIZSB", "0011258")
+_CARD_REACH = 40  # A word that says what the number is stands so far before it, or right behind it.
 _CARD_GROUPS = re.compile(r"\d+|(?:\d{4}[ -]){3,4}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{4,5}|\d{4}(?:\.\d{4}){3}")
 # ISO/IEC 7812 prefixes in use; a random number passes Luhn one time in ten, so the prefix matters.
 _CARD_PREFIX = re.compile(r"4|5[0-8]|6|3[0-9]|2[1-7]|1800")
 _SSN = re.compile(r"\d(?<![\w-].)\d\d(?<!000)(?<!666)([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w-])")
-_SSN_NAMED = re.compile(r"(?:\bssn|social security)\D{1,24}(\d{9})(?!\w)", re.I)
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}", re.I)
+_SSN_NAMED = re.compile(
+    r"(?:\bssn\b|social security|\bsocial(?: number)? is|\bsocial:)[^\d\n]{1,24}"
+    r"((?=[\dlIO])[\dlIOo](?:[ ./_-]{0,2}[\dlIOo]){8})(?!\w)",
+    re.I,
+)
+# Found from the digits behind the country: they are rarer than letters. GB82, or G B 8 2.
+_IBAN_CHECK = re.compile(r"\d\d(?<=[A-Za-z][A-Za-z]\d\d)|\d \d(?<=[A-Za-z] [A-Za-z] \d \d)")
+_IBAN = re.compile(r"(?:(?<!\w)|(?<=\biban))[A-Z] ?[A-Z] ?\d ?\d(?:[ \n./_-]{0,2}[A-Z0-9]){11,30}", re.I)
+_IBAN_BETWEEN = " \n./_-"
 # Country and length of its IBANs (SWIFT's IBAN registry).
 _IBAN_REGISTRY = """
 AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24
@@ -32,34 +48,69 @@ def cards_in(text: str) -> Iterator[tuple[int, int]]:
         if (
             len(match[0]) > 16
             and match[0].isdigit()
-            and not _CARD_SAID.search(text, max(0, match.start() - 40), match.start())
+            and not _is_card_said(text[max(0, match.start() - _CARD_REACH) : match.start()].lower())
         ):
             continue  # rather an id: one in ten has the checksum of a card
         if _CARD_PREFIX.match("".join(map(str, digits))) and luhn(digits) and any(digits):
             yield match.span()
+    if _is_card_said(text.lower()):
+        yield from _cards_said(text)
+
+
+def _is_card_said(lowered: str) -> bool:
+    return any(word in lowered for word in _CARD_WORDS)
+
+
+def _cards_said(text: str) -> Iterator[tuple[int, int]]:
+    """Card numbers in any groups where a word near them says what they are, or a line breaks between usual groups."""
+    for match in _CARD_LIKE.finditer(text):
+        if not any(map(str.isdigit, match[0])):
+            continue
+        digits = [int(c) for c in match[0].translate(_AS_DIGITS) if c.isdigit()]
+        if _CARD_PREFIX.match("".join(map(str, digits))) and luhn(digits) and any(digits):
+            near = (
+                text[max(0, match.start() - _CARD_REACH) : match.start()] + "\n" + text[match.end() : match.end() + 24]
+            )
+            if _is_card_said(near.lower()):
+                yield match.span()
 
 
 def ssns_in(text: str) -> Iterator[tuple[int, int]]:
     """Spans of US social security numbers: in their usual form, or called so."""
     yield from (match.span() for match in _SSN.finditer(text))
     lowered = text.lower()
-    if "ssn" in lowered or "social security" in lowered:
-        yield from (match.span(1) for match in _SSN_NAMED.finditer(text))
+    if "ssn" in lowered or "social" in lowered:
+        yield from (m.span(1) for m in _SSN_NAMED.finditer(text) if sum(map(str.isdigit, m[1])) >= 5)
 
 
 def ibans_in(text: str) -> Iterator[tuple[int, int]]:
     """Spans of international bank account numbers: the country's length, and a checksum that holds."""
-    for match in _IBAN.finditer(text):
-        length = _IBAN_LENGTHS.get(match[0][:2].upper(), 0)
+    done = 0
+    for check in _IBAN_CHECK.finditer(text):
+        begin = check.start() - (2 if len(check[0]) == 2 else 4)
+        length = _IBAN_LENGTHS.get(text[begin : check.start()].replace(" ", "").upper(), 0)
+        match = _IBAN.match(text, begin) if length and begin >= done else None
+        if not match:
+            continue
         end, seen = match.start(), 0
         while end < match.end() and seen < length:  # the words after it are made of the same characters
-            seen += text[end] not in " -"
+            seen += text[end] not in _IBAN_BETWEEN
             end += 1
-        value = text[match.start() : end].replace(" ", "").replace("-", "")
-        if length and seen == length and not text[end : end + 1].isalnum() and value.isascii():
-            rearranged = value[4:] + value[:4]
-            if int("".join(str(int(c, 36)) for c in rearranged)) % 97 == 1:
-                yield match.start(), end
+        value = "".join(c for c in text[match.start() : end] if c not in _IBAN_BETWEEN)
+        if seen != length or text[end : end + 1].isalnum() or not value.isascii():
+            continue
+        # Letters for digits are tried where the number as it stands is none.
+        if _is_iban(value) or _is_iban(value[:4] + value[4:].translate(_LETTERS_AS_DIGITS)):
+            yield match.start(), end
+            done = end
+
+
+_LETTERS_AS_DIGITS = str.maketrans("OolI", "0011")
+
+
+def _is_iban(value: str) -> bool:
+    """ISO 7064, mod 97-10."""
+    return int("".join(str(int(c, 36)) for c in value[4:] + value[:4])) % 97 == 1
 
 
 # -- national ids ------------------------------------------------------------------------------------------------------
@@ -81,14 +132,24 @@ _NATIONAL_ID = re.compile(
     r"))(?![\w-]|\.\d)"
 )
 _NAMED_ID_WORDS = (
-    "passport", "licen", "social insurance", "national i", "identity card", "tax id", "taxpayer", "pesel", "bsn",
-    "steuer-id", "tax file", "personnummer", "fodselsnummer", "cpr", "nhs number", "medicare",
+    "passport", "passeport", "reisepass", "pasaporte", "passaporto", "paspoort", "paszport", "licen", "führerschein",
+    "permis", "insurance", "national i", "identity card", "ausweis", "identité", "tax id", "taxpayer", "pesel", "bsn",
+    "steuer", "tax file", "personnummer", "fodselsnummer", "fødselsnummer", "cpr", "cpf", "nhs", "medicare", "aadhaar",
+    "sécu", "insee", "dni ", "dni:", "nie ", "nie:", "nif ", "nif:", "fiscal", "ni no", "ni number", "nino",
+    "versicherungsn", "cédula", "curp",
+    "護照", "护照", "身份证", "旅券", "マイナンバー", "여권", "주민등록번호",
 )  # fmt: skip
+# In lower-cased text: without a flag for case a search skips what none of its words begins with.
 _NAMED_ID = re.compile(
-    r"\b(?:passport|driv(?:er'?s?|ing) licen[cs]e|social insurance|national (?:id|identity|insurance)(?: card)?"
-    r"|identity card|tax id|taxpayer id(?:entification)?|pesel|bsn|steuer-id|tax file|personnummer|fodselsnummer|cpr"
-    r"|nhs|medicare)\b(?: (?:number|no\.?|nr\.?|card|code|id))?(?:[ :#=-]{1,4}(?:is|was|of)?[ :]{0,2}){0,1}"
-    r"([A-Z]{0,2}\d(?:[ -]?[0-9A-Z]){5,14})(?!\w)", re.I,
+    r"(?:\b(?:passport|passeport|reisepass|pasaporte|passaporto|paspoort|paszport|driv(?:er'?s?|ing) licen[cs]e"
+    r"|führerschein|permis de conduire|social insurance|national (?:id|identity|insurance)(?: card)?|personalausweis"
+    r"|ausweis|carte d'identité|identity card|tax id|taxpayer id(?:entification)?|pesel|bsn|steuer-?id|steuernummer"
+    r"|tax file|personnummer|f[oø]dselsnummer|cpr|cpf|nhs|medicare|aadhaar|(?:sécurité sociale|sécu)|insee|dni|ni[ef]"
+    r"|(?:codice|código) fiscal[e]?|ni(?= n)|nino|sozialversicherungsnummer|cédula|curp)\b"
+    r"|護照|护照|身份证|旅券|マイナンバー|여권|주민등록번호)(?:号码?|號碼?|번호)?"
+    r"(?:-?(?: |(?<=-))(?:number|numéro|nummer|número|numero|numer|no\b\.?|nr\b\.?|n[°º]|card|code|id))?"
+    r"(?:[ :#=*-]{1,4}(?:is|was|of|to|es|é|è|est|ist|lautet)?\b[ :*\"]{0,4}|[は是为：:] ?){0,1}"
+    r"([a-z]{0,6}-?\d(?:[ -]?[0-9a-z]){5,14})(?!\w)"
 )  # fmt: skip
 _DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _HETU_LETTERS = "0123456789ABCDEFHJKLMNPRSTUVWXY"
@@ -115,9 +176,9 @@ def national_ids_in(text: str) -> Iterator[tuple[int, int]]:
     for match in _NATIONAL_ID.finditer(text):
         if match.lastindex and _CHECKS[match.lastindex](match[0]):
             yield match.span()
-    lowered = text.lower()
+    lowered = lower(text)
     if any(word in lowered for word in _NAMED_ID_WORDS):
-        yield from (m.span(1) for m in _NAMED_ID.finditer(text) if sum(c.isdigit() for c in m[1]) >= 5)
+        yield from (m.span(1) for m in _NAMED_ID.finditer(lowered) if sum(c.isdigit() for c in m[1]) >= 5)
 
 
 def _digits(value: str) -> list[int]:

@@ -43,12 +43,24 @@ _LOOSE = re.compile(
 )
 _NAMED = re.compile(
     r"(?:电话|電話|手机|手機|传真|携帯|전화|연락처|휴대폰|โทร|เบอร์"
-    r"|هاتف|جوال|تليفون|موبايل|טלפון|נייד|फोन|मोबाइल|điện thoại|\b(?:телефон|тел|моб|факс|τηλ(?:έφωνο)?|κινητό"
+    r"|هاتف|جوال|تليفون|موبايل|اتصل|رقمي|טלפון|נייד|फोन|मोबाइल|điện thoại|連絡先|联系|聯繫"
+    r"|\b(?:телефон|тел|моб|факс|τηλ(?:έφωνο)?|κινητό"
     r"|(?:tele?)?phone|telefono?|t[ée]l[ée]phone|tel|mobile|m[óo]vil|handy|mobil|cell|fax|desk|hotline|landline"
-    r"|whatsapp|sms|viber|signal|call(?:ed|ing)? (?:me|us|him|her|them|at|on)|reach(?:ed)? (?:me|us|him|her|them|at|on)"
+    r"|whatsapp|sms|viber|signal|call(?:ed|ing)? (?:me|us|him|her|them|at|on|back)|cell(?:ulare|phone)|celular|portable"
+    r"|puhelin|telefonnummer|telefonu?|telefone|komórk[ai]|bel(?:len)? (?:me|mij|ons|naar)"
+    r"|(?:ruf|rufe|rufen) (?:mich|uns)"
+    r"|appele[zr]?(?:-moi)?|rappele[zr]?(?:-moi)?|ll[aá]m(?:ame|enos|anos|ar al?)|ligue|ring(?:a| meg)?"
+    r"|chiama(?:mi|re|ci)?"
+    r"|(?:my|our|his|her|their|your) (?:new |old |direct |private |work |home )?number|reach(?:ed)? (?:me|us) on"
+    r"|reach(?:ed)? (?:me|us|him|her|them|at|on)"
     r"|answering|dial(?:ed|ing)?|text me|messages to|ring (?:me|us)|rufen sie|appelez)\b)"
     r"[^\d\n+(]{0,14}(?:\n[^\d\n+(]{0,4})?\Z"
 )  # fmt: skip
+# A number that goes on in the next line, where nothing but a sign stands behind the rest of it.
+_NEXT_LINE = re.compile(r" ?\n ?\d{2,5}(?:[ .-]\d{2,4}){0,2}(?=[ \t]{0,2}(?:[(.,;!?)]|\Z|\n))")
+_LINKED = re.compile(r"(?:wa\.me/|\btel:|\bsms:|\bcallto:)\+?(\d{7,15})(?!\w)")
+# With a word of phoning before it, as letters, single digits or signs: 4l5-555-Ol32, 4 1 5 5 5 5 0 1 3 2, 415_555_0132.
+_ODD = re.compile(r"\d(?<![\w.,/$€£#\[-].)(?:[ _*,-]{0,3}[\dOolI]){6,14}(?![\w%]|[.,]\d)")
 _ASSIGNED = ("phone=", "tel=", "mobile=", "fax=")
 # One of these is in every context looked for.
 _PHONE_WORDS = (
@@ -61,7 +73,8 @@ _PHONE_WORDS = (
     "\u624b\u673a", "\u624b\u6a5f", "\u4f20\u771f", "\u643a\u5e2f", "\uc804\ud654", "\uc5f0\ub77d\ucc98",
     "\ud734\ub300\ud3f0", "\u0e42\u0e17\u0e23", "\u0e40\u0e1a\u0e2d\u0e23\u0e4c",
     "هاتف", "جوال", "تليفون", "موبايل", "טלפון", "נייד", "फोन", "मोबाइल", "điện thoại", "тел", "моб", "факс",
-    "τηλ", "κινητό",
+    "τηλ", "κινητό", "اتصل", "رقمي", "連絡先", "联系", "聯繫", "portable", "puhelin", "kom\u00f3r", "bel me", "bel mij",
+    "bel ons", "bellen", "ruf", "ll\u00e1m", "llam", "ligue", "chiama", "wa.me/",
 )  # fmt: skip
 CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
 # The last of these before a number decides: they speak of phoning, or may do so of a number in groups, or do not.
@@ -115,7 +128,7 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
         if 8 <= _count(match[0]) <= 20 and not _DECIMAL.fullmatch(match[0]):
             validations -= 1
             if validations < 0 or _has_country(match[0]):  # after many, a number is believed
-                yield match.span()
+                yield match.start(), _end_of(text, match)
     validations, telling = MAX_VALIDATIONS, _Telling(lowered)
     for match in _GROUPED.finditer(text):
         start, end = match.span()
@@ -136,6 +149,8 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
             validations -= 1
             if _is_written_as_in_its_country(" ".join(groups)) and _stands_alone(text, start, end):
                 yield start, end
+    if any(scheme in text for scheme in ("wa.me/", "tel:", "sms:", "callto:")):
+        yield from (match.span(1) for match in _LINKED.finditer(text))
     telling = _Telling(lowered)
     for match in _NORTH_AMERICAN.finditer(text):
         if not _DATE.match(match[0]) and telling.before(match.start(), CONTEXT_CHARS // 2) != "other":
@@ -149,6 +164,21 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
             bare = match[0].isdigit()
             if not bare or not _EPOCH.fullmatch(match[0]):
                 yield match.span()
+    read = 0
+    for match in _ODD.finditer(text) if named else ():
+        begin, read = max(read, match.start() - CONTEXT_CHARS), match.end()
+        if sum(map(str.isdigit, match[0])) < 5 or match[0].isdigit() or _is_no_number(match[0]):
+            continue
+        if _NAMED.search(lowered, begin, match.start()):
+            yield match.span()
+
+
+def _end_of(text: str, match: re.Match[str]) -> int:
+    """Where an international number ends: in the next line, if it is one with what stands there."""
+    more = _NEXT_LINE.match(text, match.end(), match.end() + 20)
+    if more and _count(match[0] + more[0]) <= 15 and _has_country(match[0] + more[0]):
+        return more.end()
+    return match.end()
 
 
 def _count(value: str) -> int:

@@ -10,9 +10,10 @@ from typing import Protocol, get_args
 from cluster.core.sections.data import PersonalData
 from data_jobs.pii.addresses import addresses_in
 from data_jobs.pii.credentials import secrets_in
+from data_jobs.pii.emails import emails_in, may_hold_emails
 from data_jobs.pii.form import Form
 from data_jobs.pii.identifiers import cards_in, ibans_in, national_ids_in, ssns_in
-from data_jobs.pii.internet import emails_in, ips_in, urls_in
+from data_jobs.pii.internet import ips_in, urls_in
 from data_jobs.pii.phones import CONTEXT_CHARS, phones_in
 
 MAX_ENTITY_CHARS = 128
@@ -217,15 +218,16 @@ PiiRule = tuple[str, Callable[[str], object], Callable[[str], Iterator[tuple[int
 _TELLING = re.compile(r"[^\W_]|[_@+/.:-]").search
 # Most texts hold no run of digits long enough for a number: one cheap look saves the rules.
 _DIGITS_AND_SEPARATORS = re.compile(r"\d[\d ().-]{5}").search
+_DIGITS_OF_ANY_GROUPS = re.compile(r"[\dlO][\dlO ().,/\n_*-]{5}").search
 _RULES: tuple[PiiRule, ...] = (
     ("SECRET", lambda text: True, secrets_in),
-    ("EMAIL", lambda text: "@" in text, emails_in),
-    ("IBAN", re.compile(r"(?<!\w)[A-Za-z]{2}\d\d").search, ibans_in),
-    ("CARD", _DIGITS_AND_SEPARATORS, cards_in),
-    ("SSN", _DIGITS_AND_SEPARATORS, ssns_in),
+    ("EMAIL", may_hold_emails, emails_in),
+    ("IBAN", lambda text: True, ibans_in),
+    ("CARD", _DIGITS_OF_ANY_GROUPS, cards_in),
+    ("SSN", _DIGITS_OF_ANY_GROUPS, ssns_in),
     ("NATIONAL_ID", re.compile(r"\d[\d ]{2,4}").search, national_ids_in),
     ("IP", re.compile(r"\d\.\d{1,3}\.|[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:").search, ips_in),
-    ("PHONE", _DIGITS_AND_SEPARATORS, phones_in),
+    ("PHONE", _DIGITS_OF_ANY_GROUPS, phones_in),
     ("ADDRESS", re.compile(r"\d").search, addresses_in),
     ("URL", lambda text: "." in text or "://" in text, urls_in),
 )

@@ -67,10 +67,28 @@ ace art ash bond brand buddy chance chase chip curt dash dot drew dusty gale gen
 lance link marina miles norm pat penny pierce pip ray rich rick rocky roman rusty sandy sierra skip
 sonny spike stew trey trip van ward woody york zest clay hardy hunter mason parker piston
 porter ranger sawyer trace turner
+bill don frank jack mark max nick rob sue wade
 boltzmann chebyshev dijkstra doppler euclid euler fibonacci gaussian hilbert kalman kolmogorov lagrange laplace markov
 nash pareto poisson riemann turing wiener
 """
 _WORDS_TOO = frozenset(_WORD_TOO_WORDS.split())
+_TITLE = re.compile(r"\s{0,8}(?:#{1,6} ([^\W\d_]+)[ \t]*\n|([^\W\d_]+)[ \t]*\n\s*\n)")
+_ARTICLE = re.compile(r"\b(?:[Tt]he|[Aa]n?)[ \u00a0]\Z")
+_COMMON_NOUN = re.compile(
+    r"[ \u00a0](?!(?:and|or|in|of|at|on|to|was|is|has|had|who|did|will|would|could|can|may|said|says|from|for|with"
+    r"|by)\b)"
+    r"[^\W\d_A-Z]{3,}"
+)
+# Of firms, dishes, places, tools and methods that bear a name.
+_THING_WORDS = """
+Controls Systems Group Bank Motors Industries Company Corporation Corp Inc Ltd Limited GmbH Foundation Institute
+University College School Hospital Airport Station Bridge Tower Museum Theatre Theater Stadium Library Prize Award
+Medal Cup Trophy Act Report Scale Score Index Test Method Model Theorem Lemma Filter Tree Transform Function Process
+Distribution Engine Motor Pump Valve Cake Pie Salad Soup Sauce Sandwich Cocktail Biscuits Bread Apple Fir Pine Rose
+Server Framework Library Compiler Optimizer Technologies Software Solutions Services Partners Holdings Brothers Stanley
+Spencer Davidson Electric Instruments Laboratories Labs Press Publishing Records Studios Hotel Inn Arms Castle Park
+"""
+_THING_BEHIND = re.compile(rf"[ \u00a0](?:{'|'.join(_THING_WORDS.split())})\b")
 # What is written of persons only, or to them.
 _OF_PERSONS = re.compile(
     r"(?i)\b(?:he|she|him|his|hers?|himself|herself|who|whom|whose|mrs?|ms|miss|dr|prof|sir|madam"
@@ -99,6 +117,10 @@ class NameUnits:
         for match in _SENTENCE.finditer(text):
             for start, end in _pieces(*match.span()):
                 self._add(start, end)
+        title = _TITLE.match(text)
+        self._title = (
+            title[1] or title[2] if title else ""
+        )  # a word that is a text's title is rather its subject than a person
         self._read: set[int] = set()
         self._persons: dict[str, bool] = {}
 
@@ -124,8 +146,16 @@ class NameUnits:
         if _CAMEL.search(said) or not words:
             return False
         (word, *others) = words
-        ordinary = not others and word.lower() in _WORDS_TOO
+        if self._is_part_of_a_thing(start, end, alone=not others) and not self._of_a_person(word):
+            return False
+        ordinary = not others and (word.lower() in _WORDS_TOO or word == self._title)
         return not ordinary or self._within_a_sentence(start) or self._of_a_person(word)
+
+    def _is_part_of_a_thing(self, start: int, end: int, alone: bool) -> bool:
+        """Whether it names something else with the word behind it: "Johnson Controls", "the Adam optimizer"."""
+        if alone and _ARTICLE.search(self._text, max(0, start - 6), start) and _COMMON_NOUN.match(self._text, end):
+            return True
+        return _THING_BEHIND.match(self._text, end) is not None
 
     def _within_a_sentence(self, start: int) -> bool:
         """Whether the word before is in lower case: a capital behind it is one of a proper noun."""

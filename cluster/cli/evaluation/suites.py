@@ -138,7 +138,9 @@ def _pii(run: Run) -> Found:
     from data_jobs.pii.names import load_names
     from train_jobs.evaluation.pii_suite import score_pii
 
-    data, model = run.labelled(), run.config.data.names
+    if run.data is None:
+        return _pii_cases(run)
+    data, model = run.data, run.config.data.names
     result = score_pii(data, load_names(model), model, _counting(run.progress, "rows"))
     columns = ("half", "type", "precision", "recall", "F1", "characters", "found")
     tables = [
@@ -146,6 +148,45 @@ def _pii(run: Run) -> Found:
         Table("Labels that are none of our types", ("label", "spans"), list(result.unmapped.items()), ("spans",)),
     ]
     return result.to_dict(), tables
+
+
+def _pii_cases(run: Run) -> Found:
+    """The shipped cases, by the guards that change a request and by the steps that clean a document."""
+    from train_jobs.evaluation.pii_cases import load_cases, score_cases
+
+    ways = {"requests": _as_request(run.config), "documents": _as_document(run.config)}
+    cases = load_cases()
+    result = score_cases(ways, cases, _counting(run.progress, "texts"))
+    title = f"pii: caught of {len(cases)} shipped cases, and ordinary texts changed"
+    tables = [Table(title, ("half", "kind", "manner", *ways), result.lines(), tuple(ways))]
+    if run.misses:
+        tables.append(Table("Misses (tune)", ("way", "id", "written", "went on as"), result.misses()))
+    return result.to_dict(), tables
+
+
+def _as_request(config: PlinthConfig) -> Callable[[str], str]:
+    """A request as it goes on: of ``serve.guards`` those that rewrite a text."""
+    from serve_apps.guards.chain import GUARDS, GuardChain
+
+    chain = GuardChain(
+        [GUARDS[name](config) for name in config.serve.guards if name in ("characters", "personal_data")]
+    )
+    return lambda text: chain.check_input([text])[0].text
+
+
+def _as_document(config: PlinthConfig) -> Callable[[str], str]:
+    """The text of a document that is not declared public, as it is stored."""
+    from cluster.core.records import Document
+    from data_jobs.corpus.clean import CleaningRules, Draft, normalise_texts, redact_personal_data
+    from data_jobs.governance.tombstones import Tombstones
+
+    rules = CleaningRules(config.data, Tombstones())
+
+    def stored(text: str) -> str:
+        draft = Draft(Document(id="case", title="", text=text, source="case", sensitivity="internal"))
+        return redact_personal_data(normalise_texts(draft, rules), rules).document.text
+
+    return stored
 
 
 def _dedup(run: Run) -> Found:
@@ -272,7 +313,10 @@ SUITES: dict[str, Suite] = {
         "it); optional: split (tune or report, the default), near_miss (of an unanswerable one: close to the corpus)",
         _questions,
     ),
-    "pii": Suite("the redactor", ".jsonl rows with text and spans[type, start, end]", _pii),
+    "pii": Suite(
+        "the redactor: data as people type it, evasions, ordinary texts",
+        "shipped, in process, or .jsonl rows with text and spans[type, start, end]", _pii,
+    ),
     "dedup": Suite(
         "near duplicates", "a folder with docs.jsonl (id, text) and pairs.tsv (id_a, id_b, jaccard)", _dedup
     ),

@@ -237,6 +237,19 @@ HOSTILE = [
     "\u4e2d1",
     "\u7535\u8bdd",
     "1.2.3.4, 5.6.7.8, ",
+    "a (at) b (dot) c ",
+    "a at b dot c ",
+    " dot ",
+    "a @ b.",
+    "&nbsp;",
+    "%201",
+    "1  1",
+    "wifi password is a b ",
+    "seed phrase is aaa ",
+    "card 4l1O ",
+    "phone 1_2_3 ",
+    "A1 is the password ",
+    "passport number is 1",
 ]
 
 

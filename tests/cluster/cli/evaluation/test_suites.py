@@ -45,7 +45,11 @@ def test_near_duplicates_are_scored_without_a_service(
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--suite", "pii"], 2), (["--suite", "pii", "--data", "/nowhere"], 3), (["--suite", "dedup", "--data", "."], 3)],
+    [
+        (["--suite", "dedup"], 2),
+        (["--suite", "pii", "--data", "/nowhere"], 3),
+        (["--suite", "dedup", "--data", "."], 3),
+    ],
 )
 def test_wrong_data_end_in_one_line(
     arguments: list[str], code: int, home: Path, capsys: pytest.CaptureFixture[str]
