@@ -224,7 +224,8 @@ def _is_own_line(text: str, start: int, end: int) -> bool:
     if beside.strip() or not newline or (after.strip(" \t\r") and after.lstrip(" \t\r")[:1] != "\n"):
         return False
     lines = (above.rstrip().rpartition("\n")[2], after.lstrip().partition("\n")[0])
-    words = any("@" in line or any(c.isupper() for c in line) for line in lines)
+    # What is replaced (<PHONE_1>) says nothing: a text must not hold more once it is redacted.
+    words = any("<" not in line and ("@" in line or any(c.isupper() for c in line)) for line in lines)
     return words and not any(re.fullmatch(r"[\d\s.,-]+", x) for x in lines)
 
 
