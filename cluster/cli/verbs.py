@@ -46,7 +46,7 @@ VERBS: dict[str, Verb] = {
         "lineage", "Show what a version was made of, back to raw files with hashes, or where a document went."
     ),
     "index": Verb("index.group", "Build and manage the search index."),
-    "adapt": Verb("adapt", "Let search learn your documents, and keep it only where it surely gains."),
+    "adapt": Verb("adapt", "Let search learn your documents, offline, and keep it only where it surely gains."),
     "train": Verb("train", "Train a model of your own."),
     "router": Verb("router", "Which questions the larger tier gets: what the learned router costs and is worth."),
     "models": Verb("models", "The model registry: versions, what serves, what the gate said."),

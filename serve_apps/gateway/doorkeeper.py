@@ -174,13 +174,15 @@ class Doorkeeper:
         return found[0] if len(found) == 1 and len(found[0]) <= LONGEST_KEY else ""
 
     async def _known(self, book: Book, text: str, address: str) -> Principal | None:
-        """Whose key this is. One that nobody knows may have been made a moment ago: the book is looked at again, but
-        not for an address that waits."""
+        """Whose key this is. One that nobody knows may have been made a moment ago: the book is looked at again, as
+        soon as that may be, but not for an address that waits."""
         ring = await self._fresh(book)
         if self._refusals.wait_s(address):
             return ring.recognise(text, self._clock()) if ring.names(text) else None
-        found = ring.recognise(text, self._clock())
-        return found or (await self._fresh(book, AGAIN_S)).recognise(text, self._clock())
+        if (found := ring.recognise(text, self._clock())) is not None:
+            return found
+        await asyncio.sleep(min(AGAIN_S, max(0.0, self._looked + AGAIN_S - self._clock())))
+        return (await self._fresh(book, AGAIN_S)).recognise(text, self._clock())
 
     def _refused(self, address: str, message: str = "", text: str = "", why: str = "") -> ApiError:
         """The refusal, counted; another one where the address has to wait.

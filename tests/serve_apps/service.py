@@ -138,11 +138,11 @@ def path_of(route: str) -> str:
     return path.replace("{id}", "main").replace("{collection}", "main")
 
 
-def desks() -> dict[str, Any]:
-    """Real desks over databases in memory: one knows the answer ``ans_main`` of the tenant ``default``, and one item
-    of it is to be reviewed."""
+def desks(tenant: str = "default") -> dict[str, Any]:
+    """Real desks over databases in memory: one knows the answer ``ans_main`` of a tenant, and one item of ``default``
+    is to be reviewed."""
     book = FeedbackBook(Database("sqlite://", TABLES))
-    book.note([Given("ans_main", "default", digest_of_answer(PEPPER, QUESTION, TEXT))])
+    book.note([Given("ans_main", tenant, digest_of_answer(PEPPER, QUESTION, TEXT))])
     found = ReviewQueue(Database("sqlite://", REVIEW_TABLES))
     found.put([FOUND])
     return {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.cli import output
 from cluster.cli.main import main
 from cluster.core.plain_yaml import line_of
 from data_jobs.safety.head import SHIPPED, SafetyHead
@@ -31,7 +32,7 @@ policies:
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLINTH_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(output.console, "width", 200)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

@@ -91,6 +91,7 @@ def test_real_questions_and_pages_pass() -> None:
     texts = [
         json.loads(line)["question"]
         for path in sorted(SUITES.rglob("*.jsonl"))
+        if path.parent.name != "pii"  # texts to redact, no questions
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     for path in sorted(SUITES.rglob("folders/*.yaml")):

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.core.identity import SCOPES
 from serve_apps.api.openai_http import ROUTES
 from serve_apps.api.routes import Route
-from tests.serve_apps.service import EMBEDDER
+from tests.serve_apps.service import EMBEDDER, FOUND
 
 Schema = dict[str, Any]
 
@@ -48,8 +48,8 @@ def listed(schema: Schema, **more: Schema) -> Schema:
 
 ERROR = obj(error=obj(message={"type": "string", "minLength": 1}, type=TEXT, param=or_null(TEXT), code=or_null(TEXT)))
 VERDICT = obj(
-    stage=word("guard_in", "guard_out"), action=word("allow", "flag", "redact", "block"), rule=TEXT, detail=TEXT,
-    guard=TEXT, version=TEXT, score=REAL, policy=TEXT,
+    stage=word("guard_in", "guard_out"), action=word("allow", "flag", "redact", "block", "review"), rule=TEXT,
+    detail=TEXT, guard=TEXT, version=TEXT, score=REAL, policy=TEXT,
 )  # fmt: skip
 VERDICTS, TIMINGS = some(VERDICT), {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
 COPY = obj(document=TEXT, title=TEXT, source=TEXT)
@@ -79,6 +79,11 @@ AMOUNTS = {"requests": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT
 AUDIT = listed({"type": "object", "required": ["n", "at", "kind"], "properties": {"n": COUNT, "at": TEXT}})
 LIMITS = obj(**{n: or_null(REAL) for n in ("requests_per_minute", "tokens_per_minute", "tokens_per_day")},
              money_per_month=or_null(REAL))  # fmt: skip
+REVIEW = obj(
+    object=word("review"), score=REAL, number=COUNT, times=COUNT, at=TEXT, decided_at=or_null(TEXT),
+    **{name: TEXT for name in ("tenant", "collection", "guard", "rule", "version", "policy", "reason", "text", "id",
+                               "decision", "by", "note")},
+)  # fmt: skip
 PASSAGES = obj(
     collection=TEXT, index_version=TEXT, index_as_of=TEXT, searched_for=TEXT, verdicts=VERDICTS, timings_ms=TIMINGS
 )
@@ -127,9 +132,14 @@ OK: dict[str, Schema] = {
     "/v1/plinth/audit/{id}": AUDIT,
     "/v1/plinth/session": obj(signed_in={"const": True}),
     "/v1/plinth/session/end": obj(signed_in={"const": False}),
+    "/v1/feedback": obj(
+        object=word("feedback"), answer_id=TEXT, rating=word("up", "down", "none"), consent=TRUTH,
+    ),
+    "/v1/review": listed(REVIEW, has_more=TRUTH, last=COUNT),
+    "/v1/review/{id}": REVIEW,
     "/healthz": obj(status={"const": "ok"}),
     "/readyz": {
-        "type": "object", "required": ["status", "index_version"], "properties": {"status": {"const": "ready"}},
+        "type": "object", "required": ["status"], "properties": {"status": {"const": "ready"}},
     },
     "/v1/plinth/ops": obj(
         object=word("plinth.ops"), at=REAL, supervisor=or_null(ANYTHING), deployments=some(ANYTHING, maxItems=50),
@@ -140,7 +150,13 @@ OK: dict[str, Schema] = {
 STREAMS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
 OTHER_TYPES = {"/metrics": "text/plain", "/": "text/html", "/ops": "text/html", "/console/{name}": "*/*"}
 DAY: Schema = {"type": "string", "format": "date"}
-PARAMETERS = {"/v1/usage": {"since": DAY, "until": DAY, "tenant": {"type": "string", "maxLength": 64}}}
+PARAMETERS: dict[str, Schema] = {
+    "/v1/usage": {"since": DAY, "until": DAY, "tenant": {"type": "string", "maxLength": 64}},
+    "/v1/review": {
+        "state": word("open", "decided", "all"), "after": COUNT | {"maximum": 2**31 - 1},
+        "limit": COUNT | {"minimum": 1, "maximum": 200},
+    },
+}  # fmt: skip
 HEADERS: dict[str, Schema] = {
     "x-request-id": {"type": "string", "maxLength": 128},
     "cache-control": word("no-cache", "no-store", "max-age=0"),
@@ -153,6 +169,7 @@ NAMED: dict[str, Schema] = {
     "/v1/plinth/examples/{collection}": word("main", "acme-docs"),
     "/v1/collections/{id}": word("main", "acme-docs"),
     "/v1/plinth/audit/{id}": {"type": "string", "pattern": "^req_[0-9a-f]{24}$"},
+    "/v1/review/{id}": word(FOUND.named.id),
     "/console/{name}": word("page.js", "style.css", "signin.js"),
 }
 # What each route may refuse with: 429 where work is budgeted, 413 where a body is read.

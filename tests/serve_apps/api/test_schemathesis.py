@@ -22,6 +22,7 @@ from cluster.core.home import Home
 from serve_apps.api.openai_http import ROUTES
 from tests.serve_apps.api.contract import NAMED, OK, document
 from tests.serve_apps.api.test_keys import BODIES
+from tests.serve_apps.service import desks
 from tests.serve_apps.whole import Whole
 
 schemathesis = pytest.importorskip("schemathesis")  # a test tool, of `make install-dev`
@@ -58,7 +59,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLINTH_HOME", str(folder))
-        whole = Whole(Home(folder))
+        whole = Whole(Home(folder), **desks("acme"))
         GOOD["/v1/plinth/session"]["key"] = whole.key("page")
         with whole.client(whole.key()) as client:
             yield client
