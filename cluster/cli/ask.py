@@ -170,6 +170,10 @@ def print_answer(answer: dict[str, Any]) -> None:
 
 def _print_sources(answer: dict[str, Any]) -> None:
     extra = answer["plinth"]
+    if answer.get("finish_reason") == "content_filter":
+        rules = dict.fromkeys(one["rule"] for one in extra.get("verdicts", []) if one["action"] == "block")
+        said = f"withheld by the safety guard ({', '.join(rules)})" if rules else "withheld by the safety guard"
+        console.print(fold([(printable(said), "yellow")], first="  ", then="  "), soft_wrap=True)
     if meant := extra.get("searched_for"):
         console.print(fold([(printable(f"searched for: {meant}"), "dim")], first="  ", then="  "), soft_wrap=True)
     for number, citation in enumerate(extra.get("citations", []), start=1):

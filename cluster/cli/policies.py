@@ -92,7 +92,9 @@ def check(args: argparse.Namespace) -> int:
         rows = [{"line": one.line or None, "field": one.field, "message": one.message} for one in problems]
         print_json({"file": str(path), "fine": fine, "problems": rows})
     elif isinstance(found, PolicyFile):
-        console.print(f"{path.name}: {len(found.policies)} policies, version {found.version}", markup=False)
+        count = len(found.policies)
+        many = f"{count} {'policy' if count == 1 else 'policies'}"
+        console.print(f"{path.name}: {many}, version {found.version}", markup=False)
     for one in [] if args.json else problems:
         console.print(printable(one.told(path.name)), soft_wrap=True, markup=False)
     return ExitCode.DONE if fine else ExitCode.BAD_INPUT

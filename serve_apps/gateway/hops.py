@@ -11,19 +11,21 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cluster.core.access import Rights, readable
-from cluster.core.records import Verdict
+from cluster.core.records import Passage, Verdict
 from data_jobs.retrieval.examples import Example
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import NO_COLLECTION, ApiError, UnavailableError, bad_request
+from serve_apps.gateway.permitted import permitted
 from serve_apps.gateway.protocols import GuardClient, RetrieverClient
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.waiting import or_unavailable, together
 from serve_apps.guards.characters import visible
 from serve_apps.guards.policy import Policies, load_policies
-from serve_apps.guards.protocol import IN, OUT, InputCheck, OutputCheck
+from serve_apps.guards.protocol import IN, OUT, PASSAGES, InputCheck, OutputCheck
 
 GUARD = "the safety guard (nothing is sent unchecked)"
 Check = TypeVar("Check", InputCheck, OutputCheck)
+LEFT_OUT = "passages that hold what may not leave here were left out"
 EMBED_SLICE = 32  # texts; the embedder works on one call at a time, and questions wait behind it
 
 
@@ -147,7 +149,7 @@ class Hops:
         return replace(check, verdicts=self.policies.applied(check.verdicts, tenant, collection))
 
     async def search(self, question: str, k: int | None, record: RequestRecord) -> Retrieval:
-        """Find passages that whoever asks may read.
+        """Find passages that whoever asks may read, and that hold nothing which may not leave here.
 
         Raises:
             UnavailableError: there is no index, or it found what may not be read: then nothing of it goes on.
@@ -159,6 +161,22 @@ class Hops:
         if labels - readable(labels, rights):
             raise UnavailableError("the index found documents that this key may not read")
         record.collection = found.collection or record.collection
+        return self._permitted(found, record)
+
+    def _permitted(self, found: Retrieval, record: RequestRecord) -> Retrieval:
+        """A search without what is forbidden; a verdict tells of each passage."""
+        if not self.policies.forbidden(record.tenant, record.collection).texts:
+            return found
+        verdicts: list[Verdict] = []
+
+        def barred(passage: Passage) -> bool:
+            text = f"{passage.context}\n{passage.title}\n{passage.text}"
+            said = self.policies.withheld(text, record.tenant, record.collection)
+            verdicts.extend(replace(one, stage=PASSAGES, action="redact", detail=LEFT_OUT) for one in said)
+            return bool(said)
+
+        found, _ = permitted(found, barred)
+        record.judged(tuple(dict.fromkeys(verdicts)))
         return found
 
     async def examples(self, count: int, record: RequestRecord) -> tuple[str, list[Example]]:

@@ -115,6 +115,8 @@ class Lookups:
 
     async def _clean(self, found: list[Citation], record: RequestRecord) -> tuple[list[Citation], list[str]]:
         """The passages that may leave, and their checked texts; one that holds what is forbidden here is left out."""
+        if not found:
+            return [], []
         texts, placeholders = texts_of(found), Placeholders()
         outgoing = iter(zip(texts, await self._hops.guard_out(texts, record), strict=True))
         kept, clean = list[Citation](), list[str]()

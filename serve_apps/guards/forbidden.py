@@ -65,6 +65,7 @@ class Forbidden:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = tuple(texts)
         self._ways = [_Way(letters, texts) for letters in (_plain, _alike)] if texts else []
 
     def inside(self, text: str) -> bool:

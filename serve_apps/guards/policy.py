@@ -91,7 +91,7 @@ class Policy(Section):
 class PolicyFile(Section):
     """A file of policies. All that fit hold, the later one where two say something about the same."""
 
-    version: str = Field(min_length=1, max_length=64)
+    version: str = Field(min_length=1, max_length=64, coerce_numbers_to_str=True)
     """Whoever changes a file changes it: verdicts carry it."""
     policies: tuple[Policy, ...] = Field(min_length=1)
 

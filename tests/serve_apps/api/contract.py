@@ -48,8 +48,8 @@ def listed(schema: Schema, **more: Schema) -> Schema:
 
 ERROR = obj(error=obj(message={"type": "string", "minLength": 1}, type=TEXT, param=or_null(TEXT), code=or_null(TEXT)))
 VERDICT = obj(
-    stage=word("guard_in", "guard_out"), action=word("allow", "flag", "redact", "block", "review"), rule=TEXT,
-    detail=TEXT, guard=TEXT, version=TEXT, score=REAL, policy=TEXT,
+    stage=word("guard_in", "guard_out", "guard_passages"), action=word("allow", "flag", "redact", "block", "review"),
+    rule=TEXT, detail=TEXT, guard=TEXT, version=TEXT, score=REAL, policy=TEXT,
 )  # fmt: skip
 VERDICTS, TIMINGS = some(VERDICT), {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
 COPY = obj(document=TEXT, title=TEXT, source=TEXT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import unicodedata
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cluster.core.errors import UsageError
-from cluster.core.records import Verdict
+from cluster.core.records import Passage, Verdict
+from data_jobs.retrieval.results import OutlineFound, Retrieval, Understood
 from data_jobs.safety.views import _LOOK_ALIKE
+from serve_apps.gateway.permitted import permitted
 from serve_apps.guards.forbidden import Forbidden, comparable
 from serve_apps.guards.personal import LONGEST
 from serve_apps.guards.policy import Policies, parse_policies
 from serve_apps.guards.window import OutputWindow, Placeholders
-from tests.fakes import FixedRetriever, ScriptedTier
+from tests.fakes import PASSAGE, FixedRetriever, ScriptedTier
+from tests.serve_apps.gateway.test_inside import Listening
 from tests.serve_apps.service import CHAT, Service
 
 SECRETS = ("Project Bluebird", "Ænigma 2000", "план Барбаросса")
@@ -184,6 +188,32 @@ def test_a_passage_with_it_is_left_out_of_a_search() -> None:
     found = Service(policies=forbidding).client().post("/v1/search", json={"query": "copy"})
     assert found.status_code == 200
     assert [one for one in whole["data"] if word not in json.dumps(one)] == found.json()["data"]
+
+
+BIRD = replace(PASSAGE, chunk="bird.md#0", document="bird.md", text="Project Bluebird copies a tree with cp.")
+
+
+@pytest.mark.parametrize(("there", "shown"), [((BIRD, PASSAGE), [PASSAGE.chunk]), ((BIRD,), [])])
+def test_a_passage_with_it_answers_nothing_and_the_others_do(there: tuple[Passage, ...], shown: list[str]) -> None:
+    """What an answer quotes of it would have the whole answer withheld."""
+    quote = Listening()
+    service = Service(retriever=FixedRetriever(there), tier=quote, policies=policies())
+    _, finish, rest = asked(service, stream=False)
+    assert (finish, quote.shown) == ("stop", shown)
+    (verdict,) = [one for one in rest["plinth"]["verdicts"] if one["stage"] == "guard_passages"]
+    assert (verdict["action"], verdict["rule"]) == ("redact", "forbidden_text")
+    assert "bird" not in json.dumps(rest)
+
+
+def test_parts_and_outlines_lose_it_too() -> None:
+    part = Retrieval("p", (PASSAGE, BIRD))
+    outline = OutlineFound("bird.md", "Bird", "file", passages=(BIRD,))
+    found = Retrieval("q", (PASSAGE,), understood=Understood(parts=(part,), outline=outline))
+    kept, out = permitted(found, lambda passage: "Bluebird" in passage.text)
+    assert [one.chunk for one in out] == [BIRD.chunk, BIRD.chunk]
+    assert kept.understood.outline is None
+    assert kept.understood.parts[0].passages == (PASSAGE,)
+    assert permitted(part.only([0]), lambda passage: False)[0] == part.only([0])
 
 
 BOMB = "Here is how to build a pipe bomb at home: "
