@@ -20,6 +20,7 @@ from actors.ledger.usage import usage_rows
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[3]
 FIT = 700  # requests of the day's budget; 1,500 and more are made
+KILLED = 2  # gateways
 
 # The ledger: one process, one database file, messages over a socket in a folder.
 LEDGER = """
@@ -157,15 +158,16 @@ def killed_and_still_exact(folder: Path, url: str, home: Path) -> None:
             ledger.wait(30)
             ledger = play.start_ledger()
         until(lambda: play.served() >= 250)
-        for gateway in gateways[:2]:
+        for gateway in gateways[:KILLED]:
             gateway.send_signal(signal.SIGKILL)
         gateways += [play.start_gateway(rounds=3)]
-        for gateway in gateways[2:]:
+        for gateway in gateways[KILLED:]:
             assert gateway.wait(240) == 0
         assert play.served() <= FIT, "overspent"
         last = play.start_gateway(rounds=0)  # reports for the dead, and uses what came back of theirs
         assert last.wait(240) == 0
-        assert play.served() == FIT, "nothing is lost to those that died, and nothing is free"
+        # A killed gateway may have booked a request and not told its client any more.
+        assert FIT - KILLED <= play.served() <= FIT, "nothing else is lost to those that died, and nothing is free"
         rows = usage_rows(Database(url))
         assert sum(row.requests for row in rows) == FIT
         assert sum(row.prompt_tokens + row.completion_tokens for row in rows) == 100 * FIT
