@@ -13,7 +13,7 @@ import pytest
 
 from tests.live.conftest import Service, eventually
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.ci]
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "How much oil does the engine take?"}]}
 
 

@@ -18,7 +18,7 @@ try:
 except ImportError:
     sync_playwright = None  # type: ignore[assignment]
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.ci]
 
 
 def in_a_clean_shell(service: Service, command: str) -> str:

@@ -223,6 +223,8 @@ def test_one_worker_makes_the_same_bytes(uninterrupted: Manifest, library: Path,
     assert manifest.files == uninterrupted.files
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_hostile_folder_is_reported_file_by_file(cluster: Cluster, tmp_path: Path) -> None:
     source = tmp_path / "Mixed Bag"
     source.mkdir()
@@ -266,6 +268,8 @@ def test_a_hostile_folder_is_reported_file_by_file(cluster: Cluster, tmp_path: P
     assert cluster.events("dataset_reused")[-1]["version"] == manifest.version
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["missing", "empty", "file", "nothing_left"])
 def test_a_source_of_no_use_exits_3_with_one_line(cluster: Cluster, tmp_path: Path, kind: str) -> None:
     source = tmp_path / "source"
@@ -282,6 +286,8 @@ def test_a_source_of_no_use_exits_3_with_one_line(cluster: Cluster, tmp_path: Pa
     assert not list((tmp_path / "store").glob("datasets/*/*/manifest.json"))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_store_that_cannot_be_written_exits_5(cluster: Cluster, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -19,7 +19,7 @@ from cluster.core.storage import Store
 from data_jobs.indexing.update_index import indexed_documents
 from serve_apps.replicas.retriever import RetrieverReplica
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.ci]
 ROOT = Path(__file__).resolve().parents[2]
 VISIBLE_S = 5.0
 
