@@ -264,7 +264,7 @@ def build_app(config: PlinthConfig, models: Sequence[str] = ()) -> serve.Applica
     if there and (config.cluster.single_node or kinds):  # else nobody can say what there will be
         check_room(options, [*there, *kinds], all_there=config.cluster.single_node)
     options = surging(options, there, grows=bool(kinds))
-    code = served_code()  # classes travel by name: without it Serve would not notice new code
+    code = served_code(config.trust.policies)  # classes travel by name: without it Serve would not notice new code
     guard = _with(Guard, options["guard"]).bind(config, code)
     retriever = _with(Retriever, options["retriever"]).bind(config, code)
     applications = {

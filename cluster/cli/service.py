@@ -71,7 +71,7 @@ def _deploy(config: PlinthConfig, home: Home, instance: Instance, stages: Stages
         local_key(KeyBook.of(home), home)
     models = model_tiers(config, Store(home.store_uri))
     settings = config.model_dump(exclude={"cluster", "data", "train", "gate"})
-    wanted = json.dumps({**settings, "models": models, "code": served_code()})
+    wanted = json.dumps({**settings, "models": models, "code": served_code(config.trust.policies)})
     if _deployed(home) == {"instance": instance.id, "graph": wanted} and answers(instance.base_url, "/healthz"):
         stages.note("already up")
         return

@@ -12,6 +12,7 @@ from cluster.cli import output
 from cluster.cli.main import main
 from cluster.core.plain_yaml import line_of
 from data_jobs.safety.head import SHIPPED, SafetyHead
+from serve_apps import served_code
 
 MINE = """\
 version: "3"
@@ -114,3 +115,15 @@ def test_the_line_of_a_place() -> None:
     assert [line_of(MINE, place) for place in places] == [1, 1, 7, 10]
     assert line_of(MINE, ("policies", 1, "nothing", 3)) == 7
     assert line_of("", ("a",)) == 1
+
+
+def test_an_edited_file_is_another_service(tmp_path: Path) -> None:
+    """The configuration names the file only: without this, `plinth up` would find nothing to do."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE)
+    before = served_code(str(path))
+    assert before == served_code(str(path)) != served_code("")
+    path.write_text(f"# the same\n{MINE}")
+    assert served_code(str(path)) == before
+    path.write_text(MINE.replace("Bluebird", "Redstart"))
+    assert served_code(str(path)) != before
