@@ -40,7 +40,7 @@ def connected(home: Home) -> Iterator[None]:
     address = _address(home)  # another one, where it was started again while this job waited
     import ray
 
-    with ray_aside(home):
+    with ray_aside(home) as log:
         try:
             with sigterm_kept():
                 ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
@@ -50,7 +50,8 @@ def connected(home: Home) -> Iterator[None]:
             with Store(home.store_uri).job():  # `plinth gc` waits for us
                 yield
         finally:
-            ray.shutdown()
+            with all_aside(log):
+                ray.shutdown()
 
 
 def node_resources(home: Home) -> list[dict[str, float]]:
@@ -64,7 +65,7 @@ def node_resources(home: Home) -> list[dict[str, float]]:
     address = _address(home)
     import ray
 
-    with ray_aside(home):
+    with ray_aside(home) as log:
         try:
             with sigterm_kept():
                 ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
@@ -73,7 +74,8 @@ def node_resources(home: Home) -> list[dict[str, float]]:
         try:
             return [node["Resources"] for node in ray.nodes() if node["Alive"]]
         finally:
-            ray.shutdown()
+            with all_aside(log):
+                ray.shutdown()
 
 
 class _Aside:
@@ -91,8 +93,15 @@ class _Aside:
 
 
 @contextmanager
-def ray_aside(home: Home) -> Iterator[None]:
-    """What Ray says by itself goes to ``logs/ray_driver.log`` for the length of the block.
+def all_aside(log: TextIO) -> Iterator[None]:
+    """All that is printed in the block goes to the log: what Ray's threads held back, its shutdown prints itself."""
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield
+
+
+@contextmanager
+def ray_aside(home: Home) -> Iterator[TextIO]:
+    """What Ray says by itself goes to ``logs/ray_driver.log`` for the length of the block; yields that log.
 
     ``log_to_driver=False`` keeps the output of workers away. Warnings of the raylet ("8 PYTHON worker processes have
     been started") reach a driver on another way, which has no setting: a thread of Ray's prints them.
@@ -100,7 +109,7 @@ def ray_aside(home: Home) -> Iterator[None]:
     with open(home.logs / "ray_driver.log", "a", buffering=1) as log, contextlib.ExitStack() as streams:
         streams.enter_context(contextlib.redirect_stdout(cast(TextIO, _Aside(sys.stdout, log))))
         streams.enter_context(contextlib.redirect_stderr(cast(TextIO, _Aside(sys.stderr, log))))
-        yield
+        yield log
 
 
 @contextmanager
