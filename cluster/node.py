@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.home import Home, write_private
+from cluster.node_tls import node_environment
 from cluster.processes import MARK
 from cluster.serve_mode import executables, serve_environment, write_haproxy_wrapper
 
@@ -28,7 +29,8 @@ def prepare(config: PlinthConfig, home: Home, environ: Mapping[str, str]) -> dic
 
     Raises:
         UsageError: the configuration is for a single machine.
-        EnvironmentFaultError: no token, no shared store, or a PLINTH_HOME with too long a path.
+        EnvironmentFaultError: no token, no shared store, a PLINTH_HOME with too long a path, or an authority for
+            TLS (``node_tls``) that is none.
     """
     if config.cluster.single_node:
         raise UsageError(
@@ -54,6 +56,7 @@ def prepare(config: PlinthConfig, home: Home, environ: Mapping[str, str]) -> dic
     del wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]  # would put every port on loopback, where no other node gets to
     return {
         **wanted,
+        **node_environment(home),
         "PLINTH_HOME": str(home.root),
         "PLINTH_STORE": home.store_uri,
         # A cloud needs minutes for a node; Ray Train gives its workers one minute to find CPUs.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.cli.output import console, literal, print_facts, print_json, print_table, printable
@@ -85,8 +86,11 @@ def register(commands: Commands) -> None:
     _add_limits(parser)
     parser.add_argument("--none", action="store_true", help="take all limits away")
     parser = add_verb(group, "tls", tls, "Make a self-signed certificate, so that others than this machine may come.")
-    parser.add_argument("--name", action="append", default=[], metavar="HOST",
-                        help="a name or address by which others reach this machine; may be repeated")  # fmt: skip
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--name", action="append", default=[], metavar="HOST",
+                      help="a name or address by which others reach this machine; may be repeated")  # fmt: skip
+    what.add_argument("--nodes", default="", metavar="FILE",
+                      help="instead: the authority with which the nodes of a cluster know each other")  # fmt: skip
 
 
 def usage(args: argparse.Namespace) -> int:
@@ -157,13 +161,24 @@ def _ledger(args: argparse.Namespace) -> Database:
 
 
 def tls(args: argparse.Namespace) -> int:
-    """Make a self-signed certificate and say where it is; exit code 0.
+    """Make a self-signed certificate, or an authority for nodes, and say where it is; exit code 0.
 
     Raises:
-        UsageError: no name, or one that cannot be a host's.
+        UsageError: no name, or one that cannot be a host's; there is an authority already.
     """
+    from cluster.node_tls import make_authority
     from cluster.tls import DAYS, make_certificate
 
+    if args.nodes:
+        path = make_authority(Path(args.nodes).expanduser())
+        if args.json:
+            print_json({"authority": str(path)})
+        else:
+            console.print(
+                f"{path} signs the nodes' certificates: keep it as secret as the cluster's token. Every node needs it "
+                "as cluster_ca.pem below PLINTH_HOME (file_mounts of ray-cluster.yaml).", soft_wrap=True
+            )  # fmt: skip
+        return ExitCode.DONE
     path = make_certificate(Home.from_env(), args.name)
     if args.json:
         print_json({"certificate": str(path), "names": args.name, "days": DAYS})
