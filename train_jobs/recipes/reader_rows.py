@@ -1,8 +1,9 @@
-"""The rows that the shipped reader learnt from: ``shipped_rows``, then ``plinth train reader`` over its file.
+"""The rows that the shipped reader learnt from: ``shipped_rows``, and ``plinth train reader`` over its files.
 
 Lawful to ship: half of the titles of the SQuAD 2 half (CC BY-SA 4.0, so that the weights are under it, too), the
-questions shipped for the standard library, and rows that rules make of permissively licensed documents and of pages
-that do not exist. The other half of the titles is never trained on (``squad_titles``).
+questions shipped for the standard library, pages written for it with people's questions (``page_rows``), and rows that
+rules make of permissively licensed documents and of pages that do not exist. The other half of the titles is never
+trained on (``squad_titles``).
 """
 
 from __future__ import annotations
@@ -21,12 +22,25 @@ from data_jobs.sources.pydocs.documents import read_pydocs
 from data_jobs.synthetic.contrast import contrast_rows, places_of
 from data_jobs.synthetic.facts import another_number
 from data_jobs.synthetic.invented import invented_rows
+from train_jobs.recipes.page_rows import FOLDER, page_rows
 
 Row = dict[str, Any]
-# How many rows of each source the shipped reader learnt from, one epoch of them; documents nobody is known to ask for.
-SHIPPED_COUNTS = {
-    "squad": 9500, "paragraphs": 900, "stdlib": 7500, "concepts": 400, "rustbook": 1500, "invented": 6000,
+# What the shipped reader learnt from, one epoch each, one after the other: the most rows of each source. ``pages_1``
+# and ``pages_2`` are the halves of the pages that were written for it.
+FIRST = {"squad": 9500, "paragraphs": 900, "stdlib": 7500, "concepts": 400, "rustbook": 1500, "invented": 6000}
+THEN = {
+    "pages_1": 100_000, "squad": 9500, "paragraphs": 300, "stdlib": 2500, "concepts": 300, "rustbook": 500,
+    "invented": 1500,
 }  # fmt: skip
+LAST = {
+    "pages_2": 100_000,
+    "pages_1": 7000,
+    "squad": 6000,
+    "stdlib": 1200,
+    "concepts": 200,
+    "rustbook": 300,
+    "invented": 700,
+}
 UNASKED = 800
 _ENTITY = re.compile(
     r"\b(?!(?:What|When|Where|Who|Which|How|Why|In|The|During|On)\b)[A-Z][\w'-]+(?: (?:of )?[A-Z][\w'-]+)*"
@@ -155,14 +169,15 @@ def renamed(question: str, window: Window, names: Sequence[str], picker: random.
     return "" if other in known else question.replace(picker.choice(own), other, 1)
 
 
-def shipped_rows(data: Path, out: Path, seed: int = 1) -> dict[str, int]:
-    """Write the rows of the shipped reader (``write_rows``) over the standard library of this interpreter; minutes."""
+def shipped_rows(data: Path, out: Path, counts: dict[str, int], seed: int = 1) -> dict[str, int]:
+    """Write rows of the shipped reader (``FIRST``, ``THEN``, ``LAST``) over this interpreter's standard library; takes
+    minutes."""
     documents = list(read_pydocs())
     picker = random.Random(0)  # noqa: S311 (no secret)
     others = picker.sample([d for d in documents if not d.questions], UNASKED)
     some = [document for document in documents if document.questions] + others
     picker.shuffle(some)
-    return write_rows(data, some, out, seed, SHIPPED_COUNTS)
+    return write_rows(data, some, out, seed, counts)
 
 
 def write_rows(
@@ -185,10 +200,12 @@ def write_rows(
         "concepts": list(concept_rows(documents, seed)),
         "rustbook": [r.to_dict() for r in contrast_rows(documents_of(data / "pretrain_docs_rustbook"), seed, 20)],
         "invented": [r.to_dict() for r in invented_rows(counts.get("invented", 0), seed)],
+        **{f"pages_{part}": list(page_rows(FOLDER, seed, f"*_{part}.txt")) for part in (1, 2)},
     }
     chosen: list[Row] = []
     for name, rows in sources.items():
-        rows = rows[: counts[name]] if name == "squad" else picker.sample(rows, min(len(rows), counts[name]))
+        most = counts.get(name, 0)
+        rows = rows[:most] if name == "squad" else picker.sample(rows, min(len(rows), most))
         chosen += [{**row, "source": name} for row in rows]
     picker.shuffle(chosen)
     out.write_text("".join(json.dumps(row) + "\n" for row in chosen))

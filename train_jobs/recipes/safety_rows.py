@@ -1,4 +1,8 @@
-"""What safety heads learn from: rows that are handed in, and rows written for it (``safety_rows.yaml``)."""
+"""What safety heads learn from: rows that are handed in, and rows written for it.
+
+Patterns are in ``safety_rows.yaml``; texts as people write them in ``safety_written/*.txt``, one a line: a letter of
+``LETTERS``, a blank, the text, whose own line ends are written ``\\n``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from cluster.core.errors import BadInputError
 from data_jobs.safety.head import BUSINESS, LOOK_ALIKE
 from data_jobs.safety.rules import HARMFUL, INJECTION
 from train_jobs.recipes.rows import BadRowError, Row, Rows, read_rows, text_of
@@ -20,6 +25,9 @@ SLICES = ("", BUSINESS, LOOK_ALIKE)
 WRITTEN = "written"  # how the names of the written sets begin
 EACH, SEED, DRAWS = 600, 20, 60  # rows of a written kind, and how often a pattern is filled
 GROUPS = 4  # sets that a kind's patterns are dealt to
+FOLDER = Path(__file__).with_name("safety_written")
+# Label and slice of a text: an injection, a harmful request, what only looks like one of them, anything else.
+LETTERS = {"I": (INJECTION, ""), "H": (HARMFUL, ""), "L": (BENIGN, LOOK_ALIKE), "B": (BENIGN, "")}
 
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -62,7 +70,26 @@ def written_rows(seed: int = SEED, each: int = EACH) -> list[Row]:
             name = f"{WRITTEN}_{kind}_{group + 1}"
             texts = _filled(data[kind][group::GROUPS], data["slots"], draw, each // GROUPS)
             rows += [{"key": name, "text": text, "label": label, "set": name, "slice": part} for text in texts]
-    return rows
+    return [*rows, *written_texts()]
+
+
+def written_texts(folder: Path = FOLDER) -> list[Row]:
+    """The texts of a folder, each once; what one person wrote is a set, as its style is one.
+
+    Raises:
+        BadInputError: a line without a letter or a text; it is named.
+    """
+    rows: dict[str, Row] = {}
+    for path in sorted(folder.glob("*.txt")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            letter, _, text = line.strip().partition(" ")
+            if letter not in LETTERS or not text.strip():
+                raise BadInputError(f"{path.name}, line {number}: wanted one of {', '.join(LETTERS)}, and a text")
+            label, part = LETTERS[letter]
+            text = text.strip().replace("\\n", "\n")
+            name = f"{WRITTEN}_{path.stem}"
+            rows.setdefault(text, {"key": name, "text": text, "label": label, "set": name, "slice": part})
+    return list(rows.values())
 
 
 def _filled(patterns: Sequence[str], slots: Mapping[str, Sequence[str]], draw: random.Random, each: int) -> list[str]:
