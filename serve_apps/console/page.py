@@ -1,5 +1,5 @@
-"""The files of the chat page, of `/ops` and of `/review`, read once: plain HTML, CSS and JavaScript without a build step
-or another host.
+"""The files of the chat page, of `/ops` and of `/review`, read once: plain HTML, CSS and JavaScript without a build
+step or another host.
 
 The two libraries in ``vendor/`` are what `make vendor` fetched: a Markdown parser and an HTML sanitiser.
 """

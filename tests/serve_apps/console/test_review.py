@@ -1,4 +1,4 @@
-"""The page of the review queue in a real Chromium: what is shown, what a decision does, and what is said when it may not."""
+"""The page of the review queue in a real Chromium: what is shown, what a decision does, who may not."""
 
 from __future__ import annotations
 
