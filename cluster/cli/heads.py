@@ -50,8 +50,12 @@ def show(args: argparse.Namespace) -> int:
     cells = [tuple(_shown(row[name]) for name in COLUMNS) for row in rows]
     print_table(f"In use: {found.reference}", COLUMNS, cells, numeric=COLUMNS[2:])
     if verdicts:
-        names = tuple(verdicts[0])
-        print_table("The last verdicts", names, [tuple(_shown(row[name]) for name in names) for row in verdicts])
+        lines = [
+            (row["at"].replace("T", " "), row["heads"], _shown(row["passed"]),
+             *(f"{_shown(row[f'{name}_before'])} → {_shown(row[f'{name}_after'])}" for name in ("missed", "flagged")))
+            for row in verdicts
+        ]  # fmt: skip
+        print_table("The last verdicts, on held-out decisions", ("at", "heads", "passed", "missed", "flagged"), lines)
     return ExitCode.DONE
 
 
