@@ -89,7 +89,7 @@ def rollback(args: argparse.Namespace) -> int:
 
 
 def print_verdict(verdict: Manifest, store: Store) -> None:
-    """The gate's checks on new heads, and which the guard uses now."""
+    """The gate's checks on new heads, and which are in use now."""
     from train_jobs.recipes.safety_gate import REPORT
 
     decision = store.read_json(f"{store.artefact(verdict)}/{REPORT}")["decision"]
@@ -97,9 +97,10 @@ def print_verdict(verdict: Manifest, store: Store) -> None:
     print_checks(f"{heads} against {before}", decision["checks"])
     console.print(f"{decision['reason'][:1].upper()}{decision['reason'][1:]}.", soft_wrap=True, markup=False)
     if decision["passed"]:
-        console.print(f"The guard uses {heads} now; `plinth review rollback` takes it back.", soft_wrap=True)
+        console.print(f"In use where serve.guards has `classifier`: {heads}; `plinth review rollback` takes it back.",
+                      soft_wrap=True)  # fmt: skip
     else:
-        console.print(f"Nothing changed: the guard uses {before}; {heads} is kept.", soft_wrap=True)
+        console.print(f"Nothing changed: {before} stays in use; {heads} is kept.", soft_wrap=True)
 
 
 def _row(verdict: Manifest) -> dict[str, Any]:

@@ -112,7 +112,9 @@ def add_safety_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", default="", metavar="FILE", help="JSONL of {text, label (benign, injection, harmful), set, slice?}"
     )
-    parser.add_argument("--name", default="safety", help="name of what is published (default: safety)")
+    parser.add_argument(
+        "--name", default="safety", help="name of what is published (default: safety, which alone the guard follows)"
+    )
     parser.add_argument("--licence", default="", help="of the data, for the card")
 
 

@@ -60,7 +60,7 @@ def test_from_decisions_to_heads_in_use_and_back(
     assert main(["train", "safety", "--data", data(rowed)]) == ExitCode.REFUSED, "it has no head for injections"
     said = " ".join(capsys.readouterr().out.split())
     assert "injection: no such head any more" in said
-    assert "Nothing changed: the guard uses shipped@" in said
+    assert "Nothing changed: shipped@" in said
     assert events(home) == []
 
     assert main(["train", "safety", "--data", data([*rowed, *INJECTIONS])]) == ExitCode.DONE

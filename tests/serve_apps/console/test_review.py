@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 
 from actors.ledger.database import Database
 from actors.ledger.key_book import KeyBook
+from actors.review.decisions import DECISIONS, STATES
 from actors.review.queue import TABLES, ReviewQueue
 from cluster.core.identity import Principal
 from cluster.core.sections.feedback import ReviewSection
 from cluster.core.sections.trust import TrustSection
 from data_jobs.pii import redact
+from serve_apps.console.page import page_reply
 from serve_apps.gateway.audit_trail import masked
 from serve_apps.gateway.doorkeeper import Doorkeeper
 from serve_apps.gateway.reviewing import ReviewDesk
@@ -32,6 +35,16 @@ def queue_of(*texts: str) -> tuple[ReviewQueue, Service]:
 def clean(seen: Visit) -> None:
     assert seen.complaints == []
     assert {request.url.split("/")[2] for request in seen.requests} == {seen.url.split("/")[2]}
+
+
+def test_what_the_script_looks_for_is_on_the_page_and_every_decision_has_a_button() -> None:
+    page, script, item = (
+        bytes(page_reply(name).body).decode() for name in ("review.html", "review.js", "review_item.js")
+    )
+    assert set(re.findall(r'byId\("(\w+)"\)', script)) <= set(re.findall(r'id="(\w+)"', page))
+    assert set(re.findall(r"^  (\w+): \"", item, re.MULTILINE)) == set(DECISIONS)
+    assert set(re.findall(r"<option>(\w+)", page)) == set(STATES)
+    assert not re.findall(r"https?:|\bstyle=|\bon[a-z]+=|innerHTML", page + script + item)
 
 
 def test_somebody_decides_by_keyboard_and_the_last_word_counts(browser: Browser) -> None:
