@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from actors.ledger.database import Database
-from actors.review.decisions import DECISIONS, Decision, State
+from actors.review.decisions import DECISIONS, REVIEWED, Decision, State
 from cluster.core.errors import BadInputError
 from cluster.core.records import stable_hash
 
@@ -182,7 +182,7 @@ def labelled_rows(items: Sequence[Item]) -> list[dict[str, str]]:
     for item in items:
         if item.decision in DECISIONS and item.decision != "unclear" and item.decided_at is not None:
             month = datetime.fromtimestamp(item.decided_at, UTC).strftime("%Y-%m")
-            row = {"text": item.text, "label": item.decision, "set": f"review-{month}"}
+            row = {"text": item.text, "label": item.decision, "set": f"{REVIEWED}{month}"}
             rows.append({**row, "label": "benign", "slice": "look_alike"} if item.decision == "harmless" else row)
     return rows
 

@@ -14,6 +14,7 @@ from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, ExitCode
 from cluster.core.home import Home
+from cluster.core.storage import Store
 
 if TYPE_CHECKING:
     from data_jobs.safety.head import SafetyHead
@@ -47,12 +48,13 @@ def show(args: argparse.Namespace) -> int:
     Raises:
         UsageError: trust.policies names no file of policies.
     """
-    from data_jobs.safety.head import SHIPPED, SafetyHead
+    from data_jobs.safety.in_force import in_force
     from serve_apps.guards.policy import load_policies
 
-    config = config_from(args, Home.from_env())
+    home = Home.from_env()
+    config = config_from(args, home)
     file = load_policies(config.trust.policies).file
-    head = SafetyHead.from_json(SHIPPED.read_text(encoding="utf-8"))
+    head = in_force(Store(home.store_uri)).head
     rows = [
         row for policy in file.policies if _asked(policy, args.tenant, args.collection)
         for row in rules_of(policy, config, head)
@@ -106,6 +108,9 @@ def rules_of(policy: Policy, config: PlinthConfig, head: SafetyHead) -> list[dic
     said: list[tuple[str, str, str, float | None]] = []
     said += [("rules", about, action, None) for about, action in policy.rules.items()]
     for about, one in policy.classifier.items():
+        if about not in head.heads:  # heads for a new embedder may be fewer
+            said.append(("classifier", about, "off", None))
+            continue
         action = head.action(about) if one.action == "earned" else one.action
         said.append(("classifier", about, action, max(one.threshold or float("-inf"), head.heads[about].threshold)))
     if policy.personal_data:

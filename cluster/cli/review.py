@@ -1,4 +1,7 @@
-"""plinth review: what a policy with the action `review` found; decide about it, and make training rows of decisions."""
+"""plinth review: what a policy with the action `review` found; decide about it, and make training rows of decisions.
+
+What became of them, the heads of the guard, is in ``cluster/cli/heads``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from actors.review.decisions import DECISIONS, STATES
+from cluster.cli.heads import declare_heads
 from cluster.cli.out_file import out_file
 from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
@@ -29,7 +33,8 @@ EXPORT = """\
 One JSON line each decision, {text, label, set, slice}, as `plinth train safety --data` takes them; set is the month of
 the decision, and what is harmless though a guard found it is a look-alike. A head is measured on sets that it has not
 seen, so that at least three are needed: put rows of your own beside them (cat mine.jsonl review.jsonl). Unclear ones
-are left out. The file is yours alone; no erasure reaches it."""
+are left out. The file is yours alone; no erasure reaches it. What is trained on it must be better than what the guard
+uses, or is not used (`plinth review heads`)."""
 COLUMNS = ("id", "at", "times", "tenant", "rule", "decision", "text")
 
 
@@ -48,6 +53,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--note", default="", metavar="TEXT", help="why, kept with it")
     parser = add_verb(group, "export", export, "Write decisions as rows that train the guard's heads.", EXPORT)
     parser.add_argument("--out", required=True, metavar="FILE", help="a new file, or - for stdout")
+    declare_heads(group)
 
 
 def list_items(args: argparse.Namespace) -> int:

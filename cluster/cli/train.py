@@ -76,6 +76,10 @@ def print_made(made: Manifest) -> None:
             print_contenders(report)
         print_gate(made.inputs["model"], report["decision"])
         return
+    if made.kind == "safety-verdicts":
+        from cluster.cli.heads import print_verdict
+
+        return print_verdict(made, Store(Home.from_env().store_uri))
     if made.kind == "plans":
         from cluster.cli.plan import print_plan
 

@@ -39,7 +39,7 @@ VERBS: dict[str, Verb] = {
     "keys": Verb("keys", "Who may use the service: make, list, rotate and revoke API keys."),
     "policies": Verb("policies", "Which guard may do what, for whom: show the policies in force, check a file."),
     "feedback": Verb("feedback", "What people say of answers: send it, look at it, make a dataset of it."),
-    "review": Verb("review", "What guards found and people decide about: list, show, decide, export."),
+    "review": Verb("review", "What guards found and people decide about, and the heads that learnt from it."),
     "gaps": Verb("gaps", "What was asked and the documents did not answer, and who should answer it."),
     "data": Verb("data.group", "Prepare corpora and read their reports."),
     "lineage": Verb(

@@ -254,6 +254,10 @@ class HttpService:
         """The page that shows it."""
         return page_reply("ops.html")
 
+    async def review_page(self, call: Call) -> Response:
+        """The page on which people decide; it holds nothing itself, and says so to whom the queue is not shown."""
+        return page_reply("review.html")
+
     async def page(self, call: Call) -> Response:
         """The chat page, or one of the pages' files."""
         name = call.path.get("name", "index.html")
@@ -288,6 +292,7 @@ ROUTES = (
     Route("/metrics", GET, "metrics", HttpService.metrics, logged=False),
     Route("/", GET, "chat", HttpService.page, logged=False, page=True),
     Route("/ops", GET, "metrics", HttpService.ops_page, logged=False, page=True),
+    Route("/review", GET, ANY_KEY, HttpService.review_page, logged=False, page=True),
     Route("/v1/plinth/ops", GET, "metrics", HttpService.ops, logged=False),
     Route("/console/{name:path}", GET, PUBLIC, HttpService.page, logged=False),
 )

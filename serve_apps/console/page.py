@@ -1,5 +1,5 @@
-"""The files of the chat page and of `/ops`, read once: plain HTML, CSS and JavaScript without a build step or another
-host.
+"""The files of the chat page, of `/ops` and of `/review`, read once: plain HTML, CSS and JavaScript without a build
+step or another host.
 
 The two libraries in ``vendor/`` are what `make vendor` fetched: a Markdown parser and an HTML sanitiser.
 """
@@ -25,6 +25,8 @@ SCRIPTS = (
     "ops.js",
     "ops_feed.js",
     "ops_tables.js",
+    "review.js",
+    "review_item.js",
     "service.js",
     "sidebar.js",
     "signin.js",
@@ -33,6 +35,7 @@ VENDORED = ("vendor/marked.esm.js", "vendor/purify.es.mjs")
 FILES = {
     "index.html": "text/html; charset=utf-8",
     "ops.html": "text/html; charset=utf-8",
+    "review.html": "text/html; charset=utf-8",
     "signin.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",

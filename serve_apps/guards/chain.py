@@ -60,6 +60,12 @@ class GuardChain:
     def __init__(self, guards: Sequence[Guard]) -> None:
         self._guards = tuple(guards)
 
+    def follow(self) -> None:
+        """Have the guards that are trained use what goes live from now on; needs the running loop."""
+        for guard in self._guards:
+            if isinstance(guard, ClassifierGuard):
+                guard.follow()
+
     def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
         """Texts as every guard lets them go on, with the verdicts of all."""
         checks = [InputCheck(text) for text in texts]

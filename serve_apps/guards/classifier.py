@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.core.config import PlinthConfig
-from cluster.core.errors import IncompatibleError
+from cluster.core.home import Home
 from cluster.core.records import Verdict
-from data_jobs.safety.head import SHIPPED, SafetyHead, pieces
+from data_jobs.safety.head import SafetyHead, pieces
+from serve_apps.guards.heads import LiveHeads, checked
 from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
 
 # Vectors [n, d] of texts, as the index's embedder makes them of questions.
@@ -26,6 +27,7 @@ class ClassifierGuard:
 
     Args:
         asks: whose vectors ``embed`` gives (``Embedder.asks``).
+        live: what is used instead of ``head``, if anything.
 
     Raises:
         IncompatibleError: the heads learnt from the vectors of another embedder.
@@ -33,36 +35,36 @@ class ClassifierGuard:
 
     name = "classifier"
 
-    def __init__(self, head: SafetyHead, embed: Embed, asks: str) -> None:
-        if head.embedder != asks:
-            raise IncompatibleError(
-                f"the guard `classifier` was trained on vectors of the embedder {head.embedder}, and index.embedder is "
-                f"{asks}: train one with `plinth train safety`, or leave it out of serve.guards"
-            )
-        self._head, self._embed = head, embed
+    def __init__(self, head: SafetyHead, embed: Embed, asks: str, live: LiveHeads | None = None) -> None:
+        self._head, self._embed, self._live = checked(head, asks), embed, live
 
     @classmethod
     def of(cls, config: PlinthConfig) -> ClassifierGuard:
-        """The heads that are shipped, and an embedder of its own."""
+        """The heads that are in force, and an embedder of its own."""
         from data_jobs.retrieval.embedder import load_embedder
 
         embedder = load_embedder(config.index, threads=1)
-        head = SafetyHead.from_json(SHIPPED.read_text(encoding="utf-8"))
-        return cls(head, lambda texts: embedder.encode(texts, "query"), embedder.asks)
+        live = LiveHeads.of(Home.from_env(), embedder.asks)
+        return cls(live.head, lambda texts: embedder.encode(texts, "query"), embedder.asks, live)
+
+    def follow(self) -> None:
+        """Use what goes live from now on; needs the running loop."""
+        if self._live is not None:
+            self._live.follow()
 
     def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
         """The texts as they are; the piece of a text that looks worst counts."""
-        cut = [pieces(text) for text in texts]
-        scores = self._head.scores(self._embed([piece for own in cut for piece in own]))
+        cut, head = [pieces(text) for text in texts], self._live.head if self._live is not None else self._head
+        scores = head.scores(self._embed([piece for own in cut for piece in own]))
         starts = np.cumsum([0, *map(len, cut)])
         found: list[list[Verdict]] = [[] for _ in texts]
         for category, own in scores.items():
-            threshold, action = self._head.heads[category].threshold, self._head.action(category)
+            threshold, action = head.heads[category].threshold, head.action(category)
             for place, verdicts in enumerate(found):
                 worst = float(own[starts[place] : starts[place + 1]].max())
                 if worst >= threshold:
                     detail = f"it looks like {category}: {worst:.2f}, and {threshold:.2f} is enough"
-                    verdicts.append(Verdict(IN, action, f"classifier_{category}", detail, version=self._head.version,
+                    verdicts.append(Verdict(IN, action, f"classifier_{category}", detail, version=head.version,
                                             score=round(worst, 4)))  # fmt: skip
         return [InputCheck(text, tuple(verdicts)) for text, verdicts in zip(texts, found, strict=True)]
 

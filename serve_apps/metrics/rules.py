@@ -7,7 +7,7 @@ from typing import Any
 from cluster.core.sections.serve import ServeSection
 
 JOB = "plinth"  # the name of the scrape job
-_WORK = '{route!~"/healthz|/readyz|/metrics|/|/console/.*|/ops|/v1/plinth/ops"}'  # probes and pages are no work
+_WORK = '{route!~"/healthz|/readyz|/metrics|/|/console/.*|/ops|/review|/v1/plinth/ops"}'  # probes and pages are no work
 _HELD_BACK = '{stage="guard_out", action=~"redact|block"}'  # of what was about to leave
 QUANTILES = (50, 95, 99)
 

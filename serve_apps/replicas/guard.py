@@ -11,7 +11,7 @@ from serve_apps.scaling.load import CountedThreads, Load
 
 
 class GuardReplica:
-    """Checks what comes in and what goes out. Stateless."""
+    """Checks what comes in and what goes out. Stateless, but for the heads that are in force."""
 
     def __init__(self, config: PlinthConfig) -> None:
         self._chain = guard_chain(config)
@@ -26,6 +26,10 @@ class GuardReplica:
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         """What must not leave in these texts."""
         return await asyncio.get_running_loop().run_in_executor(self._work, self._chain.check_output, texts)
+
+    async def check_health(self) -> None:
+        """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
+        self._chain.follow()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve calls this every second where the number of replicas follows the load."""

@@ -9,12 +9,12 @@ from typing import Any
 from cluster.connect import connected
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
-from cluster.core.errors import UsageError
+from cluster.core.errors import ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.job_verbs import JobVerb, refused_if_not_passed
 from cluster.core.progress import Progress
 from cluster.core.records import Manifest
-from cluster.core.storage import Store
+from cluster.core.storage import LIVE, Store
 from train_jobs.arguments import add_code_change, code_change_of, find
 
 NO_DATA = "--data is missing: name a JSONL file"
@@ -112,19 +112,33 @@ def add_safety_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", default="", metavar="FILE", help="JSONL of {text, label (benign, injection, harmful), set, slice?}"
     )
-    parser.add_argument("--name", default="safety", help="name of what is published (default: safety)")
+    parser.add_argument(
+        "--name", default="safety", help="name of what is published (default: safety, which alone the guard follows)"
+    )
     parser.add_argument("--licence", default="", help="of the data, for the card")
 
 
 def run_safety(args: argparse.Namespace, progress: Progress) -> Manifest:
-    """Train the heads of the guard ``classifier``; needs no cluster."""
+    """Train the heads of the guard ``classifier``; needs no cluster. That others answer from now on is written into
+    the audit log."""
+    from actors.audit.events import record_event
+    from data_jobs.safety.in_force import KIND, NAME
     from train_jobs.recipes.safety import train_safety
 
     if not args.data:
         raise UsageError(NO_DATA)
     home = Home.from_env()
-    store = Store(home.store_uri)
-    return train_safety(config_from(args, home), store, args.data, args.name, progress, args.licence)
+    config, store = config_from(args, home), Store(home.store_uri)
+    before = store.alias(KIND, NAME, LIVE)
+    made = train_safety(config, store, args.data, args.name, progress, args.licence)
+    if (now := store.alias(KIND, NAME, LIVE)) != before:
+        record_event(home, config.trust.audit, "heads_live", before=before or "shipped", now=now)
+    return made
+
+
+def refused_if_judged(made: Manifest) -> ExitCode:
+    """4 where decisions judged the heads and the gate refused them."""
+    return refused_if_not_passed(made) if "passed" in made.counts else ExitCode.DONE
 
 
 def add_masked_arguments(parser: argparse.ArgumentParser) -> None:
@@ -306,7 +320,10 @@ ROUTED = (
 )
 SAFETY = (
     "Every row is judged by a model that saw no row of its set. Benign rows may be of the slice `business` or\n"
-    "`look_alike`: what is flagged of these is over-blocking. A head that misses its bar flags and never blocks."
+    "`look_alike`: what is flagged of these is over-blocking. A head that misses its bar flags and never blocks.\n"
+    "Where decisions are among the rows (`plinth review export`), two fifths of them only judge: heads that agree\n"
+    "with people on surely more of them than those in use, and lose nothing elsewhere, are used by the guard at once;\n"
+    "else exit code 4. `plinth review rollback` takes them back, the same command puts them to use again."
 )
 RECIPES = (
     JobVerb("chat", "Fine-tune a model on conversations: what the assistant said, packed.", add_chat_arguments,
@@ -327,7 +344,7 @@ RECIPES = (
     JobVerb("router", "Train the router: how likely the small tier's answer to a question suffices.",
             add_router_arguments, run_router, ROUTED, refused_if_not_passed),
     JobVerb("safety", "Train the heads of the guard `classifier`: injections and harmful requests.",
-            add_safety_arguments, run_safety, SAFETY),
+            add_safety_arguments, run_safety, SAFETY, refused_if_judged),
     JobVerb("masked", "Train an encoder on the masked tokens of texts; embedders and classifiers go on from it.",
             add_masked_arguments, run_masked, ROWS),
     JobVerb("document-encoder", "Teach a small network an embedder's vectors of documents, to index faster.",

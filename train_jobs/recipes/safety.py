@@ -1,7 +1,9 @@
 """Safety heads: how much a text looks like an injection, or like a harmful request, by the embedder's vector of it.
 
 A fit of seconds in this process, which needs no cluster. What is told of a head was measured on sets that it had not
-seen (``safety_fit``), and decides whether it may block (``data_jobs.safety.head.BARS``).
+seen (``safety_fit``), and decides whether it may block (``data_jobs.safety.head.BARS``). Where decisions of the review
+queue are among the rows, heads of the usual name are held against those in force, and go live if they are better
+(``safety_gate``).
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from data_jobs.safety.head import BARS, FILE, SafetyHead
+from data_jobs.safety.in_force import KIND, NAME
 from train_jobs.publishing.artefact import ALIAS
 from train_jobs.publishing.safety_card import over_blocking, render
+from train_jobs.recipes import safety_gate
 from train_jobs.recipes.rows import Row
 from train_jobs.recipes.safety_fit import Fitted, fit_head
 from train_jobs.recipes.safety_rows import BENIGN, WRITTEN, read_texts, written_rows
 
-KIND = "safety"
 REPORT, CARD, CURVE = "report.json", "card.md", "curve.png"
 BATCH = 64  # texts between two steps of the progress
 LEAST_SETS = 3  # of those handed in: one left out must leave two
@@ -41,9 +44,11 @@ def train_safety(
     config: PlinthConfig, store: Store, data: str, name: str, progress: Progress, licence: str = "",
     embed: tuple[str, Embed] | None = None,
 ) -> Manifest:  # fmt: skip
-    """Train safety heads on rows of {text, label, set, slice?} and publish ``safety/<name>``.
+    """Train safety heads on rows of {text, label, set, slice?} and publish ``safety/<name>``; returns them, or the
+    verdict on them (``safety-verdicts``, counts whether they ``passed``) where there was one.
 
-    An identical earlier run is reused. A category none of whose rows are handed in gets no head.
+    An identical earlier run is reused. A category none of whose rows are handed in gets no head. Of the decisions of
+    the review queue some only judge; what is called otherwise than the heads that the guard follows is not judged.
 
     Args:
         data: a JSONL file; labels are benign, injection, harmful; slices of benign rows business, look_alike.
@@ -55,15 +60,22 @@ def train_safety(
         PlinthError: what ``load_embedder`` raises.
     """
     found = read_texts(data)
-    check_sets(found.train, data)
+    learnt, held = safety_gate.split(found.train)
+    check_sets(learnt, data)
+    decided = any(map(safety_gate.is_decision, found.train))
     asks, encode = embed or _embedder(config)
     inputs = {"data": found.reference, "embedder": asks, **({"licence": licence} if licence else {})}
     key = KEY(inputs=inputs, name=name)
     if (made := store.find_run(key)) is None:
-        rows = [*found.train, *written_rows()]
+        rows = [*learnt, *written_rows()]
         vectors = _vectors([row["text"] for row in rows], encode, progress)
         progress.stage("fit")
-        fitted = {one: fit_head(one, rows, vectors) for one in categories_of(found.train)}
+        fitted = {one: fit_head(one, rows, vectors) for one in categories_of(learnt)}
+        if decided:
+            without = np.array([not safety_gate.is_decision(row) for row in rows])
+            others = [row for row, wanted in zip(rows, without, strict=True) if wanted]
+            for one, own in fitted.items():
+                own.report["across_without"] = fit_head(one, others, vectors[without]).report["across"]
         files = files_of(name, asks, fitted, {"inputs": inputs, "licence": licence, "refused_rows": len(found.refused)})
         folder = posixpath.join(store.staging(key), "artefact")
         for path, body in files.items():
@@ -72,7 +84,10 @@ def train_safety(
         made = store.publish(KIND, name, folder, run_key=key, inputs=inputs, counts=counts)
         log_event("train", "safety_published", name=name, version=made.version, counts=made.counts)
     store.move_alias(KIND, made.name, ALIAS, made.version, why=f"trained on {inputs['data']}")
-    return made
+    if not decided or name != NAME:
+        return made
+    report = store.read_json(posixpath.join(store.artefact(made), REPORT))
+    return safety_gate.judge(config, store, made, report, held, asks, encode, progress)
 
 
 def check_sets(rows: Sequence[Row], path: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from actors.review.decisions import REVIEWED
 from data_jobs.safety.head import BARS, BUSINESS, LOOK_ALIKE, Head, Measured
 from train_jobs.recipes.rows import Row
 from train_jobs.recipes.safety_rows import BENIGN, WRITTEN
@@ -54,14 +55,28 @@ def fit_head(category: str, rows: Sequence[Row], vectors: npt.ArrayLike) -> Fitt
         model = _model().fit(found, labels)
         inside = _left_out(found, labels, np.arange(len(own)) % FOLDS)
     judged = np.array([not name.startswith(WRITTEN) for name in sets]) | ~labels
+    decided = np.array([name.startswith(REVIEWED) for name in sets])
     tuning = np.array([hashlib.sha256(row["text"].encode()).digest()[0] % 2 == 0 for row in own])
     threshold = _threshold(own, scores, labels, tuning)
     report = _report(own, scores, inside, labels, judged, tuning, threshold)
-    report |= {"bar": asdict(BARS[category])}
+    report |= {"bar": asdict(BARS[category]), "across": across(scores > threshold, labels, ~tuning & judged & ~decided)}
     weights = tuple(round(float(weight), DIGITS) for weight in model.coef_[0])
     head = Head(weights, round(float(model.intercept_[0]), DIGITS), threshold, Measured(**report["measured"]))
     report["passed"] = BARS[category].reached(head.measured)
     return Fitted(head, report)
+
+
+def across(flagged: Mask, labels: Mask, seen: Mask) -> dict[str, Any]:
+    """The shares of rows missed and of rows flagged in vain (None: there are no such rows), of those ``seen``."""
+
+    def share(found: Mask) -> float | None:
+        return round(float(found.mean()), 4) if len(found) else None
+
+    wanted, benign = seen & labels, seen & ~labels
+    return {
+        "positive": int(wanted.sum()), "benign": int(benign.sum()),
+        "missed": share(~flagged[wanted]), "flagged": share(flagged[benign]),
+    }  # fmt: skip
 
 
 def auroc(scores: Scores, labels: Mask) -> float:

@@ -148,7 +148,9 @@ OK: dict[str, Schema] = {
     ),
 }  # fmt: skip
 STREAMS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
-OTHER_TYPES = {"/metrics": "text/plain", "/": "text/html", "/ops": "text/html", "/console/{name}": "*/*"}
+OTHER_TYPES = {
+    "/metrics": "text/plain", "/": "text/html", "/ops": "text/html", "/review": "text/html", "/console/{name}": "*/*",
+}  # fmt: skip
 DAY: Schema = {"type": "string", "format": "date"}
 PARAMETERS: dict[str, Schema] = {
     "/v1/usage": {"since": DAY, "until": DAY, "tenant": {"type": "string", "maxLength": 64}},

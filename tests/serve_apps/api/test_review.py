@@ -157,3 +157,8 @@ def test_nobody_but_an_administrator_looks(desk: Desk) -> None:
     assert check_error(desk.client.get("/v1/review", headers=others), 403)["code"] == "scope_missing"
     reply = desk.client.post("/v1/review/x", json={"decision": "harmful"}, headers=others)
     assert check_error(reply, 403)["code"] == "scope_missing"
+    page = desk.client.get("/review", headers=others)
+    assert page.status_code == 200, "it holds nothing, and says in words who may look"
+    assert page.text.startswith("<!doctype html>")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert desk.client.get("/review").status_code == 401
