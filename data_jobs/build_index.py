@@ -37,6 +37,7 @@ from data_jobs.indexing.index_blocks import (
     blocks_of,
     cut,
     embed,
+    finding_counts,
     joined,
     pieces_from_bytes,
     pieces_to_bytes,
@@ -47,6 +48,7 @@ from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.passage_reader import load_passage_reader, reader_fingerprint
 from data_jobs.retrieval.segments import FORMAT, KnownVectors
 from data_jobs.retrieval.snapshot import write_snapshot
+from data_jobs.safety.passages import scan_version
 from data_jobs.tasks import await_start, worker_cpus
 
 GROUP_CHARS = 400_000  # cut into chunks by one call, in a second or two
@@ -85,6 +87,7 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
         "embedder": files.identity,
         "fingerprint": files.fingerprint,
         "format": FORMAT,
+        "scan": scan_version(),
     }
     reader = reader_fingerprint(config.retrieval.reader)
     if reader:
@@ -111,12 +114,12 @@ def build(config: PlinthConfig, store: Store, dataset: Manifest, progress: Progr
         loaded = load_passage_reader(config.retrieval.reader, threads=THREADS, required=True)
         return add_evidence(config, folder, documents_left, loaded, progress, kept)
 
-    output, texts, embedded, promised = _write(
+    output, texts, embedded, found_in = _write(
         store, run_key, staging, blocks, files, promise if reader and prose else None
     )
     progress.counts(documents=documents, chunks=chunks)
     counts = {
-        "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded, **promised,
+        "documents": documents, "chunks": chunks, "texts": texts, "embedded": embedded, **found_in,
         **access_counts(Counter(document.access for document in documents_left)),
         **bytes_per_chunk(store, output, chunks), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
@@ -310,7 +313,7 @@ def _write(
     promise: Callable[[Path], dict[str, Any]] | None,
 ) -> tuple[str, int, int, dict[str, Any]]:
     """Join the blocks into a snapshot in a folder ready to publish; that folder, its texts, how many are new, and what
-    ``promise`` counted, which adds its files to the snapshot's folder."""
+    was found in its chunks and counted by ``promise``, which adds its files to the snapshot's folder."""
     parts = (IndexBlock.from_bytes(store.read(_block_path(staging, name))) for name in blocks)
     block = joined(parts, int(files.identity["dim"]))
     if not block.chunks:
@@ -323,4 +326,4 @@ def _write(
         promised = promise(folder) if promise else {}
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             store.write(posixpath.join(output, path.relative_to(folder).as_posix()), path.read_bytes())
-    return output, len(block.units), block.embedded, promised
+    return output, len(block.units), block.embedded, {**finding_counts(block.chunks), **promised}

@@ -106,7 +106,7 @@ def pretrain(
     mixture = [Ingredient(datasets)] if isinstance(datasets, Manifest) else list(datasets)
     for one in mixture:
         check_use(one.dataset, "pretraining", config.data)
-    check_documents(section, *(one.dataset for one in mixture))
+    check_documents(section, *(one.dataset for one in mixture), labelled=config.data.train_labelled)
     coder = load_tokenizer(store, tokenizer)
     spec = architecture(section, coder.get_vocab_size())
     folder = store.artefact(tokenizer)

@@ -288,6 +288,8 @@ def _check(name: str, principal: Principal, lifetime_s: float | None) -> None:
         raise UsageError("a key without a scope may do nothing; give it one")
     if lifetime_s is not None and not 0 < lifetime_s < float("inf"):
         raise UsageError(f"a key cannot live for {lifetime_s:g} seconds")
+    if principal.streams is not None and principal.streams < 1:
+        raise UsageError(f"a key with {principal.streams} requests at once could ask nothing: give it 1 or more")
 
 
 def _key(row: sql.RowMapping) -> Key:

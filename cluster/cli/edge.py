@@ -39,12 +39,20 @@ def export(args: argparse.Namespace) -> int:
     Raises:
         UnsupportedError: an architecture the converter does not know, or a model that only points at sentences.
         BadInputError: no such model, or the folder is not empty.
+        PolicyRefusedError: not everybody may read what it was trained on.
     """
+    from data_jobs.governance.policies import refused
+    from data_jobs.lineage.labels import labels_behind
     from train_jobs.export.edge import export_edge
     from train_jobs.publishing.sources import model_of
 
     store, stages = Store(Home.from_env().store_uri), Stages(show=not args.json)
     with stages.run(f"export {args.model}"), model_of(store, args.model) as (folder, origin):
+        if labels := labels_behind(store, origin):
+            raise refused(
+                "access", f"{args.model}: it learnt from documents with access labels "
+                f"({', '.join(filter(None, labels['access']))}), and there everybody could ask it"
+            )  # fmt: skip
         if _needs_passages(store, origin):
             raise UnsupportedError(
                 f"{args.model} answers from the sentences of retrieved passages only: it has nothing to say alone"

@@ -67,6 +67,8 @@ def register(commands: Commands) -> None:
     parser.add_argument("--collections", default="", metavar="A,B", help="collections it may ask (default: all)")
     parser.add_argument("--expires", default="", metavar="TIME", help="how long it lives: 12h, 90d (default: for good)")
     _add_limits(parser)
+    parser.add_argument("--streams", type=int, metavar="N",
+                        help="at most so many requests at once (default: trust.streams_per_key)")  # fmt: skip
     parser = add_verb(group, "list", list_keys, "List the keys: whose they are and what they may do.")
     parser.add_argument("--all", action="store_true", help="those revoked and expired too")
     parser = add_verb(group, "rotate", rotate, "Give a key a new secret, shown this once.", ROTATE_DETAILS)
@@ -208,7 +210,7 @@ def create(args: argparse.Namespace) -> int:
     """
     principal = Principal(
         "", args.tenant, frozenset(_words(args.group)), frozenset(_words(args.scope)), tuple(_words(args.models)),
-        tuple(_words(args.collections)), _limits(args),
+        tuple(_words(args.collections)), _limits(args), args.streams,
     )  # fmt: skip
     text, key = _book().create(args.name, principal, _seconds(args.expires, "--expires"))
     _write_down(args, "key_created", key)
@@ -320,7 +322,8 @@ def _book() -> KeyBook:
 def _write_down(args: argparse.Namespace, action: str, key: Key) -> None:
     """What was done to a key, in the audit log; the key itself is not in it."""
     who = key.principal
-    narrowed = {"models": list(who.models), "collections": list(who.collections), "limits": _given(who.limits)}
+    narrowed = {"models": list(who.models), "collections": list(who.collections), "limits": _given(who.limits),
+                "streams": who.streams}  # fmt: skip
     write_down(
         args, action, who.tenant, key_id=key.key_id, name=key.name, groups=sorted(who.groups),
         scopes=sorted(who.scopes), **{name: value for name, value in narrowed.items() if value},
@@ -382,9 +385,9 @@ def _given(limits: Limits) -> dict[str, float]:
 
 def _at_most(key: Key) -> str:
     """Its own limits, as ``200,000 tokens / day``; empty where it has none."""
-    return ", ".join(
-        f"{value:,} {name.replace('_per_', ' / ')}" for name, value in _given(key.principal.limits).items()
-    )
+    who = key.principal
+    said = [f"{value:,} {name.replace('_per_', ' / ')}" for name, value in _given(who.limits).items()]
+    return ", ".join([*said, *([f"{who.streams:,} at once"] if who.streams is not None else [])])
 
 
 def _day(at: float | None) -> str:

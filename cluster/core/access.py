@@ -130,6 +130,11 @@ def access_counts(documents: Mapping[str, int]) -> dict[str, dict[str, int]]:
     return {"access": found} if any(found) else {}
 
 
+def all_readable(labels: Iterable[str], who: Rights | Principal) -> bool:
+    """Whether somebody may read the documents of every one of these labels."""
+    return all(Access.of_text(label).allows(who) for label in labels)
+
+
 def readable(labels: Iterable[str], who: Rights | Principal) -> frozenset[str]:
     """Of labels as documents carry them, those of what somebody may read."""
     return frozenset(label for label in labels if Access.of_text(label).allows(who))

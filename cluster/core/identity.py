@@ -37,6 +37,8 @@ class Principal:
         scopes: what it may do; nothing else.
         models, collections: the names it may ask; empty: all of them.
         limits: of this key; those of the tenant hold besides.
+        streams: requests that it may have under way at once at one gateway; None: as many as any key
+            (``trust.streams_per_key``).
     """
 
     key_id: str
@@ -46,6 +48,7 @@ class Principal:
     models: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    streams: int | None = None
 
     def may(self, scope: str) -> bool:
         """Whether the key has this scope."""
@@ -67,6 +70,7 @@ class Principal:
             models=tuple(values["models"]),
             collections=tuple(values["collections"]),
             limits=Limits(**values["limits"]),
+            streams=values.get("streams"),
         )
 
 

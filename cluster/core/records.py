@@ -101,6 +101,11 @@ def _access(row: dict[str, Any]) -> str:
     return label if isinstance(label, str) else NOBODY_MAY
 
 
+def _of_chunk(row: dict[str, Any]) -> dict[str, Any]:
+    """What of a row of a chunk or passage is not there, or is not yet what it was."""
+    return {"also": _copies(row.get("also")), "access": _access(row), "findings": tuple(row.get("findings") or ())}
+
+
 def _copies(rows: Any) -> tuple[Copy, ...]:
     return tuple(Copy(*row) for row in rows or ())
 
@@ -140,7 +145,8 @@ class Chunk(_Record):
     quotation. ``prior`` is the static rank of its document, added to a search score. ``header`` are the lines, verbatim
     from before ``start``, without which a text that begins within a table or a code block cannot be read: the names of
     the columns, the opening fence. ``also`` are the first MAX_ALSO of its document's copies.
-    ``access`` is its label."""
+    ``access`` is its label. ``findings`` are why no prompt may hold it, by the scan of version ``scanned`` (empty: none
+    was made; ``data_jobs.safety.passages``)."""
 
     id: str
     document: str
@@ -158,18 +164,20 @@ class Chunk(_Record):
     header: str = ""
     also: tuple[Copy, ...] = ()
     access: str = ""
+    findings: tuple[str, ...] = ()
+    scanned: str = ""
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
-        """The chunk out of plain JSON; those of earlier programs name no copies and have no label."""
-        return cls(**{**row, "also": _copies(row.get("also")), "access": _access(row)})
+        """The chunk out of plain JSON; those of earlier programs name no copies, have no label and were not scanned."""
+        return cls(**{**row, **_of_chunk(row)})
 
 
 @dataclass(frozen=True)
 class Passage(_Record):
     """A chunk as one search returned it. ``score`` is the fused rank score (higher is better, not a probability),
     ``dense`` the cosine of question and chunk, ``asked`` the highest cosine of the question and one that the document
-    is known to answer (0 where none is known), ``header``, ``also`` and ``access`` the chunk's."""
+    is known to answer (0 where none is known), ``header`` and what follows it the chunk's."""
 
     chunk: str
     document: str
@@ -190,11 +198,13 @@ class Passage(_Record):
     header: str = ""
     also: tuple[Copy, ...] = ()
     access: str = ""
+    findings: tuple[str, ...] = ()
+    scanned: str = ""
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:
         """The passage out of plain JSON."""
-        return cls(**{**row, "also": _copies(row.get("also")), "access": _access(row)})
+        return cls(**{**row, **_of_chunk(row)})
 
 
 @dataclass(frozen=True)

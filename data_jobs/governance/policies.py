@@ -6,7 +6,7 @@ A policy either holds or raises ``PolicyRefusedError`` (exit code 4) whose messa
     use-allowed        the source allows what the data is to be used for
     licence-allowed    its licence is on the allow-list ``data.licences``
     sensitivity        restricted data only where ``data.restricted`` says so
-    access             nothing is trained on documents that not everybody may read
+    access             what not everybody may read is trained on only where ``data.train_labelled`` says so
 
 A plain folder given on the command line is its user's own: owner ``user``, licence ``unknown``, every use; the
 policies are for sources of a catalogue, and for what is later done with the datasets made of them.
@@ -95,7 +95,8 @@ def check_use(dataset: Manifest, use: str, section: DataSection) -> None:
     Datasets of plain folders, and those prepared before there were sources, allow everything.
 
     Raises:
-        PolicyRefusedError: ``use-allowed``, ``sensitivity`` or, but for retrieval, ``access``.
+        PolicyRefusedError: ``use-allowed``, ``sensitivity`` or, but for retrieval, ``access``: what is trained keeps
+            the labels (``lineage.labels``), and must not be for everybody.
     """
     name, uses = f"dataset {dataset.name}@{dataset.version}", dataset.config.get("uses")
     if uses is not None and use not in uses:
@@ -104,13 +105,13 @@ def check_use(dataset: Manifest, use: str, section: DataSection) -> None:
     if dataset.config.get("sensitivity") == "restricted" and not section.restricted:
         raise refused("sensitivity", f"{name} is restricted; set data.restricted=true where that may be used",
                       dataset=dataset.name)  # fmt: skip
-    if use != "retrieval":
+    if use != "retrieval" and not section.train_labelled:
         check_open(dataset)
 
 
 def check_open(*datasets: Manifest) -> None:
-    """Whether everybody may read every document of these datasets or indexes: what learns from them (models, encoders,
-    tokenizers) answers everybody, and may say what it has read.
+    """Whether everybody may read every document of these datasets or indexes: what learns from them may say what it has
+    read, and answers everybody, unless it is a model whose labels are kept.
 
     Raises:
         PolicyRefusedError: ``access``.
@@ -119,7 +120,8 @@ def check_open(*datasets: Manifest) -> None:
         if labels := [label for label in dataset.counts.get("access", ()) if label]:
             count = sum(dataset.counts["access"][label] for label in labels)
             raise refused("access", f"{dataset.name}@{dataset.version}: {count} of its documents have access labels, "
-                          "and what learns from them would answer everybody: train on documents without labels",
+                          "and what learns from them would answer everybody: train on documents without labels, or "
+                          "set data.train_labelled=true for a model that answers only who may read all of them",
                           dataset=dataset.name)  # fmt: skip
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles
 from data_jobs.retrieval.segments import CHUNK, QUESTION, SENTENCE, KnownVectors, Unit, unit_texts
+from data_jobs.safety.passages import findings, scan_version, text_of
 from data_jobs.text import units as text_units
 from data_jobs.text.chunks import chunk, embedded_text
 from data_jobs.text.sentences import sentences
@@ -142,14 +145,31 @@ def _first_sentence(text: str) -> str:
 
 
 def cut(documents: Sequence[tuple[Document, str]], files: ModelFiles, section: IndexSection) -> list[Piece]:
-    """The chunks of documents; each document comes with lines about what encloses it."""
+    """The chunks of documents, each with what was found in it; a document comes with lines about what encloses it."""
     limit = min(section.chunk_tokens, int(files.identity["max_tokens"]) - 2)
     count_tokens = lru_cache(REMEMBERED_COUNTS)(files.count_tokens)
     return [
-        Piece(piece, document.aliases, document.questions if i == 0 else ())
+        Piece(scanned(piece), document.aliases, document.questions if i == 0 else ())
         for document, about in documents
         for i, piece in enumerate(chunk(document, count_tokens, limit, about))
     ]
+
+
+def scanned(one: Chunk) -> Chunk:
+    """The chunk with what is found in it that no prompt may hold."""
+    return replace(one, findings=findings(text_of(one)), scanned=scan_version())
+
+
+def finding_counts(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """What the counts of a manifest say of the scan: how many chunks no prompt may hold, by finding how many have it,
+    and how many were not scanned."""
+    found = Counter(finding for chunk in chunks for finding in chunk.findings)
+    unscanned = sum(not chunk.scanned for chunk in chunks)
+    return {
+        "kept_from_prompts": sum(bool(chunk.findings) for chunk in chunks),
+        **({"findings": dict(sorted(found.items()))} if found else {}),
+        **({"not_scanned": unscanned} if unscanned else {}),
+    }
 
 
 def blocks_of(pieces: Sequence[Piece], chars: int) -> list[list[Piece]]:

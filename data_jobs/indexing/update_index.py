@@ -28,13 +28,14 @@ from cluster.core.records import Chunk, Document, Manifest, stable_hash
 from cluster.core.sections.data import IndexSection
 from cluster.core.storage import Store, storage_errors
 from data_jobs.indexing.evidence import carry_evidence
-from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, joined, with_enclosing
+from data_jobs.indexing.index_blocks import IndexBlock, cut, embed, finding_counts, joined, with_enclosing
 from data_jobs.indexing.shipped_questions import shipped_vectors
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.model_files import ModelFiles, find_model
 from data_jobs.retrieval.question_map import FILE as QUESTION_MAP
 from data_jobs.retrieval.segments import (
     CONTINUED,
+    FORMAT,
     KnownVectors,
     Meta,
     Segment,
@@ -100,7 +101,7 @@ def update(
     kept = replace(meta, segments=tuple(refs))
     stands = {ref.id: set(ref.gone) for ref in refs}
     left = [c for one in held if one.id in stands for c in one.chunks if c.document not in stands[one.id]]
-    return _publish(store, name, kept, folder, block, before, inputs, began, folder, _labels([*left, *block.chunks]))
+    return _publish(store, name, kept, folder, block, before, inputs, began, folder, _said_of([*left, *block.chunks]))
 
 
 def needs_compaction(store: Store, index: Manifest) -> bool:
@@ -121,8 +122,15 @@ def compact(store: Store, index: Manifest) -> Manifest:
         return index
     parts = [_alive(Segment.load(folder / ref.id), ref) for ref in meta.segments]
     block = joined(parts, meta.dim)
-    meta, labels = replace(meta, segments=()), _labels(block.chunks)
-    return _publish(store, index.name, meta, None, block, index, {}, began, folder, labels)
+    meta, about = replace(meta, segments=()), _said_of(block.chunks)
+    return _publish(store, index.name, meta, None, block, index, {}, began, folder, about)
+
+
+def kept_from_prompts(store: Store, index: Manifest) -> list[Chunk]:
+    """The chunks of a version that no prompt may hold, by what was found in them when they came into it."""
+    folder = _folder(store, index) or Path()
+    held = [(Segment.load(folder / ref.id), set(ref.gone)) for ref in _meta_of(store, index).segments]
+    return [one for segment, gone in held for one in segment.chunks if one.findings and one.document not in gone]
 
 
 def indexed_documents(store: Store, index: Manifest) -> dict[str, int]:
@@ -181,7 +189,8 @@ def _meta(before: Manifest | None, folder: Path | None, embedder: Embedder) -> M
             "there were document encoders)",
             index=before.version,
         )
-    return meta
+    # What is added has the columns of today, which an earlier program does not know.
+    return replace(meta, format=FORMAT) if meta.labelled else meta
 
 
 def _known(held: Sequence[Segment]) -> KnownVectors | None:
@@ -250,10 +259,10 @@ def _publish(
     inputs: dict[str, str],
     began: float,
     known: Path | None,
-    labels: dict[str, int],
+    about: dict[str, Any],
 ) -> Manifest:
-    """``known`` is the folder of the version before: what is known of its risk goes on to this one. ``labels``: how
-    many documents have each access label."""
+    """``known`` is the folder of the version before: what is known of its risk goes on to this one. ``about``: what
+    its counts say of its chunks."""
     with TemporaryDirectory() as scratch:
         local = Path(scratch)
         if known is not None and before is not None:
@@ -280,7 +289,7 @@ def _publish(
             store.write(posixpath.join(staging, path.relative_to(local).as_posix()), path.read_bytes())
     gone = {ref.id: set(ref.gone) for ref in live}
     counts = _counts(live, gone, folder, block, added)
-    counts |= {"embedded": block.embedded, **access_counts(labels)}
+    counts |= {"embedded": block.embedded, **about}
     counts |= bytes_per_chunk(store, staging, counts["chunks"])
     counts["seconds"] = round(time.monotonic() - began, 3)
     if before and before.counts.get("adapted"):
@@ -292,9 +301,11 @@ def _publish(
     return store.publish(KIND, name, staging, run_key=run_key, inputs=made_from, config=config, counts=counts)
 
 
-def _labels(chunks: Sequence[Chunk]) -> dict[str, int]:
-    """How many documents have each access label."""
-    return dict(Counter({chunk.document: chunk.access for chunk in chunks}.values()))
+def _said_of(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """What the counts of a manifest say of its chunks: how many documents have each access label, and what was found
+    in them."""
+    labels = Counter({chunk.document: chunk.access for chunk in chunks}.values())
+    return {**access_counts(labels), **finding_counts(chunks)}
 
 
 def bytes_per_chunk(store: Store, folder: str, chunks: int) -> dict[str, Any]:

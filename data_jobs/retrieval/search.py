@@ -299,6 +299,8 @@ class Searcher:
             header=chunk.header,
             also=tuple(copy for copy in chunk.also if copy.document not in self.unnamed),
             access=chunk.access,
+            findings=chunk.findings,
+            scanned=chunk.scanned,
         )
 
     def _of_table(self, row: int, candidates: Collection[int], content: dict[str, float]) -> int:

@@ -28,11 +28,11 @@ from data_jobs.corpus.parquet import read_table
 from data_jobs.retrieval.dense import DenseIndex, is_large
 from data_jobs.text.chunks import embedded_text
 
-# 7: ``Chunk.access``, which earlier formats have not.
+# 8: ``Chunk.findings`` and ``scanned``. 7: ``Chunk.access``, which earlier formats have not.
 # 6: ``Chunk.also``. 5: vectors of sentences are pooled from their chunk's, and ``Chunk.header`` is there. 4 is
 # searched, not continued.
-FORMAT = LABELLED = 7
-READABLE, CONTINUED = (4, 5, 6, 7), (5, 6, 7)
+FORMAT, LABELLED = 8, 7
+READABLE, CONTINUED = (4, 5, 6, 7, 8), (5, 6, 7, 8)
 CHUNK, SENTENCE, QUESTION = 0, 1, 2
 DENSE_FILES = {CHUNK: "dense.faiss", QUESTION: "dense_questions.faiss"}
 META = "meta.json"
@@ -194,7 +194,8 @@ def write_segment(
         raise IntegrityError(f"{len(units)} units with {len(vectors)} vectors, {len(chunks)} chunks: counts differ")
     into = folder / "segment.new"
     into.mkdir()
-    types = {"start": pa.int64(), "end": pa.int64(), "prior": pa.float64(), "also": pa.list_(pa.list_(pa.string()))}
+    types = {"start": pa.int64(), "end": pa.int64(), "prior": pa.float64(), "also": pa.list_(pa.list_(pa.string())),
+             "findings": pa.list_(pa.string())}  # fmt: skip
     columns: dict[str, Any] = {
         name: pa.array([getattr(c, name) for c in chunks], types.get(name, pa.string()))
         for name in Chunk.__dataclass_fields__

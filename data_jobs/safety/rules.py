@@ -74,6 +74,17 @@ class RuleBook:
 
     def __init__(self, version: str, rules: Sequence[Rule], vocabulary: frozenset[str]) -> None:
         self.version, self.rules, self._vocabulary = version, tuple(rules), vocabulary
+        # Every set of every row has a bit: a text that lacks one of a row's sets, as nearly all do, is soon done with.
+        self._bits: dict[str, int] = {}
+        self._rows: dict[str, list[tuple[Row, int]]] = {rule.id: [] for rule in rules}
+        bit = 1
+        for rule in rules:
+            for row in rule.rows:
+                needs = 0
+                for own in row.sets:
+                    self._bits |= {one: self._bits.get(one, 0) | bit for one in own}
+                    needs, bit = needs | bit, bit << 1
+                self._rows[rule.id].append((row, needs))
 
     def scan(self, text: str, categories: Iterable[str] = CATEGORIES) -> list[Hit]:
         """The rules that a text breaks in any disguise, in the order of the file, each once."""
@@ -91,9 +102,14 @@ class RuleBook:
     def _broken(self, text: str, rules: Sequence[Rule]) -> set[str]:
         found: set[str] = set()
         for words in views(text, self._vocabulary):
-            places = _places(words)
-            left = [rule for rule in rules if rule.id not in found]
-            found |= {rule.id for rule in left if any(_breaks(row, rule, places) for row in rule.rows)}
+            said = 0
+            for one in self._bits.keys() & set(map(stem, words)):
+                said |= self._bits[one]
+            near = [(rule, row) for rule in rules if rule.id not in found
+                    for row, needs in self._rows[rule.id] if said & needs == needs]  # fmt: skip
+            if near:
+                places = _places(words)
+                found |= {rule.id for rule, row in near if _breaks(row, rule, places)}
         return found
 
     def _mentioned(self, text: str, found: set[str]) -> set[str]:
@@ -130,9 +146,6 @@ def _places(words: Sequence[str]) -> dict[str, list[int]]:
 
 def _breaks(row: Row, rule: Rule, places: Mapping[str, list[int]]) -> bool:
     """Whether the words stand in this order, none of the rule's exceptions beside them."""
-    keys = places.keys()
-    if any(keys.isdisjoint(own) for own in row.sets):
-        return False
     spans = [(place, place) for place in _of(row.sets[0], places)]
     for own, gap in zip(row.sets[1:], row.gaps, strict=True):
         spans = _continued(spans, _of(own, places), gap)

@@ -110,12 +110,15 @@ class Limits:
                 return
             if refusal is None:
                 refusal = await self._unknown(headers, route, record, browser=not guest)
-            if refusal is not None:
-                record.code = refusal.extras.get("code")
-                page = route is not None and route.page and refusal.status == 401
-                await (sign_in_page(refusal.headers) if page else reply(refusal))(scope, receive, stamped)
-            else:
-                await self._app(scope, receive, stamped)
+            works = refusal is None and route is not None and route.logged
+            with self._doorkeeper.counted(record.principal if works else NOBODY) as crowded:
+                refusal = refusal or crowded
+                if refusal is not None:
+                    record.code = refusal.extras.get("code")
+                    page = route is not None and route.page and refusal.status == 401
+                    await (sign_in_page(refusal.headers) if page else reply(refusal))(scope, receive, stamped)
+                else:
+                    await self._app(scope, receive, stamped)
         finally:
             failure = sys.exception()
             if isinstance(failure, asyncio.CancelledError):

@@ -8,7 +8,7 @@ is never charged more than was reserved for it: what a tier writes beyond that i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,7 +20,6 @@ from cluster.core.sections.tiers import TierConfig
 from serve_apps.errors import ApiError, UnavailableError, bad_request
 from serve_apps.gateway.exchange import Ask
 from serve_apps.gateway.request_log import HIT, NO_TIER, RequestRecord
-from serve_apps.gateway.rights import may_name
 from serve_apps.gateway.token_counts import TokenCounter
 
 LEAST_ANSWER = 16  # tokens; with less there is no answer worth the name
@@ -72,16 +71,19 @@ class Budget:
     def __init__(self, wallet: Wallet, tiers: Mapping[str, MostOfTier], tokens: TokenCounter) -> None:
         self.wallet, self._tiers, self._tokens = wallet, dict(tiers), tokens
 
-    async def answer(self, ask: Ask, record: RequestRecord) -> Ask:
+    async def answer(self, ask: Ask, record: RequestRecord, names: Collection[str]) -> Ask:
         """Reserve for an answer; the ask comes back with the longest answer it may get.
+
+        Args:
+            names: the models that the key may ask. Another one is to look like one that is not here, also by what is
+                reserved for it.
 
         Raises:
             ApiError: 429, a limit is reached.
             UnavailableError: the ledger does not answer; without it nothing is served.
         """
         sent = sum(self._tokens.count(text) for _, text in ask.turns)
-        # A model that the key may not ask is to look like one that is not here, also by what is reserved for it.
-        asked = self._tiers.get(ask.model) if may_name(ask.model, record.principal) else None
+        asked = self._tiers.get(ask.model) if ask.model in names else None
         tiers = [asked] if asked is not None and asked.alone else list(self._tiers.values())
         reads, writes, price = (max((getattr(tier, name) for tier in tiers), default=0) for name in MOST)
         if reads:  # models may be asked: no tokenizer makes more tokens than there are bytes

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 from starlette.datastructures import Headers
@@ -24,6 +25,7 @@ from cluster.core.sections.trust import TrustSection
 from cluster.haproxy_edge import CLIENT, client_of
 from serve_apps.errors import ApiError, UnavailableError
 from serve_apps.gateway.refusals import Refusals, network
+from serve_apps.gateway.streams import Streams
 
 T = TypeVar("T")
 
@@ -73,6 +75,7 @@ class Doorkeeper:
     ) -> None:
         self._book, self._section, self._clock, self._seal = book, section, clock, seal
         self._refusals = Refusals(section.refusals_per_minute, clock)
+        self._streams = Streams(section.streams_per_key)
         self._ring: Keyring | None = None
         self._looked = float("-inf")
         self._looking = asyncio.Lock()
@@ -83,6 +86,11 @@ class Doorkeeper:
     def open(self) -> bool:
         """Whether everybody is let in."""
         return self._book is None
+
+    def counted(self, principal: Principal) -> AbstractContextManager[ApiError | None]:
+        """One more request of a key, for the length of a ``with`` block; why it may not have it now, or None. Nobody is
+        counted where keys are switched off, nor who has none."""
+        return nullcontext() if self.open or principal is NOBODY else self._streams.of(principal)
 
     def address(self, headers: Headers) -> str:
         """Where a request comes from, as far as our edge says so."""

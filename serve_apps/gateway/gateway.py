@@ -107,7 +107,8 @@ class Gateway:
             UnavailableError: guard, retriever, tier or ledger is down, or too many wait; text not yet yielded is
                 dropped.
         """
-        ask = await self.budget.answer(ask, record) if self.budget else ask  # reserved until it is settled
+        if self.budget:  # reserved until it is settled
+            ask = await self.budget.answer(ask, record, self.tiers.names_for(record.principal))
         with self._admission.place() as place:
             answer = self._answer(ask, record)
             sampled = answer if self._trail is None else self._trail.sampled(answer, ask, record)

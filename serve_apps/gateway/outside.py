@@ -1,7 +1,8 @@
 """Asking a tier that answers outside the house: what leaves has passed the input guard, the passages too.
 
 The question has passed it already. A passage goes out as the guard lets it go on, redacted where it must be; one that
-it refuses stays here, and the answer counts it as dropped. What is cited are the passages as they are in the index.
+it refuses, or in which something was found when the index was built, stays here, and the answer counts it as dropped.
+What is cited are the passages as they are in the index.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from cluster.core.records import Answer
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.gateway.exchange import CheckedAsk
 from serve_apps.gateway.hops import Hops
+from serve_apps.gateway.inside import without_labelled
 from serve_apps.gateway.protocols import Sampling, TierClient
 from serve_apps.gateway.request_log import RequestRecord
 from train_jobs.answering.citations import cite
@@ -44,6 +46,7 @@ async def asked_outside(
 
 async def _leaving(retrieval: Retrieval, hops: Hops, record: RequestRecord) -> Retrieval:
     """The passages that may leave, as they may; nothing else of the search leaves with them."""
+    retrieval = without_labelled(retrieval, record)
     texts = [text for passage in retrieval.passages for text in (passage.title, passage.text)]
     checks = await hops.guard_leaving(texts, record) if texts else []
     titles, bodies = checks[::2], checks[1::2]

@@ -72,6 +72,7 @@ class TierState:
         enabled: of an external one, that nobody switched it off.
         instead: the tier that answers where this one does not, also for who asks for it by name; empty: the fallback,
             and for an external one only.
+        access: the labels of the documents that it was trained on; it answers who may read all of them.
     """
 
     name: str
@@ -93,6 +94,7 @@ class TierState:
     external: bool = False
     enabled: bool = True
     instead: str = ""
+    access: tuple[str, ...] = ()
 
 
 class GuardClient(Protocol):

@@ -188,8 +188,13 @@ class Recall:
                 if isinstance(event, TextDelta):
                     texts.append(event.text)
                 elif key is not None and self._is_worth(event, key, ask, asked, principal):
-                    self._cache.put(key.digest, _kept(texts, event, asked, key.rights))
+                    self._cache.put(key.digest, _kept(texts, event, asked, key.rights, self._labelled(event, asked)))
                 yield event
+
+    def _labelled(self, done: Done, asked: CheckedAsk) -> bool:
+        """Whether an answer is made of documents that not everybody may read, or by a model that was."""
+        tier = self._tiers.state(done.plinth["tier"])
+        return any(asked.retrieval.labels) or any(tier.access if tier else ())
 
     async def tidy(self, recorder: Recorder) -> None:
         """Remove what is too old or rests on what is not there any more, though nobody asks for it; report."""
@@ -252,9 +257,8 @@ def _grounds_of(found: Retrieval) -> Grounds:
     return Grounds(found.collection, found.index_version, found.forgotten)
 
 
-def _kept(texts: list[str], done: Done, asked: CheckedAsk, rights: Rights) -> KeptAnswer:
+def _kept(texts: list[str], done: Done, asked: CheckedAsk, rights: Rights, labelled: bool) -> KeptAnswer:
     grounds = _grounds_of(asked.retrieval)
     checked = digest_of(normalised(asked.turns))
     used = done.prompt_tokens, done.completion_tokens
-    labelled = any(asked.retrieval.labels)
     return KeptAnswer(grounds, rights, checked, tuple(texts), done.finish_reason, *used, done.plinth, labelled)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.core.access import readable
+from cluster.core.access import all_readable, readable
 from cluster.core.identity import Principal
 from cluster.core.sections.tiers import AUTO
 from serve_apps.gateway.protocols import TierState
@@ -22,10 +22,10 @@ def may_name(model: str, principal: Principal) -> bool:
 
 def answering(tiers: Sequence[TierState], principal: Principal) -> list[TierState]:
     """The tiers that a key gets answers of, which are what ``auto`` chooses among: those that it may name, all of them
-    where it may name none but ``auto``. No model has learnt from documents that not everybody may read
-    (``governance.policies.check_open``), so that rights have no part in it."""
+    where it may name none but ``auto``, and of these the ones that learnt from no document which it may not read: a
+    model may say what it has read."""
     named = [name for name in principal.models if name != AUTO]
-    return [tier for tier in tiers if not named or tier.name in named]
+    return [tier for tier in tiers if (not named or tier.name in named) and all_readable(tier.access, principal)]
 
 
 def sees(card: dict[str, Any], principal: Principal) -> bool:

@@ -191,6 +191,7 @@ class Speaker:
         """The end, with usage and the contract's facts; ``quoted`` are the checked texts of the citations."""
         plan, asked, sent = reply.plan, reply.plan.asked, reply.shaper.sent
         record.grounded, record.reason = answer.grounded, answer.reason
+        record.labelled = record.labelled or any(plan.state.access)
         record.model_version = plan.state.model_version or None
         record.prompt_tokens = answer.prompt_tokens or sum(self._tokens.count(text) for _, text in asked.turns)
         record.completion_tokens = answer.completion_tokens or self._tokens.count(sent)

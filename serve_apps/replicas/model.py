@@ -59,6 +59,7 @@ class ServedModel:
     facts: dict[str, Any]
     version: str
     users: int = 0
+    access: tuple[str, ...] = ()  # labels of the documents that it learnt from
 
     def ids(self, text: str, plain: bool = False) -> list[int]:
         """Token ids; in a ``plain`` text (a client's) what looks like a special token is just characters."""
@@ -116,7 +117,8 @@ class ModelReplica:
         if self._tier.context_tokens:
             context = min(capabilities.context_tokens, self._tier.context_tokens)
             capabilities = replace(capabilities, context_tokens=context)
-        return ServedModel(engine, capabilities, tokenizer, facts, manifest.version)
+        labels = tuple(manifest.counts.get("access", ()))
+        return ServedModel(engine, capabilities, tokenizer, facts, manifest.version, access=labels)
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop.
@@ -158,6 +160,7 @@ class ModelReplica:
                 Band(b["low"], b["high"], b["n"], b["model"], b["quote"]) for b in report.get("bands", ()) if b["n"]
             ),
             capacity=model.capabilities.concurrent,
+            access=model.access,
         )
 
     # -- answers ------------------------------------------------------------------------------------------------------

@@ -52,9 +52,11 @@ class Read:
     held_out: bool
 
 
-def check_documents(section: TrainSection, *datasets: Manifest) -> None:
-    """Refuse a corpus, or several together, that is too small to train on, or that not everybody may read."""
-    check_open(*datasets)
+def check_documents(section: TrainSection, *datasets: Manifest, labelled: bool = False) -> None:
+    """Refuse a corpus, or several together, that is too small to train on, or, unless ``labelled`` documents may be
+    trained on, that not everybody may read."""
+    if not labelled:
+        check_open(*datasets)
     kept = sum(int(dataset.counts.get("kept", 0)) for dataset in datasets)
     if kept < section.min_documents:
         names = ", ".join(f"{dataset.name}@{dataset.version}" for dataset in datasets)

@@ -48,7 +48,7 @@ def train_tokenizer(config: PlinthConfig, store: Store, dataset: Manifest, progr
         EnvironmentFaultError: the store cannot be written.
     """
     section = config.train
-    check_documents(section, dataset)
+    check_documents(section, dataset, labelled=config.data.train_labelled)
     settings = KEY.settings(section)
     inputs = {"dataset": f"{dataset.name}@{dataset.version}"}
     key = KEY(inputs=inputs, config=settings)

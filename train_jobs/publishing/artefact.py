@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import PlinthError
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
+from data_jobs.lineage.labels import labels_behind
 from train_jobs.data import certificate
 from train_jobs.data.tokenizer import FILES as TOKENIZER_FILES
 from train_jobs.data.tokenizer import special_ids
@@ -81,6 +82,7 @@ def publish(store: Store, plan: RunPlan, made: Provenance, workers: int) -> Mani
         "held_out_accuracy",
     )
     counts = {**made.counts, **{name: summary[name] for name in kept if summary.get(name) is not None}}
+    counts |= labels_behind(store, inputs)
     manifest = store.publish(
         KIND, made.name, folder, run_key=made.key, inputs=inputs, config=made.settings, counts=counts
     )
@@ -97,7 +99,7 @@ def _publish_adapter(store: Store, plan: RunPlan, made: Provenance, last: Checkp
         store.fs.rm(folder, recursive=True)
     for name, body in plan.model.adapter_files(last.tensors()).items():
         store.write(posixpath.join(folder, name), body)
-    counts = {"rank": plan.model.rank, "alpha": plan.model.alpha}
+    counts = {"rank": plan.model.rank, "alpha": plan.model.alpha, **labels_behind(store, made.inputs)}
     found = store.find_run(key) or store.publish(
         lora.KIND, made.name, folder, run_key=key, inputs=made.inputs, config=made.settings, counts=counts
     )

@@ -28,6 +28,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.tiers import names_taken
 from cluster.core.storage import Store, storage_errors
 from cluster.core.telemetry import log_event
+from data_jobs.lineage.labels import labels_behind
 from data_jobs.lineage.receipts import inherited
 from train_jobs.export.rounding import INT8, round_weights
 from train_jobs.publishing.card import build_card, render
@@ -102,9 +103,11 @@ def publish_model(
             "tokenizer_sha256": _sha256(checkpoint_folder / "tokenizer.json"),
         }
         check_metadata(name, facts)
+        if labels := labels_behind(store, facts["provenance"]):  # who may not read them all gets no answer of it
+            facts["answers_only"] = " and ".join(filter(None, labels["access"]))
         with _workspace(store, run_key, needed=3 * source.bytes) as folder:
             _fill(config, store, source, folder, facts, metrics, progress)
-            found = _publish(store, name, run_key, folder, facts)
+            found = _publish(store, name, run_key, folder, facts, labels)
     return enrol(store, registry, found)
 
 
@@ -222,14 +225,16 @@ def _lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
-def _publish(store: Store, name: str, run_key: str, folder: Path, facts: Mapping[str, Any]) -> Manifest:
+def _publish(
+    store: Store, name: str, run_key: str, folder: Path, facts: Mapping[str, Any], labels: Mapping[str, Any]
+) -> Manifest:  # fmt: skip
     staging = str(folder)
     if not store.local:
         staging = store.staging(run_key)
         store.fs.rm(staging, recursive=True)  # what a killed attempt left there
         store.fs.put(f"{folder}/", staging, recursive=True)
     inputs = {part: str(reference) for part, reference in facts["provenance"].items()}
-    counts = {"parameters": facts["parameters"], "engine": facts["engine"]}
+    counts = {"parameters": facts["parameters"], "engine": facts["engine"], **labels}
     return store.publish(KIND, name, staging, run_key=run_key, inputs=inputs, counts=counts)
 
 

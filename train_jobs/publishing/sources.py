@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from actors.registry.models import KIND, Registry
 from cluster.core.home import Home
 from cluster.core.records import Manifest
-from cluster.core.storage import Store, storage_errors
+from cluster.core.storage import MANIFEST, Store, storage_errors
 from train_jobs.models.hugging_face import source_folder
 from train_jobs.publishing import artefact, smollm2
 from train_jobs.publishing.model_folder import ALLOWED, INDEX, ModelFolder, inspect
@@ -46,7 +47,8 @@ def model_of(store: Store, source: str) -> Iterator[tuple[ModelFolder, dict[str,
             yield inspect(Path(private)), smollm2.ORIGIN
     else:
         folder = source_folder(source, home.root / "cache" / "hub")
-        yield folder, {"source": f"folder {folder.path.resolve().name[:100]}" if Path(source).exists() else source}
+        origin = {"source": f"folder {folder.path.resolve().name[:100]}" if Path(source).exists() else source}
+        yield folder, origin | _copy_of(folder.path)
 
 
 def _published(store: Store, name: str, version: str) -> Manifest | None:
@@ -55,6 +57,15 @@ def _published(store: Store, name: str, version: str) -> Manifest | None:
     if name in store.names(artefact.KIND):
         return store.manifest(artefact.KIND, name, version or artefact.ALIAS)
     return None
+
+
+def _copy_of(folder: Path) -> dict[str, str]:
+    """Which artefact a folder is a copy of, by the manifest in it: what is known of that holds for it too."""
+    try:
+        manifest = Manifest.from_dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {"copy_of": f"{manifest.name}@{manifest.version}"}
 
 
 def _link(file: Path, to: Path) -> None:

@@ -75,7 +75,7 @@ def distill(
     """
     section = config.train
     check_use(dataset, "pretraining", config.data)
-    check_documents(section, dataset)
+    check_documents(section, dataset, labelled=config.data.train_labelled)
     taught_by = open_model(store, teacher)
     model = LlamaSpec(Shape.of(section, taught_by.model.vocab))
     chosen = {"epochs": epochs, "rate": rate, "weight": weight, "temperature": temperature, "written": written}

@@ -22,6 +22,7 @@ from cluster.core.run_keys import RunKey, sections_but
 from cluster.core.sections.train import ARCHITECTURE, LORA, PACE, PRIVACY, SIZE, STEPS, TrainSection
 from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
+from data_jobs.lineage.labels import labels_behind
 from train_jobs.data import certificate
 from train_jobs.data.batches import Arrays
 from train_jobs.models.spec import ModelSpec
@@ -201,7 +202,7 @@ def _trained(
         store.write(posixpath.join(folder, name), body)
     manifest = store.publish(
         asked.kind, asked.name, folder, run_key=asked.key, inputs=asked.inputs, config=asked.settings,
-        counts={**training.counts, **_measured(finished), **counts},
+        counts={**training.counts, **_measured(finished), **counts, **labels_behind(store, asked.inputs)},
     )  # fmt: skip
     store.fs.rm(finished.plan.folder, recursive=True)
     log_event("train", f"{asked.objective}_published", name=asked.name, version=manifest.version,

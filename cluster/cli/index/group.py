@@ -16,7 +16,7 @@ from cluster.core.entry import config_from
 from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
-from cluster.core.storage import INDEXES, LIVE
+from cluster.core.storage import INDEXES, LIVE, Store
 
 
 def register(commands: Commands) -> None:
@@ -30,11 +30,14 @@ def register(commands: Commands) -> None:
     parser = add_verb(
         group, "show", show, "Show an index version: its counts, and what is promised of its answers.",
         "The promise rests on held-out questions that are made of the corpus when the index is built. --plot writes\n"
-        "as a PNG how risk and coverage go together, and whether the confidence can be believed.",
+        "as a PNG how risk and coverage go together, and whether the confidence can be believed. --findings lists the\n"
+        "passages that stand in no prompt, as an injection, hidden characters or control tokens of a chat were found\n"
+        "in them when they were indexed. They may still be quoted.",
     )  # fmt: skip
     parser.add_argument("version", nargs="?", default="", help="default: the live one")
     _of_collection(parser)
     parser.add_argument("--plot", metavar="FILE.png", help="where to write the picture")
+    parser.add_argument("--findings", action="store_true", help="list the passages kept out of prompts, and why")
     _of_collection(
         add_verb(group, "rollback", rollback, "Make the index that was live before the current one live again.")
     )
@@ -89,6 +92,8 @@ def show(args: argparse.Namespace) -> int:
             raise UsageError(f"{name}@{version} was built without a reader: there is no evidence to draw")
         Path(args.plot).write_bytes((folder / PLOT_FILE).read_bytes())
     told = evidence.to_dict(max_risk) if evidence else None
+    if args.findings:
+        return _show_findings(store, index, args.json)
     if args.json:
         shown = {key: value for key, value in told.items() if key != "judged"} if told else None
         learnt = index.inputs.get(ADAPTATION)
@@ -113,6 +118,27 @@ def show(args: argparse.Namespace) -> int:
         ("gathered on", told["carried_from"] or "this version"),
     ]
     print_table("Risk", ("", ""), rows)
+    return ExitCode.DONE
+
+
+def _show_findings(store: Store, index: Manifest, as_json: bool) -> int:
+    """Print the passages that no prompt may hold, with what was found in each; exit code 0."""
+    from data_jobs.indexing.update_index import kept_from_prompts
+    from data_jobs.safety.passages import told
+
+    chunks = kept_from_prompts(store, index)
+    if as_json:
+        print_json([
+            {"document": one.document, "chunk": one.id, "span": [one.start, one.end], "findings": list(one.findings)}
+            for one in chunks
+        ])  # fmt: skip
+        return ExitCode.DONE
+    rows = [(one.document, f"{one.start}-{one.end}", finding, told(finding)[1])
+            for one in chunks for finding in one.findings]  # fmt: skip
+    print_table(f"Kept out of prompts: {index.name}@{index.version}", ("document", "span", "finding", "why"), rows)
+    counts = index.counts
+    if unscanned := counts.get("not_scanned", 0) if "kept_from_prompts" in counts else counts.get("chunks", 0):
+        console.print(f"{unscanned} chunks were indexed before there was a scan: they are scanned when they are found.")
     return ExitCode.DONE
 
 

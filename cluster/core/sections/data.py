@@ -44,6 +44,9 @@ class DataSection(Section):
     """Licences that sources of the catalogue may have (SPDX; `A OR B` takes one of them, `A AND B` both)."""
     restricted: bool = False
     """Whether sources and datasets marked restricted may be used."""
+    train_labelled: bool = False
+    """Whether models may be trained on documents with access labels. Such a model answers only keys that may read all
+    of them; embedders, encoders and made questions, which serve everybody, are never made of them."""
     private_hosts: tuple[str, ...] = ()
     """`HOST:PORT` that may be fetched from by https although they are not public addresses on port 443."""
     max_source_mb: int = Field(20_000, ge=1)
@@ -101,7 +104,7 @@ CLEANING = (
 # Where records come from: the content of the source is in the keys by its hash.
 SOURCE = (
     "data.source", "data.name", "data.sources", "data.licences", "data.restricted", "data.private_hosts",
-    "data.max_source_mb",
+    "data.max_source_mb", "data.train_labelled",
 )  # fmt: skip
 # What becomes of the whole, and not of one record.
 WHOLE_CORPUS = ("data.blocks", "data.near_duplicate_jaccard", "data.use", "data.uses")

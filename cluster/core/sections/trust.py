@@ -21,6 +21,9 @@ class TrustSection(Section):
     refusals_per_minute: int = Field(100, ge=1)
     """Requests without a key that works, of one address (IPv6: a /64) at one gateway; more of them get 429 until the
     minute is over, at almost no cost. Keys that work are not affected, whatever else comes from their address."""
+    streams_per_key: int = Field(256, ge=1)
+    """Requests that a key may have under way at once at one gateway, streams above all, where it has no number of its
+    own (`plinth keys create --streams`); one more gets 429. Each gateway counts its own."""
     scraping_documents: int = Field(2000, ge=1)
     """A key that is shown about so many different documents within `scraping_hours` is flagged, in the audit log and as
     an alert: it walks the corpus. Nothing is refused for it."""

@@ -34,6 +34,7 @@ def test_the_life_of_a_key(capsys: pytest.CaptureFixture[str], home: Home) -> No
     made = said(
         capsys, "keys", "create", "ann", "--tenant", "finance", "--group", "board, audit", "--scope", "chat,search",
         "--expires", "90d", "--collections", "main", "--requests-per-minute", "30", "--money-per-month", "2.5",
+        "--streams", "4",
     )  # fmt: skip
     assert made["key"].startswith("plinth_")
     assert made["expires_at"] - made["created_at"] == 90 * 86400
@@ -41,6 +42,8 @@ def test_the_life_of_a_key(capsys: pytest.CaptureFixture[str], home: Home) -> No
     assert "key" not in listed
     assert (listed["tenant"], listed["groups"], listed["collections"]) == ("finance", ["audit", "board"], ["main"])
     assert (listed["limits"]["requests_per_minute"], listed["limits"]["money_per_month"]) == (30, 2.5)
+    assert listed["streams"] == 4
+    assert main(["keys", "create", "none", "--streams", "0"]) == 2
     book = KeyBook.of(home)
     fresh = said(capsys, "keys", "rotate", "ann")
     assert not book.recognises(made["key"])

@@ -222,3 +222,9 @@ def test_nothing_is_trained_on_documents_that_not_everybody_may_read() -> None:
         with pytest.raises(PolicyRefusedError, match="2 of its documents have access labels") as error:
             refused()
         assert error.value.extras["policy"] == "access"
+    wanted = DataSection(train_labelled=True)  # for a model that keeps the labels; nothing else is made of them
+    check_use(labelled, "pretraining", wanted)
+    check_use(labelled, "fine-tuning", wanted)
+    check_documents(section, labelled, labelled=True)
+    with pytest.raises(PolicyRefusedError, match="train_labelled"):
+        check_open(labelled)

@@ -126,7 +126,7 @@ OK: dict[str, Schema] = {
     ),
     "/v1/plinth/me": obj(
         keys=TRUTH, key_id=TEXT, tenant=TEXT, groups=some(TEXT), scopes=some(word(*SCOPES)), models=some(TEXT),
-        collections=some(TEXT), limits=LIMITS,
+        collections=some(TEXT), limits=LIMITS, streams=or_null(COUNT),
     ),
     "/v1/plinth/audit": AUDIT,
     "/v1/plinth/audit/{id}": AUDIT,

@@ -282,6 +282,14 @@ def test_the_dearest_of_those_that_may_answer_decides(place: Path) -> None:
 
     async def scene() -> None:
         budget = Budget(house.gateway(), tiers, RegexTokenCounter())
+        amounts = []
+        for model in ("small", "no-such"):  # the first is here, and the key is told nothing of it
+            record = RequestRecord("req_0", principal=who, status=404)
+            await budget.answer(Ask(model, (("user", "aé b c"),), Sampling()), record, ["auto", "quote"])
+            assert record.reserved is not None
+            amounts.append(record.reserved.hold.amount)
+            budget.settle(record)
+        assert amounts[0] == amounts[1]
         for model, said, plain, most in (
             ("quote", None, False, (6, 64, 0.0)), ("small", None, False, (14 + 500, 128, 2.0)),
             ("small", 5, False, (14 + 500, 96, 2.0)), ("small", 5, True, (14, 96, 2.0)),
@@ -289,7 +297,7 @@ def test_the_dearest_of_those_that_may_answer_decides(place: Path) -> None:
         ):  # fmt: skip
             record = RequestRecord("req_1", principal=who)
             ask = Ask(model, (("user", "aé b c d e ff"),), Sampling(max_tokens=said), plain)
-            capped = await budget.answer(ask, record)
+            capped = await budget.answer(ask, record, ["auto", *tiers])
             assert record.reserved is not None
             prompt, completion, price = most
             tokens = prompt + completion

@@ -160,7 +160,7 @@ OTHER_SAMPLING: dict[str, Any] = {
 OTHER_TIER: dict[str, Any] = {
     "name": "large", "ready": False, "earned": False, "fallback": True, "model_version": "m2",
     "knowledge_cutoff": "2026", "continues": True, "samples": True, "price": 1.0, "bands": (),
-    "external": True, "enabled": False, "instead": "quote", "takes": ("seed",), "checked": True,
+    "external": True, "enabled": False, "instead": "quote", "takes": ("seed",), "checked": True, "access": ("acme",),
 }  # fmt: skip
 
 

@@ -19,10 +19,11 @@ from serve_apps.api.routes import Call
 from serve_apps.api.schema import ChatRequest, EmbeddingRequest, SearchRequest
 from serve_apps.errors import ApiError, UnavailableError
 from serve_apps.gateway.exchange import Ask, Done
-from serve_apps.gateway.protocols import Sampling, TierState
+from serve_apps.gateway.protocols import Band, Sampling, TierState
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.rights import answering, as_seen, sees
-from tests.fakes import PASSAGE, FixedRetriever, ScriptedTier
+from serve_apps.routing.rules import Features
+from tests.fakes import CITATION, PASSAGE, FixedRetriever, ScriptedTier
 from tests.serve_apps.service import EMBEDDER, QUESTION, Service
 
 ACME = Principal("a", "acme", frozenset({"hr"}))
@@ -238,3 +239,70 @@ def test_a_key_of_other_models_does_not_share_answers_of_auto() -> None:
     assert house.answer(replace(ACME, models=("auto", "large")))["tier"] == "large"
     narrow = house.answer(replace(ACME, models=("auto", "small")))
     assert (narrow["cache"], narrow["tier"]) == ("miss", "small")
+
+
+# -- models that were trained on labelled documents --------------------------------------------------------------------
+SECRET = TierState("secret", continues=True, model_version="m", bands=(Band(0.0, 1.01, 100, 0.9, 0.4),),
+                   access=("", "acme", "acme:hr"))  # fmt: skip
+MATE = Principal("c", "acme")  # of the tenant, and not of the group
+NARROW = replace(ACME, models=("auto", "secret"))
+
+
+def trained(state: TierState = SECRET, **more: Any) -> tuple[House, ScriptedTier]:
+    tier = ScriptedTier(state=state, citations=(CITATION,))
+    return House(models={"secret": tier}, features=Features(0.9), **more), tier
+
+
+def test_a_model_of_labelled_documents_answers_who_may_read_all_of_them() -> None:
+    house, tier = trained()
+    assert house.answer(ACME)["tier"] == "secret"
+    assert house.answer(NARROW, model="secret")["tier"] == "secret"
+    assert len(tier.questions) == 2
+
+
+@pytest.mark.parametrize(
+    "who", [MATE, OTHER, LOCAL, replace(OTHER, groups=frozenset({"hr"}))], ids=lambda who: who.tenant
+)
+def test_for_others_it_is_not_there_and_auto_has_another_answer(who: Principal) -> None:
+    house, tier = trained()
+    assert house.answer(who)["tier"] == "quote"
+    error, unknown = house.refused(who, model="secret"), house.refused(who, model="no-such")
+    assert (error.status, error.extras) == (404, unknown.extras)
+    assert error.message.replace("secret", "no-such") == unknown.message
+    assert "secret" not in {card["id"].partition("@")[0] for card in house.get("models", who)["data"]}
+    assert refusal(house, "model", who, id="secret").status == 404
+    assert tier.questions == []
+
+
+def test_it_is_no_substitute_either() -> None:
+    outside = TierState("outside", external=True, instead="secret", continues=True, enabled=False)
+    house = House(models={"outside": ScriptedTier(state=outside), "secret": ScriptedTier(state=SECRET)})
+    assert house.answer(ACME, model="outside")["tier"] == "secret"
+    with pytest.raises(UnavailableError):
+        house.answer(MATE, model="outside")
+
+
+def test_a_damaged_label_is_for_nobody() -> None:
+    house, _ = trained(replace(SECRET, access=("acme", "not a label!")))
+    assert house.answer(ACME)["tier"] == "quote"
+
+
+def test_its_answers_count_as_made_of_labelled_documents_given_again_too() -> None:
+    cache = ServeSection(cache=CacheSection(on=True))
+    for state, labelled in ((SECRET, True), (replace(SECRET, access=("",)), False)):
+        house, tier = trained(state, section=cache)
+
+        async def asked(house: House = house) -> RequestRecord:
+            record = RequestRecord("req_1", principal=ACME)
+            await house.gateway.collections.choose("", record, "model")
+            async for _ in house.gateway.answer(ASK, record):
+                pass
+            return record
+
+        async def twice(ask: Any = asked) -> list[RequestRecord]:
+            return [await ask(), await ask()]
+
+        records = asyncio.run(twice())
+        assert [record.labelled for record in records] == [labelled, labelled]
+        assert [record.cache for record in records] == ["miss", "hit"]
+        assert len(tier.questions) == 1

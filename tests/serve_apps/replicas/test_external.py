@@ -262,6 +262,16 @@ def test_a_passage_that_the_guard_refuses_stays_here(start: Start) -> None:
     assert reply.headers["x-plinth-degraded"] == "passages"
 
 
+def test_a_passage_in_which_the_index_found_something_stays_here(start: Start) -> None:
+    found = replace(FOUND, passages=(replace(PASSAGE, findings=("hidden_characters",)), *FOUND.passages[1:]))
+    with scripted([HEAD, event("Ask [1].", "stop")]) as server:
+        reply = ask(walk(start(server), found), "other")
+    assert "Recursively" not in json.dumps(server.bodies)
+    assert reply.json()["plinth"]["dropped_passages"] == 1
+    (verdict,) = (one for one in reply.json()["plinth"]["verdicts"] if one["stage"] == "guard_passages")
+    assert (verdict["rule"], verdict["action"]) == ("hidden_characters", "redact")
+
+
 def test_nothing_leaves_while_the_guard_is_down(start: Start) -> None:
     class FailsLater(RealGuard):
         checked = 0

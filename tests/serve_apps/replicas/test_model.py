@@ -75,7 +75,7 @@ def make_model(folder: Path, seed: int) -> None:
     fast.save_pretrained(folder)
 
 
-def publish(store: Store, seed: int, kind: str = "points", tokenizer_sha256: str = "") -> str:
+def publish(store: Store, seed: int, kind: str = "points", tokenizer_sha256: str = "", **counts: Any) -> str:
     """Convert, publish and register a tiny model; returns its version."""
     from train_jobs.export.openvino_graph import export
 
@@ -89,7 +89,7 @@ def publish(store: Store, seed: int, kind: str = "points", tokenizer_sha256: str
         "provenance": {"checkpoint": "tiny@1", "tokenizer": "tiny@1", "dataset": "d@1", "examples": "tiny@1"},
     }  # fmt: skip
     (staging / "plinth.json").write_text(json.dumps(facts))
-    manifest = store.publish("models", "tiny", str(staging), run_key=f"tiny-{seed}-{kind}")
+    manifest = store.publish("models", "tiny", str(staging), run_key=f"tiny-{seed}-{kind}", counts=counts)
     Registry(store).register("tiny", manifest.version)
     return manifest.version
 
@@ -130,6 +130,14 @@ async def heard(items: AsyncGenerator[str | Answer, None]) -> tuple[str, Answer]
             said += item
     assert len(answers) == 1
     return said, answers[0]
+
+
+def test_says_whose_documents_it_learnt_from(store: Store, started: Start) -> None:
+    config = configured(PlinthConfig(), ["serve.model_defaults.engine=transformers", F32])
+    publish(store, 1)
+    assert asyncio.run(started(config).state()).access == ()
+    publish(store, 2, access={"": 3, "acme:hr": 1})
+    assert asyncio.run(started(config).state()).access == ("", "acme:hr")
 
 
 def test_answers_continues_and_reports(store: Store, config: PlinthConfig, started: Start) -> None:

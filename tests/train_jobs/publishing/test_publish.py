@@ -47,6 +47,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def labelled(store: Store) -> str:
+    """A dataset of which some documents are not for everybody."""
+    store.write(f"{store.staging('d')}/content.json", b"d")
+    counts = {"access": {"": 4, "acme:hr": 2}}
+    made = store.publish("datasets", "wages", store.staging("d"), run_key="d", counts=counts)
+    return f"wages@{made.version}"
+
+
 def read(store: Store, manifest: Any, name: str) -> Any:
     return store.read_json(f"{store.artefact(manifest)}/{name}")
 
@@ -55,7 +63,8 @@ def read(store: Store, manifest: Any, name: str) -> Any:
 @pytest.mark.parametrize("kind", ["local", "memory"])
 def test_a_published_version_holds_everything(checkpoint: Path, tmp_path: Path, kind: str) -> None:
     store = Store(str(tmp_path / "store") if kind == "local" else f"memory://{uuid.uuid4().hex}")
-    manifest = publish_model(preset("laptop"), store, "small", checkpoint, FACTS, METRICS, Silent())
+    facts_in = {**FACTS, "provenance": {**FACTS["provenance"], "examples": labelled(store)}}
+    manifest = publish_model(preset("laptop"), store, "small", checkpoint, facts_in, METRICS, Silent())
     names = {entry.path for entry in manifest.files}
     assert {
         "config.json", "model.safetensors", "tokenizer.json", "openvino/openvino_model.xml", "plinth.json",
@@ -68,12 +77,14 @@ def test_a_published_version_holds_everything(checkpoint: Path, tmp_path: Path, 
     assert metrics["conversion"] == {"engine": "openvino", "equal_tokens": 512, "compared_tokens": 512}
     assert metrics["held_out"]["difference"]["low"] == 0.15
     assert metrics["training"]["seconds"] is None, "a number that is not finite is no JSON"
+    assert manifest.counts["access"] == {"": 4, "acme:hr": 2}, "those of what it learnt from"
+    assert facts["answers_only"] == "acme:hr"
     registry = Registry(store)
     served = registry.served("small")
     assert served is not None
     assert (served.version, served.champion) == (manifest.version, False)
 
-    again = publish_model(preset("laptop"), store, "small", checkpoint, FACTS, METRICS, Silent())
+    again = publish_model(preset("laptop"), store, "small", checkpoint, facts_in, METRICS, Silent())
     assert again.version == manifest.version
     assert [e.event for e in registry.history("small")] == ["registered", "candidate"]
     assert not store.exists(store.path("staging")) or store.fs.find(store.path("staging")) == []
@@ -81,7 +92,8 @@ def test_a_published_version_holds_everything(checkpoint: Path, tmp_path: Path, 
     registry.promote("small", manifest.version, Gate())
     markdown = render(registry.card("small"))
     for text in ("# Model card: small", "## Intended use", "## Limits", "## How to reproduce", "0.21 [0.15, 0.27]",
-                 "plinth quickstart", "Gate: **passed**", "| 0 | 0.5 | 80 | 0.4 | 0.45 |", "pydocs@3"):  # fmt: skip
+                 "plinth quickstart", "Gate: **passed**", "| 0 | 0.5 | 80 | 0.4 | 0.45 |", "pydocs@3",
+                 "acme:hr"):  # fmt: skip
         assert text in markdown
     stored = store.read(f"{store.artefact(manifest)}/card.md").decode()
     assert "Gate:" not in stored, "what is decided later is not in the immutable card"
