@@ -58,7 +58,8 @@ def cards_in(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_card_said(lowered: str) -> bool:
-    return any(word in lowered for word in _CARD_WORDS)
+    told = lowered.replace("<card_", "<")  # what was hidden before says nothing of the numbers beside it
+    return any(word in told for word in _CARD_WORDS)
 
 
 def _cards_said(text: str) -> Iterator[tuple[int, int]]:

@@ -145,6 +145,11 @@ def form_of(question: str) -> Form:
     return _of_one(question)
 
 
+def asks(message: str) -> bool:
+    """Whether a message asks, by its first word or its mark: "opening hours", "ferries to Oslo" do not."""
+    return message.rstrip().endswith("?") or _ASKS.match(message) is not None
+
+
 def questions_in(message: str) -> list[str]:
     """The questions a message asks, each whole by itself; the message alone where it asks one.
 

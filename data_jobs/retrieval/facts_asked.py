@@ -2,8 +2,8 @@
 
 What such a question wants (a time, a number, a price, a person, a place, a name) stands in a text as a few words, or it
 does not stand there: this is what a reader of passages can tell and what similarity cannot ("When was the library
-built?" beside a page that tells how high it is). How something is done, what something is, and why, may be told in any
-words. Closed classes of English words, no topics.
+built?" beside a page that tells how high it is). So does what settles a question for yes or no, or for a reason. How
+something is done is told over sections that no window holds. Closed classes of English words, no topics.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from data_jobs.retrieval.asking import DEFINITION, LIST, PLAIN, form_of
+from data_jobs.retrieval.asking import DEFINITION, LIST, PLAIN, YES_NO, asks, form_of
 
 TIME, EXTENT, OFTEN, NUMBER, PRICE, OTHER = "time", "extent", "often", "number", "price", "other"
 """``extent``: how long, in time or in space. ``other``: a person, a place, a name: no closed class tells whether a text
@@ -71,6 +71,10 @@ _POLITE = re.compile(
     re.IGNORECASE,
 )
 
+_LONG = re.compile(
+    rf"{_any('what which')} {_any('is are was were')} {_AT_LENGTH}\b".replace(" ", r"\s+"), re.IGNORECASE
+)
+
 _NUMERALS = _any(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
     " seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundreds? thousands?"
@@ -124,6 +128,17 @@ def fact_asked(question: str) -> str:
     form = form_of(question)
     # A list of what the index's structure holds comes from there; "What wine goes with it?" only looks like a list.
     return kind if form.name in (PLAIN, DEFINITION) or (form.name == LIST and not form.wanted) else ""
+
+
+def told_at_once(question: str) -> bool:
+    """Whether a few sentences tell what is asked for, or do not: a fact, a reason, yes or no."""
+    if fact_asked(question):
+        return True
+    bare = _SHORT_FORM.sub(r"\1 is", _POLITE.sub("", question.strip(), count=1))
+    if len(question.split()) > MAX_WORDS or not asks(bare) or _LONG.match(bare):
+        return False
+    form = form_of(question)  # how something is done has a form of its own
+    return form.name in (PLAIN, YES_NO) or (form.name == LIST and not form.wanted)
 
 
 def may_tell(kind: str, text: str) -> bool:

@@ -7,8 +7,8 @@ probability with that judgement, and with whether what it points at is of the ki
 Where code is documented, ``code_model.json`` holds the first judgement against how near the question is to questions
 about the language itself (``beside``), which documentation of functions and classes resembles and does not answer.
 
-A reader is asked for little: whether prose tells one fact (``facts_asked``), where the search alone would answer. Of
-how-tos, definitions and documented code the search's evidence knows as much as the reader, or more.
+A reader is asked whether prose tells what a few sentences tell or do not (``facts_asked``), where the search alone
+would answer. Of how-tos, definitions and documented code the search's evidence knows as much as the reader, or more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand
-from data_jobs.retrieval.facts_asked import fact_asked, may_tell
+from data_jobs.retrieval.facts_asked import fact_asked, may_tell, told_at_once
 from data_jobs.retrieval.names import is_named, missing_names, path_words
 from data_jobs.retrieval.results import Confidence, Retrieval, WindowReading
 from data_jobs.retrieval.terms import Term, question_terms
@@ -110,9 +110,9 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
 
 
 def worth_reading(found: Retrieval) -> bool:
-    """Whether a reader's word can change the answer: the question asks for a fact, the best passage is prose, and the
-    search's evidence alone would answer from it."""
-    if not found.passages or found.passages[0].kind in CODE_KINDS or not fact_asked(found.question):
+    """Whether a reader's word can change the answer: a few sentences tell what is asked for, the best passage is prose,
+    and the search's evidence alone would answer from it."""
+    if not found.passages or found.passages[0].kind in CODE_KINDS or not told_at_once(found.question):
         return False
     return support_model().probability(support_features(found.question, found)) >= UNREAD
 

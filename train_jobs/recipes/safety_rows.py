@@ -74,20 +74,21 @@ def written_rows(seed: int = SEED, each: int = EACH) -> list[Row]:
 
 
 def written_texts(folder: Path = FOLDER) -> list[Row]:
-    """The texts of a folder, each once; what one person wrote is a set, as its style is one.
+    """The texts of a folder, each once; a file is dealt to ``GROUPS`` sets in blocks, as neighbours are alike.
 
     Raises:
         BadInputError: a line without a letter or a text; it is named.
     """
     rows: dict[str, Row] = {}
     for path in sorted(folder.glob("*.txt")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, 1):
             letter, _, text = line.strip().partition(" ")
             if letter not in LETTERS or not text.strip():
                 raise BadInputError(f"{path.name}, line {number}: wanted one of {', '.join(LETTERS)}, and a text")
             label, part = LETTERS[letter]
             text = text.strip().replace("\\n", "\n")
-            name = f"{WRITTEN}_{path.stem}"
+            name = f"{WRITTEN}_{path.stem}_{(number - 1) * GROUPS // len(lines) + 1}"
             rows.setdefault(text, {"key": name, "text": text, "label": label, "set": name, "slice": part})
     return list(rows.values())
 

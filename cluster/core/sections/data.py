@@ -154,8 +154,8 @@ class RetrievalSection(Section):
     rerank: int = Field(20, ge=1, le=200)
     """How many candidates a reranker reads: one forward pass each."""
     reader: str = "auto"
-    """What reads the passages found where a question asks prose for a fact, to tell whether they answer: `auto`
-    (the reader that ships), `off`, or the folder of one (`plinth train reader`). Build the index anew after a
-    change: its promised risk rests on it."""
+    """What reads the passages found where a question asks prose for what a few sentences tell (a fact, a reason, yes or
+    no), to tell whether they answer: `auto` (the reader that ships), `off`, or the folder of one (`plinth train
+    reader`). Build the index anew after a change: its promised risk rests on it."""
     refresh_s: float = Field(0.5, gt=0)
     """How often a retriever looks for a new live index (seconds)."""

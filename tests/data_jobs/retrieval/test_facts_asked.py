@@ -13,6 +13,7 @@ from data_jobs.retrieval.facts_asked import (
     TIME,
     fact_asked,
     may_tell,
+    told_at_once,
 )
 
 ASKED = {
@@ -45,6 +46,26 @@ def test_questions_for_a_fact(kind: str, question: str) -> None:
 @pytest.mark.parametrize("question", NOT)
 def test_other_questions(question: str) -> None:
     assert fact_asked(question) == ""
+
+
+@pytest.mark.parametrize("question", [
+    "Who owns the dredger?", "Why is pyrite yellow?", "Can I borrow a wheelchair?", "hi, is there an installer?",
+    "What happens when an integer overflows?", "May I eat before giving blood?", "opening hours on Sunday?",
+    "Does the ferry take bicycles", "What did the guild decide?",
+])  # fmt: skip
+def test_a_few_sentences_tell_it(question: str) -> None:
+    assert told_at_once(question)
+
+
+@pytest.mark.parametrize("question", [
+    "How do I define a class?", "how to copy a tree", "How does the pump work?",
+    "Please, how can we froth milk?", "What is a trait object?",
+    "What's the best way to get the extension of a path?", "What is the difference between a list and a tuple?", "",
+    "Which functions does the module shutil have?", "Summarise the handbook.", "delete a file", "ferries to Oslo",
+    "Vitamin D lowers the risk of falls.", "Is it " + "very " * 50 + "long?",
+])  # fmt: skip
+def test_what_is_told_at_length_or_not_asked(question: str) -> None:
+    assert not told_at_once(question)
 
 
 @pytest.mark.parametrize(
