@@ -1,10 +1,10 @@
 """Held-out questions of a corpus, asked of its own index: the evidence that a promised risk rests on.
 
-Rules make them (``data_jobs.synthetic``), half with an answer and half without; all ask prose for a fact, which is what
-a reader is asked about. *answerable*: made from a sentence of a document, or for a fact that one states. *left_out*:
-the same, asked while the document is hidden, so that nothing answers them any more. *contrast*: a passage asked for
-what it does not tell (``synthetic.contrast``), where no other passage tells it either. Questions that people asked are
-not used: they stand in the index.
+Rules make them (``data_jobs.synthetic``), half with an answer and half without; all ask prose for what a few sentences
+tell, which is what a reader is asked about. *answerable*: made from a sentence of a document, or for a fact that one
+states. *left_out*: the same, asked while the document is hidden, so that nothing answers them any more. *contrast*: a
+passage asked for what it does not tell (``synthetic.contrast``), where no other passage tells it either. Questions that
+people asked are not used: they stand in the index.
 
 There are at most ``MAX_QUESTIONS``. No clock bounds them: what is found becomes part of an index, and equal inputs give
 equal bytes.
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 
 from cluster.core.progress import Progress
 from cluster.core.records import CODE_KINDS, Document
-from data_jobs.retrieval.facts_asked import fact_asked
+from data_jobs.retrieval.facts_asked import told_at_once
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.risk import Evidence, Judged
 from data_jobs.retrieval.search import Searcher
@@ -58,11 +58,11 @@ def held_out_questions(documents: Sequence[Document], count: int = MAX_QUESTIONS
     prose = [document for document in documents if document.kind not in CODE_KINDS]
     order = sorted(prose, key=lambda d: hashlib.sha256(f"{seed}\0{d.id}".encode()).digest())[:MAX_SAMPLED]
     contrasts = list(contrast_rows(order[:MAX_CONTRASTED], seed))
-    told = _spread(one for one in (*_facts(contrasts), *_written(order, count, seed)) if fact_asked(one.question))
+    told = _spread(one for one in (*_facts(contrasts), *_written(order, count, seed)) if told_at_once(one.question))
     contrast = _spread(
         HeldOut(CONTRAST, row.question, row.document)
         for row in contrasts
-        if row.kind in MISSING and fact_asked(row.question)
+        if row.kind in MISSING and told_at_once(row.question)
     )[: count // 4]  # fmt: skip
     hidden = max(0, min(count // 2 - len(contrast), (len(told) - len(contrast)) // 2))
     left_out = [replace(one, kind=LEFT_OUT) for one in told[1 : 2 * hidden : 2]]

@@ -130,7 +130,7 @@ class Evidence:
         if found := self.promise(max_risk):
             at = found.point
             return (
-                f"at most {share} of the answers to questions for a fact are unsupported ({CONFIDENCE:.0%} confidence)"
+                f"at most {share} of the answers that are read first are unsupported ({CONFIDENCE:.0%} confidence)"
                 f": {at.unsupported} of {at.answered} at confidence {at.threshold:.2f} and above, upper bound "
                 f"{at.bound:.1%}"
             )

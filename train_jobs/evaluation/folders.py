@@ -3,7 +3,8 @@
 Eight folders of a dozen short pages on different subjects (``suites/folders``), written for this purpose. The
 unanswerable questions ask a thing that the pages speak of for something they do not say of it ("When was the library
 built?", where only the ship's year is told). Half of the folders (``tune``) may be used to choose settings; the others
-(``report``) say how good the result is.
+(``report``) say how good the result is. Eight more (``suites/folders_asked``) are asked in other words than their
+pages'; nothing was chosen on them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import Rate
 
 FOLDERS = Path(__file__).with_name("suites") / "folders"
+OTHER_FOLDERS = FOLDERS.with_name("folders_asked")
 MEASURES = ("answered", "right_page", "refused")
 """answered: answerable questions not refused. right_page: answerable questions whose first citation is the page that
 tells it. refused: questions for a missing attribute that are refused."""

@@ -22,5 +22,5 @@ class AnswerSection(Section):
     """Below this confidence the tier abstains; null: below the threshold that keeps `max_risk` in the index asked, or a
     careful one where its evidence promises nothing (`plinth index show`)."""
     max_risk: float = Field(0.05, gt=0, lt=1)
-    """Largest share of the answers to questions for a fact that may be unsupported, promised with 95 % confidence from
-    questions made of the corpus when its index is built, where a reader reads (`retrieval.reader`)."""
+    """Largest share of the answers that may be unsupported, where a reader reads before (`retrieval.reader`): promised
+    with 95 % confidence from questions made of the corpus when its index is built."""

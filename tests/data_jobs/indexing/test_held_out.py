@@ -17,7 +17,7 @@ from data_jobs.indexing import held_out
 from data_jobs.indexing.evidence import summary, write
 from data_jobs.indexing.held_out import CONTRAST, LEFT_OUT, HeldOut, gather, held_out_questions, judge
 from data_jobs.indexing.update_index import compact, update
-from data_jobs.retrieval.facts_asked import fact_asked
+from data_jobs.retrieval.facts_asked import told_at_once
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.passage_reader import PassageReader
 from data_jobs.retrieval.results import Retrieval
@@ -57,7 +57,7 @@ def test_half_of_the_questions_have_an_answer_and_any_first_part_too() -> None:
 
 def test_only_what_a_reader_is_asked_of_is_asked() -> None:
     asked = held_out_questions(PAGES, 40)
-    assert all(fact_asked(one.question) for one in asked)
+    assert all(told_at_once(one.question) for one in asked)
     assert held_out_questions([replace(one, kind="function") for one in PAGES], 40) == []
 
 

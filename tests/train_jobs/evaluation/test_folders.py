@@ -12,7 +12,7 @@ from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.passage_reader import PassageReader
 from tests.data_jobs.hash_embedder import HashEmbedder
 from tests.fakes import WordReader
-from train_jobs.evaluation.folders import ask_folders, load_folders, rates
+from train_jobs.evaluation.folders import OTHER_FOLDERS, ask_folders, load_folders, rates
 
 CONFIG = PlinthConfig()
 
@@ -27,6 +27,15 @@ def test_eight_folders_of_ten_and_ten_questions_half_of_them_to_tune_on() -> Non
         assert all(question.endswith("?") for question in (*dict(folder.answerable), *folder.missing))
         assert len(folder.documents) == len(folder.pages)
         assert all(document.title for document in folder.documents)
+
+
+def test_eight_others_are_asked_in_other_words_and_only_report() -> None:
+    folders = load_folders(OTHER_FOLDERS)
+    assert len(folders) == 8
+    assert {folder.split for folder in folders} == {"report"}
+    for folder in folders:
+        assert len(folder.pages) == 12
+        assert (len(folder.answerable), len(folder.missing)) == (14, 14)
 
 
 def test_a_file_that_is_no_folder_is_refused(tmp_path: Path) -> None:
