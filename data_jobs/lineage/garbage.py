@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import posixpath
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -225,6 +226,15 @@ def collect(
             removed(item)
         _forget_runs(store)
     return found
+
+
+def forget_copies(store: Store, cache: Path) -> int:
+    """Remove this machine's copies (``Store.fetch``) of versions that are gone from the store; returns how many."""
+    found = [path for path in cache.glob("*/*/*") if path.is_dir() and set(path.name) <= _VERSION_CHARS]
+    gone = [path for path in found if not store.exists(store.path(*path.relative_to(cache).parts, MANIFEST))]
+    for path in gone:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(gone)
 
 
 def remove_index(store: Store, name: str) -> Garbage:
