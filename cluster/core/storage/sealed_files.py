@@ -29,7 +29,7 @@ from cluster.core.storage.sealing import (
 from cluster.core.storage.store_keys import StoreKeys
 
 
-class SealedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+class SealedFileSystem(AbstractFileSystem):
     """What ``Store.fs`` is where the store has keys. Sizes of listings are those on the disk, that of ``info`` is the
     content's.
 

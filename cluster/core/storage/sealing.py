@@ -186,9 +186,9 @@ class SealedWriter(io.RawIOBase):
     def close(self) -> None:
         """Writes the last chunk, and the file is there."""
         if not self.closed:
+            super().close()  # first: what fails here is not tried again
             with self._stack:
                 self._put(bytes(self._rest), last=True)
-            super().close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None or self.closed:
