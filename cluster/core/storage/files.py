@@ -8,17 +8,15 @@ import json
 import os
 import posixpath
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.home import Home
+from cluster.core.storage.whole_files import MAGIC, whole_file
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
-MAGIC = b"\x93PLINTH\x01"  # how an encrypted file begins (``sealing``)
 
 
 def check_name(name: str) -> str:
@@ -111,20 +109,6 @@ class Files:
                 digest.update(block)
                 size += len(block)
         return digest.hexdigest(), size
-
-
-@contextmanager
-def whole_file(path: str) -> Iterator[IO[bytes]]:
-    """A file of this machine to write to; at the end it is at ``path``, synced. After an exception nothing changed."""
-    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
-    try:
-        with open(temporary, "wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from cluster.core.storage.files import whole_file
 from cluster.core.storage.sealing import (
     CHUNK_BYTES,
     HEADER_BYTES,
@@ -27,6 +26,7 @@ from cluster.core.storage.sealing import (
     stored_range,
 )
 from cluster.core.storage.store_keys import StoreKeys
+from cluster.core.storage.whole_files import whole_file
 
 
 class SealedFileSystem(AbstractFileSystem):

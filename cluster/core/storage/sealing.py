@@ -21,8 +21,8 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 
 from cluster.core.errors import IntegrityError
-from cluster.core.storage.files import MAGIC
 from cluster.core.storage.store_keys import ID_BYTES, StoreKeys
+from cluster.core.storage.whole_files import MAGIC
 
 SALT_BYTES, TAG_BYTES = 16, 16
 HEADER_BYTES = len(MAGIC) + ID_BYTES + SALT_BYTES

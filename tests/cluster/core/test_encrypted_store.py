@@ -14,9 +14,9 @@ import pytest
 from cluster.core.errors import EnvironmentFaultError, IntegrityError
 from cluster.core.home import Home
 from cluster.core.storage import Store
-from cluster.core.storage.files import MAGIC
 from cluster.core.storage.sealing import CHUNK_BYTES, HEADER_BYTES, TAG_BYTES
 from cluster.core.storage.store_keys import StoreKeys
+from cluster.core.storage.whole_files import MAGIC
 
 SECRET = b"the salary of the director is on page nine. "
 LONG = os.urandom(3 * CHUNK_BYTES + 1000)
