@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cluster.core.errors import IntegrityError
-from cluster.core.home import write_private
+from cluster.core.home import read_private, write_private
 
 NONCE_BYTES, KEY_BYTES = 12, 32
 
@@ -83,9 +83,7 @@ class KeyRing:
             FileNotFoundError: there is none.
             IntegrityError: it is not one of keys.
         """
-        text = path.read_text()
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)
+        text = read_private(path)
         try:
             row = json.loads(text)
             masters = {name: base64.b64decode(key, validate=True) for name, key in row["masters"].items()}

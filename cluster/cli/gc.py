@@ -15,6 +15,7 @@ DETAILS = """\
 Nothing goes that an alias points to (live, champion, candidate, previous, latest), that is pinned, that is among the
 newest --keep of its name, or that one of these was made of. A version that holds a forgotten document is not kept for
 being new. No job may be running; new ones wait.
+This machine's copies of what is gone (PLINTH_HOME/cache) go too.
 
   plinth gc --dry-run              what would go, with sizes, and what stays and why
   plinth gc --keep 0               only what is referred to stays
@@ -44,9 +45,10 @@ def collect_garbage(args: argparse.Namespace) -> int:
     Raises:
         BadInputError: there is no version to pin or unpin by that name.
     """
-    from data_jobs.lineage.garbage import collect, find_garbage
+    from data_jobs.lineage.garbage import collect, find_garbage, forget_copies
 
-    store = Store(Home.from_env().store_uri)
+    home = Home.from_env()
+    store = Store(home.store_uri)
     if args.pin or args.unpin:
         return _pin(store, args)
     if args.dry_run:
@@ -56,6 +58,7 @@ def collect_garbage(args: argparse.Namespace) -> int:
         with stages.run("gc"):
             stages.stage("remove")
             found = collect(store, args.keep, args.stale_hours, lambda _: stages.advance())
+            forget_copies(store, home.root / "cache")
             stages.note(f"{len(found.items)} removed, {human_bytes(found.bytes)}")
     if args.json:
         print_json({"dry_run": args.dry_run, "bytes": found.bytes, "items": [item.__dict__ for item in found.items],

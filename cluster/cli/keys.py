@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.cli import store_keys
 from cluster.cli.output import console, literal, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.cli.written import write_down
@@ -93,6 +94,7 @@ def register(commands: Commands) -> None:
                       help="a name or address by which others reach this machine; may be repeated")  # fmt: skip
     what.add_argument("--nodes", default="", metavar="FILE",
                       help="instead: the authority with which the nodes of a cluster know each other")  # fmt: skip
+    store_keys.register(group)
 
 
 def usage(args: argparse.Namespace) -> int:

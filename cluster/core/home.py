@@ -86,6 +86,11 @@ class Home:
         return self.root / "ray_token"
 
     @property
+    def store_keys_path(self) -> Path:
+        """The file with the keys of an encrypted store, whether it is there or not."""
+        return self.root / "keys" / "store.json"
+
+    @property
     def api_key_path(self) -> Path:
         """The file with the local client key, whether it is there or not."""
         return self.root / "api_key"
@@ -110,6 +115,14 @@ class Home:
         elif self.token_path.stat().st_mode & 0o077:
             self.token_path.chmod(0o600)
         return self.token_path
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that only its owner is to read: taken from everybody else where it is open to them."""
+    text = path.read_text()
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    return text
 
 
 def write_private(path: Path, text: str) -> None:

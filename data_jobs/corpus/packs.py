@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cluster.core.errors import IntegrityError
 from cluster.core.records import Dropped, Quarantined, stable_hash
 from cluster.core.storage import Store
 from data_jobs.corpus.parquet import read_table, table_bytes
@@ -112,7 +113,7 @@ def read(store: Store, where: str) -> tuple[pa.Table, list[dict[str, Any]]] | No
     try:
         table = read_table(store.read(where))
         entries: list[dict[str, Any]] = json.loads((table.schema.metadata or {})[_ITEMS])
-    except (FileNotFoundError, pa.ArrowException, OSError, KeyError, ValueError):
+    except (FileNotFoundError, IntegrityError, pa.ArrowException, OSError, KeyError, ValueError):
         return None
     if sum(entry["rows"] for entry in entries) != len(table):
         return None
@@ -128,7 +129,7 @@ def items(store: Store, where: str) -> list[str]:
         with store.fs.open(where, "rb") as handle:
             metadata = pq.read_schema(handle).metadata or {}
         return [entry["key"] for entry in json.loads(metadata[_ITEMS])]
-    except (FileNotFoundError, pa.ArrowException, OSError, KeyError, ValueError):
+    except (FileNotFoundError, IntegrityError, pa.ArrowException, OSError, KeyError, ValueError):
         return []
 
 

@@ -240,7 +240,7 @@ def add_tombstone(
             tuple(sorted(set(texts))), tuple(sorted(set(files))), utc_now(), by, why, before.fingerprint,
         )  # fmt: skip
         store.write(store.path(*FOLDER, _name(entry.number)), entry.to_json())
-        if store.local:
+        if store.on_disk:
             sync_folder(store.path(*FOLDER))
     return entry
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import posixpath
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -171,7 +172,7 @@ def _old_caches(store: Store) -> Iterator[GarbageItem]:
 
 def _temporary(store: Store, cutoff: float) -> Iterator[GarbageItem]:
     """Half-written files of killed processes."""
-    if not store.local:
+    if not store.on_disk:
         return
     for path in Path(store.root).rglob("*.tmp"):
         below = path.relative_to(store.root).as_posix()
@@ -198,7 +199,7 @@ def _size(store: Store, path: str) -> int:
 
 def _newest(store: Store, path: str) -> float:
     """When something below ``path`` was last written (seconds since the epoch; object stores without times: now)."""
-    if store.local:
+    if store.on_disk:
         times = [p.lstat().st_mtime for p in (Path(path), *Path(path).rglob("*")) if p.exists()]
         return max(times, default=0.0)
     stamps = [entry.get("LastModified") for entry in store.fs.find(path, detail=True).values()]
@@ -225,6 +226,15 @@ def collect(
             removed(item)
         _forget_runs(store)
     return found
+
+
+def forget_copies(store: Store, cache: Path) -> int:
+    """Remove this machine's copies (``Store.fetch``) of versions that are gone from the store; returns how many."""
+    found = [path for path in cache.glob("*/*/*") if path.is_dir() and set(path.name) <= _VERSION_CHARS]
+    gone = [path for path in found if not store.exists(store.path(*path.relative_to(cache).parts, MANIFEST))]
+    for path in gone:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(gone)
 
 
 def remove_index(store: Store, name: str) -> Garbage:
@@ -265,7 +275,7 @@ def _needed_by(inventory: Inventory, index: Manifest) -> str:
 
 def _remove(store: Store, item: GarbageItem) -> None:
     path = store.path(*item.path.split("/"))
-    if not store.local:
+    if not store.on_disk:
         manifest = posixpath.join(path, MANIFEST)
         if store.exists(manifest):
             store.fs.rm(manifest)  # first: without it the version does not exist

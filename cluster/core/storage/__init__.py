@@ -10,7 +10,9 @@ Layout below the store's root::
     staging/<run_key>/...                      work in progress of a run; survives a crash so that the run resumes
 
 ``Store`` is all of it: ``files`` (bytes, written whole or not at all), ``locks`` (between processes of one machine),
-``aliases``, in ``store`` the artefacts themselves, and ``collection`` (indexes that answer).
+``aliases``, in ``store`` the artefacts themselves, and ``collection`` (indexes that answer). Where this machine has
+keys for it (``store_keys``), ``fs`` encrypts every file (``sealed_files``, in the format of ``sealing``) and none has
+a path that others can read: the store then behaves as an object store does.
 """
 
 from cluster.core.storage.collection import INDEXES, LIVE, Collections

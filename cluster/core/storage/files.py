@@ -8,13 +8,13 @@ import json
 import os
 import posixpath
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from cluster.core.errors import EnvironmentFaultError, UsageError
+from cluster.core.home import Home
+from cluster.core.storage.whole_files import MAGIC, whole_file
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 
@@ -27,13 +27,18 @@ def check_name(name: str) -> str:
 
 
 class Files:
-    """The files below one URI.
+    """The files below one URI, encrypted where this machine has keys for them (``Home.store_keys_path``).
 
     Args:
         uri: a local folder or any URI that fsspec knows (``s3://bucket/folder``).
 
     Attributes:
-        local: files have paths of this machine; renames are atomic and locks work.
+        fs: reads and writes them, and is all that may: what lies on the disk may be encrypted.
+        on_disk: they are on a disk of this machine: renames are atomic and locks work.
+        sealed: they are encrypted. local: they are not, and on a disk of this machine: others may read them by path.
+
+    Raises:
+        EnvironmentFaultError: the file of keys is damaged.
     """
 
     def __init__(self, uri: str) -> None:
@@ -42,7 +47,15 @@ class Files:
 
         # Without its cache of listings: s3fs would never see what another process published after the first look.
         self.fs, self.root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
-        self.local = "file" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)
+        self.on_disk = "file" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)
+        keys_path = Home.from_env().store_keys_path
+        self.sealed = keys_path.exists()
+        self.local = self.on_disk and not self.sealed
+        if self.sealed:
+            from cluster.core.storage.sealed_files import SealedFileSystem
+            from cluster.core.storage.store_keys import StoreKeys
+
+            self.fs = SealedFileSystem(self.fs, self.root, StoreKeys.read(keys_path), self.on_disk)
 
     def path(self, *parts: str) -> str:
         """The path of something in the store, out of its parts; nothing is looked up."""
@@ -62,23 +75,22 @@ class Files:
             if not self.local:
                 self.fs.pipe_file(path, data)
                 return
-            temporary = f"{path}.{secrets.token_hex(4)}.tmp"
-            try:
-                with open(temporary, "wb") as handle:
-                    handle.write(data)
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                os.replace(temporary, path)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+            with whole_file(path) as handle:
+                handle.write(data)
 
     def read(self, path: str) -> bytes:
         """The bytes of a file.
 
         Raises:
             FileNotFoundError: there is none.
+            IntegrityError: it is encrypted and was changed.
+            EnvironmentFaultError: it is encrypted, and its key is not on this machine.
         """
         data = self.fs.cat_file(path)
+        if not self.sealed and data[: len(MAGIC)] == MAGIC:
+            keys = Home.from_env().store_keys_path
+            message = f"{path} is encrypted, and this process found no keys at {keys}: bring them, and begin anew"
+            raise EnvironmentFaultError(message, path=path)
         return data if isinstance(data, bytes) else bytes(data)
 
     def read_json(self, path: str) -> Any:

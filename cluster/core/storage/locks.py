@@ -35,7 +35,7 @@ class Locks(Files):
 
     @contextmanager
     def _flock(self, how: int) -> Iterator[None]:
-        if not self.local:
+        if not self.on_disk:
             yield
             return
         with storage_errors(self.root):
@@ -48,7 +48,7 @@ class Locks(Files):
     @contextmanager
     def locked(self, *parts: str) -> Iterator[None]:
         """Serialises writers of one folder between processes of one machine (object stores: last writer wins)."""
-        if not self.local:
+        if not self.on_disk:
             yield
             return
         folder = Path(self.path(*parts))

@@ -88,7 +88,7 @@ class Store(Aliases):
                 return
             for entry in manifest.files:
                 self.fs.copy(posixpath.join(staging, entry.path), posixpath.join(final, entry.path))
-            self.fs.pipe_file(posixpath.join(final, MANIFEST), body)
+            self.write(posixpath.join(final, MANIFEST), body)
             self.fs.rm(staging, recursive=True)
 
     def _entries(self, folder: str) -> Iterator[FileEntry]:
@@ -162,8 +162,9 @@ class Store(Aliases):
     def fetch(self, manifest: Manifest, cache: Path) -> Path:
         """A local folder with the artefact's files, each verified against the manifest as it is returned.
 
-        On a local store that is the artefact's own folder; else a copy below ``cache``, of which only files that are
-        missing or damaged are read from the store again. Every file is read once.
+        On a local store that is the artefact's own folder; else (an object store, or encrypted) a copy below
+        ``cache``, not encrypted and its owner's only, of which only files that are missing or damaged are read from
+        the store again. Every file is read once.
 
         Raises:
             IntegrityError: a file of the store does not match its manifest.
@@ -171,6 +172,10 @@ class Store(Aliases):
         if self.local:
             self.verify(manifest)
             return Path(self.artefact(manifest))
+        with storage_errors(str(cache)):
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.sealed and cache.stat().st_mode & 0o077:
+                cache.chmod(0o700)
         target = cache / manifest.kind / manifest.name / manifest.version
         for entry in manifest.files:
             copy = target / entry.path

@@ -16,7 +16,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, PlinthError, UsageError
+from cluster.core.home import Home
 from cluster.core.storage import Store
+from cluster.core.storage.store_keys import StoreKeys
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,17 @@ def s3() -> Iterator[str]:
     server.stop()
 
 
-REMOTE = ("memory", pytest.param("s3", marks=pytest.mark.process))
+REMOTE = ("memory", "encrypted", "encrypted memory", pytest.param("s3", marks=pytest.mark.process))
 
 
 def store_at(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     folder = uuid.uuid4().hex
-    if kind == "local":
+    if kind.startswith("encrypted"):
+        request.getfixturevalue("monkeypatch").setenv("PLINTH_HOME", str(tmp_path / "home"))
+        Home.from_env().folder("keys")
+        StoreKeys.make(Home.from_env().store_keys_path)
+        kind = kind.removeprefix("encrypted ")
+    if kind in ("local", "encrypted"):
         return Store(str(tmp_path / "store"))
     return Store(f"memory://{folder}" if kind == "memory" else f"{request.getfixturevalue('s3')}/{folder}")
 

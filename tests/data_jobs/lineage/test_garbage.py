@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from cluster.core.home import Home
 from cluster.core.records import Manifest
 from cluster.core.storage import Store
 from data_jobs.lineage import receipts
-from data_jobs.lineage.garbage import PIN, TRASH, Garbage, collect, find_garbage
+from data_jobs.lineage.garbage import PIN, TRASH, Garbage, collect, find_garbage, forget_copies
 from data_jobs.lineage.graph import Inventory
 from data_jobs.lineage.receipts import ForgetRequest
 from tests.data_jobs.artefacts import dataset, document, index, made_of, reference
@@ -141,3 +142,15 @@ def test_receipts_and_tombstones_stay(store: Store, tmp_path: Path) -> None:
     before = sorted(p for p in Path(store.path("forgotten")).rglob("*"))
     collect(store, keep=0)
     assert sorted(p for p in Path(store.path("forgotten")).rglob("*")) == before
+
+
+def test_copies_of_versions_that_are_gone_go_too(tmp_path: Path) -> None:
+    store, cache = Store(f"memory://{uuid.uuid4().hex}"), tmp_path / "cache"
+    old, new = versions(store, 2)
+    folders = [store.fetch(made, cache) for made in (old, new)]
+    block = cache / "token-blocks" / "ab" / "cdef"
+    block.parent.mkdir(parents=True)
+    block.touch()
+    collect(store, keep=0)
+    assert forget_copies(store, cache) == 1
+    assert [folder.exists() for folder in (*folders, block)] == [False, True, True]
