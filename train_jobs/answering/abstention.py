@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from data_jobs.retrieval.results import Retrieval
 from data_jobs.retrieval.support import NAMED, UNREAD, confidence
 
-CAREFUL = 0.4  # least confidence of an answer that a reader read, whatever the index's evidence promises
+CAREFUL = 0.35  # least confidence of an answer that a reader read, whatever the index's evidence promises
 REASONS = (
     "supported", "no_passages", "unknown_terms", "low_support", "nothing_quotable",
     "model_abstained", "model_unreadable", "uncited", "partly_supported", "unknown_language", "courtesy",

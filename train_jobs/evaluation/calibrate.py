@@ -8,6 +8,8 @@ contradicts its meaning (more coverage, less support) is left out and the rest f
 
 Where there is a reader, the confidence model is fitted on those of the same searches that it read: on the log odds of
 the reader's best probability and of the support model's, and on whether what it points at is of the kind asked for.
+Questions about something else are left out of it, which the search's evidence tells: with them that evidence counts for
+more than it is worth beside a near miss.
 
 The model of documented code is fitted on the searches that found code first, those of ``HARD`` among them. There is one
 family of those: what is said of unseen questions is found by leaving out a fifth of them at a time.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +69,7 @@ SIGNS = {
 CONFIDENCE_SIGNS = {"reader": 1, "unlike": -1, "support": 1}
 CODE_SIGNS = {"support": 1, "beside": -1, "long": 1, "unknown": -1}
 HARD = ("impossible", "missing", "absent")  # what the support model cannot tell, and is not fitted on
+SUBTLE = ("answerable", "near", "missing", "impossible")  # what the confidence model is fitted on
 RIDGE = 0.05
 FIFTHS = 5
 ROUNDS = 60
@@ -123,26 +126,40 @@ def gather(data: Path, cache: Path | None) -> list[Row]:
     return rows
 
 
-def fit(rows: Sequence[Row], signs: Mapping[str, int] = SIGNS) -> SupportModel:
+def by_group(rows: Sequence[Row]) -> np.ndarray:
+    """What each row counts: its group's and its family's share, whatever the number of cases."""
+    sizes = Counter((row.corpus, row.group) for row in rows)
+    return np.array([GROUP_WEIGHT[r.group] * FAMILY_WEIGHT[r.family] / sizes[r.corpus, r.group] for r in rows])
+
+
+def evenly(rows: Sequence[Row]) -> np.ndarray:
+    """What each row counts: the answerable ones of every family as much as the others; a tenth in the mean."""
+    sizes = Counter((row.family, row.answerable) for row in rows)
+    weights = np.array([1 / sizes[row.family, row.answerable] for row in rows])
+    return weights * len(rows) / weights.sum() / 10
+
+
+Weigh = Callable[[Sequence[Row]], np.ndarray]
+
+
+def fit(rows: Sequence[Row], signs: Mapping[str, int] = SIGNS, weigh: Weigh = by_group) -> SupportModel:
     """Weighted ridge logistic regression by Newton's method on the features in ``signs``; those of the wrong sign are
     dropped one by one."""
     used = list(signs)
     while True:
-        model = _fit(rows, used)
+        model = _fit(rows, used, weigh(rows))
         wrong = {n: c * signs[n] for n, c in zip(used, model.coefficients, strict=True) if c * signs[n] < 0}
         if not wrong:
             return model
         used.remove(min(wrong, key=lambda name: wrong[name]))
 
 
-def _fit(rows: Sequence[Row], features: Sequence[str]) -> SupportModel:
+def _fit(rows: Sequence[Row], features: Sequence[str], weights: np.ndarray) -> SupportModel:
     raw = np.array([[row.values[name] for name in features] for row in rows])
     means, scales = raw.mean(axis=0), raw.std(axis=0)
     scales[scales < 1e-4] = 1.0  # the same everywhere: no evidence, whatever its weight
     inputs = np.c_[(raw - means) / scales, np.ones(len(rows))]
     labels = np.array([float(row.answerable) for row in rows])
-    sizes = Counter((row.corpus, row.group) for row in rows)
-    weights = np.array([GROUP_WEIGHT[r.group] * FAMILY_WEIGHT[r.family] / sizes[r.corpus, r.group] for r in rows])
     ridge = np.diag([RIDGE] * len(features) + [0.0])
     theta = np.zeros(inputs.shape[1])
     for _ in range(ROUNDS):
@@ -163,15 +180,16 @@ def _rounded(values: np.ndarray) -> tuple[float, ...]:
 
 
 def held_out(
-    rows: Sequence[Row], training: Sequence[Row], threshold: float, signs: Mapping[str, int] = SIGNS
-) -> dict[str, dict[str, Rate]]:
+    rows: Sequence[Row], training: Sequence[Row], threshold: float, signs: Mapping[str, int] = SIGNS,
+    weigh: Weigh = by_group,
+) -> dict[str, dict[str, Rate]]:  # fmt: skip
     """Share of questions abstained from, per corpus and group, by models that never saw the corpus's family."""
     table: dict[str, dict[str, Rate]] = {}
     families = sorted({row.family for row in rows})
     if len(families) == 1:
         return _by_fifths(rows, threshold, signs)
     for family in families:
-        model = fit([row for row in training if row.family != family], signs)
+        model = fit([row for row in training if row.family != family], signs, weigh)
         table |= abstained([row for row in rows if row.family == family], model, threshold)
     return table
 
@@ -214,14 +232,16 @@ def to_dict(model: SupportModel, rows: Sequence[Row], unseen: dict[str, dict[str
 def calibrate(data: Path, cache: Path | None, write: bool) -> None:
     """Gather, fit, judge and print; with ``write``, put the models where the service reads them."""
     rows = gather(data, cache)
-    fitted = [(MODEL, SIGNS, UNREAD, rows, [row for row in rows if row.group not in HARD])]
+    fitted = [(MODEL, SIGNS, UNREAD, rows, [row for row in rows if row.group not in HARD], by_group)]
     if read := [row for row in rows if "reader" in row.values]:
-        fitted.append((CONFIDENCE_MODEL, CONFIDENCE_SIGNS, CAREFUL, read, read))
+        # One search of ten in the manuals is read: too few of a family to count as much as another.
+        subtle = [row for row in read if row.group in SUBTLE and row.family in ("folders", "squad")]
+        fitted.append((CONFIDENCE_MODEL, CONFIDENCE_SIGNS, CAREFUL, read, subtle, evenly))
     if code := [row for row in rows if "beside" in row.values]:
-        fitted.append((CODE_MODEL, CODE_SIGNS, UNREAD, code, code))
-    for path, signs, threshold, judged, training in fitted:
-        model = fit(training, signs)
-        unseen = held_out(judged, training, threshold, signs)
+        fitted.append((CODE_MODEL, CODE_SIGNS, UNREAD, code, code, by_group))
+    for path, signs, threshold, judged, training, weigh in fitted:
+        model = fit(training, signs, weigh)
+        unseen = held_out(judged, training, threshold, signs, weigh)
         for title, table in (("corpus unseen", unseen), ("all seen", abstained(judged, model, threshold))):
             print(f"\nabstained, {title} ({path.stem}):")
             for corpus, groups in table.items():
