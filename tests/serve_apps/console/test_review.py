@@ -26,8 +26,8 @@ from tests.serve_apps.service import FOUND, PEPPER, Service, on_socket
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
-def queue_of(*texts: str) -> tuple[ReviewQueue, Service]:
-    queue = ReviewQueue(Database("sqlite://", TABLES))
+def queue_of(folder: Path, *texts: str) -> tuple[ReviewQueue, Service]:
+    queue = ReviewQueue(Database(f"sqlite:///{folder}/review.sqlite", TABLES))
     queue.put([replace(FOUND, text=text, score=1.5) for text in texts])
     return queue, Service(review=ReviewDesk(queue, ReviewSection(), masked(redact)))
 
@@ -47,8 +47,8 @@ def test_what_the_script_looks_for_is_on_the_page_and_every_decision_has_a_butto
     assert not re.findall(r"https?:|\bstyle=|\bon[a-z]+=|innerHTML", page + script + item)
 
 
-def test_somebody_decides_by_keyboard_and_the_last_word_counts(browser: Browser) -> None:
-    queue, service = queue_of("How do I kill a process?", HOSTILE)
+def test_somebody_decides_by_keyboard_and_the_last_word_counts(browser: Browser, tmp_path: Path) -> None:
+    queue, service = queue_of(tmp_path, "How do I kill a process?", HOSTILE)
     with on_socket(service.app()) as url:
         seen = visit(browser, f"{url}/review", color_scheme="dark", viewport=PHONE)
         page = seen.page
@@ -75,8 +75,8 @@ def test_somebody_decides_by_keyboard_and_the_last_word_counts(browser: Browser)
         page.close()
 
 
-def test_an_empty_queue_a_page_more_and_a_service_that_is_gone(browser: Browser) -> None:
-    queue, service = queue_of()
+def test_an_empty_queue_a_page_more_and_a_service_that_is_gone(browser: Browser, tmp_path: Path) -> None:
+    queue, service = queue_of(tmp_path)
     with on_socket(service.app()) as url:
         seen = visit(browser, url)
         page = seen.page
@@ -99,7 +99,7 @@ def test_an_empty_queue_a_page_more_and_a_service_that_is_gone(browser: Browser)
 @pytest.mark.parametrize(("scopes", "said"), [(("chat",), "scope admin"), ((), "not signed in any more")])
 def test_who_may_not_review_is_told_so(browser: Browser, tmp_path: Path, scopes: tuple[str, ...], said: str) -> None:
     book = KeyBook(tmp_path / "keys.sqlite", PEPPER)
-    service = queue_of("How do I kill a process?")[1]
+    service = queue_of(tmp_path, "How do I kill a process?")[1]
     service.doorkeeper = Doorkeeper(book, TrustSection())
     key = book.create("one", Principal("", scopes=frozenset(scopes or ("admin",))))[0]
     with on_socket(service.app()) as url:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from actors.feedback.book import TABLES, FeedbackBook
 from actors.ledger.database import Database
 from cluster.core.sections.feedback import FeedbackSection
@@ -16,8 +18,9 @@ def said(book: FeedbackBook) -> list[tuple[str, bool, str]]:
     return [(one.rating, one.consent, one.question) for one in book.entries(1)]
 
 
-def test_a_mark_is_sent_and_texts_only_once_that_is_allowed(browser: Browser) -> None:
-    book = FeedbackBook(Database("sqlite://", TABLES))
+def test_a_mark_is_sent_and_texts_only_once_that_is_allowed(browser: Browser, tmp_path: Path) -> None:
+    # A file: the service writes while the test reads, and a database in memory has one connection for both.
+    book = FeedbackBook(Database(f"sqlite:///{tmp_path}/feedback.sqlite", TABLES))
     service = Service(feedback=FeedbackDesk(book, FeedbackSection(), PEPPER, masked(redact)))
     with on_socket(service.app()) as url:
         seen = visit(browser, url)
