@@ -52,7 +52,7 @@ class RealGuard:
         self.fail_input, self.fail_after, self.delay_s = fail_input, fail_after, delay_s
         self.seen_out: list[str] = []
 
-    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+    async def check_input(self, texts: list[str], prompts: bool = True) -> list[InputCheck]:
         await asyncio.sleep(self.delay_s)
         if self.fail_input:
             raise UnavailableError("no guard replica")

@@ -277,7 +277,7 @@ def _forward(files: ModelFiles, kind: Literal["document", "query"], precision: s
     documents = files.documents if kind == "document" else None
     config = documents.config if documents is not None else files.config
     if documents is not None or bert.supported(config):
-        tensors = load_file(files.weights)
+        tensors = bert.unpacked(load_file(files.weights))
         if documents is not None:
             encoder = _document_network(documents, tensors, dtype, device, files)
         else:

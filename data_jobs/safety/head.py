@@ -1,4 +1,4 @@
-"""How much a text looks like an injection or a harmful request: linear heads over the vector of the embedder.
+"""How much a text looks like an injection or a harmful request: linear heads over its vector (``safety.encoder``).
 
 They come out of a JSON file of a few kilobytes that ``plinth train safety`` writes, with what was measured of each on
 sets it had not seen. Those numbers decide what a head may do: one that misses its bar flags, and never blocks.
@@ -21,7 +21,7 @@ from data_jobs.safety.rules import HARMFUL, INJECTION
 
 FORMAT, FILE = 1, "safety_head.json"
 SHIPPED = Path(__file__).parent / FILE
-PIECE = 700  # characters that are scored as one: well within the tokens that an embedder reads
+PIECE = 700  # characters that are scored as one: well within the tokens that an encoder reads
 BUSINESS, LOOK_ALIKE = "business", "look_alike"
 Action = Literal["block", "flag"]
 

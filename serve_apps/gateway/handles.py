@@ -66,9 +66,9 @@ class GuardHandle:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+    async def check_input(self, texts: list[str], prompts: bool = True) -> list[InputCheck]:
         """See ``GuardClient``."""
-        return await call("guard", lambda: self._handle.check_input.remote(texts, **carried()))
+        return await call("guard", lambda: self._handle.check_input.remote(texts, prompts, **carried()))
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         """See ``GuardClient``."""

@@ -63,12 +63,14 @@ class Hops:
         self.policies = policies or load_policies()
 
     async def guard_in(
-        self, texts: list[str], record: RequestRecord, param: str = "messages", first: int | None = None
-    ) -> list[InputCheck]:
+        self, texts: list[str], record: RequestRecord, param: str = "messages", first: int | None = None,
+        prompts: bool = True,
+    ) -> list[InputCheck]:  # fmt: skip
         """Check what a client sent.
 
         Args:
             first: the place of the first of these texts in a list of them in ``param``; None: that is no list.
+            prompts: as ``GuardClient.check_input``.
 
         Raises:
             ApiError: 400, a guard refused a text; ``param`` names the field it came in, and its place there.
@@ -76,7 +78,7 @@ class Hops:
         """
         collection = record.collection  # as asked: the search beside this notes what it was by and by
         with record.stage("guard_in"):
-            checks = await or_unavailable(self._guard.check_input(texts), self._timeout_s, GUARD)
+            checks = await or_unavailable(self._guard.check_input(texts, prompts), self._timeout_s, GUARD)
         if len(checks) != len(texts):
             raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
         checks = [self._applied(check, record.tenant, collection) for check in checks]
@@ -99,7 +101,7 @@ class Hops:
             UnavailableError: the guard is down.
         """
         with record.stage("guard_leaving"):
-            checks = await or_unavailable(self._guard.check_input(texts), self._timeout_s, GUARD)
+            checks = await or_unavailable(self._guard.check_input(texts, False), self._timeout_s, GUARD)
         if len(checks) != len(texts):
             raise UnavailableError(f"{GUARD} checked another number of texts than it was given")
         return checks
@@ -130,7 +132,7 @@ class Hops:
         """What the rules find in what would leave, where a policy wants to know; what they cannot read is blocked."""
         if not texts or not self.policies.output(tenant, collection):
             return [()] * len(texts)
-        checks = await or_unavailable(self._guard.check_input(texts), self._timeout_s, GUARD)
+        checks = await or_unavailable(self._guard.check_input(texts, False), self._timeout_s, GUARD)
         return [
             tuple(replace(one, stage=OUT) for one in check.verdicts if one.guard == "rules" or not check.text)
             for check in checks

@@ -68,7 +68,9 @@ class Lookups:
             checked: list[str] = []
             for piece in pieces(texts):
                 first = len(checked) if several else None
-                checked += [check.text for check in await self._hops.guard_in(piece, record, "input", first)]
+                checked += [
+                    check.text for check in await self._hops.guard_in(piece, record, "input", first, prompts=False)
+                ]
             vectors = await self._hops.embed(checked, record)
         record.prompt_tokens = sum(map(self._tokens.count, checked))
         if self._budget:

@@ -100,8 +100,13 @@ class TierState:
 class GuardClient(Protocol):
     """The safety guard. Results come in the order of ``texts``."""
 
-    async def check_input(self, texts: list[str]) -> list[InputCheck]:
-        """The texts of one request as they may go on, with the verdicts on each."""
+    async def check_input(self, texts: list[str], prompts: bool = True) -> list[InputCheck]:
+        """The texts of one request as they may go on, with the verdicts on each.
+
+        Args:
+            prompts: whether a model or a search is asked with them; what only is embedded, or leaves, is judged by
+                rules alone: a page about crime asks for none.
+        """
         ...
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:

@@ -60,6 +60,10 @@ class GuardChain:
     def __init__(self, guards: Sequence[Guard]) -> None:
         self._guards = tuple(guards)
 
+    def without_classifier(self) -> GuardChain:
+        """The same guards but for the one that judges what is asked."""
+        return GuardChain([guard for guard in self._guards if not isinstance(guard, ClassifierGuard)])
+
     def follow(self) -> None:
         """Have the guards that are trained use what goes live from now on; needs the running loop."""
         for guard in self._guards:

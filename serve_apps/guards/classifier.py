@@ -1,7 +1,8 @@
 """Requests that look like an injection or like something harmful to a trained head (``data_jobs.safety.head``).
 
-The vector is made here, not taken from the retriever: a guard that waited for another deployment would come after the
-search instead of beside it, and would fail with it. It reads what comes in, as ``rules`` does.
+The vector is made here, by an encoder that was taught for it, and not taken from the retriever: a guard that waited for
+another deployment would come after the search instead of beside it, and would fail with it. It reads what is asked, and
+of very long requests the beginnings and ends first (``MOST``); ``rules`` reads all of everything.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from data_jobs.safety.head import SafetyHead, pieces
 from serve_apps.guards.heads import LiveHeads, checked
 from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
 
-# Vectors [n, d] of texts, as the index's embedder makes them of questions.
+# Vectors [n, d] of texts, as the safety encoder makes them.
 Embed = Callable[[Sequence[str]], npt.ArrayLike]
+MOST = 16  # pieces that are read of a request, some 11,000 characters: each costs what a question costs to embed
 
 
 class ClassifierGuard:
@@ -30,7 +32,7 @@ class ClassifierGuard:
         live: what is used instead of ``head``, if anything.
 
     Raises:
-        IncompatibleError: the heads learnt from the vectors of another embedder.
+        IncompatibleError: the heads learnt from the vectors of another encoder.
     """
 
     name = "classifier"
@@ -40,12 +42,13 @@ class ClassifierGuard:
 
     @classmethod
     def of(cls, config: PlinthConfig) -> ClassifierGuard:
-        """The heads that are in force, and an embedder of its own."""
-        from data_jobs.retrieval.embedder import load_embedder
+        """The heads that are in force, and the encoder whose vectors they read."""
+        from data_jobs.safety.encoder import load_encoder
 
-        embedder = load_embedder(config.index, threads=1)
-        live = LiveHeads.of(Home.from_env(), embedder.asks)
-        return cls(live.head, lambda texts: embedder.encode(texts, "query"), embedder.asks, live)
+        del config
+        encoder = load_encoder()
+        live = LiveHeads.of(Home.from_env(), encoder.asks)
+        return cls(live.head, lambda texts: encoder.encode(texts, "query"), encoder.asks, live)
 
     def follow(self) -> None:
         """Use what goes live from now on; needs the running loop."""
@@ -54,14 +57,14 @@ class ClassifierGuard:
 
     def check_input(self, texts: Sequence[str]) -> list[InputCheck]:
         """The texts as they are; the piece of a text that looks worst counts."""
-        cut, head = [pieces(text) for text in texts], self._live.head if self._live is not None else self._head
+        cut, head = read([pieces(text) for text in texts]), self._live.head if self._live is not None else self._head
         scores = head.scores(self._embed([piece for own in cut for piece in own]))
         starts = np.cumsum([0, *map(len, cut)])
         found: list[list[Verdict]] = [[] for _ in texts]
         for category, own in scores.items():
             threshold, action = head.heads[category].threshold, head.action(category)
             for place, verdicts in enumerate(found):
-                worst = float(own[starts[place] : starts[place + 1]].max())
+                worst = float(own[starts[place] : starts[place + 1]].max(initial=-np.inf))
                 if worst >= threshold:
                     detail = f"it looks like {category}: {worst:.2f}, and {threshold:.2f} is enough"
                     verdicts.append(Verdict(IN, action, f"classifier_{category}", detail, version=head.version,
@@ -71,3 +74,13 @@ class ClassifierGuard:
     def check_output(self, texts: Sequence[str]) -> list[OutputCheck]:
         """Nothing is found in what goes out."""
         return [OutputCheck() for _ in texts]
+
+
+def read(cut: Sequence[Sequence[str]], most: int = MOST) -> list[list[str]]:
+    """Of the pieces of texts at most so many: the first of each text, the last of each, then the others, in order."""
+    order = [(rank, text, place)
+             for text, own in enumerate(cut)
+             for place in range(len(own))
+             for rank in [0 if place == 0 else 1 if place == len(own) - 1 else 2]]  # fmt: skip
+    kept = {(text, place) for _, text, place in sorted(order)[:most]}
+    return [[piece for place, piece in enumerate(own) if (text, place) in kept] for text, own in enumerate(cut)]

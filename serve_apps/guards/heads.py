@@ -18,10 +18,10 @@ FOLLOW_S = 2.0
 
 
 class LiveHeads:
-    """Follows the alias. What is damaged, or reads vectors of another embedder, is refused: the heads before stay.
+    """Follows the alias. What is damaged, or reads vectors of another encoder, is refused: the heads before stay.
 
     Args:
-        asks: whose vectors there are (``Embedder.asks``).
+        asks: whose vectors there are (``Embedder.asks`` of the safety encoder).
         cache: local folder for copies of remote artefacts.
         write: ``telemetry.log_event``.
     """
@@ -80,11 +80,11 @@ def checked(head: SafetyHead, asks: str) -> SafetyHead:
     """The heads, if they read these vectors.
 
     Raises:
-        IncompatibleError: they learnt from the vectors of another embedder.
+        IncompatibleError: they learnt from the vectors of another encoder.
     """
     if head.embedder != asks:
         raise IncompatibleError(
-            f"the guard `classifier` was trained on vectors of the embedder {head.embedder}, and index.embedder is "
-            f"{asks}: train one with `plinth train safety`, or leave it out of serve.guards"
+            f"these heads of the guard `classifier` were fitted on vectors of the encoder {head.embedder}, and there "
+            f"is {asks}: train new ones with `plinth train safety`, or go back with `plinth review rollback`"
         )
     return head

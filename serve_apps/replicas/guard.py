@@ -15,13 +15,15 @@ class GuardReplica:
 
     def __init__(self, config: PlinthConfig) -> None:
         self._chain = guard_chain(config)
+        self._rules = self._chain.without_classifier()
         # One thread: guards need not be thread-safe, and a slow one must not stall the replica's health checks.
         self.load = Load()
         self._work = CountedThreads(self.load, 1, thread_name_prefix="guard")
 
-    async def check_input(self, texts: list[str]) -> list[InputCheck]:
-        """The texts of one request as they may go on, with the verdicts on each."""
-        return await asyncio.get_running_loop().run_in_executor(self._work, self._chain.check_input, texts)
+    async def check_input(self, texts: list[str], prompts: bool = True) -> list[InputCheck]:
+        """The texts of one request as they may go on, with the verdicts on each; see ``GuardClient``."""
+        chain = self._chain if prompts else self._rules
+        return await asyncio.get_running_loop().run_in_executor(self._work, chain.check_input, texts)
 
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         """What must not leave in these texts."""

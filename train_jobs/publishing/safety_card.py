@@ -9,8 +9,8 @@ from typing import Any
 from train_jobs.publishing.card import table
 
 WHAT = (
-    "Linear heads over the vector of the embedder: how much a text looks like an injection into a prompt, or like a "
-    "harmful request."
+    "Linear heads over the vector of the safety encoder: how much a text looks like an injection into a prompt, or "
+    "like a harmful request."
 )
 LIMITS = (
     "What was measured within the sets says little: sets have styles of their own. Numbers across sets count.",
@@ -56,7 +56,7 @@ def render(name: str, report: Mapping[str, Any]) -> str:
         f"# Safety heads: {name}", WHAT, "## Made from",
         table(("", ""), [
             ("version", report["version"]), ("data", report["inputs"]["data"]),
-            ("embedder", report["inputs"]["embedder"]), ("licence of the data", report["licence"] or "not said"),
+            ("encoder", report["inputs"]["encoder"]), ("licence of the data", report["licence"] or "not said"),
         ]),
         "Each row was scored by a model that saw no row of its set; half of the rows chose the threshold, the "
         "other half gave these numbers.",

@@ -1,4 +1,4 @@
-"""Safety heads: how much a text looks like an injection, or like a harmful request, by the embedder's vector of it.
+"""Safety heads: how much a text looks like an injection, or like a harmful request, by its vector (``safety.encoder``).
 
 A fit of seconds in this process, which needs no cluster. What is told of a head was measured on sets that it had not
 seen (``safety_fit``), and decides whether it may block (``data_jobs.safety.head.BARS``). Where decisions of the review
@@ -53,18 +53,18 @@ def train_safety(
     Args:
         data: a JSONL file; labels are benign, injection, harmful; slices of benign rows business, look_alike.
         licence: of the data, for the card.
-        embed: the embedder's ``asks``, and what embeds; None: the one of the configuration.
+        embed: the encoder's ``asks``, and what gives its vectors; None: the shipped one.
 
     Raises:
         BadInputError: too few sets, or nothing to tell apart.
-        PlinthError: what ``load_embedder`` raises.
+        PlinthError: what ``load_encoder`` raises.
     """
     found = read_texts(data)
     learnt, held = safety_gate.split(found.train)
     check_sets(learnt, data)
     decided = any(map(safety_gate.is_decision, found.train))
-    asks, encode = embed or _embedder(config)
-    inputs = {"data": found.reference, "embedder": asks, **({"licence": licence} if licence else {})}
+    asks, encode = embed or _encoder(config)
+    inputs = {"data": found.reference, "encoder": asks, **({"licence": licence} if licence else {})}
     key = KEY(inputs=inputs, name=name)
     if (made := store.find_run(key)) is None:
         rows = [*learnt, *written_rows()]
@@ -124,10 +124,10 @@ def files_of(name: str, asks: str, fitted: Mapping[str, Fitted], about: Mapping[
     }
 
 
-def _embedder(config: PlinthConfig) -> tuple[str, Embed]:
-    from data_jobs.retrieval.embedder import load_embedder
+def _encoder(config: PlinthConfig) -> tuple[str, Embed]:
+    from data_jobs.safety.encoder import load_encoder
 
-    loaded = load_embedder(config.index, threads=config.serve.embed_threads)
+    loaded = load_encoder(threads=config.serve.embed_threads)
     return loaded.asks, lambda texts: loaded.encode(texts, "query")
 
 

@@ -1,7 +1,8 @@
 """Fitting a safety head and telling what it is worth on sets that it has not seen.
 
 Each row is scored by a model that saw no row of its set. A style that a set has of its own, which a classifier finds
-before it finds anything else, is then of no use to it; what is left is what carries over.
+before it finds anything else, is then of no use to it; what is left is what carries over. What the encoder under the
+heads learnt from chooses no threshold and gives no number.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from actors.review.decisions import REVIEWED
 from data_jobs.safety.head import BARS, BUSINESS, LOOK_ALIKE, Head, Measured
 from train_jobs.recipes.rows import Row
-from train_jobs.recipes.safety_rows import BENIGN, WRITTEN
+from train_jobs.recipes.safety_rows import BENIGN, WRITTEN, unseen
 
 STRENGTH = 10.0  # of the logistic regression on unit vectors
 FOLDS = 5
@@ -54,9 +55,10 @@ def fit_head(category: str, rows: Sequence[Row], vectors: npt.ArrayLike) -> Fitt
         scores = _left_out(found, labels, sets)
         model = _model().fit(found, labels)
         inside = _left_out(found, labels, np.arange(len(own)) % FOLDS)
-    judged = np.array([not name.startswith(WRITTEN) for name in sets]) | ~labels
+    fresh = np.array([unseen(name) for name in sets])
+    judged = fresh & (np.array([not name.startswith(WRITTEN) for name in sets]) | ~labels)
     decided = np.array([name.startswith(REVIEWED) for name in sets])
-    tuning = np.array([hashlib.sha256(row["text"].encode()).digest()[0] % 2 == 0 for row in own])
+    tuning = fresh & np.array([hashlib.sha256(row["text"].encode()).digest()[0] % 2 == 0 for row in own])
     threshold = _threshold(own, scores, labels, tuning)
     report = _report(own, scores, inside, labels, judged, tuning, threshold)
     report |= {"bar": asdict(BARS[category]), "across": across(scores > threshold, labels, ~tuning & judged & ~decided)}

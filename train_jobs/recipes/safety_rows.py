@@ -73,6 +73,11 @@ def written_rows(seed: int = SEED, each: int = EACH) -> list[Row]:
     return [*rows, *written_texts()]
 
 
+def unseen(name: str) -> bool:
+    """Whether the encoder under the heads has learnt nothing of a set: its last blocks are kept from it."""
+    return not name.startswith(WRITTEN) or name.endswith(f"_{GROUPS}")
+
+
 def written_texts(folder: Path = FOLDER) -> list[Row]:
     """The texts of a folder, each once; a file is dealt to ``GROUPS`` sets in blocks, as neighbours are alike.
 

@@ -123,7 +123,8 @@ def test_embeddings_of_2048_texts_are_checked_in_pieces() -> None:
     seen: list[int] = []
     check = guard.check_input
 
-    async def counted(texts: list[str]) -> Any:
+    async def counted(texts: list[str], prompts: bool = True) -> Any:
+        assert not prompts, "what is only embedded asks for nothing"
         seen.append(len(texts))
         return await check(texts)
 

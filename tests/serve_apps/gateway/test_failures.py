@@ -292,7 +292,7 @@ def test_a_body_that_never_ends_is_a_408() -> None:
 class BlockingGuard(RealGuard):
     """Blocks one word, on the way in and on the way out."""
 
-    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+    async def check_input(self, texts: list[str], prompts: bool = True) -> list[InputCheck]:
         block = Verdict("guard_in", "block", "forbidden", "it holds a forbidden word")
         return [InputCheck("", (block,)) if "forbidden" in text else InputCheck(text) for text in texts]
 

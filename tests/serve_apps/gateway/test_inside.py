@@ -67,10 +67,10 @@ def test_passages_that_nobody_checked_reach_no_model() -> None:
     class Blind(RealGuard):
         """Checks requests, and is down for passages."""
 
-        async def check_input(self, texts: list[str]) -> Any:
+        async def check_input(self, texts: list[str], prompts: bool = True) -> Any:
             if len(texts) > 1:
                 raise ConnectionError("gone")
-            return await super().check_input(texts)
+            return await super().check_input(texts, prompts)
 
     service, model, _ = served(guard=Blind())
     assert ask(service, "small").status_code == 503
@@ -90,9 +90,9 @@ class Asked(RealGuard):
         super().__init__()
         self.texts: list[str] = []
 
-    async def check_input(self, texts: list[str]) -> Any:
+    async def check_input(self, texts: list[str], prompts: bool = True) -> Any:
         self.texts += texts
-        return await super().check_input(texts)
+        return await super().check_input(texts, prompts)
 
 
 def kept_out(reply: Any) -> list[tuple[str, str]]:

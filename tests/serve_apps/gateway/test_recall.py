@@ -34,11 +34,11 @@ class WatchedGuard(RealGuard):
         self.seen_in: list[list[str]] = []
         self.refuses, self.mark = False, ""
 
-    async def check_input(self, texts: list[str]) -> list[InputCheck]:
+    async def check_input(self, texts: list[str], prompts: bool = True) -> list[InputCheck]:
         self.seen_in.append(texts)
         if self.refuses:
             return [InputCheck("", (Verdict("guard_in", "block", "dangerous", "no"),)) for _ in texts]
-        return [replace(check, text=check.text + self.mark) for check in await super().check_input(texts)]
+        return [replace(check, text=check.text + self.mark) for check in await super().check_input(texts, prompts)]
 
 
 def serving(**parts: Any) -> Service:

@@ -12,7 +12,7 @@ from cluster.core.errors import IncompatibleError
 from data_jobs.safety.head import Head, Measured, SafetyHead
 from serve_apps.errors import UnavailableError
 from serve_apps.guards.chain import GuardChain
-from serve_apps.guards.classifier import ClassifierGuard
+from serve_apps.guards.classifier import MOST, ClassifierGuard, read
 
 GOOD = Measured(0.9, 0.9, 0.0, 0.0)
 HEAD = SafetyHead("asks", "v7", {"injection": Head((10.0, 0.0), -5, 0, GOOD), "harmful": Head((0, 10.0), -5, 0, GOOD)})
@@ -52,14 +52,36 @@ def test_a_verdict_says_version_and_score() -> None:
     assert "5.00" in verdict.detail
 
 
-def test_vectors_of_another_embedder_are_refused() -> None:
+def test_vectors_of_another_encoder_are_refused() -> None:
     with pytest.raises(IncompatibleError, match="plinth train safety"):
         ClassifierGuard(HEAD, embed, "another")
 
 
-def test_a_broken_embedder_lets_nothing_pass() -> None:
+def test_a_broken_encoder_lets_nothing_pass() -> None:
     def gone(texts: Sequence[str]) -> np.ndarray:
         raise UnavailableError("the weights are gone")
 
     with pytest.raises(UnavailableError):
         GuardChain([ClassifierGuard(HEAD, gone, "asks")]).check_input(["fine"])
+
+
+def test_of_a_very_long_request_beginnings_and_ends_are_read_first() -> None:
+    cut = [["a1", "a2", "a3", "a4"], ["b1"], ["c1", "c2", "c3"]]
+    assert read(cut, 20) == cut
+    assert read(cut, 5) == [["a1", "a4"], ["b1"], ["c1", "c3"]]
+    assert read(cut, 2) == [["a1"], ["b1"], []]
+    seen: list[str] = []
+
+    def counted(texts: Sequence[str]) -> np.ndarray:
+        seen.extend(texts)
+        return embed(texts)
+
+    checks = ClassifierGuard(HEAD, counted, "asks").check_input(["word " * 9000 + "poison", *["fine"] * 30])
+    assert len(seen) == MOST
+    assert [len(check.verdicts) for check in checks] == [0] * 31
+
+
+def test_what_is_only_embedded_is_not_judged_by_it() -> None:
+    chain = GuardChain([ClassifierGuard(HEAD, embed, "asks")])
+    assert chain.check_input(["poison"])[0].blocked
+    assert not chain.without_classifier().check_input(["poison"])[0].verdicts

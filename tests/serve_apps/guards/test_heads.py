@@ -17,7 +17,7 @@ from cluster.core.config import PlinthConfig, configured
 from cluster.core.errors import IncompatibleError
 from cluster.core.home import Home
 from cluster.core.storage import LIVE, Store
-from data_jobs.retrieval import embedder
+from data_jobs.safety import encoder
 from data_jobs.safety.head import FILE, Head, Measured, SafetyHead
 from data_jobs.safety.in_force import KIND, NAME, in_force, roll_back, shipped
 from serve_apps.guards import chain, heads
@@ -102,11 +102,11 @@ def test_heads_that_fit_nowhere_let_nothing_pass(store: Store, tmp_path: Path) -
         _ = found.head
     go_live(store, named("own", embedder="another"))
     found.refresh()
-    assert found.head.version == "own", "own heads serve an embedder that the shipped ones do not know"
+    assert found.head.version == "own", "own heads serve an encoder that the shipped ones do not know"
 
 
 def test_a_replica_follows_while_it_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ``plinth up`` builds it, with a fake embedder of the shipped heads' size."""
+    """As ``plinth up`` builds it, with a fake encoder of the shipped heads' size."""
     asks, size = shipped().head.embedder, len(next(iter(shipped().head.heads.values())).weights)
     store = Store(Home(home).store_uri)
 
@@ -114,7 +114,7 @@ def test_a_replica_follows_while_it_runs(home: Path, monkeypatch: pytest.MonkeyP
         assert kind == "query"
         return np.pad(embed(texts), ((0, 0), (0, size - 2)))
 
-    monkeypatch.setattr(embedder, "load_embedder", lambda *_, **__: SimpleNamespace(asks=asks, encode=encode))
+    monkeypatch.setattr(encoder, "load_encoder", lambda *_, **__: SimpleNamespace(asks=asks, encode=encode))
     monkeypatch.setattr(heads, "FOLLOW_S", 0.01)
     replica = GuardReplica(configured(PlinthConfig(), ['serve.guards=["classifier"]']))
     assert isinstance(replica._chain, chain.GuardChain)
@@ -134,6 +134,7 @@ def test_a_replica_follows_while_it_runs(home: Path, monkeypatch: pytest.MonkeyP
         assert await said() == []
         go_live(store, own)
         await until(["own"])
+        assert not (await replica.check_input(["poison"], prompts=False))[0].verdicts
         roll_back(store)
         await until([])
 

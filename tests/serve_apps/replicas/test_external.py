@@ -246,11 +246,11 @@ def test_an_answer_from_outside_says_so_and_passes_the_guards(start: Start) -> N
 
 def test_a_passage_that_the_guard_refuses_stays_here(start: Start) -> None:
     class Refuses(RealGuard):
-        async def check_input(self, texts: list[str]) -> Any:
+        async def check_input(self, texts: list[str], prompts: bool = True) -> Any:
             from cluster.core.records import Verdict
 
             blocked = (Verdict("guard_in", "block", "secret", "a secret"),)
-            checks = await super().check_input(texts)
+            checks = await super().check_input(texts, prompts)
             return [replace(c, verdicts=blocked) if "Recursively" in c.text else c for c in checks]
 
     with scripted([HEAD, event("Ask [1].", "stop")]) as server:
@@ -276,11 +276,11 @@ def test_nothing_leaves_while_the_guard_is_down(start: Start) -> None:
     class FailsLater(RealGuard):
         checked = 0
 
-        async def check_input(self, texts: list[str]) -> Any:
+        async def check_input(self, texts: list[str], prompts: bool = True) -> Any:
             self.checked += 1
             if self.checked > 1:
                 raise UnavailableError("no guard replica")
-            return await super().check_input(texts)
+            return await super().check_input(texts, prompts)
 
     with scripted(ANSWER) as server:
         reply = ask(walk(start(server), guard=FailsLater()), "other")
