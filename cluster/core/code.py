@@ -45,6 +45,7 @@ def files_behind(*modules: str, within: tuple[str, ...] = RESULTS, root: Path = 
     queue = [path for name in modules for path in _files(name, root)]
     seen: set[str] = set()
     data: set[str] = set()
+    followed: set[str] = set()  # most names are imported again and again, and looking for their files takes longest
     while queue:
         path = queue.pop()
         if path in seen:
@@ -52,7 +53,8 @@ def files_behind(*modules: str, within: tuple[str, ...] = RESULTS, root: Path = 
         seen.add(path)
         names, files = _read(path, root)
         data |= files
-        queue += [found for name in names if _counts(name, within) for found in _files(name, root)]
+        queue += [found for name in names - followed if _counts(name, within) for found in _files(name, root)]
+        followed |= names
     return tuple(sorted(seen | data))
 
 

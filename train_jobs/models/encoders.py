@@ -19,7 +19,35 @@ MERGE, SKIPPED = "merge_tokens", "skipped_tokens"
 
 
 @dataclass(frozen=True)
-class EncoderSpec:
+class _Spec:
+    """What these specs have in common: the weights are all there is of a network, and keep their names."""
+
+    kind: ClassVar[str]
+
+    def materialise(self, network: nn.Module, device: str) -> None:
+        """As ``ModelSpec``: it computes nothing from its config alone."""
+        network.to_empty(device=device)
+
+    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The names stay: they are transformers' already, or it has no such model."""
+        return state
+
+    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The reverse."""
+        return state
+
+    def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
+        """As ``ModelSpec``: the sizes."""
+        del bos, eos, pad
+        return asdict(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``ModelSpec``."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class EncoderSpec(_Spec):
     """A BERT encoder and what it gives.
 
     Attributes:
@@ -99,34 +127,18 @@ class EncoderSpec:
         with torch.device(device):
             return ReaderNetwork(self, seed) if self.head == "reader" else Bert(self, seed)
 
-    def materialise(self, network: nn.Module, device: str) -> None:
-        """As ``ModelSpec``: it computes nothing from its config alone."""
-        network.to_empty(device=device)
-
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``."""
         return list(network.encoder.layer)  # type: ignore[union-attr, arg-type]
-
-    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The names are transformers' already."""
-        return state
-
-    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The names are transformers' already."""
-        return state
 
     def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
         """As ``ModelSpec``; an encoder's tokens are in its own settings."""
         del bos, eos, pad
         return self.settings
 
-    def to_dict(self) -> dict[str, Any]:
-        """As ``ModelSpec``."""
-        return {"kind": self.kind, **asdict(self)}
-
 
 @dataclass(frozen=True)
-class TowersSpec:
+class TowersSpec(_Spec):
     """An image tower, and a projection of text vectors into the same space.
 
     Attributes:
@@ -157,34 +169,13 @@ class TowersSpec:
             torch.manual_seed(seed)
             return Towers(self)
 
-    def materialise(self, network: nn.Module, device: str) -> None:
-        """As ``ModelSpec``: it computes nothing from its config alone."""
-        network.to_empty(device=device)
-
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``: it is too small to be cut."""
         return [network.image]  # type: ignore[list-item]
 
-    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """transformers has no such model: the names stay."""
-        return state
-
-    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The reverse."""
-        return state
-
-    def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
-        """As ``ModelSpec``: the sizes."""
-        del bos, eos, pad
-        return asdict(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As ``ModelSpec``."""
-        return {"kind": self.kind, **asdict(self)}
-
 
 @dataclass(frozen=True)
-class QuestionMapSpec:
+class QuestionMapSpec(_Spec):
     """What is added to a question's vector, a matrix of a small rank times the vector.
 
     Attributes:
@@ -212,28 +203,7 @@ class QuestionMapSpec:
             torch.manual_seed(seed)
             return QuestionMapNetwork(self)
 
-    def materialise(self, network: nn.Module, device: str) -> None:
-        """As ``ModelSpec``: it computes nothing from its config alone."""
-        network.to_empty(device=device)
-
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """As ``ModelSpec``: it is too small to be cut."""
         del network
         return []
-
-    def to_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """transformers has no such model: the names stay."""
-        return state
-
-    def from_hugging_face(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The reverse."""
-        return state
-
-    def config(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
-        """As ``ModelSpec``: the sizes."""
-        del bos, eos, pad
-        return asdict(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As ``ModelSpec``."""
-        return {"kind": self.kind, **asdict(self)}

@@ -312,9 +312,10 @@ def test_fuzzed_bytes_never_make_a_5xx(client: TestClient, route: str, noise: by
 
 
 def test_naughty_strings_never_make_a_5xx(client: TestClient, data_set: Callable[[str], Path]) -> None:
+    """A quarter of them; all of them, in all places, in test_naughty_strings."""
     strings = json.loads((data_set("robust_blns") / "blns.json").read_text())
     assert len(strings) > 400
-    for text in filter(None, strings):
+    for text in filter(None, strings[2::4]):
         response = client.post("/v1/chat/completions", json={**CHAT, "messages": [{"role": "user", "content": text}]})
         if response.status_code != 200:
             check_error(response, 400)

@@ -15,9 +15,12 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
+from actors.ledger.key_book import KeyBook
 from cluster.cli.main import main
 from cluster.core.errors import UsageError
 from cluster.core.home import Home
+from cluster.core.sections.trust import TrustSection
+from serve_apps.gateway import doorkeeper
 from serve_apps.guards.policy import parse_policies
 from tests.conftest import DATA, needs
 from tests.serve_apps.service import CHAT, EMBEDDER, QUESTION, on_socket
@@ -44,10 +47,12 @@ def texts(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
-    folder = tmp_path_factory.mktemp("home")
+    home = Home(tmp_path_factory.mktemp("home"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLINTH_HOME", str(folder))
-        yield Whole(Home(folder))
+        patch.setenv("PLINTH_HOME", str(home.root))
+        patch.setattr(doorkeeper, "AGAIN_S", 0.0)  # a string that is no key costs no wait here, however many there are
+        patient = TrustSection(refusals_per_minute=1_000_000)
+        yield Whole(home, doorkeeper=doorkeeper.Doorkeeper(KeyBook.of(home), patient, 8000))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from cluster.core.storage import utc_now
 from cluster.core.telemetry import log_event
 from cluster.local_head import Instance
 from serve_apps.gateway.protocols import TierState
+from serve_apps.metrics import operations
 from tests.cluster.test_deployments import dashboard, own
 from tests.fakes import FixedRetriever, ScriptedTier
 from tests.serve_apps.console.visit import PHONE, Browser, Visit, expect, visit
@@ -107,7 +108,7 @@ def test_it_is_live(browser: Browser, own: Home, dashboard: Instance) -> None:
         seen.page.close()
 
 
-def test_without_model_index_and_head_it_says_what_to_do(browser: Browser) -> None:
+def test_without_model_index_and_head_it_says_what_to_do(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(retriever=FixedRetriever(names=()))
     with on_socket(service.app()) as url:
         seen = visit(browser, f"{url}/ops")
@@ -119,6 +120,7 @@ def test_without_model_index_and_head_it_says_what_to_do(browser: Browser) -> No
         expect(page.get_by_role("img", name="no requests in the last ten minutes")).to_be_visible()
         seen.picture("ops-empty")
         service.retriever.down = True
+        monkeypatch.setattr(operations, "STALE_S", 1.0)
         expect(page.locator("#collections-known")).to_contain_text("plinth logs retriever", timeout=30_000)
         clean(seen)
         page.close()

@@ -245,11 +245,12 @@ def test_what_is_told_of_a_collection_counts_by_label(replica_of: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.timeout(900)
-def test_ten_thousand_questions_over_fifty_tenants_leak_nothing(replica_of: Any) -> None:
-    people = tenants(50)
+@pytest.mark.parametrize(("count", "each"), [pytest.param(20, 100, marks=pytest.mark.ci), (50, 200)])
+def test_ten_thousand_questions_over_fifty_tenants_leak_nothing(replica_of: Any, count: int, each: int) -> None:
+    """In CI fewer tenants, who ask each other as often: a fifth of the questions."""
+    people = tenants(count)
     replica = replica_of(people)
-    asked, leaks = asyncio.run(attacked(replica, people, 200))
-    assert (asked, leaks) == (10_000, [])
+    asked, leaks = asyncio.run(attacked(replica, people, each))
+    assert (asked, leaks) == (count * each, [])
     assert asyncio.run(offered(replica, people)) == []
