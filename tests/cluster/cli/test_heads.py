@@ -35,7 +35,7 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 
 @pytest.fixture
 def data(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, Any]]], str]:
-    monkeypatch.setattr(safety, "_embedder", lambda config: (ASKS, embed))
+    monkeypatch.setattr(safety, "_encoder", lambda config: (ASKS, embed))
     monkeypatch.setattr(safety, "written_rows", lambda: written_rows()[::4])  # the others cost seconds of fitting
     monkeypatch.setattr(
         model_files, "find_model", lambda index: SimpleNamespace(asks=ASKS if index.embedder == "minilm" else "another")

@@ -112,13 +112,13 @@ def test_a_replica_follows_while_it_runs(home: Path, monkeypatch: pytest.MonkeyP
 
     def encode(texts: Sequence[str], kind: str) -> np.ndarray:
         assert kind == "query"
-        return np.pad(embed(texts), ((0, 0), (0, size - 2)))
+        return np.pad(embed(texts) / 1000, ((0, 0), (0, size - 2)))  # so small that the shipped heads see nothing
 
     monkeypatch.setattr(encoder, "load_encoder", lambda *_, **__: SimpleNamespace(asks=asks, encode=encode))
     monkeypatch.setattr(heads, "FOLLOW_S", 0.01)
     replica = GuardReplica(configured(PlinthConfig(), ['serve.guards=["classifier"]']))
     assert isinstance(replica._chain, chain.GuardChain)
-    weights = tuple([0.0, 10.0, *[0.0] * (size - 2)])
+    weights = tuple([0.0, 10_000.0, *[0.0] * (size - 2)])
     own = SafetyHead(asks, "own", {"harmful": Head(weights, -5.0, 0.0, Measured(**vars(GOOD)))})
 
     async def said() -> list[str]:
