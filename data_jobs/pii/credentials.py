@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from data_jobs.pii.form import lower
 from data_jobs.pii.keys import keys_in
 from data_jobs.pii.logins import logins_in
-from data_jobs.pii.phrases import is_phrase, phrases_in
+from data_jobs.pii.phrases import is_phrase, is_said, phrases_in
 from data_jobs.pii.values import is_key, is_mixed, is_name, is_password, is_placeholder, is_prose
 
 _KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s\\]{0,20000}+)")
@@ -22,7 +22,8 @@ _USERINFO = re.compile(r"://([^\s/@:?#\"'<>]{0,60}:([^\s/\"'<>]{1,60}))@(?=[\w\[
 
 # -- labelled values ---------------------------------------------------------------------------------------------------
 _LABELS_OF_PEOPLE = (
-    r"p(?:ass|@ss|a\$\$)(?:w[o0]rd|wd|phrase|code)|pwd|\bpw\b|pass-?wort|/ ?pass|mdp(?<!\wmdp)\b"
+    r"p(?:ass|@ss|a\$\$)(?:w[o0]rd|wd|phrase|code)(?:\(s\))?|pass word|pasword|passowrd|passw(?=:)"
+    r"|psw|p/w|pwd|\bpw\b|pass-?wort|/ ?pass|mdp(?<!\wmdp)\b"
     r"|pass(?:(?<!\wpass)(?=[\"']? ?[:=])|(?:(?<=\bmy pass)|(?<=\bour pass)|(?<=\bthe pass))(?= ))"
     r"|(?:db|smtp|mail|ftp|ssh|ldap|mysql|pg|redis|admin|root|user)_pass|passwort|kennwort"
     r"|mot de passe|contraseña|contrasena|clave(?<!\wclave)(?<!palabra clave)\b|senha|palavra-passe|parola(?:s[ıi])?"
@@ -41,7 +42,7 @@ _KEY_LABEL = (
 _SEPARATOR = (
     r"[\"'*]{0,3}(?: (?:for|of|on|del?|du|für|vom|zum|van|voor|till|do|til|от|для)(?: [^\W\d_]{1,10}){1,3}"
     r"| ?\([^()\n]{1,16}\))?"
-    r"(?: {0,6}(?::=|=>|-{1,2}>|→|[:=]) {0,6}(?:</?[a-z]{1,6}> ?)?| -{1,2} "
+    r"(?: {0,6}(?::=|=>|-{1,2}>|>>|→|[:=]) {0,6}(?:</?[a-z]{1,6}> ?)?| -{1,2} "
     r"|(?: (?:is|ist|lautet|est|es|è|é|to|war|was|er|är|jest|c['’]est)|['’]s):? (?:now |still |(?:set |changed )?to )?"
     r"| (?:changed|set|reset|updated|used) (?:to be|to|from) | {0,2}(?:は|是|为|는|은) {0,2}"
     r"|\s{0,3}</[a-z]{1,6}>\s{0,3}(?:<[a-z]{1,6}>\s{0,3}){1,2}"  # the next cell of a table in HTML
@@ -53,7 +54,8 @@ _ASSIGNED = re.compile(
     r"(?:[bru]?([\"'])([^\"'\n]{4,200})\2|([^\s\"'`,;<>()\[\]{}]{5,400}+)(?![(\[]))"
 )  # looked for in lower-cased text: without a flag for case a search skips what none of its words begins with
 _ASSIGNED_WORDS = (
-    "pass", "p@ss", "pa$$", "pwd", "pw", " pat ", "pin", "seed ", "recovery ", "mnemonic", "secret",
+    "pass", "pasw", "psw", "p/w", "p@ss", "pa$$", "pwd", "pw", " pat ", "pin", "seed ", "recovery ", "mnemonic",
+    "secret",
     "key", "token", "auth", "kennwort", "contrase", "senha", "parola", "wachtwoord",
     "lösenord", "clave", "mdp",
     "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre",
@@ -110,7 +112,8 @@ def _labelled(text: str, lowered: str) -> Iterator[tuple[int, int]]:
             start, end = match.span(3)
             value = text[start:end]
             if " " in value and match[1]:
-                if is_phrase(value, in_quotes=True):
+                said = match[1] == "passphrase" and is_said(value.split())
+                if said or is_phrase(value, in_quotes=True):
                     yield start, end
             elif not is_placeholder(value) and not is_name(value, match[0]):
                 yield start, end

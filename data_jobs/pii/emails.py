@@ -55,10 +55,11 @@ _RESERVED_DOMAIN = re.compile(
 
 # Written to hide it from machines: ``ines (at) fjellheim.no``, ``ines at fjellheim dot no``, ``ines @ fjellheim.no``.
 _IN_BRACKETS = r"[\[({<] ?(?:at|AT|At|ät|ÄT|@|arroba|chiocciola) ?[\])}>]"
-_SIGNS = re.compile(rf"(?: ?{_IN_BRACKETS} ?| @ |@[ \n]| @|(?<=[.\w]\w)\(a\)| ?\n@)(?=[^\W_])")
+_SIGNS = re.compile(rf"(?: ?{_IN_BRACKETS} ?| @ |@ {{1,2}}|@\n|@@| @|(?<=[.\w]\w)\(a\)| ?\n@)(?=[^\W_])")
 # "anna@firma .de", "anna@firma. de": where the sentence ends behind it.
 _SPACED = re.compile(
-    r"@((?=[\w-]{0,62}[^\W\d_])[\w-]{2,63}(?: \.|\. )([a-z]{2,4}))(?= ?(?:[\n,;:!?)]|\Z)| is (?:my|the|our|his|her)\b)"
+    r"@((?=[\w-]{0,62}[^\W\d_])[\w-]{2,63}(?: \.|\. |\.\.| dot | DOT |\.\n|\n\.)([a-z]{2,4}))(?= ?(?:[\n,;:!?)]|\Z)"
+    r"| is (?:my|the|our|his|her)\b)"
 )
 _NO_ENDINGS = frozenset(
     ("am", "as", "at", "be", "by", "do", "go", "in", "is", "it", "me", "my", "no", "so", "to", "us")
@@ -98,9 +99,9 @@ def emails_in(text: str) -> Iterator[tuple[int, int]]:
         yield from _said(text, _SIGNS)
     if _has_words(text):
         yield from _said(text, _WORDS)
-    for match in _SPACED.finditer(text) if "@" in text and (" ." in text or ". " in text) else ():
+    for match in _SPACED.finditer(text) if "@" in text else ():
         local = _SAID_LOCAL.search(text, max(0, match.start() - 64), match.start())
-        if local and match[2] in _ENDINGS and match[2] not in _NO_ENDINGS:
+        if local and match[2] in _ENDINGS and not (match[2] in _NO_ENDINGS and " " in match[1].replace(" dot ", "")):
             yield local.start(), min(match.end(), local.start() + MAX_EMAIL_CHARS)
 
 

@@ -31,8 +31,9 @@ _SSN_NAMED = re.compile(
 _IBAN_CHECK = re.compile(
     r"\d\d(?<=[A-Za-z][A-Za-z]\d\d)|\d\d(?<=[A-Za-z][A-Za-z] \d\d)|\d \d(?<=[A-Za-z] [A-Za-z] \d \d)"
 )
-_IBAN = re.compile(r"(?:(?<!\w)|(?<=\biban)|(?<=iban_))[A-Z] ?[A-Z] ?\d ?\d(?:[ \n./_-]{0,2}[A-Z0-9]){11,30}", re.I)
-_IBAN_BETWEEN = " \n./_-"
+_IBAN = re.compile(r"(?:(?<!\w)|(?<=\biban)|(?<=iban_))[A-Z] ?[A-Z] ?\d ?\d(?:[ \n\t./_,·-]{0,3}[A-Z0-9]){11,30}", re.I)
+_CURRENCY = re.compile(r"(?:EUR|CHF|GBP|USD|PLN|SEK|NOK|DKK|CZK|HUF|BIC)(?!\w)")
+_IBAN_BETWEEN = " \n\t./_,·-"
 # Country and length of its IBANs (SWIFT's IBAN registry).
 _IBAN_REGISTRY = """
 AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24
@@ -129,7 +130,8 @@ def ibans_in(text: str) -> Iterator[tuple[int, int]]:
             seen += text[end] not in _IBAN_BETWEEN
             end += 1
         value = "".join(c for c in text[match.start() : end] if c not in _IBAN_BETWEEN)
-        if seen != length or text[end : end + 1].isalnum() or not value.isascii():
+        glued = text[end : end + 1].isalnum() and not _CURRENCY.match(text, end)
+        if seen != length or glued or not value.isascii():
             continue
         # Letters for digits are tried where the number as it stands is none.
         if _is_iban(value) or _is_iban(value[:4] + value[4:].translate(_LETTERS_AS_DIGITS)):

@@ -36,7 +36,8 @@ _KEYS = re.compile(
     r"|[MNO](?=[A-Za-z_-]{0,26}\d)[\w-]{22,27}\.[\w-]{6}\.[\w-]{27,45}"  # Discord
     r"|[\w~.-]{3}[78]Q~[\w~.-]{31,34}"  # Azure
     r"|\d{8,10}:AA[\w-]{33}|tfp_[\w-]{40,64}|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,64}|pplx-[A-Za-z0-9]{40,64}"
-    r"|1//0[\w-]{40,160}|A{12,32}[\w%]{0,80}(?:%[23][bBdDfF]|=)[\w%]{20,128}"  # Google's refresh tokens, X
+    r"|mfa\.[\w-]{80,95}|1//0[\w-]{40,160}|A{12,32}[\w%]{0,80}(?:%[23][bBdDfF]"
+    r"|=)[\w%]{20,128}"  # Google's refresh tokens, X
     r"|ATBB[A-Za-z0-9]{28,36}(?![A-Za-z0-9])|ATTA[0-9a-f]{60,72}|[0-9a-f]{32}-us\d{1,2}(?!\w)"  # Atlassian, Mailchimp
     r"|GR1348941[\w-]{20}|SWMTKN-1-[a-z0-9]{40,60}-[a-z0-9]{20,30}|EAA[A-Za-z0-9]{60,255}|IQoJb3JpZ2lu[\w+/=]{40,4096}"
     r"|nfp_[A-Za-z0-9]{36,64}|rnd_[A-Za-z0-9]{28,40}|sq[apu]_[0-9a-f]{40}|pscale_(?:tkn|pw|oauth)_[\w.-]{32,64}"
@@ -55,10 +56,14 @@ _WEBHOOK = re.compile(
     r"|\.webhook\.office\.com/webhookb2/([\w@/-]{40,300})|hooks\.zapier\.com/hooks/catch/([\w/]{8,64})"
 )
 # An account and its token.
-_TWILIO = re.compile(r"AC[0-9a-f]{32}(?:[\"'],? ?[\"']| ?[:/,|] ?| )([0-9a-f]{32})(?![0-9A-Za-z])")
+_TWILIO = re.compile(
+    r"AC[0-9a-f]{32}(?:[\"'],? ?[\"']| ?[:/,|] ?| )(?:(?:auth )?token:? )?([0-9a-f]{32})(?![0-9A-Za-z])"
+)
+_AWS = re.compile(r"AKIA[0-9A-Z]{16}[\s,;:/|\"']{1,4}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])")
+_BOT = re.compile(r"\bbot(\d{8,10}:AA[\w-]{30,36})")
 _IN_ADDRESS = re.compile(
     r"[?&](?:sig|x-amz-signature|x-goog-signature|(?:access_?|auth_?|refresh_?|id_?|api_?)?token|(?:api_?|access_?)?key"
-    r"|appid|(?:client_?|api_?)?secret|password|pwd|session_?id)=([\w%+/.~-]{16,1024}={0,2})", re.I,
+    r"|appid|code|(?:client_?|api_?)?secret|password|pwd|session_?id)=([\w%+/.~-]{16,1024}={0,2})", re.I,
 )  # fmt: skip
 _SESSION = re.compile(r"\b(?:php|j|asp)?sess(?:ion)?_?(?:id)?=([\w%+/.-]{20,512})(?![\w(])", re.I)
 _HOOK = re.compile(r"/hooks/([A-Za-z0-9]{26})(?!\w)")  # Mattermost
@@ -77,6 +82,10 @@ def keys_in(text: str) -> Iterator[tuple[int, int]]:
         yield from (match.span(1) for match in _HOOK.finditer(text) if is_random(match[1]))
     if "AC" in text:
         yield from (match.span(1) for match in _TWILIO.finditer(text))
+    if "AKIA" in text:
+        yield from (match.span(1) for match in _AWS.finditer(text))
+    if ":AA" in text:
+        yield from (match.span(1) for match in _BOT.finditer(text))
     if "=" in text:
         for pattern in (_IN_ADDRESS, _SESSION):
             yield from (m.span(1) for m in pattern.finditer(text) if is_random(m[1]) and not is_placeholder(m[1]))

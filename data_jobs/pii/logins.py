@@ -14,7 +14,8 @@ from data_jobs.pii.values import is_key, is_mixed, is_placeholder, is_prose, is_
 
 # -- behind a label and a blank ----------------------------------------------------------------------------------------
 _LABEL = (
-    r"(?:password|passwort|passwd|passcode|passphrase|kennwort|pwd|pw|pass|mot de passe|contraseña|senha|clave"
+    r"(?:password|passwort|passwd|pasword|pass word|psw|p/w|passcode|passphrase|kennwort|pwd|pw|pass|mot de passe"
+    r"|contraseña|senha|clave"
     r"|wachtwoord|lösenord|adgangskode|passord|hasło|parolas[ıi]|şifresi|parola|пароль)"
 )
 _SAID = re.compile(
@@ -42,7 +43,7 @@ _LOGIN = re.compile(
 # A phrase in quotation marks right behind the label.
 _QUOTED = re.compile(rf"(?<!\w){_LABEL} ([\"'])([^\"'\n<]{{6,64}})\1")
 _WIFI = re.compile(
-    r"(?<!\w)(?:ssid|wlan|wi-?fi|wpa[23]?|hotspot)[^\n.:=]{0,24}[:=]?[^\n.:=]{0,16}?(?:key|schlüssel|clé|chiave"
+    r"(?<!\w)(?:ssid|wlan|wi-?fi|wpa[23]?|hotspot)[^\n.=]{0,32}?(?:key|schlüssel|clé|chiave"
     r"|llave|sleutel)"
     r"(?:\b|(?<=l))(?: is| ist| est| es| è)?[ :=]{1,3}([^\s\"'`,;<>()]{8,64})"
 )
@@ -57,6 +58,8 @@ _CALLED = re.compile(
 _KEY = re.compile(
     r"(?<!public )(?:api[ _-]?(?:key|secret|token)|(?:access|auth|refresh|bearer|session|bot|deploy|registration|app"
     r"|private|api|user|live) ?(?:token|key|password)|(?:signing|client|webhook|shared|totp|2fa|app) secret"
+    r"|(?:aws )?secret(?: access)? key|verification token"
+    r"|instrumentationkey|secret_?id"
     r"|(?:encryption|signing|master|preshared|account|license) ?key|my (?:key|token|secret)|unseal(?: key(?: \d)?)?"
     r"|authtoken|appid(?==)"
     r"|(?:primary|secondary|storage|account|access) key|(?<=the )(?:key|token|secret)|twilio token)[\"'*]{0,2}"
@@ -68,22 +71,22 @@ _V = r"([\"']?)([^\s\"'$<{%-][^\s\"'$<{|]{3,64})"
 _COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (word, re.compile(pattern))
     for word, pattern in (
-        ("redis-cli", rf"redis-cli (?:\S{{1,60}} ){{0,6}}-a {_V}"),
-        ("sqlcmd", rf"sqlcmd (?:\S{{1,60}} ){{0,6}}-P ?{_V}"),
+        ("redis-cli", rf"redis-cli (?:\S{{1,60}}+ ){{0,6}}-a {_V}"),
+        ("sqlcmd", rf"sqlcmd (?:\S{{1,60}}+ ){{0,6}}-P ?{_V}"),
         ("sqlplus", r"sqlplus (?:-\w{1,6} ){0,3}()\w{1,30}/([^\s@/\"'$<{]{4,64})"),
         (":thin:", r"jdbc:oracle:thin:()\w{1,30}/([^\s@/\"'$<{]{4,64})@"),
-        ("zip ", rf"\bzip (?:\S{{1,60}} ){{0,4}}-P ?{_V}"),
-        ("7z", rf"\b7za? [a-z] (?:\S{{1,60}} ){{0,4}}-p{_V}"),
-        ("ldap", rf"ldap[a-z]{{3,8}} (?:\S{{1,60}} ){{0,8}}-w {_V}"),
-        ("openssl ", rf"openssl (?:\S{{1,60}} ){{0,8}}-(?:k {_V}|pass(?:in|out)? pass:{_V})"),
-        ("smbclient ", r"smbclient (?:\S{1,60} ){0,4}-U ()[\w.\\-]{1,40}%([^\s\"'$<{]{4,64})"),
+        ("zip ", rf"\bzip (?:\S{{1,60}}+ ){{0,4}}-P ?{_V}"),
+        ("7z", rf"\b7za? [a-z] (?:\S{{1,60}}+ ){{0,4}}-p{_V}"),
+        ("ldap", rf"ldap[a-z]{{3,8}} (?:\S{{1,60}}+ ){{0,8}}-w {_V}"),
+        ("openssl ", rf"openssl (?:\S{{1,60}}+ ){{0,8}}-(?:k {_V}|pass(?:in|out)? pass:{_V})"),
+        ("smbclient ", r"smbclient (?:\S{1,60}+ ){0,4}-U ()[\w.\\-]{1,40}%([^\s\"'$<{]{4,64})"),
         ("net use ", rf"(?i:net use \S{{1,4}} \S{{1,60}} {_V} /user:)"),
-        ("http", rf"\bhttps? (?:\S{{1,60}} ){{0,3}}(?:-a|--auth)[ =][\w.@-]{{1,40}}:{_V}"),
-        ("curl ", rf"curl (?:\S{{1,60}} ){{0,6}}-u[\w.@-]{{1,40}}:{_V}"),
+        ("http", rf"\bhttps? (?:\S{{1,60}}+ ){{0,3}}(?:-a|--auth)[ =][\w.@-]{{1,40}}:{_V}"),
+        ("curl ", rf"curl (?:\S{{1,60}}+ ){{0,6}}-u[\w.@-]{{1,40}}:(?=\S{{6}}){_V}"),
         (":5432:", r":5432:()[\w*]{1,32}:[\w.*-]{1,32}:([^\s\"'$<{]{4,64})"),
         ("password", r"type=[\"']?password[\"']?()[^<>\n]{0,80}? value=[\"']([^\"'\s$<{]{4,64})"),
         ("rabbitmqctl", rf"rabbitmqctl (?:add_user|change_password) [\w.@-]{{1,40}} {_V}"),
-        ("htpasswd", rf"htpasswd (?:-\w{{1,8}} ){{0,3}}-?\w{{0,8}}b\w{{0,4}} (?:\S{{1,60}} )?[\w.@-]{{1,40}} {_V}"),
+        ("htpasswd", rf"htpasswd (?:-\w{{1,8}} ){{0,3}}-?\w{{0,8}}b\w{{0,4}} (?:\S{{1,60}}+ )?[\w.@-]{{1,40}} {_V}"),
         ("chpasswd", r"echo [\"']?()[\w.@-]{1,40}:([^\s\"'$<{|]{4,48})[\"']? ?\| ?(?:sudo )?chpasswd"),
         (
             "login ",
@@ -107,6 +110,7 @@ _CODE = re.compile(
     r"|(?<!\w)code (?:for|to|of) (?:the |my |our )?(?:[a-z]{1,10} ){0,2}(?:door|gate|safe|lock|alarm|house|garage"
     r"|building|office"
     rf"|flat|entrance|card|phone|sim|bike|locker){_IS}(\d{{4,8}})(?![\w%-]|[.,]\d)"
+    rf"|(?<![\w-]){_LABEL}(?: is|:| =|=) ?[\"']?(\d{{4,12}})(?=[\"']?(?:[.,;!?)](?!\d)|\s*(?:\n|\Z)))"
     rf"|(?<!\w)(?:(?:your|my|our) code|puk(?: code)?){_IS}(\d{{4,8}})(?![\w%-]|[.,]\d)"
     r"|(?<!\w)(?:passcode|(?:door|gate|alarm) ?code|(?:tür|alarm)code|(?:my|meine|mon|mi|il mio) (?:pin"
     r"|code pin)) (\d{4,8})(?![\w%-]|[.,]\d)"
@@ -148,7 +152,11 @@ def logins_in(text: str, lowered: str) -> Iterator[tuple[int, int]]:
         yield from _values(text, _SAID.finditer(lowered))
         for match in _QUOTED.finditer(lowered):
             value = text[match.start(2) : match.end(2)]
-            if is_phrase(value, in_quotes=True) and len(value.split()) > 2 if " " in value else is_strong(value):
+            if (
+                is_phrase(value, in_quotes=True) and len(value.split()) > 2
+                if " " in value
+                else is_mixed(value) and len(value) > 7
+            ):
                 yield match.span(2)
     if any(word in lowered for word in ("ssid", "wlan", "fi", "wpa", "hotspot")):
         for match in _WIFI.finditer(lowered):
@@ -174,7 +182,7 @@ def logins_in(text: str, lowered: str) -> Iterator[tuple[int, int]]:
             value = match[match.lastindex or 0]
             if not is_placeholder(value) and not is_prose(value):
                 yield match.span(match.lastindex or 0)
-    if "code" in lowered or "pin" in lowered or "otp" in lowered or "puk" in lowered:
+    if "code" in lowered or "pin" in lowered or "otp" in lowered or "puk" in lowered or "pass" in lowered:
         yield from (match.span(match.lastindex or 0) for match in _CODE.finditer(lowered))
         yield from (match.span(1) for match in _CODES.finditer(lowered) if sum(map(str.isdigit, match[1])) >= 3)
     if "|" in text and any(word in lowered for word in _SAYS):
@@ -185,13 +193,16 @@ def logins_in(text: str, lowered: str) -> Iterator[tuple[int, int]]:
 
 def _in_tables(text: str, lowered: str) -> Iterator[tuple[int, int]]:
     """Cells below a head that says password, in tables of Markdown."""
+    read = 0
     for head in _HEAD.finditer(lowered):
+        if head.start() < read:
+            continue  # of a table that was read
         column, at = lowered.count("|", head.start(), head.start("label")), head.end()
         for _ in range(_MAX_ROWS):
             row = _ROW.match(text, at)
             if not row:
                 break
-            at = row.end()
+            at = read = row.end()
             cells = list(_CELL.finditer(text, row.start() + (row[0][0] != "|"), row.end()))
             if len(cells) > column - (lowered[head.start()] == "|"):
                 cell = cells[column - (lowered[head.start()] == "|")]

@@ -12,17 +12,32 @@ from collections.abc import Iterator
 
 from data_jobs.pii.values import ALGORITHM
 
-_LABELS = ("pass", "kennwort", "contrase", "senha", "wachtwoord", "lösenord", "palavra", "pwd", "pw ", "pw:", "clave")
+_LABELS = (
+    "pass",
+    "kennwort",
+    "contrase",
+    "senha",
+    "wachtwoord",
+    "lösenord",
+    "palavra",
+    "pwd",
+    "pw ",
+    "pw:",
+    "clave",
+    "hasło",
+)
 _OWNER = re.compile(
     r"\b(?:wi-?fi|wlan|wireless|network|hotspot|guest|router|alarm|door|gate|netflix|vpn|e-?mail|bank|laptop|computer"
-    r"|phone|account|server|root|admin|my|our|his|her|their|mein|unser)(?:['’]s)?[ -](?:[a-z-]{2,12} )?\Z"
+    r"|phone|account|server|root|admin|my|our|his|her|their|mein|unser|mon|mi|mia|minha|mijn"
+    r"|moje)(?:['’]s)?[ -](?:[a-z-]{2,12} )?\Z"
 )
 _SAID = re.compile(
-    r"(?:pass ?(?:word|wort|phrase|code)|mot de passe|kennwort|contraseña|senha|wachtwoord|lösenord|palavra-passe|pwd"
+    r"(?:pass ?(?:word|wort|phrase|code)|mot de passe|kennwort|contraseña|senha|wachtwoord|lösenord|palavra-passe"
+    r"|hasło|pwd"
     # In Spanish it is a key of any kind.
     r"|pw(?<!\wpw)|clave(?= (?:del?|de la) (?:wi-?fi|correo|cuenta|router|red|puerta|banco|alarma)))"
     r"(?P<of> (?:for|of|on|del?|du|für|vom|van)(?: [^\W\d_][\w-]{0,11}){1,3})?"
-    r"(?P<sign> ?[:=] {0,2}| (?:is|lautet|ist|est|es|é|to|(?:used|changed|set) to(?: be)?|is now) {1,2})"
+    r"(?P<sign> ?[:=] {0,2}| (?:is|lautet|ist|est|es|è|é|to|jest|(?:used|changed|set) to(?: be)?|is now) {1,2})"
     r"(?P<phrase>[^\W_][\w'!#$%&*+?-]{0,23}"
     r"(?: [\w!#$%&*+?-]{1,24}){0,7}?)"
     r"(?=[.,;!?)]{0,3}(?:\s{2}|\n|\s?\Z| (?:if|and|please|thanks)\b)|[.,;!?)\"](?:\s|\Z))"
@@ -34,6 +49,7 @@ _BEHIND = re.compile(
     r" (?:is|was|<-{1,2}|=) (?:that'?s )?(?:the|my|our|your|his|her) (?:[\w-]{1,12} ){0,2}"
     r"(?:password|pwd|passwort|pin)\b"
 )
+_OF_NETWORKS = re.compile(r"\b(?:wi-?fi|wlan|hotspot|netflix|guest network)\b")
 # Chosen more often than any others, and what fingers walk over on a keyboard.
 _WALKS = re.compile(
     r"(?:qwert|qwerz|azert|asdf|yxcv|zxcv|1q2w|q1w2|letmein|iloveyou|trustno1|sunshine|princess|football|baseball"
@@ -67,9 +83,24 @@ abgelaufen falsch richtig ungültig gültig leer sicher unsicher geheim bekannt 
 mindestens geändert zurückgesetzt gespeichert verschlüsselt obligatoire facultatif incorrect expiré vide oublié trop
 requerida obligatoria incorrecta correcta vacía caducada segura case-sensitive compromised leaked exposed good bad fine
 important easy hard difficult impossible different ready working broken available unavailable confidential complicated
+verlopen fout onjuist kwijt vergeten verkeerd gewijzigd geldig sbagliata scaduta errata dimenticata errada expirada
+fraca incorreta bloqueada bloqueado perdida perdido nieprawidłowe złe zapomniane za bloccata vuota cambiata username
+mine yours
 great awful new old simple complex enough better worse too longer shorter
 """
 # What is to be done to know it: "password: see the letter".
+# What places, parts and states begin with: "behind the counter", "part of the handbook", "stuck in the old state".
+_POINTS_WORDS = """
+behind above below near next inside outside around beside beneath underneath along against across among part property
+subject nothing something anything everything nowhere somewhere anywhere everywhere nobody somebody one two made built
+kept held taken known written found hung stuck gone due up down out back due still now today tomorrow yesterday stays
+what whatever whichever how where when different part name steht liegt gilt seit
+"""
+_POINTS = frozenset(_POINTS_WORDS.split())
+_VERBS = frozenset(
+    ("is", "are", "was", "were", "be", "been", "has", "have", "had", "can", "could", "will", "would", "must", "should",
+     "may", "might", "does", "do", "did", "ist", "sind", "war", "wird", "est", "sont", "es", "son")
+)  # fmt: skip
 _ASKS_WORDS = "see ask use check contact refer consult look try enter type choose pick please siehe voir ver"
 _ASKS = frozenset(_ASKS_WORDS.split())
 _OF_PASSWORDS = frozenset(_OF_PASSWORDS_WORDS.split())
@@ -86,15 +117,17 @@ def phrases_in(text: str, lowered: str) -> Iterator[tuple[int, int]]:
         said = text[start:end]
         words = said.split()
         if len(words) == 1:
-            owned = _OWNER.search(lowered, max(0, match.start() - 28), match.start()) or (
-                match["of"] and _OWNER.search(match["of"] + " ")
-            )
-            assigned = match["sign"].strip() in (":", "=")
-            if (not assigned and owned and _is_word(said)) or (assigned and _WALKS.match(said.lower())):
+            owned, assigned = _is_owned(lowered, match), match["sign"].strip() in (":", "=")
+            if assigned:  # of accounts it is rather told what it must be
+                near = lowered[max(0, match.start() - 20) : match.start("phrase")]
+                owned = owned and len(said) > 5 and _OF_NETWORKS.search(near) is not None
+            if (owned and _is_word(said) and not ALGORITHM.search(said)) or (assigned and _WALKS.match(said.lower())):
                 yield start, end
         elif (match["sign"].strip() == "=" and match[0][:10] != "passphrase") or _MIXED.match(words[0]):
             continue  # "password=hunter2 next": one word is the password
-        elif is_phrase(said) and (len(words) > 2 or any(c.isdigit() or c.isupper() for c in said[1:])):
+        elif (match["sign"].strip() != "to" and _is_owned(lowered, match) and is_said(words)) or (
+            is_phrase(said) and (len(words) > 2 or any(c.isdigit() or c.isupper() for c in said[1:]))
+        ):
             yield start, end
     if "seed" in lowered or "recovery" in lowered or "mnemonic" in lowered:
         yield from (match.span(1) for match in _SEED.finditer(lowered))
@@ -108,6 +141,20 @@ def phrases_in(text: str, lowered: str) -> Iterator[tuple[int, int]]:
             and not token[0][0].isdigit()
         ):
             yield token.span()
+
+
+def _is_owned(lowered: str, match: re.Match[str]) -> bool:
+    """Whether it is said of a network, a device or an account, or to be somebody's."""
+    before = _OWNER.search(lowered, max(0, match.start() - 28), match.start())
+    return bool(before or (match["of"] and _OWNER.search(match["of"] + " ")))
+
+
+def is_said(words: list[str]) -> bool:
+    """Whether three words or more, small ones of grammar among them, are no sentence about a password."""
+    low = [word.strip(".,;:!?\"'").lower() for word in words]
+    few = sum(word in _FUNCTION for word in low) * 2 < len(low)
+    told = low[0] in _FUNCTION or low[0] in _ASKS or low[0] in _POINTS or _ADJECTIVE.match(low[0])
+    return len(low) > 2 and few and not told and _OF_PASSWORDS.isdisjoint(low) and _VERBS.isdisjoint(low)
 
 
 def is_phrase(said: str, in_quotes: bool = False) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_jobs.pii import redact
+from data_jobs.pii import find, redact
 from data_jobs.pii.units import NameUnits
 from train_jobs.evaluation.pii_cases import NONE, Outcome, judge, load_cases
 
@@ -33,6 +33,19 @@ def test_what_looks_like_it_stays(outcomes: list[Outcome]) -> None:
     ordinary = [outcome for outcome in outcomes if outcome.case.kind == NONE]
     assert len(ordinary) >= 90
     assert [outcome.redacted for outcome in ordinary if not outcome.right] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I don't have my passcode to access the app.", "The wifi password is behind the counter.",
+        "our wifi password is nowhere to be found", "my account password is stuck in the old state",
+        "Das WLAN-Passwort steht auf dem Router", "mon mot de passe est refusé", "my password is mine",
+        "Password: leave blank", "max_password: 4096", "Your wifi password: how to find it",
+    ],
+)  # fmt: skip
+def test_what_is_told_of_a_password_stays(text: str) -> None:
+    assert find(text) == []
 
 
 @pytest.mark.parametrize(
