@@ -27,32 +27,64 @@ _WORDS_FIRST = (
     "rue", "avenue", "boulevard", "chemin", "allée", "quai", "impasse", "viale", "piazza", "corso", "vicolo",
     "calle", "avenida", "avda", "paseo", "rua", "rúa", "travessa", "ulica", "улица", "проспект", "οδός", "λεωφόρος",
 )  # fmt: skip
+_SMALL_WORDS = (
+    "street", "avenue", "road", "lane", "drive", "boulevard", "court", "terrace", "crescent", "close", "square",
+    "grove", "gardens", "st", "ave", "rd", "ln", "blvd", "view", "rise", "hill", "walk", "row", "quay", "wharf",
+    "green", "mews", "parade", "vale", "heights", "way",
+)  # fmt: skip
 # The street word may stand on a line of its own; where somebody says that it is an address, all may be small.
 _BROKEN = re.compile(
     rf"\d(?<![\w.,:/-].)\d{{0,5}}[A-Za-z]? (?:{_NAME}[ \n]){{1,3}}?(?:{'|'.join(_STREETS)})\.?(?=[ \t]*(?:[\n,.]|\Z))"
 )
+_SMALL_STREET = rf"(\d{{1,5}}[a-z]? (?:[^\W\d_][\w'’.-]{{0,24}} ){{1,3}}?(?:{'|'.join(_SMALL_WORDS)})"
 _SMALL = re.compile(
     r"(?:\blives? (?:at|in|on)|\baddress(?: is|:)?"
-    r"|\b(?:deliver|ship|send|post|come|move|moved|mail)(?: (?:it|them|this|that))? to"
-    r"|\bat home(?: in|:)?|\blocated at|\bhome is)"
-    r" (\d{1,5}[a-z]? (?:[^\W\d_][\w'’.-]{0,24} ){1,3}?"
-    r"(?:street|avenue|road|lane|drive|boulevard|court|terrace|crescent|close|square|grove|gardens|st|ave|rd|ln|blvd)(?!\w))",
+    r"|\b(?:deliver|ship|send|post|come|move|moved|mail)(?: (?:it|them|this|that|(?:the|my|a) [a-z]{3,10}))? to"
+    r"|\bat home(?: in|:)?|\blocated at|\b(?:home|house|flat|place) is(?: at)?|\bstay(?:ing)? at|"
+    r"\bpick (?:me|us|it) up (?:at|from))"
+    rf" {_SMALL_STREET}(?!\w))"
+    rf"|(?<![\w.,-]){_SMALL_STREET}(?: [^\W\d_]{{3,20}})?)"
+    r"(?= is (?:my|our|his|her|their) (?:[a-z]{1,8} )?address)",
     re.I,
 )
 # rue de la Paix 12, Calle Mayor 5, ul. Miła 53, C/ Señores Curas 88, 35 rue des Lilas
 _STREET_FIRST = re.compile(
-    rf"(?<![\w./-])(?:(?:\d{{1,6}} )?\d{{1,5}},? )?(?:(?:{'|'.join(_WORDS_FIRST)}|av)\b\.?|(?:ul|ул)\.|C/|(?-i:Via))"
+    rf"(?<![\w./-])(?:(?:\d{{1,6}} )?\d{{1,5}},? )?(?:(?:{'|'.join(_WORDS_FIRST)}|av)\b\.?|(?:ul|ул)\.|C/|(?-i:Via)"
+    rf"|(?<=abito in )via|(?<=vivo in )via)"
     r" (?:(?!the\b|an?\b)[^\W\d_][\w'’.-]{0,24},? ){1,5}(?:n[º°o]\.? ?)?\d{1,5}[A-Za-z]?(?!\w)", re.I,
 )  # fmt: skip
 _NUMBER_THEN_STREET = re.compile(
-    rf"\d(?<![\w.,:/-].)\d{{0,5}}(?: \d{{1,5}})?,? (?:bis |ter )?(?i:{'|'.join(_WORDS_FIRST[:13])}|av)\b\.?"
-    rf" (?:(?:des?|du|d'|de la|del|la|le|les|of|y|da|do|dos) ?){{0,2}}{_NAME}(?: (?:{_NAME}|de|des|du)){{0,2}}"
+    rf"\d(?<![\w.,:/-].)\d{{0,5}}(?: \d{{1,5}})?(?:,? (?:bis|ter|quater)\b)?,? (?:(?i:{'|'.join(_WORDS_FIRST[:13])}"
+    rf"|av|bd|bld)\b\.?"
+    r"|(?:place|cours|passage|square|route|sentier|faubourg)(?= d))"
+    rf" (?:(?:des?|du|d'|de la|del|la|les?|l'|of|y|da|do|dos) ?){{0,3}}{_NAME}(?: (?:{_NAME}|de|des|du)){{0,2}}"
+)
+# Plaza España 3, Lange Straße 14, Karl Johans gate 22: words of their own, between capitals.
+_BETWEEN_CAPITALS = re.compile(
+    rf"\b(?:Plaza|Plaça|Praça|Carrer|Passeig) (?:(?:del?|las?|los|d[ao]s?) ){{0,2}}{_NAME}(?: {_NAME})?,? \d{{1,3}}"
+    r"(?![\w-]|\.\d| stars?\b| nights?\b)"
+    rf"|\b(?!(?:Der|Die|Das|Den|Dem|Ein|Eine|Kein|Unser|Mein|Jeder|Dieser|The)\b){_NAME}(?: {_NAME})?"
+    r" (?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|gate|gata|vei|plass) \d{1,3} ?[a-zA-Z]?(?![\w-]|\.\d)"
+)
+# Where somebody says that it is an address: "ich wohne Am Waldrand 7", "wohne lindenstraße 14".
+_GERMAN = re.compile(
+    r"(?:\b[Ww]ohn\w{0,4}|\b[Aa](?:dresse|nschrift)|\b[Ll]ieferung (?:an|nach)|\b(?:ziehe"
+    r"|umgezogen))[^\n.\d]{0,16}?[ :]"
+    r"((?:(?:Am|Im|Zum|Zur|Auf de[rm]|An de[rn]|In de[rn]|Unter den|Hinter de[rm]|Bei der"
+    r"|Vor dem) [^\W\d_a-z][^\W\d_]{2,24}"
+    r"|[^\W\d_]{3,20}(?:straße|strasse|str\.|weg|platz|gasse|allee)) \d{1,4} ?[a-z]?)(?![\w-]|\.\d)"
+)
+_POSTCODE = re.compile(
+    r"\b(?:post ?code|postal code|zip(?: code)?|postcode)(?: is|:)? ?((?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
+    r"|[A-Z]\d[A-Z] ?\d[A-Z]\d"
+    r"|\d{4} ?[A-Z]{2})(?!\w))"
 )
 # Hauptstraße 12, Storgatan 5, Sludevej 13, Hämeenkatu 4: found from the ending, the word before it is walked back.
 _ENDINGS = (
     "straße", "strasse", "str.", "weg", "platz", "gasse", "allee", "gatan", "vägen", "gata", "veien", "vegen", "vei",
     "vej", "gade", "katu", "tie", "straat", "laan", "plein", "gracht", "kade", " utca", " u.", " tér", " út", " tee",
-    " tänav", "torget", "stien", "stræde",
+    " tänav", "torget", "stien", "stræde", "-Straße", "-Strasse", "-Str.", "-Allee", "-Platz", "-Weg", "-Damm",
+    "-Ufer", "damm", "ufer", "chaussee",
 )  # fmt: skip
 _COMPOUND = re.compile(rf"(?<=[\w])(?:{'|'.join(map(re.escape, _ENDINGS))}) \d{{1,4}}(?: ?[a-zA-Z])?(?![\w]|\.\d)")
 _BOXES = re.compile(
@@ -71,7 +103,12 @@ _EAST = re.compile(
     r" ?\d{1,4}"
     r"(?: ?丁目 ?\d{1,4} ?番(?:地)?(?: ?\d{1,4} ?号)?|(?:-\d{1,4}){1,3})(?!\d)"
 )
-_FLAT = re.compile(r"[,\s]{1,3}(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|#)\.? ?#?\w{1,5}(?!\w)", re.I)
+_FLAT = re.compile(
+    r"[,\s]{1,3}(?:(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|#)\.? ?#?\w{1,5}|m\. ?\d{1,4}|кв\. ?\d{1,4}"
+    r"|\d{1,2}(?:[ºª°o]\.?|\.) ?(?:[A-F]|izq\w{0,8}|dcha|derecha|t\.?[vh]|mf|sal|OG|Stock|Etage)\.?)(?!\w)", re.I,
+)  # fmt: skip
+_FLAT_BEFORE = re.compile(r"\b(?:Flat|Apt\.?|Apartment|Unit|Suite) #?\d{1,4}[A-Za-z]?, ?\Z", re.I)
+_HOUSE = re.compile(r"[-/](?:\d{1,4}[A-Za-z]?|[A-Za-z]\d?)(?![\w-]|[.,/]\d)")  # 8-A, 5/7
 _PLACE = re.compile(r"[,\s]{1,4}([^\W\d_][^\W\d_.'’()/-]{0,24}[.'’)/-]?)(?![\w@])")
 _CODE = re.compile(
     r"[,\s]{1,4}(?:[A-Z]{1,2}-)?(?:\d{4,6}(?:-\d{3,4})?|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2})(?![\w@-]|[.,]\d)"
@@ -81,8 +118,22 @@ _TOWN = re.compile(r"(?<=\d) [^\W\d_a-z][^\W\d_]{1,24}(?:-[^\W\d_]{1,24}){0,4}(?
 
 # Words stand between these; seen as spaces, a look for " word " tells quickly whether a rule can find anything.
 _AS_SPACES = str.maketrans("\n\t(\"',:;", " " * 8)
+_FRENCH_PLACES = tuple(f"{word} d" for word in ("place", "cours", "passage", "square", "route", "sentier", "faubourg"))
 _STREET_WORDS = tuple(
-    f" {word}" for word in (*(f"{w} " for w in _WORDS_FIRST), "av ", "av. ", "via ", "ul.", "ул.", "c/")
+    f" {word}"
+    for word in (
+        *(f"{w}{end}" for w in _WORDS_FIRST for end in " ."),
+        *_FRENCH_PLACES,
+        "bd ",
+        "bd. ",
+        "bld ",
+        "av ",
+        "av. ",
+        "via ",
+        "ul.",
+        "ул.",
+        "c/",
+    )
 )
 _BOX_WORDS = (
     "box ", " postboks ", " postfach ", " apartado ", " casella ", " apo a", " fpo a", " dpo a", " apt", " apartment ",
@@ -91,8 +142,13 @@ _BOX_WORDS = (
 
 _SMALL_STREETS = tuple(
     f" {word} "
-    for word in ("street", "avenue", "road", "lane", "drive", "boulevard", "court", "terrace", "crescent", "close",
-                 "square", "grove", "gardens", "st", "ave", "rd", "ln", "blvd")
+    for word in _SMALL_WORDS
+)  # fmt: skip
+
+
+_CAPITAL_WORDS = (
+    "Plaza ", "Plaça ", "Praça ", "Carrer ", "Passeig ", " Straße ", " Strasse ", " Str. ", " Weg ", " Platz ",
+    " Allee ", " Gasse ", " gate ", " gata ", " vei ", " plass ",
 )  # fmt: skip
 
 
@@ -103,7 +159,7 @@ def addresses_in(text: str) -> Iterator[tuple[int, int]]:
         yield from (_whole(text, *match.span()) for match in _NUMBER_FIRST.finditer(text))
         yield from (_whole(text, *match.span()) for match in _BROKEN.finditer(text) if "\n" in match[0])
     if any(word in spaced for word in _SMALL_STREETS):
-        yield from (_whole(text, *match.span(1)) for match in _SMALL.finditer(text))
+        yield from (_whole(text, *match.span(match.lastindex or 0)) for match in _SMALL.finditer(text))
     if any(word in spaced for word in _STREET_WORDS):
         for pattern in (_STREET_FIRST, _NUMBER_THEN_STREET):
             yield from (_whole(text, *match.span()) for match in pattern.finditer(text))
@@ -111,7 +167,14 @@ def addresses_in(text: str) -> Iterator[tuple[int, int]]:
         for match in _COMPOUND.finditer(text):
             start = _word_start(text, match.start())
             if text[start].isupper():
-                yield _whole(text, _numbers_before(text, start), match.end())
+                before = _OF_STREETS.search(text, max(0, start - 12), start)
+                yield _whole(text, before.start() if before else _numbers_before(text, start), match.end())
+    if any(word in text for word in _CAPITAL_WORDS):
+        yield from (_whole(text, *match.span()) for match in _BETWEEN_CAPITALS.finditer(text))
+    if any(word in text for word in ("ohn", "dresse", "nschrift", "ieferung", "ziehe", "umgezogen")):
+        yield from (_whole(text, *match.span(1)) for match in _GERMAN.finditer(text))
+    if "ost" in text or "zip" in text:
+        yield from (match.span(1) for match in _POSTCODE.finditer(text))
     if any(mark in text for mark in "号號都府県") or "北海道" in text:
         yield from (match.span() for match in _EAST.finditer(text))
     if any(word in spaced for word in _BOX_WORDS):
@@ -128,6 +191,9 @@ def _word_start(text: str, at: int) -> int:
 _BEFORE = re.compile(r"(?<![\w.,:/-])\d{1,6} (?:\d{1,6} )?\Z")
 
 
+_OF_STREETS = re.compile(r"\b(?:Alte|Neue|Große|Kleine|Obere|Untere|Hintere|Vordere|Lange|Hohe)[rs]? \Z")
+
+
 def _numbers_before(text: str, start: int) -> int:
     found = _BEFORE.search(text, max(0, start - 14), start)
     return found.start() if found else start
@@ -135,7 +201,11 @@ def _numbers_before(text: str, start: int) -> int:
 
 def _whole(text: str, start: int, end: int) -> tuple[int, int]:
     """The street with its flat, and with places and a postal code as far as a code follows within a few words."""
+    flat = _FLAT_BEFORE.search(text, max(0, start - 18), start)
+    start = flat.start() if flat else start
     limit = min(start + MAX_ADDRESS_CHARS, end + _EXTENT)
+    house = _HOUSE.match(text, end, limit) if text[end - 1].isdigit() else None
+    end = house.end() if house else end
     flat = _FLAT.match(text, end, limit)
     end = at = flat.end() if flat else end
     if _ENDS_IN_CODE.search(text, max(start, end - 8), end) and (town := _TOWN.match(text, end, limit)):

@@ -34,6 +34,7 @@ _BETWEEN = {
 _DOT = re.compile(r"(?:[\[({<] ?(?:\.|dot|DOT|Dot|punkt|PUNKT|point|punto) ?[\])}>]|(?<=\d )(?:dot|DOT|\.)(?= \d))")
 _HAS_DOT = ("dot", "DOT", "Dot", "unkt", "UNKT", "point", "punto", "[.]", "(.)", "{.}", " . ", "<.>", "[ . ]", "( . )")
 _BREAK = re.compile(r"\n(?<=\d-\n)(?=\d)")
+_BREAK_BEHIND_COUNTRY = re.compile(r"\n(?:(?<=\+\d\n)|(?<=\+\d\d\n)|(?<=\+\d\d\d\n))(?=\(?\d)")
 _BLANKS = re.compile(r"  (?<=[^\W_]  )(?=[^\W_])")
 _STARS = re.compile(r"\*\*(?:(?<=[A-Za-z]\*\*)(?=[A-Za-z0-9])|(?<=\d\*\*)(?=[A-Za-z]))")
 
@@ -53,6 +54,8 @@ def _edits(text: str) -> Iterator[Edit]:
         yield from _dots(text)
     if "-\n" in text:
         yield from ((*match.span(), "") for match in _BREAK.finditer(text))
+    if "\n" in text and "+" in text:
+        yield from ((*match.span(), " ") for match in _BREAK_BEHIND_COUNTRY.finditer(text))
     if "  " in text:
         yield from ((*match.span(), " ") for match in _BLANKS.finditer(text))
     if "**" in text:

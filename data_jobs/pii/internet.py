@@ -13,8 +13,10 @@ _HEX_AND_COLONS = re.compile(r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{1,4}:(?:[0-9a-f]{1,4}:|:[0-9a-f]{0,4}){1,8}[0-9a-f]{0,4}(?![\w:])", re.I)
 # What tells an address from a version or a section number, to the left of it (in lower case) and to the right.
 _VERSION_BEFORE = re.compile(
-    r"(?:\bv(?:er)?\.?|\b(?:versions?|releases?|builds?|firmware|section|sect?\.|chapter|clause|paragraph|para\.?|figure"
-    r"|fig\.|tables?|appendix|annex|article|item|step|rule|requirement|abschnitt|kapitel|ziffer|§{1,2}|upgraded?|updated?"
+    r"(?:\bv(?:er)?\.?|\b(?:versions?|releases?|builds?|firmware|section|sect?\.|chapter|clause|paragraph|para\.?"
+    r"|figure"
+    r"|fig\.|tables?|appendix|annex|article|item|step|rule|requirement|abschnitt|kapitel|ziffer|§{1,2}|upgraded?"
+    r"|updated?"
     r"|patch|driver|kernel|sdk|api|java|jdk|schema|oid)s?(?: (?:from|to|number|no\.?|is|was|of))?:?"
     r"|[=~<>!]=|\w/|[§#])\s{0,2}[(\"']?\Z"
 )  # fmt: skip
@@ -92,7 +94,8 @@ _URL_SCHEMES = re.compile(r"(?:https?|ftps?|sftp|wss?|ssh|git|svn|s3|gs|ldaps?|r
 # A domain without a scheme: where the ending is no usual name of an attribute or a file (``os.name``, ``setup.py``).
 _DOMAIN = re.compile(
     r"(?<![\w@./-])(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,4}"
-    r"(?:com|org|net|edu|gov|mil|biz|(?:co|ac|org|gov)\.uk|(?:com|net|org)\.(?:au|br|cy|mx|tr|cn)|co\.(?:jp|nz|za|in|kr)"
+    r"(?:com|org|net|edu|gov|mil|biz|(?:co|ac|org|gov)\.uk|(?:com|net|org)\.(?:au|br|cy|mx|tr|cn)|co\.(?:jp|nz|za|in"
+    r"|kr)"
     r"|de|fr|nl|eu|ch|at|be|se|dk|fi|cz|hu|gr|pt|ru|jp)(?![\w-]|\.\w|\()(?:/[^\s<>\"'`{}|\\^\[\]]{0,2000})?"
 )
 

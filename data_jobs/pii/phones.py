@@ -47,7 +47,11 @@ _NAMED = re.compile(
     r"|\b(?:телефон|тел|моб|факс|τηλ(?:έφωνο)?|κινητό"
     r"|(?:tele?)?phone|telefono?|t[ée]l[ée]phone|tel|mobile|m[óo]vil|handy|mobil|cell|fax|desk|hotline|landline"
     r"|whatsapp|sms|viber|signal|call(?:ed|ing)? (?:me|us|him|her|them|at|on|back)|cell(?:ulare|phone)|celular|portable"
-    r"|puhelin|telefonnummer|telefonu?|telefone|komórk[ai]|bel(?:len)? (?:me|mij|ons|naar)"
+    r"|number['’]s|mob(?:ile)?(?: no\.?| number)?|tlf|(?:mon|ton|son|notre|votre|mi|tu|su|meu|seu|il mio|mijn|meine"
+    r"|min|mój)"
+    r" (?:n[úu]m[ée]ro|nummer|numer)"
+    r"|rufnummer|erreichbar(?: unter)?|joignable(?: au)?|telefoon|office(?=:)|home(?=:)|work(?=:)|puhelin"
+    r"|telefonnummer|telefonu?|telefone|komórk[ai]|bel(?:len)? (?:me|mij|ons|naar)"
     r"|(?:ruf|rufe|rufen) (?:mich|uns)"
     r"|appele[zr]?(?:-moi)?|rappele[zr]?(?:-moi)?|ll[aá]m(?:ame|enos|anos|ar al?)|ligue|ring(?:a| meg)?"
     r"|chiama(?:mi|re|ci)?"
@@ -74,7 +78,8 @@ _PHONE_WORDS = (
     "\ud734\ub300\ud3f0", "\u0e42\u0e17\u0e23", "\u0e40\u0e1a\u0e2d\u0e23\u0e4c",
     "هاتف", "جوال", "تليفون", "موبايل", "טלפון", "נייד", "फोन", "मोबाइल", "điện thoại", "тел", "моб", "факс",
     "τηλ", "κινητό", "اتصل", "رقمي", "連絡先", "联系", "聯繫", "portable", "puhelin", "kom\u00f3r", "bel me", "bel mij",
-    "bel ons", "bellen", "ruf", "ll\u00e1m", "llam", "ligue", "chiama", "wa.me/",
+    "tlf", "erreichbar", "joignable", "numéro", "número", "numero", "nummer", "numer", "bel ons", "bellen", "ruf",
+    "ll\u00e1m", "llam", "ligue", "chiama", "wa.me/",
 )  # fmt: skip
 CONTEXT_CHARS = 56  # A word that says what a number is may stand so far before it.
 # The last of these before a number decides: they speak of phoning, or may do so of a number in groups, or do not.
@@ -85,7 +90,9 @@ _CONTEXT = re.compile(
     r"|\b(?:tel\b|mobile\b(?! (?:app|device|web|site|version|game))|handy|fax|dial|sms\b|ph\b"
     r"|cell\b(?! (?:in|of|at|value|[a-z]\d))|call(?:s|ed|ing)? (?:me|us|him|her|them|now|back|my)\b"
     r"|text(?: me|ed|ing)|ph[.:]{1,2}|mob[.:]{1,2}|cell[.:]{1,2}"
-    r"|(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:[a-z]+ )?number)"
+    r"|(?:my|his|her|their|your|our|contact|direct|office|home|work) (?:(?!account|card|order|invoice|customer"
+    r"|member|policy|"
+    r"reference|serial|tracking|ticket|case|tax|version|flight|room|page)[a-z]+ )?number)"
     r"|[\n|,;] ?[tmpofchw][.:]{1,2} ?\Z|\A[tmpofchw][.:]{1,2} ?\Z)"
     r"|(messag|contact|registered|in touch|['’]s numbers?\b(?! of)"
     r"|\b(?:call(?:s|ed|ing|er)?\b(?! (?:to|stack|site|graph|returned|took|id|failed))|reach|text \Z|rings? |rang\b"
@@ -114,6 +121,7 @@ _DATE = re.compile(
     r"|(?:0?[1-9]|[12]\d|3[01])([./ -])(?:0?[1-9]|[12]\d|3[01])\2(?:(?:19|20)\d\d|\d\d)"
     r"|[0-2]?\d[.:][0-5]\d ?- ?[0-2]?\d[.:][0-5]\d|(?:19|20)\d\d ?[-/ ] ?(?:19|20)\d\d)(?!\d|[./-]\d|(?: \d{2}){2})"
 )
+_IN_PAIRS = re.compile(r"\d\d(?: \d\d){3}")  # a number in Denmark or Norway rather than a date
 _DECIMAL = re.compile(r"\+?\d+\.\d*")
 _BARE = re.compile(r"[2-9]\d\d[2-9]\d{6}|0[1-9]\d{8,9}")  # North American, or with a trunk prefix
 _EPOCH = re.compile(r"1\d{9}(?:\d{3}){0,3}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}(?:\d\d)?)?")
@@ -160,7 +168,8 @@ def phones_in(text: str) -> Iterator[tuple[int, int]]:
         begin, read = max(read, match.start() - CONTEXT_CHARS), match.end()  # no digit stands behind such a word
         if text[match.start() - 1 : match.start()] == "=" and not lowered.endswith(_ASSIGNED, begin, match.start()):
             continue  # of code: ``signal=1234567``
-        if 7 <= _count(match[0]) <= 20 and _NAMED.search(lowered, begin, match.start()) and not _is_no_number(match[0]):
+        none = _is_no_number(match[0]) and not _IN_PAIRS.fullmatch(match[0])
+        if 7 <= _count(match[0]) <= 20 and _NAMED.search(lowered, begin, match.start()) and not none:
             bare = match[0].isdigit()
             if not bare or not _EPOCH.fullmatch(match[0]):
                 yield match.span()

@@ -225,7 +225,7 @@ _RULES: tuple[PiiRule, ...] = (
     ("IBAN", lambda text: True, ibans_in),
     ("CARD", _DIGITS_OF_ANY_GROUPS, cards_in),
     ("SSN", _DIGITS_OF_ANY_GROUPS, ssns_in),
-    ("NATIONAL_ID", re.compile(r"\d[\d ]{2,4}").search, national_ids_in),
+    ("NATIONAL_ID", re.compile(r"\d\w?[\d ./-]").search, national_ids_in),
     ("IP", re.compile(r"\d\.\d{1,3}\.|[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:").search, ips_in),
     ("PHONE", _DIGITS_OF_ANY_GROUPS, phones_in),
     ("ADDRESS", re.compile(r"\d").search, addresses_in),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
+from data_jobs.pii.things import is_called_so, is_listed_with_technology, is_measured, is_no_cell_of_persons, is_thing
+
 UNIT_CHARS = 400  # The model was trained on short texts.
 OVERLAP = 64  # Where a sentence is longer, its pieces share so much: a name that one of them cuts is whole in the next.
 READ = 2  # Sentences read for each word.
@@ -37,7 +39,8 @@ tuesday wednesday thursday friday saturday sunday english german french spanish 
 russian american british european python java swift ruby rust julia ada pascal kotlin scala kafka jenkins maven
 gradle jupyter pandas django flask apache spark hadoop kibana grafana prometheus cassandra ansible terraform vagrant
 selenium newton gauss bayes fourier javascript typescript linux windows mac macos ubuntu debian android github
-gitlab docker kubernetes google microsoft amazon apple azure aws internet web unix posix unicode boolean true false
+gitlab docker kubernetes google microsoft amazon apple azure aws internet web unix posix unicode
+boolean jira istio haskell helvetica trello true false
 null none ok id
 """
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
@@ -79,16 +82,6 @@ _COMMON_NOUN = re.compile(
     r"|by)\b)"
     r"[^\W\d_A-Z]{3,}"
 )
-# Of firms, dishes, places, tools and methods that bear a name.
-_THING_WORDS = """
-Controls Systems Group Bank Motors Industries Company Corporation Corp Inc Ltd Limited GmbH Foundation Institute
-University College School Hospital Airport Station Bridge Tower Museum Theatre Theater Stadium Library Prize Award
-Medal Cup Trophy Act Report Scale Score Index Test Method Model Theorem Lemma Filter Tree Transform Function Process
-Distribution Engine Motor Pump Valve Cake Pie Salad Soup Sauce Sandwich Cocktail Biscuits Bread Apple Fir Pine Rose
-Server Framework Library Compiler Optimizer Technologies Software Solutions Services Partners Holdings Brothers Stanley
-Spencer Davidson Electric Instruments Laboratories Labs Press Publishing Records Studios Hotel Inn Arms Castle Park
-"""
-_THING_BEHIND = re.compile(rf"[ \u00a0](?:{'|'.join(_THING_WORDS.split())})\b")
 # What is written of persons only, or to them.
 _OF_PERSONS = re.compile(
     r"(?i)\b(?:he|she|him|his|hers?|himself|herself|who|whom|whose|mrs?|ms|miss|dr|prof|sir|madam"
@@ -146,6 +139,11 @@ class NameUnits:
         if _CAMEL.search(said) or not words:
             return False
         (word, *others) = words
+        if is_called_so(said) or is_no_cell_of_persons(self._text, start, end):
+            return False
+        measured = is_measured(self._text, start, end)
+        if (measured or (not others and is_listed_with_technology(self._text, start))) and not self._of_a_person(word):
+            return False
         if self._is_part_of_a_thing(start, end, alone=not others) and not self._of_a_person(word):
             return False
         ordinary = not others and (word.lower() in _WORDS_TOO or word == self._title)
@@ -155,7 +153,7 @@ class NameUnits:
         """Whether it names something else with the word behind it: "Johnson Controls", "the Adam optimizer"."""
         if alone and _ARTICLE.search(self._text, max(0, start - 6), start) and _COMMON_NOUN.match(self._text, end):
             return True
-        return _THING_BEHIND.match(self._text, end) is not None
+        return is_thing(self._text, start, end)
 
     def _within_a_sentence(self, start: int) -> bool:
         """Whether the word before is in lower case: a capital behind it is one of a proper noun."""

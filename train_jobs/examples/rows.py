@@ -1,7 +1,7 @@
 """Rows of a fine-tuning set: a question, what the search found for it, and which of the sentences shown are right.
 
 Plain code that ``make_examples.py`` spreads over a cluster. A row's prompt is made by the same search, layout and
-tokenizer as a prompt in the service.
+tokenizer as a prompt in the service, and without the passages that the service keeps out of prompts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from cluster.core.records import Answer, Document
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
+from data_jobs.safety.passages import findings, scan_version, text_of
 from data_jobs.synthetic.writer import Asked
 from data_jobs.text.sentences import sentences
 from train_jobs.answering.abstention import support
@@ -89,31 +90,33 @@ class RowMaker:
         passages answers it is unknown, so neither an answer nor an abstention could be called right. Where the document
         was found but its sentence is not among those shown, a model cannot be taught to point at it; in the gate's set
         the question stays, for that is the layout's fault, and counts against the model. The same goes for a sentence
-        that nothing in the prompt speaks for.
+        that nothing in the prompt speaks for. A passage that may stand in no prompt counts as not found.
         """
-        if all(passage.document != asked.document for passage in retrieval.passages):
+        shown = fit_for_prompts(retrieval)
+        if all(passage.document != asked.document for passage in shown.passages) or _steers(asked):
             return None
-        prompt = self._prompt(asked.question, retrieval)
+        prompt = self._prompt(asked.question, shown)
         best = right_sentence(asked, prompt.sentences)
         if split == "train" and (best is None or not _can_be_told(prompt, best)):
             return None
         points = [] if best is None else [best]
-        return self._row(split, asked.manner, asked.question, retrieval, prompt, points, asked)
+        return self._row(split, asked.manner, asked.question, retrieval, shown, prompt, points, asked)
 
     def unanswerable(self, question: str, retrieval: Retrieval, split: str, gone: Asked | None = None) -> Row | None:
         """The row of a question that nothing shown answers. ``gone``: what would have, taken out of the corpus; None
         where something left still says the same."""
-        prompt = self._prompt(question, retrieval)
-        if gone and any(token_f1(s.text, gone.sentence) >= RIGHT for s in retrieval.sentences):
+        shown = fit_for_prompts(retrieval)
+        prompt = self._prompt(question, shown)
+        if gone and (_steers(gone) or any(token_f1(s.text, gone.sentence) >= RIGHT for s in retrieval.sentences)):
             return None
-        return self._row(split, "left_out" if gone else "foreign", question, retrieval, prompt, [], gone)
+        return self._row(split, "left_out" if gone else "foreign", question, retrieval, shown, prompt, [], gone)
 
     def _prompt(self, question: str, retrieval: Retrieval) -> Prompt:
         return lay_out(question, retrieval, self._section, self._count, self._budget)
 
     def _row(
-        self, split: str, kind: str, question: str, retrieval: Retrieval, prompt: Prompt, points: list[int],
-        asked: Asked | None,
+        self, split: str, kind: str, question: str, retrieval: Retrieval, shown: Retrieval, prompt: Prompt,
+        points: list[int], asked: Asked | None,
     ) -> Row:  # fmt: skip
         said = answer(question, retrieval, self._section)
         verdict = support(question, retrieval, self._section.min_confidence)
@@ -136,9 +139,26 @@ class RowMaker:
             },
             support=round(verdict.probability, 4),
             supported=verdict.grounded,
-            documents=tuple(retrieval.passages[sentence.passage].document for sentence in prompt.sentences),
-            evidence=tuple(asdict(one) for one in evidence_of(retrieval)[0][: len(prompt.sentences)]),
+            documents=tuple(shown.passages[sentence.passage].document for sentence in prompt.sentences),
+            evidence=tuple(asdict(one) for one in evidence_of(shown)[0][: len(prompt.sentences)]),
         )
+
+
+def fit_for_prompts(retrieval: Retrieval) -> Retrieval:
+    """The search without passages in which a scan finds what no prompt may hold: what was found when the index was
+    built counts, and what nobody scanned by today's rules is scanned here."""
+    today = scan_version()
+    kept = [
+        place
+        for place, passage in enumerate(retrieval.passages)
+        if not passage.findings and (passage.scanned == today or not findings(text_of(passage)))
+    ]
+    return retrieval if len(kept) == len(retrieval.passages) else retrieval.only(kept)
+
+
+def _steers(asked: Asked) -> bool:
+    """Whether a question, or the sentence it was made from, would say to a model what no passage may say."""
+    return bool(findings(f"{asked.question}\n{asked.sentence}"))
 
 
 def _can_be_told(prompt: Prompt, right: int) -> bool:
