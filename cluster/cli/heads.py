@@ -9,7 +9,6 @@ from cluster.cli.models import print_checks
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
 from cluster.cli.written import write_down
-from cluster.core.entry import config_from
 from cluster.core.errors import ExitCode, IncompatibleError
 from cluster.core.home import Home
 from cluster.core.records import Manifest
@@ -45,7 +44,7 @@ def show(args: argparse.Namespace) -> int:
     ]  # fmt: skip
     verdicts = [_row(one) for one in reversed(store.versions(VERDICTS, NAME))][:LAST]
     if args.json:
-        print_json({"in_use": found.reference, "embedder": found.head.embedder, "heads": rows, "verdicts": verdicts})
+        print_json({"in_use": found.reference, "encoder": found.head.embedder, "heads": rows, "verdicts": verdicts})
         return ExitCode.DONE
     cells = [tuple(_shown(row[name]) for name in COLUMNS) for row in rows]
     print_table(f"In use: {found.reference}", COLUMNS, cells, numeric=COLUMNS[2:])
@@ -64,20 +63,20 @@ def rollback(args: argparse.Namespace) -> int:
 
     Raises:
         BadInputError: there are none before them.
-        IncompatibleError: those read vectors of another embedder: the guard could not use them.
+        IncompatibleError: those read vectors of another encoder: the guard could not use them.
         EnvironmentFaultError: it cannot be written down.
     """
-    from data_jobs.retrieval.model_files import find_model
+    from data_jobs.safety.encoder import encoder_asks
     from data_jobs.safety.in_force import KIND, NAME, before, roll_back
 
     home = Home.from_env()
     store = Store(home.store_uri)
     now, left = before(store), f"{NAME}@{store.alias(KIND, NAME, LIVE)}"  # which itself may be damaged
-    asks = find_model(config_from(args, home).index).asks
+    asks = encoder_asks()
     if now.head.embedder != asks:
         raise IncompatibleError(
-            f"{now.reference} learnt from vectors of the embedder {now.head.embedder}, and index.embedder is {asks}: "
-            "the guard could not use it"
+            f"{now.reference} was fitted on vectors of the encoder {now.head.embedder}, and there is {asks}: the guard "
+            "could not use it"
         )
     write_down(args, "heads_rolled_back", before=left, now=now.reference)
     roll_back(store)

@@ -108,7 +108,7 @@ def rules_of(policy: Policy, config: PlinthConfig, head: SafetyHead) -> list[dic
     said: list[tuple[str, str, str, float | None]] = []
     said += [("rules", about, action, None) for about, action in policy.rules.items()]
     for about, one in policy.classifier.items():
-        if about not in head.heads:  # heads for a new embedder may be fewer
+        if about not in head.heads:  # heads of another data set may be fewer
             said.append(("classifier", about, "off", None))
             continue
         action = head.action(about) if one.action == "earned" else one.action

@@ -8,8 +8,19 @@ from pathlib import Path
 
 from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval.embedder import Embedder, load_embedder
+from data_jobs.retrieval.model_files import find_model
 
 FOLDER = Path(__file__).with_name("encoder_model")
+SECTION = IndexSection(embedder=str(FOLDER), document_encoder="same")
+
+
+def encoder_asks() -> str:
+    """Whose vectors heads must have been fitted on (``Embedder.asks``), without loading it.
+
+    Raises:
+        PlinthError: what ``find_model`` raises.
+    """
+    return find_model(SECTION).asks
 
 
 def load_encoder(threads: int = 1) -> Embedder:
@@ -18,4 +29,4 @@ def load_encoder(threads: int = 1) -> Embedder:
     Raises:
         PlinthError: what ``load_embedder`` raises.
     """
-    return load_embedder(IndexSection(embedder=str(FOLDER), document_encoder="same"), threads=threads)
+    return load_embedder(SECTION, threads=threads)

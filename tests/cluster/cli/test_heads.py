@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 
 from cluster.cli.main import main
 from cluster.core.errors import ExitCode
-from data_jobs.retrieval import model_files
+from data_jobs.safety import encoder, in_force
 from data_jobs.safety.in_force import shipped
 from tests.cluster.cli.test_feedback import events, printed
 from tests.train_jobs.recipes.test_safety import rows
@@ -27,7 +27,7 @@ INJECTIONS = [row for style in ("alpha", "bravo", "charlie") for row in many(f"{
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """As long as the vectors of the shipped heads, which find nothing in them."""
+    """As long as the vectors of the shipped heads."""
     found = np.array([[text.lower().count(word) for word in (*WORDS, "kiwi")] for text in texts], dtype=float)
     found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1)
     return np.pad(found, ((0, 0), (0, SIZE - found.shape[1])))
@@ -37,9 +37,9 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 def data(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, Any]]], str]:
     monkeypatch.setattr(safety, "_encoder", lambda config: (ASKS, embed))
     monkeypatch.setattr(safety, "written_rows", lambda: written_rows()[::4])  # the others cost seconds of fitting
-    monkeypatch.setattr(
-        model_files, "find_model", lambda index: SimpleNamespace(asks=ASKS if index.embedder == "minilm" else "another")
-    )
+    blind = {name: replace(head, threshold=99.0) for name, head in shipped().head.heads.items()}
+    nothing = replace(shipped(), head=replace(shipped().head, heads=blind))  # finds nothing in these vectors
+    monkeypatch.setattr(in_force, "shipped", lambda: nothing)
 
     def written(found: list[dict[str, Any]]) -> str:
         path = tmp_path / "all.jsonl"
@@ -76,7 +76,9 @@ def test_from_decisions_to_heads_in_use_and_back(
     bars = {row["head"]: row["may"] for row in shown["heads"]}
     assert {row["about"]: row["action"] for row in policies if row["guard"] == "classifier"} == bars
 
-    assert main(["review", "rollback", "--set", "index.embedder=other"]) == ExitCode.BAD_INPUT
+    with pytest.MonkeyPatch.context() as other:
+        other.setattr(encoder, "encoder_asks", lambda: "another")
+        assert main(["review", "rollback"]) == ExitCode.BAD_INPUT
     back = printed(capsys, "review", "rollback")
     assert back == {"from": shown["in_use"], "in_use": shipped().reference}
     assert printed(capsys, "review", "heads")["in_use"] == shipped().reference
