@@ -36,6 +36,7 @@ would depend on how fast that client reads, and on its staying.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -44,10 +45,9 @@ from cluster.core.access import Rights
 from cluster.core.identity import Principal
 from cluster.core.records import Verdict
 from cluster.core.sections.tiers import AUTO
-from data_jobs.retrieval.asking import form_of
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.alike import AlikeQuestions, Place
+from serve_apps.gateway.alike import AlikeQuestions, AskedQuestion, Place, Wording
 from serve_apps.gateway.cache import CHECKED_ANEW, OUTDATED, AnswerCache, Grounds, KeptAnswer
 from serve_apps.gateway.cache_key import CacheKey, Versions, digest_of, normalised, settled
 from serve_apps.gateway.collections import KnownCollections
@@ -135,9 +135,10 @@ class Recall:
             return None
         with record.stage("cache"), suppress(UnavailableError):
             embedder, vectors = await self._hops.embed_questions([asked.question])
-            group = digest_of((replace(key, turns=()), form_of(asked.question).name, embedder))
-            before = self._alike.like(group, vectors[0], place)
-            self._alike.note(key.digest, group, vectors[0], place)
+            group = digest_of((replace(key, turns=()), embedder))
+            one = AskedQuestion(group, place, Wording.of(asked.question), array("f", vectors[0]))
+            before = self._alike.like(one)
+            self._alike.note(key.digest, one)
             for cosine, other in before:
                 kept = self._cache.get(other)
                 if kept is None or kept.rights != key.rights:

@@ -2,15 +2,18 @@
 
 Questions come one after the other, as to a cache that starts empty. The nearest one that was answered and kept is
 looked for, by the cosine of what embeds questions; alike enough, its answer is given (wrong, where it is of another
-label), else the question is answered and kept. Whoever takes a threshold from these figures takes it from other
-questions than it is judged by: ``judged`` does.
+label), else the question is answered and kept. Whatever else has to hold before an answer is given to another question
+is the caller's: such pairs are no nearer than ``APART``. Whoever takes a threshold from these figures takes it from
+other questions than it is judged by: ``judged`` does.
+
+A stream of requests for a cache to meet is made here too, ``requests``.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from train_jobs.evaluation.metrics import Rate
 Vectors = npt.NDArray[np.float32]
 THRESHOLDS = tuple(round(0.5 + 0.01 * step, 2) for step in range(50))
 SEED = 7
+APART = -1.0  # the cosine of two of which neither is given the answer to the other
 
 
 @dataclass(frozen=True)
@@ -94,35 +98,57 @@ def best(points: Sequence[Point], most_wrong: float) -> Point | None:
     return max(good, key=lambda point: (point.hits, point.alike), default=None)
 
 
-def judged(
-    encode: Callable[[Sequence[str]], Vectors], chosen_on: Labelled, judged_on: Labelled, most_wrong: float = 0.01
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Held:
+    """Questions held against each other: the label of each, and float32 cosines [n, n], ``APART`` in a row where its
+    question may not be given the answer to the column's."""
+
+    labels: tuple[str, ...]
+    cosines: Vectors
+
+    @property
+    def curve(self) -> list[Point]:
+        """What every threshold gives."""
+        return [replay(self.cosines, self.labels, alike) for alike in THRESHOLDS]
+
+
+def judged(chosen_on: Held, judged_on: Held, most_wrong: float = 0.01) -> dict[str, Any]:
     """Both curves, and what the threshold chosen on the first questions gives on the second.
 
     Args:
-        encode: unit vectors of questions, float32 [n, d].
         most_wrong: share of the hits that may be wrong.
 
     Returns:
         Plain JSON; ``chosen`` is null where no threshold keeps ``most_wrong``.
     """
-    curves = {}
-    for name, data in (("chosen_on", chosen_on), ("judged_on", judged_on)):
-        vectors = encode(data.texts)
-        cosines = vectors @ vectors.T
-        curves[name] = [replay(cosines, data.labels, alike) for alike in THRESHOLDS]
+    curves = {"chosen_on": chosen_on.curve, "judged_on": judged_on.curve}
     chosen = best(curves["chosen_on"], most_wrong)
     there = next((point for point in curves["judged_on"] if chosen and point.alike == chosen.alike), None)
     return {
         "most_wrong": most_wrong,
-        "repeats": {"chosen_on": chosen_on.repeats, "judged_on": judged_on.repeats},
         "chosen": there and there.to_dict(),
         "curves": {name: [point.to_dict() for point in points] for name, points in curves.items()},
     }
 
 
+def requests(questions: Sequence[str], count: int, repeat: float, seed: int = SEED) -> list[str]:
+    """A stream of requests of which the share ``repeat`` asks word for word what one before it asked (the more often
+    the more it was asked: Simon 1955, "On a class of skew distribution functions"), the others the next question.
+
+    Raises:
+        ValueError: there are too few questions.
+    """
+    draw, fresh, made = np.random.default_rng(seed), iter(questions), list[str]()
+    for _ in range(count):
+        again = made and draw.random() < repeat
+        made.append(made[draw.integers(len(made))] if again else next(fresh, ""))
+        if not made[-1]:
+            raise ValueError(f"{len(questions)} questions are too few for {count} requests")
+    return made
+
+
 def picture(curves: dict[str, list[dict[str, Any]]]) -> bytes:
-    """The curves of ``judged`` as a PNG: share of hits over the share of them that is wrong."""
+    """Curves (points as JSON, by name) as a PNG: share of hits over the share of them that is wrong."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

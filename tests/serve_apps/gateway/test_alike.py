@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from cluster.core.sections.cache import CacheSection
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval, Understood, WindowReading
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.alike import SURE, AlikeQuestions, Place
+from serve_apps.gateway.alike import SURE, AlikeQuestions, AskedQuestion, Place, Wording
 from serve_apps.gateway.protocols import Band, TierState
 from serve_apps.routing.rules import Features
 from tests.fakes import CITATION, PASSAGE, FixedRetriever, RealGuard, ScriptedTier
@@ -37,7 +38,7 @@ class ReadingRetriever(FixedRetriever):
         self.readings = {ASKED: (0.97, 10, 20), SAME: (0.95, 12, 18), OTHER: (0.97, 30, 40)}
         self.degrees = {ASKED: 0.0, SAME: 10.0, OTHER: 5.0}
         self.reader: Any = "read"
-        self.chunk = PASSAGE.chunk
+        self.chunk, self.language = PASSAGE.chunk, ""
         self.no_embedder = False
 
     async def search(self, question: str, k: int | None, collection: str = "", rights: Rights = NO_RIGHTS) -> Retrieval:
@@ -50,7 +51,7 @@ class ReadingRetriever(FixedRetriever):
         )
         return replace(
             found, passages=(found.passages[0], other), readings=readings if self.reader == "read" else (),
-            reader=self.reader, understood=Understood(f"corrected {question}"),
+            reader=self.reader, understood=Understood(f"corrected {question}", language=self.language),
         )  # fmt: skip
 
     async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
@@ -112,6 +113,7 @@ UNLIKE: dict[str, Any] = {
     "the reader points at nothing": lambda service: service.retriever.readings.update({SAME: (0.97, 12, 12)}),
     "the reader did not read": lambda service: setattr(service.retriever, "reader", "spared"),
     "another passage": lambda service: setattr(service.retriever, "chunk", "another#0"),
+    "a language that the embedder was not made for": lambda service: setattr(service.retriever, "language", "de"),
     "a new index": lambda service: service.retriever.versions.update(main="v2"),
     "a document was forgotten": lambda service: setattr(service.retriever, "forgotten", 1),
     "another model": lambda service: setattr(service.tier, "state", replace(service.tier.state, model_version="2")),
@@ -150,6 +152,14 @@ def test_another_form_of_question_wants_another_form_of_answer() -> None:
     assert asked(client, "Was the mill built in 1900?")["cache"] == "miss"
 
 
+def test_another_number_is_another_question() -> None:
+    service = serving()
+    client = service.client()
+    asked(client, "When was mill 3 built?")
+    assert asked(client, "When was mill 4 built?")["cache"] == "miss"
+    assert asked(client, "When was the mill 3 built?")["cache"] == "hit"
+
+
 def test_an_answer_that_was_not_worth_keeping_is_given_to_nobody() -> None:
     client = serving(tier=ScriptedTier(grounded=False, citations=())).client()
     assert [asked(client, question)["cache"] for question in (ASKED, SAME)] == ["miss", "miss"]
@@ -171,22 +181,56 @@ def test_a_question_that_another_tier_is_to_answer_gets_no_answer_of_this_one() 
 
 
 # -- what is remembered ------------------------------------------------------------------------------------------------
-def test_the_most_alike_comes_first_of_its_group_and_place() -> None:
+def one(degrees: float, group: str = "g", place: Place = PLACE, question: str = ASKED) -> AskedQuestion:
+    return AskedQuestion(group, place, Wording.of(question), array("f", unit(degrees)))
+
+
+def test_the_most_alike_comes_first_of_its_group_place_and_wording() -> None:
     alike = AlikeQuestions(0.9)
     for key, degrees in (("far", 20.0), ("near", 2.0), ("too far", 40.0)):
-        alike.note(key, "g", unit(degrees), PLACE)
-    alike.note("other group", "h", unit(0), PLACE)
-    alike.note("other place", "g", unit(0), Place(PASSAGE.chunk, 20, 30))
-    alike.note("other size", "g", [1.0, 0.0, 0.0], PLACE)
-    assert [key for _, key in alike.like("g", unit(0), PLACE)] == ["near", "far"]
-    assert [round(cosine, 3) for cosine, _ in alike.like("g", unit(0), PLACE)] == [0.999, 0.94]
+        alike.note(key, one(degrees))
+    alike.note("other group", one(0, group="h"))
+    alike.note("other place", one(0, place=Place(PASSAGE.chunk, 20, 30)))
+    alike.note("other words", one(0, question="When was the mill not built?"))
+    alike.note("other size", replace(one(0), vector=array("f", [1.0, 0.0, 0.0])))
+    assert [key for _, key in alike.like(one(0))] == ["near", "far"]
+    assert [round(cosine, 3) for cosine, _ in alike.like(one(0))] == [0.999, 0.94]
 
 
 def test_the_last_ones_are_remembered() -> None:
     alike = AlikeQuestions(0.9, most=2)
     for key in ("a", "b", "a", "c"):
-        alike.note(key, "g", unit(0), PLACE)
-    assert {key for _, key in alike.like("g", unit(0), PLACE)} == {"a", "c"}
+        alike.note(key, one(0))
+    assert {key for _, key in alike.like(one(0))} == {"a", "c"}
+
+
+# -- the words that decide ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("question", "other", "agree"),
+    [
+        ("When does the pool open?", "At what time does the swimming pool open?", True),
+        ("Where can I park at the NASA hangar?", "Where is there parking near the hangar of nasa?", True),
+        ("When does the pool open on Monday?", "When does the pool open on Sunday?", False),
+        ("When does the pool open on monday?", "When does the pool open on sunday?", False),
+        ("When does the pool open?", "When does the pool not open?", False),
+        ("When doesn't the pool open?", "When is the pool not open?", True),
+        ("What do I do when the card isnt accepted?", "What do I do when the card is accepted?", False),
+        ("What do I take before the operation?", "What do I take after the operation?", False),
+        ("What does a ticket for 2 cost?", "What does a ticket for 3 cost?", False),
+        ("What does it cost in the first year?", "What does it cost in the last year?", False),
+        ("Where does Anna Berg work?", "Where does Otto Berg work?", False),
+        ("Where does Anna Berg work?", "Where is anna berg working?", True),
+        ("What does copy_all return?", "What does copy_one return?", False),
+        ("May I bring a dog?", "May I bring a dog, please?", True),
+        ("May I bring a dog?", "May I bring a cat?", False),
+        ("May I bring a dog?", "Where may I bring a dog?", False),
+        ("What is the difference between a loan and a credit?", "What is the difference between a loan and a gift?",
+         False),
+    ],
+)  # fmt: skip
+def test_nothing_that_decides_is_in_one_of_them_alone(question: str, other: str, agree: bool) -> None:
+    assert Wording.of(question).agrees(Wording.of(other)) is agree
+    assert Wording.of(other).agrees(Wording.of(question)) is agree
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,171 @@
+"""The suite ``alike``: what it gives to answer a question by the answer to one that is alike, and what a cache gives.
+
+Labelled questions are put to an index with a section for each label. Whoever gets an answer that was made for a
+question of another label got a wrong one. By likeness alone, and as the gateway does it (``serve_apps.gateway.alike``):
+the least cosine is chosen on the rows of ``train.jsonl`` and judged by those of ``test.jsonl``. Then a stream of
+requests goes through a gateway in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.cli.evaluation.in_process import Served, gateway_over, serve_all
+from cluster.cli.evaluation.suites import Found, Run, Table
+from cluster.core.errors import BadInputError
+from cluster.core.sections.cache import CacheSection
+from data_jobs.retrieval.embedder import load_embedder
+from data_jobs.retrieval.passage_reader import load_passage_reader
+from serve_apps.gateway.alike import AskedQuestion, Place, Wording
+from serve_apps.gateway.recall import WHOLE
+from serve_apps.gateway.request_log import HIT
+from train_jobs.evaluation.faq import BANK, Outcome, ask, load_sections
+from train_jobs.evaluation.local_index import searcher_over
+from train_jobs.evaluation.metrics import Rate
+from train_jobs.evaluation.paraphrases import APART, Held, Labelled, judged, picture, requests
+
+OWN_SECTIONS = "sections.md"
+CHOSEN_ON, JUDGED_ON = "train", "test"
+QUESTIONS = 1000  # of each
+ALONE, SERVED = "likeness alone", "as served"
+REQUESTS, REPEATS = 1000, (0.8, 0.9)
+SHOWN = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+
+
+def score(run: Run) -> Found:
+    """Both ways with their curves, and the stream.
+
+    Raises:
+        BadInputError: a file is missing, lacks a field, or has a label without a section.
+    """
+    folder, config = run.labelled(), run.config
+    own = folder / OWN_SECTIONS
+    sections = load_sections(own if own.exists() else BANK)
+    splits = {name: _read(folder / f"{name}.jsonl", {one.id for one in sections}) for name in (CHOSEN_ON, JUDGED_ON)}
+    threads = len(os.sched_getaffinity(0))
+    embedder, vectors = load_embedder(config.index, threads), run.home.folder("cache") / "vectors"
+    searcher = searcher_over(sections, config.index, config.retrieval, embedder, vectors, "alike")
+    searcher.reader = load_passage_reader(config.retrieval.reader, threads)
+    asked = {}
+    for name, data in splits.items():
+        run.progress.stage(f"asking {name}", len(data.texts), "questions")
+        asked[name] = ask(data, searcher, lambda texts: embedder.encode(texts, kind="query"), config.answer,
+                          run.progress.advance)  # fmt: skip
+    ways = {
+        ALONE: judged(*(alone(asked[name]) for name in splits)),
+        SERVED: judged(*(as_served(asked[name]) for name in splits)),
+    }
+    chosen = ways[SERVED]["chosen"]
+    alike = config.serve.cache.alike or (chosen["alike"] if chosen else 0.0)
+    section = config.serve.model_copy(update={"cache": CacheSection(on=True, alike=alike)})
+    streams = []
+    for repeat in REPEATS:
+        stream = requests(splits[JUDGED_ON].texts, REQUESTS, repeat)
+        run.progress.stage(f"a stream with {repeat:.0%} repeats", len(stream), "requests")
+        gateway = gateway_over(searcher, embedder, config, section)
+        streams.append(_told(repeat, asyncio.run(serve_all(gateway, stream))))
+        run.progress.advance(len(stream))
+    plot = run.home.folder("cache") / "alike.png"
+    curves = {f"{way}, {name}": points for way, found in ways.items() for name, points in found["curves"].items()}
+    plot.write_bytes(picture(curves))
+    result = {
+        "suite": "alike", "questions": QUESTIONS, "reader": searcher.reader.reads,
+        "repeats": {name: data.repeats for name, data in splits.items()},
+        "right_section": {name: _right(found).to_dict() for name, found in asked.items()},
+        "ways": ways, "alike": alike, "streams": streams, "plot": str(plot),
+    }  # fmt: skip
+    return result, [*_curves(ways), _streams(streams, alike), Table(f"curves: {plot}", (), ())]
+
+
+def alone(asked: Sequence[Outcome]) -> Held:
+    """Any question is given the answer to any other."""
+    vectors = np.stack([one.vector for one in asked]).astype(np.float32)
+    return Held(tuple(one.label for one in asked), vectors @ vectors.T)
+
+
+def as_served(asked: Sequence[Outcome]) -> Held:
+    """A question is given an answer that the gateway kept and would give to it."""
+    held, noted = alone(asked), [_noted(one) for one in asked]
+    cites = [{citation.chunk for citation in one.made.citations} if _is_kept(one) else set() for one in asked]
+    given = [
+        [now is not None and before is not None and now.place.chunk in cited and before.same(now)
+         for before, cited in zip(noted, cites, strict=True)]
+        for now in noted
+    ]  # fmt: skip
+    return Held(held.labels, np.where(np.array(given), held.cosines, np.float32(APART)))
+
+
+def _noted(one: Outcome) -> AskedQuestion | None:
+    place = Place.of(one.found)
+    return place and AskedQuestion("", place, Wording.of(one.question), array("f", one.vector))
+
+
+def _is_kept(one: Outcome) -> bool:
+    return one.made.grounded and one.made.reason == WHOLE
+
+
+def _right(asked: Sequence[Outcome]) -> Rate:
+    """Of the answers, those that first cite the section of the question's label."""
+    return Rate.of(one.made.citations[0].document == one.label for one in asked if _is_kept(one))
+
+
+def _read(path: Path, known: set[str]) -> Labelled:
+    if not path.is_file():
+        raise BadInputError(f"there is no {path}")
+    data = Labelled.read(path, QUESTIONS)
+    if unknown := set(data.labels) - known:
+        raise BadInputError(f"{path}: no section has the label {', '.join(sorted(unknown)[:3])}")
+    return data
+
+
+def _told(repeat: float, served: Sequence[Served]) -> dict[str, Any]:
+    hits = Rate.of(one.cache == HIT for one in served)
+    times = np.array([one.ms for one in served])
+    given = np.array([one.cache == HIT for one in served])
+    return {
+        "repeat": repeat,
+        "hits": hits.to_dict(),
+        "alike": sum(one.alike is not None for one in served),
+        "ms": {
+            "mean": float(times.mean()), "p50": float(np.percentile(times, 50)), "p95": float(np.percentile(times, 95)),
+            "mean_hit": float(times[given].mean()) if given.any() else None,
+            "mean_other": float(times[~given].mean()) if not given.all() else None,
+        },
+    }  # fmt: skip
+
+
+def _shares(point: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(Rate(point[name]["hits"], point[name]["total"])) for name in ("hits", "wrong"))
+
+
+def _curves(ways: dict[str, Any]) -> list[Table]:
+    chosen = [
+        (way, f"{found['chosen']['alike']:.2f}", *_shares(found["chosen"])) if found["chosen"] else (way, "-", "-", "-")
+        for way, found in ways.items()
+    ]
+    rows = [
+        (way, f"{point['alike']:.2f}", *_shares(point))
+        for way, found in ways.items()
+        for point in found["curves"]["judged_on"]
+        if point["alike"] in SHOWN
+    ]
+    columns, numeric = ("", "least cosine", "hits", "of them wrong"), ("least cosine",)
+    title = f"Least cosine with at most 1 % wrong on {CHOSEN_ON}.jsonl, judged by {JUDGED_ON}.jsonl"
+    return [Table(title, columns, chosen, numeric), Table(f"{JUDGED_ON}.jsonl", columns, rows, numeric)]
+
+
+def _streams(streams: Sequence[dict[str, Any]], alike: float) -> Table:
+    rows = [
+        (f"{one['repeat']:.0%}", str(Rate(one["hits"]["hits"], one["hits"]["total"])), one["alike"],
+         *("-" if value is None else f"{value:.1f}" for value in one["ms"].values()))
+        for one in streams
+    ]  # fmt: skip
+    columns = ("repeats", "hits", "alike", "mean ms", "P50", "P95", "a hit", "another")
+    return Table(f"{REQUESTS:,} requests in this process, alike from {alike:g}", columns, rows, columns[2:])
