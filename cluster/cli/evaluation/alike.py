@@ -23,8 +23,7 @@ from cluster.core.errors import BadInputError
 from cluster.core.sections.cache import CacheSection
 from data_jobs.retrieval.embedder import load_embedder
 from data_jobs.retrieval.passage_reader import load_passage_reader
-from serve_apps.gateway.alike import AskedQuestion, Place, Wording
-from serve_apps.gateway.recall import WHOLE
+from serve_apps.gateway.alike import WHOLE, AskedQuestion, Told, Wording
 from serve_apps.gateway.request_log import HIT
 from train_jobs.evaluation.faq import BANK, Outcome, ask, load_sections
 from train_jobs.evaluation.local_index import searcher_over
@@ -93,18 +92,14 @@ def alone(asked: Sequence[Outcome]) -> Held:
 def as_served(asked: Sequence[Outcome]) -> Held:
     """A question is given an answer that the gateway kept and would give to it."""
     held, noted = alone(asked), [_noted(one) for one in asked]
-    cites = [{citation.chunk for citation in one.made.citations} if _is_kept(one) else set() for one in asked]
-    given = [
-        [now is not None and before is not None and now.place.chunk in cited and before.same(now)
-         for before, cited in zip(noted, cites, strict=True)]
-        for now in noted
-    ]  # fmt: skip
+    given = [[now is not None and before is not None and before.same(now) for before in noted] for now in noted]
     return Held(held.labels, np.where(np.array(given), held.cosines, np.float32(APART)))
 
 
 def _noted(one: Outcome) -> AskedQuestion | None:
-    place = Place.of(one.found)
-    return place and AskedQuestion("", place, Wording.of(one.question), array("f", one.vector))
+    """As the gateway notes it: nothing that it would not keep, as both are answered by quoting."""
+    told = Told.of(one.found, one.made)
+    return told and AskedQuestion("", told, Wording.of(one.question), array("f", one.vector))
 
 
 def _is_kept(one: Outcome) -> bool:

@@ -28,6 +28,7 @@ from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.quote import QuoteReplica, quote_state
 from serve_apps.routing.features import features_of
 from train_jobs.answering.conversation import standalone_question
+from train_jobs.answering.quote import answer
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def gateway_over(searcher: Searcher, embedder: Embedder, config: PlinthConfig, s
         journal=Journal(_Unmeasured(), lambda *said, **more: None),
         features_of=partial(features_of, section=config.answer),
         versions=Versions.of(config, "in process"),
+        quote_of=partial(answer, section=config.answer),
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from cluster.core.errors import BadInputError
-from cluster.core.records import Passage
 from cluster.core.sections.answer import AnswerSection
 from data_jobs.retrieval.results import Retrieval
 from train_jobs.evaluation.faq import BANK, ask, load_sections
@@ -36,14 +35,14 @@ def test_sections_of_ones_own(tmp_path: Path) -> None:
 
 
 class Finding:
-    """Finds one passage, and remembers what it was asked."""
+    """Finds nothing, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def search(self, question: str, k: int | None = None) -> Retrieval:
         self.asked.append(question)
-        return Retrieval(question, (Passage("a#0", "a", "A", "a", "text", 0, 4, 0.5),))
+        return Retrieval(question)
 
 
 def test_every_question_is_searched_quoted_and_embedded() -> None:
@@ -60,5 +59,5 @@ def test_every_question_is_searched_quoted_and_embedded() -> None:
         ("Where is it?", "a", "Where is it?"), ("When?", "b", "When?")
     ]  # fmt: skip
     assert [one.vector.tolist() for one in found] == [[1, 0], [0, 1]]
-    assert not any(one.made.grounded for one in found), "nothing was scored, so nothing supports an answer"
+    assert [one.made.reason for one in found] == ["no_passages", "no_passages"]
     assert ask(Labelled((), ()), searcher, encode, AnswerSection()) == []
