@@ -27,6 +27,7 @@ from train_jobs.evaluation.metrics import Rate
 Vectors = npt.NDArray[np.float32]
 THRESHOLDS = tuple(round(0.5 + 0.01 * step, 2) for step in range(50))
 SEED = 7
+FAULTS = ("wrong", "worse")
 APART = -1.0  # the cosine of two of which neither is given the answer to the other
 
 
@@ -58,75 +59,92 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Point:
-    """What one threshold gives: of ``questions`` so many ``hits``, of those so many ``wrong``."""
+    """What one threshold gives: of ``questions`` so many ``hits``, of those so many ``wrong`` (of another label) and so
+    many ``worse`` (than the answer that the question would have been given itself)."""
 
     alike: float
     questions: int
     hits: int
     wrong: int
+    worse: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: shares with 95 % intervals, ``hits`` of the questions and ``wrong`` of the hits."""
-        hits, wrong = Rate(self.hits, self.questions), Rate(self.wrong, self.hits)
-        return {"alike": self.alike, "hits": hits.to_dict(), "wrong": wrong.to_dict()}
-
-
-def replay(cosines: Vectors, labels: Sequence[str], alike: float) -> Point:
-    """One run through the questions.
-
-    Args:
-        cosines: of every question and every other one, float32 [n, n].
-        alike: least cosine of a hit.
-    """
-    kept = np.empty(len(cosines), dtype=np.int64)
-    count = hits = wrong = 0
-    for at, to_others in enumerate(cosines):
-        there = to_others[kept[:count]]
-        nearest = int(there.argmax()) if count else -1
-        if count and there[nearest] >= alike:
-            hits += 1
-            wrong += labels[kept[nearest]] != labels[at]
-        else:
-            kept[count] = at
-            count += 1
-    return Point(alike, len(cosines), hits, wrong)
-
-
-def best(points: Sequence[Point], most_wrong: float) -> Point | None:
-    """The point with most hits of which at most the share ``most_wrong`` is wrong; None where no threshold keeps it."""
-    good = [point for point in points if point.hits and point.wrong <= most_wrong * point.hits]
-    return max(good, key=lambda point: (point.hits, point.alike), default=None)
+        """As JSON: shares with 95 % intervals, ``hits`` of the questions, ``wrong`` and ``worse`` of the hits."""
+        shares = {
+            "hits": (self.hits, self.questions),
+            "wrong": (self.wrong, self.hits),
+            "worse": (self.worse, self.hits),
+        }
+        return {"alike": self.alike, **{name: Rate(*share).to_dict() for name, share in shares.items()}}
 
 
 @dataclass(frozen=True)
 class Held:
-    """Questions held against each other: the label of each, and float32 cosines [n, n], ``APART`` in a row where its
-    question may not be given the answer to the column's."""
+    """Questions held against each other.
+
+    Attributes:
+        labels: of each.
+        cosines: float32 [n, n]; ``APART`` in a row where its question may not be given the answer to the column's.
+        worse: bool [n, n], where the column's answer is worse for the row's question than its own; none where None.
+    """
 
     labels: tuple[str, ...]
     cosines: Vectors
+    worse: npt.NDArray[np.bool_] | None = None
 
     @property
     def curve(self) -> list[Point]:
         """What every threshold gives."""
-        return [replay(self.cosines, self.labels, alike) for alike in THRESHOLDS]
+        return [replay(self, alike) for alike in THRESHOLDS]
 
 
-def judged(chosen_on: Held, judged_on: Held, most_wrong: float = 0.01) -> dict[str, Any]:
-    """Both curves, and what the threshold chosen on the first questions gives on the second.
+def replay(held: Held, alike: float) -> Point:
+    """One run through the questions.
 
     Args:
-        most_wrong: share of the hits that may be wrong.
+        alike: least cosine of a hit.
+    """
+    kept = np.empty(len(held.labels), dtype=np.int64)
+    count = hits = wrong = worse = 0
+    for at, to_others in enumerate(held.cosines):
+        there = to_others[kept[:count]]
+        nearest = int(there.argmax()) if count else -1
+        if count and there[nearest] >= alike:
+            given = kept[nearest]
+            hits += 1
+            wrong += held.labels[given] != held.labels[at]
+            worse += held.worse is not None and bool(held.worse[at, given])
+        else:
+            kept[count] = at
+            count += 1
+    return Point(alike, len(held.labels), hits, wrong, worse)
+
+
+def best(points: Sequence[Point], most: float, fault: str = "wrong") -> Point | None:
+    """The point with most hits of which at most the share ``most`` has a fault (``wrong`` or ``worse``); None where no
+    threshold keeps it."""
+    good = [point for point in points if point.hits and getattr(point, fault) <= most * point.hits]
+    return max(good, key=lambda point: (point.hits, point.alike), default=None)
+
+
+def judged(chosen_on: Held, judged_on: Held, most: float = 0.01) -> dict[str, Any]:
+    """Both curves, and what the thresholds chosen on the first questions give on the second.
+
+    Args:
+        most: share of the hits that may be wrong, or worse.
 
     Returns:
-        Plain JSON; ``chosen`` is null where no threshold keeps ``most_wrong``.
+        Plain JSON; ``chosen`` by each of the two, null where no threshold keeps it.
     """
     curves = {"chosen_on": chosen_on.curve, "judged_on": judged_on.curve}
-    chosen = best(curves["chosen_on"], most_wrong)
-    there = next((point for point in curves["judged_on"] if chosen and point.alike == chosen.alike), None)
+    chosen = {}
+    for fault in FAULTS:
+        found = best(curves["chosen_on"], most, fault)
+        there = next((point for point in curves["judged_on"] if found and point.alike == found.alike), None)
+        chosen[fault] = there and there.to_dict()
     return {
-        "most_wrong": most_wrong,
-        "chosen": there and there.to_dict(),
+        "most": most,
+        "chosen": chosen,
         "curves": {name: [point.to_dict() for point in points] for name, points in curves.items()},
     }
 

@@ -15,9 +15,9 @@ class CacheSection(Section):
     """
 
     on: bool = False
-    """Keep answers in the memory of the gateways' machine, and give them again to whoever asks the same while nothing they rest on changed.
-    Refused, cut, degraded and drawn by lot ones are never kept, nor those to a request with `"store": false` or the
-    header `cache-control: no-store`."""
+    """Keep answers in the memory of the gateways' machine, and give them again to whoever asks the same while nothing
+    they rest on changed. Refused, cut, degraded and drawn by lot ones are never kept, nor those to a request with
+    `"store": false` or the header `cache-control: no-store`."""
     ttl_s: float = Field(3600.0, gt=0)
     """Longest time an answer is given again (s)."""
     mb: int = Field(64, ge=1)

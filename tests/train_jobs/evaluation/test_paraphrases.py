@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,12 @@ def vectors(texts: Sequence[str]) -> np.ndarray:
     return np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
 
 
+def held(texts: str, labels: str) -> Held:
+    asked = texts.split()
+    made = vectors(asked) if asked else np.empty((0, 2), dtype=np.float32)
+    return Held(tuple(labels.split()), made @ made.T)
+
+
 @pytest.mark.parametrize(
     ("texts", "labels", "alike", "hits", "wrong"),
     [
@@ -47,9 +54,7 @@ def vectors(texts: Sequence[str]) -> np.ndarray:
 def test_a_question_meets_those_that_were_answered_before(
     texts: str, labels: str, alike: float, hits: int, wrong: int
 ) -> None:
-    asked = texts.split()
-    made = vectors(asked) if asked else np.empty((0, 2), dtype=np.float32)
-    assert replay(made @ made.T, labels.split(), alike) == Point(alike, len(asked), hits, wrong)
+    assert replay(held(texts, labels), alike) == Point(alike, len(texts.split()), hits, wrong)
 
 
 def test_most_hits_of_those_that_are_seldom_wrong() -> None:
@@ -58,32 +63,41 @@ def test_most_hits_of_those_that_are_seldom_wrong() -> None:
     assert best(points, 0.005) == points[2]
     assert best(points, 0.1) == points[0]
     assert best(points[3:], 0.1) is None, "no hit is no figure"
-
-
-def held(texts: str, labels: str) -> Held:
-    made = vectors(texts.split())
-    return Held(tuple(labels.split()), made @ made.T)
+    assert best([replace(points[0], worse=1), replace(points[1], worse=2)], 0.01, "worse") == replace(
+        points[0], worse=1
+    )
 
 
 def test_the_threshold_comes_from_other_questions_than_it_is_judged_by() -> None:
     chosen_on = held("a b a", "1 2 1")  # .77 and above keep a and b apart
     judged_on = held("a' b a a", "1 2 1 2")
     found = judged(chosen_on, judged_on)
-    assert found["chosen"]["alike"] == max(THRESHOLDS)
-    assert (found["chosen"]["hits"]["hits"], found["chosen"]["wrong"]["hits"]) == (1, 1)
+    chosen = found["chosen"]["wrong"]
+    assert chosen["alike"] == max(THRESHOLDS)
+    assert (chosen["hits"]["hits"], chosen["wrong"]["hits"]) == (1, 1)
+    assert found["chosen"]["worse"]["hits"]["hits"] == 3, "nothing is worse, so all thresholds will do"
     assert json.loads(json.dumps(found)) == found
     never = judged(held("a a", "1 2"), judged_on)
-    assert never["chosen"] is None
+    assert never["chosen"]["wrong"] is None
     assert picture(found["curves"]).startswith(b"\x89PNG")
 
 
 def test_what_may_not_be_given_is_passed_over_for_the_next() -> None:
     pair = held("a b a'", "1 2 2")
-    assert replay(pair.cosines, pair.labels, 0.8) == Point(0.8, 3, 1, 1), "a is nearest to a', and of another label"
+    assert replay(pair, 0.8) == Point(0.8, 3, 1, 1), "a is nearest to a', and of another label"
     pair.cosines[2, 0] = APART
-    assert replay(pair.cosines, pair.labels, 0.8) == Point(0.8, 3, 1, 0)
+    assert replay(pair, 0.8) == Point(0.8, 3, 1, 0)
     pair.cosines[2, 1] = APART
-    assert replay(pair.cosines, pair.labels, 0.8) == Point(0.8, 3, 0, 0)
+    assert replay(pair, 0.8) == Point(0.8, 3, 0, 0)
+
+
+def test_hits_that_are_worse_than_an_answer_of_their_own_are_counted() -> None:
+    harmed = np.zeros((3, 3), dtype=np.bool_)
+    harmed[1, 0] = True
+    pair = replace(held("a a' a", "1 1 1"), worse=harmed)
+    assert replay(pair, 0.9) == Point(0.9, 3, 2, 0, 1)
+    assert replay(pair, 0.9).to_dict()["worse"]["rate"] == 0.5
+    assert replay(pair, 0.99) == Point(0.99, 3, 1, 0, 0), "a' was answered itself"
 
 
 def test_a_stream_repeats_as_often_as_it_says() -> None:
