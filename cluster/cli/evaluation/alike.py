@@ -82,7 +82,7 @@ def score(run: Run) -> Found:
         "right_section": {name: _right(found).to_dict() for name, found in asked.items()},
         "ways": ways, "alike": alike, "streams": streams, "plot": str(plot),
     }  # fmt: skip
-    return result, [*_curves(ways), _streams(streams, alike), Table(f"curves: {plot}", (), ())]
+    return result, [*_curves(ways, plot), _streams(streams, alike)]
 
 
 def alone(asked: Sequence[Outcome]) -> Held:
@@ -149,7 +149,7 @@ def _shares(point: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(Rate(point[name]["hits"], point[name]["total"])) for name in ("hits", "wrong", "worse"))
 
 
-def _curves(ways: dict[str, Any]) -> list[Table]:
+def _curves(ways: dict[str, Any], plot: Path) -> list[Table]:
     chosen = [
         (f"{way}, by {fault}", *((f"{point['alike']:.2f}", *_shares(point)) if point else ("-",) * 4))
         for way, found in ways.items()
@@ -163,7 +163,7 @@ def _curves(ways: dict[str, Any]) -> list[Table]:
     ]
     columns, numeric = ("", "least cosine", "hits", "of them wrong", "worse"), ("least cosine",)
     title = f"Least cosine with at most 1 % wrong, or worse, on {CHOSEN_ON}.jsonl, judged by {JUDGED_ON}.jsonl"
-    return [Table(title, columns, chosen, numeric), Table(f"{JUDGED_ON}.jsonl", columns, rows, numeric)]
+    return [Table(title, columns, chosen, numeric), Table(f"{JUDGED_ON}.jsonl; curves: {plot}", columns, rows, numeric)]
 
 
 def _streams(streams: Sequence[dict[str, Any]], alike: float) -> Table:
