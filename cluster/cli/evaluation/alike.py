@@ -15,12 +15,11 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cluster.cli.evaluation.in_process import Served, gateway_over, serve_all
-from cluster.cli.evaluation.suites import Found, Run, Table
 from cluster.core.errors import BadInputError
 from cluster.core.sections.cache import CacheSection
 from data_jobs.retrieval.embedder import load_embedder
@@ -32,6 +31,10 @@ from train_jobs.evaluation.local_index import searcher_over
 from train_jobs.evaluation.metrics import Rate
 from train_jobs.evaluation.paraphrases import APART, SEED, Held, Labelled, judged, picture, requests
 
+if TYPE_CHECKING:
+    from cluster.cli.evaluation.suites import Run
+
+Shown = tuple[str, Sequence[str], Sequence[Sequence[Any]], Sequence[str]]  # what a ``Table`` is made of
 OWN_SECTIONS = "sections.md"
 CHOSEN_ON, JUDGED_ON = "train", "test"
 QUESTIONS = 1000  # of each
@@ -40,7 +43,7 @@ REQUESTS, REPEATS = 1000, (0.8, 0.9)
 SHOWN = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
-def score(run: Run) -> Found:
+def score(run: Run) -> tuple[dict[str, Any], list[Shown]]:
     """Both ways with their curves, and the stream.
 
     Raises:
@@ -149,7 +152,7 @@ def _shares(point: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(Rate(point[name]["hits"], point[name]["total"])) for name in ("hits", "wrong", "worse"))
 
 
-def _curves(ways: dict[str, Any], plot: Path) -> list[Table]:
+def _curves(ways: dict[str, Any], plot: Path) -> list[Shown]:
     chosen = [
         (f"{way}, by {fault}", *((f"{point['alike']:.2f}", *_shares(point)) if point else ("-",) * 4))
         for way, found in ways.items()
@@ -163,14 +166,14 @@ def _curves(ways: dict[str, Any], plot: Path) -> list[Table]:
     ]
     columns, numeric = ("", "least cosine", "hits", "of them wrong", "worse"), ("least cosine",)
     title = f"Least cosine with at most 1 % wrong, or worse, on {CHOSEN_ON}.jsonl, judged by {JUDGED_ON}.jsonl"
-    return [Table(title, columns, chosen, numeric), Table(f"{JUDGED_ON}.jsonl; curves: {plot}", columns, rows, numeric)]
+    return [(title, columns, chosen, numeric), (f"{JUDGED_ON}.jsonl; curves: {plot}", columns, rows, numeric)]
 
 
-def _streams(streams: Sequence[dict[str, Any]], alike: float) -> Table:
+def _streams(streams: Sequence[dict[str, Any]], alike: float) -> Shown:
     rows = [
         (f"{one['repeat']:.0%}", str(Rate(one["hits"]["hits"], one["hits"]["total"])), one["alike"],
          *("-" if value is None else f"{value:.1f}" for value in one["ms"].values()))
         for one in streams
     ]  # fmt: skip
     columns = ("repeats", "hits", "alike", "mean ms", "P50", "P95", "a hit", "another")
-    return Table(f"{REQUESTS:,} requests in this process, alike from {alike:g}", columns, rows, columns[2:])
+    return f"{REQUESTS:,} requests in this process, alike from {alike:g}", columns, rows, columns[2:]

@@ -285,7 +285,8 @@ def _alike(run: Run) -> Found:
     """In this process; needs neither a service nor an index."""
     from cluster.cli.evaluation.alike import score
 
-    return score(run)
+    result, tables = score(run)
+    return result, [Table(*one) for one in tables]
 
 
 def _latency(values: dict[str, float]) -> Table:
