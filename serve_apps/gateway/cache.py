@@ -119,8 +119,7 @@ class AnswerCache:
 
     def put(self, key: str, answer: KeptAnswer) -> None:
         """Keep an answer in place of an earlier one, and make room for it."""
-        data = json.dumps(asdict(answer)).encode()
-        self._change(lambda: self._put(key, data, answer.grounds))
+        self._change(lambda: self._put(key, answer))
 
     def drop(self, key: str, reason: str) -> None:
         """Forget an answer, if it is there."""
@@ -135,8 +134,9 @@ class AnswerCache:
         found, self._removed = +self._removed, Counter()
         return dict(found)
 
-    def _put(self, key: str, data: bytes, grounds: Grounds) -> None:
+    def _put(self, key: str, answer: KeptAnswer) -> None:
         self._table.execute("DELETE FROM answers WHERE key = ?", (key,))
+        data, grounds = json.dumps(asdict(answer)).encode(), answer.grounds
         size = len(data) + OVERHEAD
         if size > self.most_bytes:
             return
