@@ -63,8 +63,8 @@ def score(run: Run) -> tuple[dict[str, Any], list[Shown]]:
         asked[name] = ask(data, searcher, lambda texts: embedder.encode(texts, kind="query"), config.answer,
                           run.progress.advance)  # fmt: skip
     ways = {
-        ALONE: judged(*(alone(asked[name]) for name in splits)),
-        SERVED: judged(*(as_served(asked[name]) for name in splits)),
+        ALONE: judged(alone(asked[CHOSEN_ON]), alone(asked[JUDGED_ON])),
+        SERVED: judged(as_served(asked[CHOSEN_ON]), as_served(asked[JUDGED_ON])),
     }
     chosen = ways[SERVED]["chosen"]["wrong"]
     alike = config.serve.cache.alike or (chosen["alike"] if chosen else 0.0)
@@ -107,7 +107,9 @@ def as_served(asked: Sequence[Outcome]) -> Held:
 def _noted(one: Outcome) -> AskedQuestion | None:
     """As the gateway notes it: nothing that it would not keep, as both are answered by quoting."""
     told = Told.of(one.found, one.made)
-    return told and AskedQuestion("", told, Wording.of(one.question), array("f", one.vector))
+    if told is None:
+        return None
+    return AskedQuestion("", told, Wording.of(one.question), array("f", one.vector))
 
 
 def _is_kept(one: Outcome) -> bool:
