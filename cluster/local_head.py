@@ -24,6 +24,7 @@ from pathlib import Path
 from cluster.core.config import PlinthConfig, available_cpus
 from cluster.core.errors import EnvironmentFaultError, UsageError
 from cluster.core.home import Home, write_private
+from cluster.core.memory import remove_memory_folder
 from cluster.core.sections.cluster import LOOPBACK
 from cluster.core.storage import utc_now
 from cluster.core.telemetry import log_event
@@ -189,6 +190,7 @@ def stop_recorded(home: Home) -> int:
     if left:
         raise EnvironmentFaultError(f"processes would not end: {', '.join(str(p.pid) for p in left)}")
     shutil.rmtree(instance.temp_dir, ignore_errors=True)
+    remove_memory_folder(instance.id)
     (home.root / "run" / "instance.json").unlink(missing_ok=True)
     if first:
         log_event("cluster", "head_stopped", instance=instance.id, processes=len(first))

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.core.errors import EnvironmentFaultError
+from cluster.core.memory import MARK as MARK
 
-MARK = "PLINTH_INSTANCE"
 LISTEN = "0A"
 RESERVED = range(20000, 30000)  # for free_ports
 

@@ -22,6 +22,7 @@ from actors.spawn import audit_reader, audit_writer
 from cluster.core.config import PlinthConfig
 from cluster.core.errors import EnvironmentFaultError
 from cluster.core.home import Home
+from cluster.core.memory import memory_folder
 from cluster.core.sections.cluster import LOOPBACK
 from cluster.core.sections.tiers import TierConfig, TierKind, embedding_name
 from cluster.core.telemetry import log_event
@@ -191,6 +192,7 @@ class GatewayIngress:
         from serve_apps.routing.features import features_of
         from serve_apps.routing.learned import LearnedRouter
         from train_jobs.answering.conversation import standalone_question
+        from train_jobs.answering.quote import answer
 
         stay_on_loopback(config)
         self._config, home = config, Home.from_env()
@@ -224,6 +226,8 @@ class GatewayIngress:
             feedback=FeedbackDesk(
                 FeedbackBook.of(home.root, config.trust.ledger.url), config.trust.feedback, pepper_of(home), mask
             ),
+            answers=memory_folder(),
+            quote_of=partial(answer, section=config.answer),
         )
         report_start("gateway", code)
 

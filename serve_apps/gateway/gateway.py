@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from actors.feedback.book import Feedback
 from cluster.core.identity import Principal
+from cluster.core.records import Answer
 from cluster.core.sections.serve import ServeSection
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import ApiError
@@ -59,6 +61,8 @@ class Gateway:
         policies: which guard may do what, for whom; None: the shipped ones.
         feedback: takes what is said of answers; None: nobody does.
         review: keeps what policies send to the review queue; None: nobody does.
+        answers: the folder in which gateways share the answers they keep; None: each keeps its own.
+        quote_of: the answer that quotes what was found for a question; None: no questions are held to be alike.
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class Gateway:
         policies: Policies | None = None,
         feedback: FeedbackDesk | None = None,
         review: ReviewDesk | None = None,
+        answers: Path | None = None,
+        quote_of: Callable[[str, Retrieval], Answer] | None = None,
     ) -> None:
         counter = tokens or RegexTokenCounter()
         hold_back = max(section.hold_back_chars, longest_finding + 8)  # 8: what rules look at behind a finding
@@ -95,9 +101,11 @@ class Gateway:
         self.lookups = Lookups(self._hops, embedding_model, counter, self._admission, budget)
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
-        cache = AnswerCache(section.cache.mb << 20 if section.cache.on else 0, section.cache.ttl_s)
+        room = section.cache.mb << 20 if section.cache.on else 0
+        cache = AnswerCache(room, section.cache.ttl_s, folder=answers)
         alike = AlikeQuestions(section.cache.alike)
-        self._recall = Recall(cache, alike, self.tiers, self._hops, self.collections, versions or Versions(), learned)
+        known = self.collections, versions or Versions(), learned
+        self._recall = Recall(cache, alike, self.tiers, self._hops, *known, quote_of)
 
     async def answer(self, ask: Ask, record: RequestRecord) -> AsyncGenerator[Event, None]:
         """Answer a conversation: checked text, then one Done.

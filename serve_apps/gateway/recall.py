@@ -1,10 +1,10 @@
 """Answers given again: which questions are looked up, what a hit still has to pass, and what is worth keeping.
 
-**Where the answers are.** In each gateway, not in an actor. An actor is one hop more for every question, those that
-were never asked before included; on the laptop's cores a hop costs about what a guard's check does, and a process that
-all gateways wait for can hang. There are two to four of them (presets ``node`` and ``cluster``): what one has not heard
-it answers once more, so a question asked n times costs a few answers instead of one. They share nothing, and a gateway
-that is replaced (new code, new settings) takes its answers with it.
+**Where the answers are.** In the machine's memory, where all gateways of an instance on it share them (``cache``), not
+in an actor. An actor is one hop more for every question, those that were never asked before included; on the laptop's
+cores a hop costs about what a guard's check does, and a process that all gateways wait for can hang. What was asked in
+other words each gateway knows of itself. A gateway that is replaced leaves its answers; with new code or settings
+nobody asks for them any more.
 
 **What is checked for each hit.** guard(in) sees the conversation, as ever: it may refuse, and unless it lets the same
 text go on as before, the answer is made anew. At the same time the retriever says which index is live and how many
@@ -25,10 +25,10 @@ broke off never come to their end here.
 Not looked up at all: continuations, courtesies, sampling without a seed, and whoever asks for a fresh answer.
 
 **In other words** (``serve.cache.alike``, off as shipped: which threshold is right depends on the questions). Whoever
-asks one question that was not asked in these words has it searched as ever. Where the reader then finds the answer in
-the place in which it found that of an alike question, asked of the same index and routed to the same tier, that answer
-is given, and ``plinth.alike`` says how alike: it saves the tier's work, which is what takes seconds. Likeness alone
-will not do: the threshold that kept 1 % of the hits wrong on one half of Banking77 has 8 % wrong on the other.
+asks one question that was not asked in these words has it searched as ever. Where the documents then say the same, word
+for word, to this question as to an alike one, asked of the same index and routed to the same tier, and the reader does
+not doubt it (``alike``), the answer to that one is given, and ``plinth.alike`` says how alike: it saves the tier's
+work, which is what takes seconds.
 
 **No single flight.** The same question asked twice at once is answered twice: whoever waited for the other's answer
 would depend on how fast that client reads, and on its staying.
@@ -36,18 +36,18 @@ would depend on how fast that client reads, and on its staying.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from array import array
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from cluster.core.access import Rights
 from cluster.core.identity import Principal
-from cluster.core.records import Verdict
+from cluster.core.records import Answer, Verdict
 from cluster.core.sections.tiers import AUTO
-from data_jobs.retrieval.asking import form_of
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.alike import AlikeQuestions, Place
+from serve_apps.gateway.alike import WHOLE, AlikeQuestions, AskedQuestion, Told, Wording
 from serve_apps.gateway.cache import CHECKED_ANEW, OUTDATED, AnswerCache, Grounds, KeptAnswer
 from serve_apps.gateway.cache_key import CacheKey, Versions, digest_of, normalised, settled
 from serve_apps.gateway.collections import KnownCollections
@@ -60,7 +60,6 @@ from serve_apps.gateway.waiting import together
 from serve_apps.guards.protocol import OUT
 from serve_apps.routing.learned import LearnedRouter
 
-WHOLE = "supported"  # the reason of an answer that covers all that was asked
 OF_THE_MOMENT = ("fallback", "asleep", "less_loaded")  # reasons of a route that would be another at another time
 
 
@@ -72,6 +71,7 @@ class Recall:
         alike: what was asked in other words.
         versions: of settings and guard policy.
         learned: the learned part of ``auto``, where there is one.
+        quote_of: the answer that quotes what was found for a question; None: no questions are alike.
     """
 
     def __init__(
@@ -83,8 +83,10 @@ class Recall:
         collections: KnownCollections,
         versions: Versions,
         learned: LearnedRouter | None,
+        quote_of: Callable[[str, Retrieval], Answer] | None = None,
     ) -> None:
         self._cache, self._alike, self._tiers, self._hops = cache, alike, tiers, hops
+        self._quote_of = quote_of
         self._collections = collections
         self._versions, self._learned = versions, learned
         self._live: dict[str, Grounds] = {}
@@ -130,19 +132,22 @@ class Recall:
         self, key: CacheKey | None, asked: CheckedAsk, plan: AnswerPlan, record: RequestRecord
     ) -> KeptAnswer | None:
         """The answer to an alike question, which guard(in) and search have passed by now; remembers this one."""
-        place = Place.of(asked.retrieval)
-        if key is None or not self._alike.least or place is None or len(key.turns) != 1:
+        if key is None or not self._alike.least or self._quote_of is None or len(key.turns) != 1:
+            return None
+        told = Told.of(asked.retrieval, self._quote_of(asked.question, asked.retrieval))
+        if told is None:
             return None
         with record.stage("cache"), suppress(UnavailableError):
             embedder, vectors = await self._hops.embed_questions([asked.question])
-            group = digest_of((replace(key, turns=()), form_of(asked.question).name, embedder))
-            before = self._alike.like(group, vectors[0], place)
-            self._alike.note(key.digest, group, vectors[0], place)
+            group = digest_of((replace(key, turns=()), embedder))
+            one = AskedQuestion(group, told, Wording.of(asked.question), array("f", vectors[0]))
+            before = self._alike.like(one)
+            self._alike.note(key.digest, one)
             for cosine, other in before:
                 kept = self._cache.get(other)
                 if kept is None or kept.rights != key.rights:
                     continue
-                if _is_of(kept, asked.retrieval, plan.decision.tier, place):
+                if _is_of(kept, asked.retrieval, plan.decision.tier, told):
                     record.alike = round(cosine, 4)
                     own = {
                         "alike": record.alike,
@@ -247,10 +252,10 @@ class Recall:
         return live
 
 
-def _is_of(kept: KeptAnswer, found: Retrieval, tier: str, place: Place) -> bool:
-    """Whether an answer rests on what was found now, is that of this tier, and cites this place."""
+def _is_of(kept: KeptAnswer, found: Retrieval, tier: str, told: Told) -> bool:
+    """Whether an answer rests on what was found now, is that of this tier, and cites what the documents say."""
     cited = {citation["chunk"] for citation in kept.plinth["citations"]}
-    return kept.grounds == _grounds_of(found) and kept.plinth["tier"] == tier and place.chunk in cited
+    return kept.grounds == _grounds_of(found) and kept.plinth["tier"] == tier and told.chunk in cited
 
 
 def _grounds_of(found: Retrieval) -> Grounds:

@@ -69,6 +69,8 @@ class Service:
     policies: Policies | None = None
     feedback: FeedbackDesk | None = None
     review: ReviewDesk | None = None
+    quote_of: Any = None
+    answers: Path | None = None
     gateway: Gateway | None = None
     doorkeeper: Doorkeeper = field(default_factory=lambda: Doorkeeper(None, TrustSection()))
     home: Home = field(default_factory=lambda: Home(Path("/nonexistent/plinth")))
@@ -95,6 +97,8 @@ class Service:
             policies=self.policies,
             feedback=self.feedback,
             review=self.review,
+            quote_of=self.quote_of,
+            answers=self.answers,
         )
         self.gateway = gateway
 

@@ -281,6 +281,14 @@ def _fertility(run: Run) -> Found:
     return result, [Table(title, columns, rows, columns[1:])]
 
 
+def _alike(run: Run) -> Found:
+    """In this process; needs neither a service nor an index."""
+    from cluster.cli.evaluation.alike import score
+
+    result, tables = score(run)
+    return result, [Table(*one) for one in tables]
+
+
 def _latency(values: dict[str, float]) -> Table:
     return Table("", ("latency ms", ""), [(name, f"{value:.1f}") for name, value in values.items()])
 
@@ -326,5 +334,10 @@ SUITES: dict[str, Suite] = {
     ),
     "retrieval": Suite(
         "BM25, dense and fused search", "a folder in BEIR form: corpus.jsonl, queries.jsonl, qrels.tsv", _retrieval
+    ),
+    "alike": Suite(
+        "answers given to alike questions: hits, wrong ones, time",
+        "a folder with train.jsonl and test.jsonl (text, label), and unless the labels are Banking77's sections.md "
+        "(## label: title, below it the text that answers)", _alike,
     ),
 }  # fmt: skip

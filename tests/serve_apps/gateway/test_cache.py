@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.core.access import Rights
 from cluster.core.config import PlinthConfig, configured
-from serve_apps.gateway.cache import OVERHEAD, AnswerCache, Grounds, KeptAnswer
+from serve_apps.gateway.cache import BUSY_S, FILE, OVERHEAD, AnswerCache, Grounds, KeptAnswer
 from serve_apps.gateway.cache_key import CacheKey, Versions, normalised, settled
 from serve_apps.gateway.protocols import Band, Sampling, TierState
 
@@ -127,6 +131,84 @@ def test_what_rests_on_something_else_is_swept_out(changed: dict[str, Any]) -> N
     clock.now += 60
     cache.sweep(None)
     assert (len(cache), cache.bytes) == (0, 0)
+
+
+# -- shared ------------------------------------------------------------------------------------------------------------
+def test_gateways_share_what_one_of_them_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    one, other = (AnswerCache(1 << 20, 60, clock, tmp_path) for _ in range(2))
+    one.put("x", ANSWER)
+    assert other.get("x") == ANSWER
+    assert (len(other), other.bytes) == (1, one.bytes)
+    other.drop("x", "outdated")
+    assert one.get("x") is None
+    assert (one.removed(), other.removed()) == ({}, {"outdated": 1}), "each tells what it removed itself"
+    one.put("y", ANSWER)
+    other.sweep(set())
+    assert one.get("y") is None
+    one.put("z", ANSWER)
+    clock.now += 60
+    assert other.get("z") is None
+
+
+def test_they_share_the_room_too(tmp_path: Path) -> None:
+    one, other = (AnswerCache(3 * bytes_of(ANSWER), 60, folder=tmp_path) for _ in range(2))
+    for cache, key in zip((one, other, one), "abc", strict=True):
+        cache.put(key, ANSWER)
+    other.put("d", ANSWER)
+    assert [key for key in "abcd" if one.get(key)] == ["b", "c", "d"]
+
+
+def test_an_answer_outlives_the_gateway_that_kept_it(tmp_path: Path) -> None:
+    AnswerCache(1 << 20, 60, folder=tmp_path).put("x", ANSWER)
+    assert AnswerCache(1 << 20, 60, folder=tmp_path).get("x") == ANSWER
+
+
+def test_who_is_in_the_way_is_not_waited_for(tmp_path: Path) -> None:
+    cache = AnswerCache(1 << 20, 60, folder=tmp_path)
+    cache.put("x", ANSWER)
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
+    cache.put("y", ANSWER)
+    assert time.monotonic() - begun < 20 * BUSY_S
+    assert cache.get("x") == ANSWER, "what is there can be read meanwhile"
+    assert cache.get("y") is None
+    other.execute("ROLLBACK")
+    cache.put("y", ANSWER)
+    assert cache.get("y") == ANSWER
+    other.close()
+
+
+def test_a_file_that_is_no_table_leaves_each_its_own(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"something else" * 1000)
+    one, other = (AnswerCache(1 << 20, 60, folder=tmp_path) for _ in range(2))
+    one.put("x", ANSWER)
+    assert one.get("x") == ANSWER
+    assert other.get("x") is None
+
+
+def test_damage_on_the_way_is_as_if_nothing_were_kept(tmp_path: Path) -> None:
+    cache = AnswerCache(1 << 20, 60, folder=tmp_path)
+    cache.put("x", ANSWER)
+    with sqlite3.connect(tmp_path / FILE) as other:
+        other.execute("DROP TABLE answers")
+    other.close()
+    cache.put("y", ANSWER)
+    cache.sweep(None)
+    assert (cache.get("x"), cache.get("y"), len(cache), cache.bytes) == (None, None, 0, 0)
+
+
+def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
+    def keep(worker: int) -> None:
+        cache = AnswerCache(1 << 20, 60, folder=tmp_path)
+        for n in range(20):
+            while cache.get(f"{worker} {n}") is None:  # another one was in the way
+                cache.put(f"{worker} {n}", ANSWER)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(keep, range(4)))
+    assert len(AnswerCache(1 << 20, 60, folder=tmp_path)) == 80
 
 
 # -- the key -----------------------------------------------------------------------------------------------------------

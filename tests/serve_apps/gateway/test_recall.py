@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +91,20 @@ def test_the_log_line_of_a_hit_says_what_answered_and_metrics_count_it() -> None
     assert [line["cache"] for line in service.log] == ["miss", "hit"]
     counted = [labels for name, _, labels in service.recorder.values if name == "plinth_cache_requests_total"]
     assert counted == [{"outcome": "miss", "tier": "quote"}, {"outcome": "hit", "tier": "quote"}]
+
+
+def test_gateways_of_one_machine_give_what_one_of_them_kept(tmp_path: Path) -> None:
+    one, other, stranger = serving(answers=tmp_path), serving(answers=tmp_path), serving()
+    first, second = chat(one.client()), chat(other.client())
+    assert [outcome(reply) for reply in (first, second, chat(stranger.client()))] == ["miss", "hit", "miss"]
+    assert told(second.json()) == told(first.json())
+    assert (one.tier.questions, other.tier.questions) == ([QUESTION], [])
+    elsewise = serving(answers=tmp_path, versions=Versions("other settings"))
+    assert outcome(chat(elsewise.client())) == "miss", "what shapes an answer is in the key, whoever shares"
+    other.retriever.forgotten = one.retriever.forgotten = 1
+    assert outcome(chat(other.client())) == "miss"
+    assert outcome(chat(one.client())) == "hit", "the new answer"
+    assert one.tier.questions == [QUESTION]
 
 
 def test_off_nothing_is_kept_and_no_header_speaks_of_it() -> None:
