@@ -119,6 +119,14 @@ class RetrieverReplica:
             self._metrics.searched(found, loaded.manifest if loaded is self._held.default else None)
         return replace(found, collection=loaded.manifest.name, forgotten=forgotten)
 
+    async def search_many(
+        self, searches: list[tuple[str, int | None, str, Rights, dict[str, Any]]]
+    ) -> list[Retrieval | BaseException]:
+        """The searches of several requests: arguments of ``search``, and whose trace (its keywords). The result of
+        each, or what went wrong with it, in their order."""
+        work = [self.search(*arguments, **trace) for *arguments, trace in searches]
+        return await asyncio.gather(*work, return_exceptions=True)
+
     async def _seen(self, whole: Searcher, rights: Rights) -> Searcher:
         """What these rights let see of an index; where nobody with such rights asked it before, that is made first."""
         if (view := whole.views.known(rights)) is not None:
