@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sql
 
-from actors.ledger.database import Database, add_to, put_all
+from actors.ledger.database import Database, put_all
 from actors.ledger.keyring import digest_of
 
 ROOM = "feedback"

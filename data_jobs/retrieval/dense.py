@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,15 @@ class DenseIndex:
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
+
+    @cached_property
+    def vectors(self) -> np.ndarray | None:
+        """float32 [rows, dim], in the memory of an index that is searched exactly; None of one in inverted lists."""
+        faiss: Any = importlib.import_module("faiss")
+        if not isinstance(self.index, faiss.IndexFlat) or not len(self):
+            return None
+        found: np.ndarray = faiss.rev_swig_ptr(self.index.get_xb(), len(self) * self.index.d)
+        return found.reshape(len(self), self.index.d)
 
     def search(self, vector: np.ndarray, k: int, only: Any = None, share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """Rows and cosines of the ``k`` nearest, best first (fewer where there are fewer).
@@ -145,4 +156,13 @@ def is_large(rows: int) -> bool:
 
 def cosines_of(vectors: np.ndarray, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Of a float32 vector and some rows, float32; stored vectors are half as long."""
-    return np.asarray(vectors[rows].astype(np.float32) @ vector)
+    return np.asarray(vectors[rows].astype(np.float32, copy=False) @ vector)
+
+
+def row_cosines(index: Any, stored: np.ndarray, places: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """``cosines_of`` for rows of an index, whose vectors are the ``stored`` ones at ``places``. Where the index keeps
+    them at full length they need not be made of those for each question."""
+    own = index.vectors if isinstance(index, DenseIndex) else None
+    if own is not None:
+        return lambda rows, vector: cosines_of(own, rows, vector)
+    return lambda rows, vector: cosines_of(stored, places[rows], vector)

@@ -13,7 +13,7 @@ from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.beside import LanguageQuestions
-from data_jobs.retrieval.dense import DenseIndex, cosines_of
+from data_jobs.retrieval.dense import DenseIndex, cosines_of, row_cosines
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
 from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
@@ -92,6 +92,7 @@ class Searcher:
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
+        self._cosines = row_cosines(self.dense, snapshot.vectors, self._chunk_units)
         self._asked = KnownQuestions(snapshot)
         self._rank = _static_ranks(snapshot)
         self._weights = lexical_weights(chunks)
@@ -170,12 +171,12 @@ class Searcher:
             names = self._names.documents(question)
             named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
             rows = np.setdiff1d(np.union1d(np.union1d(rows, named), _best(lexical, self.section.candidates)), hidden)
-            cosines = cosines_of(self.snapshot.vectors, self._chunk_units[rows], vector)
+            cosines = self._cosines(rows, vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
             rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
             scores = fused(*evidence, rank, self._weights[rows])
-            near = cosines if asking is vector else cosines_of(self.snapshot.vectors, self._chunk_units[rows], asking)
+            near = cosines if asking is vector else self._cosines(rows, asking)
             order = np.argsort(-fused(near, *evidence[1:], rank, self._weights[rows]), kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):
@@ -269,7 +270,7 @@ class Searcher:
         ``evidence``: cosines, BM25, question cosines; the fused ``scores`` are made of them. ``content``: of the
         question (``QuestionTerms``).
         """
-        at = {int(rows[i]): int(i) for i in order}
+        at = dict(zip(rows[order].tolist(), order.tolist(), strict=True))
         chunks = self.snapshot.chunks
         kept = [self._of_table(row, at, content) for row in diverse(list(at), chunks, k)]
         made = [
@@ -316,8 +317,8 @@ class Searcher:
 
         def best(other: int) -> float:
             part = chunks[other]
-            found = text_units.units(part.text, part.header, not part.start)
-            rows = (covered(content, [part.text[u.start : u.end]]) for u in found if u.kind == text_units.ROW)
+            found = text_units.by_span(part.text, part.header, not part.start)
+            rows = (covered(content, [part.text[u.start : u.end]]) for u in found.values() if u.kind == text_units.ROW)
             return max(rows, default=0.0)
 
         return max(alike, key=lambda other: (best(other), other == row))
@@ -337,10 +338,7 @@ class Searcher:
                 continue
             cosines = cosines_of(self.snapshot.vectors, units, vector)
             name = path_words(passage.document) if passage.document in named else ""
-            known = {
-                (part.start, part.end): part
-                for part in text_units.units(passage.text, passage.header, not passage.start)
-            }
+            known = text_units.by_span(passage.text, passage.header, not passage.start)
             for unit, cosine in zip(units, cosines, strict=True):
                 start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
                 at = start - passage.start, end - passage.start

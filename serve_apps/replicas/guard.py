@@ -33,7 +33,9 @@ class GuardReplica:
     ) -> list[list[InputCheck] | list[OutputCheck] | BaseException]:
         """What several requests want checked: the stage, the texts, and whose trace (keywords of ``check_input``).
         The result of each, or what went wrong with it, in their order."""
-        work = [(self.check_input if stage == IN else self.check_output)(texts, **trace) for stage, texts, trace in checks]
+        work = [
+            (self.check_input if stage == IN else self.check_output)(texts, **trace) for stage, texts, trace in checks
+        ]
         return await asyncio.gather(*work, return_exceptions=True)
 
     async def check_health(self) -> None:

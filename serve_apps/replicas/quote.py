@@ -50,9 +50,8 @@ class QuoteReplica:
         each, or what went wrong with it, in their order."""
 
         async def whole(question: str, retrieval: Retrieval, sampling: Sampling, trace: dict[str, Any]) -> Answer:
-            (found,) = [item async for item in self.stream(question, retrieval, sampling, **trace)]
-            assert isinstance(found, Answer)
-            return found
+            said = self.stream(question, retrieval, sampling, **trace)
+            return [item async for item in said if isinstance(item, Answer)][-1]
 
         return await asyncio.gather(*(whole(*one) for one in asked), return_exceptions=True)
 
