@@ -124,7 +124,9 @@ class RetrieverReplica:
     ) -> list[Retrieval | BaseException]:
         """The searches of several requests: arguments of ``search``, and whose trace (its keywords). The result of
         each, or what went wrong with it, in their order."""
-        work = [self.search(*arguments, **trace) for *arguments, trace in searches]
+        work = [
+            self.search(question, k, collection, rights, **trace) for question, k, collection, rights, trace in searches
+        ]
         return await asyncio.gather(*work, return_exceptions=True)
 
     async def _seen(self, whole: Searcher, rights: Rights) -> Searcher:
