@@ -21,6 +21,11 @@ class KnownQuestions:
         self._index = stored or (DenseIndex(vectors) if len(units) else None)
         self._cosines = row_cosines(self._index, vectors, np.arange(len(units)))
 
+    def ahead(self, vectors: np.ndarray, k: int) -> None:
+        """As ``DenseIndex.ahead``."""
+        if isinstance(self._index, DenseIndex):
+            self._index.ahead(vectors, k)
+
     def search(self, vector: np.ndarray, k: int) -> np.ndarray:
         """Chunks of the ``k`` questions nearest to this one, in no order."""
         if self._index is None:

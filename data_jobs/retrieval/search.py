@@ -13,12 +13,12 @@ from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.beside import LanguageQuestions
-from data_jobs.retrieval.dense import DenseIndex, cosines_of, row_cosines
+from data_jobs.retrieval.dense import TOGETHER, DenseIndex, cosines_of, row_cosines
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
-from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
+from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static_ranks
 from data_jobs.retrieval.known_questions import KnownQuestions
-from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
+from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, best_rows, count, merged
 from data_jobs.retrieval.names import DocumentNames, path_words
 from data_jobs.retrieval.passage_reader import PassageReader
 from data_jobs.retrieval.question_vectors import QuestionVectors
@@ -94,7 +94,7 @@ class Searcher:
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
         self._cosines = row_cosines(self.dense, snapshot.vectors, self._chunk_units)
         self._asked = KnownQuestions(snapshot)
-        self._rank = _static_ranks(snapshot)
+        self._rank = static_ranks(snapshot.chunks, snapshot.questions)
         self._weights = lexical_weights(chunks)
         self._holds_code = any(chunk.kind in CODE_KINDS for chunk in chunks)
         self._language = LanguageQuestions(embedder)
@@ -162,15 +162,16 @@ class Searcher:
             terms, said, lexical = self._lexical(question, index)
             lexical[hidden] = 0
         with _timed(timings, "dense"):
-            # What is hidden may be what is nearest: look far enough to find as many others.
-            wanted = self.section.candidates + min(len(hidden), MAX_LOOKED_PAST)
+            wanted = self._looked_at(hidden)
             asking = self.snapshot.asking(vector)
             rows, _ = self.dense.search(asking, wanted)
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
             names = self._names.documents(question)
             named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
-            rows = np.setdiff1d(np.union1d(np.union1d(rows, named), _best(lexical, self.section.candidates)), hidden)
+            rows = np.setdiff1d(
+                np.union1d(np.union1d(rows, named), best_rows(lexical, self.section.candidates)), hidden
+            )
             cosines = self._cosines(rows, vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
@@ -195,6 +196,19 @@ class Searcher:
                 passages, before = led(question, passages, scored)
                 scored = in_order(scored, before)
         return self.reader.read(self._result(question, timings, tuple(passages), tuple(scored), found))
+
+    def ahead(self, questions: Sequence[str]) -> None:
+        """Look for what is near several questions that are about to be searched, for less than one by one."""
+        if len(questions) < TOGETHER:
+            return
+        vectors, wanted = self._vectors.of_all(questions), self._looked_at(self.hidden)
+        self._asked.ahead(vectors, wanted)
+        if isinstance(self.dense, DenseIndex):
+            self.dense.ahead(np.stack([self.snapshot.asking(vector) for vector in vectors]), wanted)
+
+    def _looked_at(self, hidden: np.ndarray) -> int:
+        """How many of the nearest: what is hidden may be what is nearest, so as many others are to be found."""
+        return self.section.candidates + min(len(hidden), MAX_LOOKED_PAST)
 
     def warm(self) -> None:
         """Make what else the first question would wait for."""
@@ -361,19 +375,6 @@ def _scored(
     lead = passage.start + part.lead[0] if part.led_by == text_units.SENTENCE else -1
     span = passage.start + part.start, passage.start + part.end
     return ScoredSentence(number, *span, text, cosine, lexical, part.kind, part.header, lead)
-
-
-def _static_ranks(snapshot: Snapshot) -> np.ndarray:
-    prior = np.array([c.prior for c in snapshot.chunks], dtype=np.float32)
-    asked = {c.document for c, questions in zip(snapshot.chunks, snapshot.questions, strict=True) if questions}
-    known = np.array([c.document in asked for c in snapshot.chunks], dtype=bool)
-    return static(prior, known, len(asked) / max(1, len({c.document for c in snapshot.chunks})))
-
-
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the ``k`` highest scores above zero, in no order."""
-    rows = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
-    return rows[scores[rows] > 0]
 
 
 def _counted(snapshot: Snapshot) -> list[tuple[Counted, np.ndarray | None]]:

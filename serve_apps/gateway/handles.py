@@ -126,12 +126,9 @@ class RetrieverHandle:
         if len(question) > LONG_CHARS:
             return await self._search(asked)
         if (searches := self._searches.get(key)) is None:
+            self._searches = {known: one for known, one in self._searches.items() if not one.idle}
             searches = self._searches[key] = Coalesced(self._search, self._search_many, self._lanes)
-        try:
-            return await searches.call(asked)
-        finally:
-            if searches.idle and self._searches.get(key) is searches:
-                del self._searches[key]
+        return await searches.call(asked)
 
     async def _search(self, asked: Asked) -> Retrieval:
         *arguments, trace = asked

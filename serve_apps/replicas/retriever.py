@@ -114,7 +114,7 @@ class RetrieverReplica:
         async with self._held.use(collection) as loaded:
             searcher = await self._seen(loaded.thing, rights)
             forgotten = self._forgotten.applied(loaded.thing)  # before: what is forgotten meanwhile may still be found
-            found = await self._searches.search(searcher.search, question, k)
+            found = await self._searches.search(searcher, question, k)
         if self._metrics is not None:
             self._metrics.searched(found, loaded.manifest if loaded is self._held.default else None)
         return replace(found, collection=loaded.manifest.name, forgotten=forgotten)

@@ -18,8 +18,8 @@ from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.quote import QuoteReplica
 from serve_apps.replicas.retriever import RetrieverReplica
 from tests.data_jobs.hash_embedder import HashEmbedder
-from tests.fakes import FixedRetriever
 from tests.serve_apps.replicas.test_forgotten import NOTES, config, published
+from tests.train_jobs.answering.retrievals import COPYING, retrieval
 
 TEXTS = ["write to ann.other@acme-corp.com", "again ann.other@acme-corp.com", "nothing here"]
 
@@ -67,7 +67,7 @@ def test_several_searches(store: Store, embedder: HashEmbedder) -> None:
 def test_several_answers() -> None:
     async def scene() -> None:
         tier = QuoteReplica(PlinthConfig(), QUOTE)
-        found = await FixedRetriever().search("How do I copy a directory tree?", None)
+        found = retrieval("How do I copy a directory tree?", COPYING)
         broken = replace(found, passages=None)  # type: ignore[arg-type]
         asked = [(found.question, found, Sampling()), ("What?", broken, Sampling()), ("Why?", found, Sampling())]
         made = await tier.answer_many([(*one, {}) for one in asked])
