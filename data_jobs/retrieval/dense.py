@@ -76,8 +76,8 @@ class DenseIndex:
         return int(self.index.ntotal)
 
     def ahead(self, vectors: np.ndarray, k: int) -> None:
-        """Find the ``k`` nearest of vectors [n, dim] that are about to be searched, from ``TOGETHER`` of them on for less
-        than one by one. What was found ahead before is forgotten."""
+        """Find the ``k`` nearest of vectors [n, dim] that are about to be searched; ``TOGETHER`` and more of them take
+        less time than one by one. What was found ahead before is forgotten."""
         scores, rows = self.index.search(vectors, min(k, len(self)))
         found = zip(rows, scores, strict=True)
         self._ahead = {(vector.tobytes(), k): one for vector, one in zip(vectors, found, strict=True)}
