@@ -78,24 +78,24 @@ class Coalesced(Generic[Item, Result]):
                 self._begin(batch)
 
     def _begin(self, batch: list[Waiting[Item, Result]]) -> None:
+        results = [result for _, result in batch]
         # In a context of its own: in that of whoever made room, the call would end with that one's request.
         call = asyncio.get_running_loop().create_task(self._settled(batch), context=Context())
         self._under_way += 1
         self._calls.add(call)
 
         def given_up(_: asyncio.Future[Result]) -> None:
-            if all(result.done() for _, result in batch):
+            if all(result.done() for result in results):
                 call.cancel()  # does nothing where it is over
 
         def over(_: asyncio.Task[None]) -> None:
             self._calls.discard(call)
             self._under_way -= 1
-            for _, result in batch:
-                if not result.done():
-                    result.cancel()
+            for result in results:
+                result.cancel()  # likewise
             self._next()
 
-        for _, result in batch:
+        for result in results:
             result.add_done_callback(given_up)
         call.add_done_callback(over)
 
