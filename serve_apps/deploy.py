@@ -149,7 +149,8 @@ TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
 def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle) -> TierClient:
     """The gateway's end of a tier: what a model serves changes while it runs, other tiers are what they are."""
     if tier.kind == "quote":
-        return handles.WholeTierHandle(quote_state(config, tier), handle, tier.max_replicas + tier.standby)
+        fixed = tier.max_replicas + tier.standby if tier.min_replicas == tier.max_replicas else 0
+        return handles.WholeTierHandle(quote_state(config, tier), handle, fixed)
     if tier.external:
         return handles.TierHandle(external_state(tier, ready=False), handle, follows=True)
     unknown = TierState(tier.name, ready=False, earned=False, price=tier.price)
@@ -202,7 +203,7 @@ class GatewayIngress:
         ended = each(spans, walks.note, *([trail.ended] if trail else []))
         self._gateway = Gateway(
             config.serve,
-            guard=handles.GuardHandle(guard, config.serve.guard_replicas.max),
+            guard=handles.GuardHandle(guard, config.serve.guard_replicas.fixed),
             retriever=handles.RetrieverHandle(retriever, config.serve.retriever_replicas.max),
             tiers={tier.name: tier_client(config, tier, tier_handles[tier.name]) for tier in tiers},
             embedding_model=embedding_name(config.index.embedder),

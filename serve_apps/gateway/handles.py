@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -72,16 +73,17 @@ class GuardHandle:
     """``GuardClient`` over a Serve handle.
 
     Args:
-        replicas: the most that the deployment has.
+        replicas: of the deployment, where that is fixed. 0: it follows the calls under way, which then go alone, as one
+            for several would pass for one.
     """
 
-    def __init__(self, handle: DeploymentHandle, replicas: int = 1) -> None:
+    def __init__(self, handle: DeploymentHandle, replicas: int = 0) -> None:
         self._one = {
             stage: handle.options(method_name=name, **PICKLED)
             for stage, name in ((IN, "check_input"), (OUT, "check_output"))
         }
         self._several = handle.options(method_name="check_many", **PICKLED)
-        self._checks = Coalesced(self._check, self._check_many, replicas)
+        self._checks = Coalesced(self._check, self._check_many, replicas or sys.maxsize)
 
     async def check_input(self, texts: list[str]) -> list[InputCheck]:
         """See ``GuardClient``."""
@@ -110,7 +112,7 @@ class RetrieverHandle:
     """``RetrieverClient`` over a Serve handle.
 
     Args:
-        replicas: the most that the deployment has.
+        replicas: the most that the deployment has. Their number follows the texts that they have, not the calls.
     """
 
     def __init__(self, handle: DeploymentHandle, replicas: int = 1) -> None:
@@ -282,13 +284,13 @@ class WholeTierHandle(TierHandle):
     """``TierHandle`` of a tier whose answers are ready at once (kind ``quote``).
 
     Args:
-        replicas: the most that the deployment has.
+        replicas: as ``GuardHandle`` takes them.
     """
 
-    def __init__(self, state: TierState, handle: DeploymentHandle, replicas: int = 1) -> None:
+    def __init__(self, state: TierState, handle: DeploymentHandle, replicas: int = 0) -> None:
         super().__init__(state, handle, follows=False)
         self._several = handle.options(method_name="answer_many", **PICKLED)
-        self._answers = Coalesced(self._answer, self._answer_many, LANES * replicas)
+        self._answers = Coalesced(self._answer, self._answer_many, LANES * replicas or sys.maxsize)
 
     async def stream(
         self, question: str, retrieval: Retrieval, sampling: Sampling

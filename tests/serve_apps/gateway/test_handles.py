@@ -14,6 +14,7 @@ from ray.exceptions import ActorDiedError
 
 from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.records import Answer
+from cluster.core.sections.scaling import Replicas as ReplicaNumbers
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.handles import (
@@ -245,6 +246,19 @@ def test_checks_that_meet_busy_guards_go_together_both_ways_and_long_ones_alone(
         deployment.gate.set()
         await asyncio.gather(*tasks)
         assert deployment.asked == [("check_input", 1), ("check_output", 1), ("check_input", 1), ("check_many", 2)]
+
+    in_time(scene)
+
+
+def test_checks_go_alone_where_the_number_of_guards_follows_the_calls_under_way() -> None:
+    async def scene() -> None:
+        deployment = Deployment()
+        guard = GuardHandle(deployment, ReplicaNumbers(min=1, max=4).fixed)  # type: ignore[arg-type]
+        tasks = await begun(*(guard.check_input([f"{n}"]) for n in range(20)))
+        deployment.gate.set()
+        await asyncio.gather(*tasks)
+        assert deployment.asked == [("check_input", 1)] * 20
+        assert ReplicaNumbers(min=2, max=2).fixed == 2
 
     in_time(scene)
 
