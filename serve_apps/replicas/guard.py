@@ -33,10 +33,13 @@ class GuardReplica:
     ) -> list[list[InputCheck] | list[OutputCheck] | BaseException]:
         """What several requests want checked: the stage, the texts, and whose trace (keywords of ``check_input``).
         The result of each, or what went wrong with it, in their order."""
-        work = [
-            (self.check_input if stage == IN else self.check_output)(texts, **trace) for stage, texts, trace in checks
-        ]
-        return await asyncio.gather(*work, return_exceptions=True)
+
+        async def check(stage: str, texts: list[str], trace: dict[str, Any]) -> list[InputCheck] | list[OutputCheck]:
+            if stage == IN:
+                return await self.check_input(texts, **trace)
+            return await self.check_output(texts, **trace)
+
+        return await asyncio.gather(*(check(*one) for one in checks), return_exceptions=True)
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""
