@@ -42,7 +42,7 @@ RETRIES = 2
 REFRESH_S, STALE_S = 0.5, 2.0
 DEAD_AFTER_S = 2.0  # of silence
 ANOTHER_S, LOST_S = 0.5, 0.1  # in which another replica says that it is there, and one that was lost that it is back
-LONG_CHARS = 2_000  # of the texts of one call: with more it is no small matter, for which others should not wait
+LONG_CHARS = 8_000  # of the texts of one call: with more it is no small matter, for which others should not wait
 LANES = 2  # calls that one replica is sent before others wait: the next one is there when it is done with the first
 # Plain values of ours cross the wire, which pickle takes as they are; cloudpickle looks at each of them in Python.
 PICKLED: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
