@@ -150,7 +150,8 @@ TIERS: dict[TierKind, Any] = {"quote": QuoteTier, "model": ModelTier}
 def tier_client(config: PlinthConfig, tier: TierConfig, handle: DeploymentHandle) -> TierClient:
     """The gateway's end of a tier: what a model serves changes while it runs, other tiers are what they are."""
     if tier.kind == "quote":
-        return handles.TierHandle(quote_state(config, tier), handle, follows=False)
+        fixed = tier.max_replicas + tier.standby if tier.min_replicas == tier.max_replicas else 0
+        return handles.WholeTierHandle(quote_state(config, tier), handle, fixed)
     if tier.external:
         return handles.TierHandle(external_state(tier, ready=False), handle, follows=True)
     unknown = TierState(tier.name, ready=False, earned=False, price=tier.price)
@@ -204,8 +205,8 @@ class GatewayIngress:
         ended = each(spans, walks.note, *([trail.ended] if trail else []))
         self._gateway = Gateway(
             config.serve,
-            guard=handles.GuardHandle(guard),
-            retriever=handles.RetrieverHandle(retriever),
+            guard=handles.GuardHandle(guard, config.serve.guard_replicas.fixed),
+            retriever=handles.RetrieverHandle(retriever, config.serve.retriever_replicas.max),
             tiers={tier.name: tier_client(config, tier, tier_handles[tier.name]) for tier in tiers},
             embedding_model=embedding_name(config.index.embedder),
             question_of=standalone_question,

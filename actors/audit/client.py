@@ -1,8 +1,9 @@
 """The gateways' end of the audit log: takes entries at once, sends them on in batches, loses none silently.
 
 One batch is on its way at a time, and whatever comes meanwhile is the next one: the busier it is, the more records
-share a sync. What cannot be sent waits and is tried again; what does not fit into the queue is counted. A batch whose
-acknowledgement got lost is sent again: a record may be there twice, with the same request id.
+share a call and a sync. It follows at once only where somebody waits for a confirmation. What cannot be sent waits and
+is tried again; what does not fit into the queue is counted. A batch whose acknowledgement got lost is sent again: a
+record may be there twice, with the same request id.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from cluster.core.telemetry import log_event
 MOST_WAITING, MOST_AT_ONCE = 10_000, 512
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 CONFIRM_S = 3.0
+APART_S = 0.2  # between the beginnings of two batches that nobody waits for
 NOTHING = Entry("", b"")  # asks only how the log is
 Send = Callable[[Sequence[Entry]], Awaitable[dict[str, Any]]]
 
@@ -52,6 +55,7 @@ class AuditClient:
         self._connect, self._lost, self._most, self._confirm_s = connect, lost, most_waiting, confirm_s
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._failing = ""
         self.said: dict[str, Any] = {}
@@ -78,6 +82,7 @@ class AuditClient:
             raise EnvironmentFaultError(f"the audit log fails: {self._failing or 'too much waits for it'}")
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Waiting(entry, confirmed))
+        self._urgent.set()
         try:
             async with asyncio.timeout(self._confirm_s):
                 await confirmed
@@ -93,13 +98,20 @@ class AuditClient:
         self._queue.append(waiting)
         self._arrived.set()
         if self._sender is None or self._sender.done():
+            self._urgent = asyncio.Event()  # of the loop that runs now
             self._sender = asyncio.get_running_loop().create_task(self._send_on())
 
     async def _send_on(self) -> None:
         send: Send | None = None
-        pause_s = FIRST_PAUSE_S
+        pause_s, next_at = FIRST_PAUSE_S, 0.0
+        clock = asyncio.get_running_loop().time
         while True:
             await self._arrived.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(next_at):
+                    await self._urgent.wait()
+            self._urgent.clear()
+            next_at = clock() + APART_S
             batch = [self._queue[n] for n in range(min(MOST_AT_ONCE, len(self._queue)))]
             try:
                 if send is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sql
 
-from actors.ledger.database import Database, add_to
+from actors.ledger.database import Database, put_all
 from actors.ledger.keyring import digest_of
 
 ROOM = "feedback"
@@ -116,13 +116,15 @@ class FeedbackBook:
     def note(self, answers: Sequence[Given]) -> None:
         """Remember whose answers these were."""
         now = self._clock()
+        rows = [
+            {
+                "answer_id": one.answer_id, "tenant": one.tenant, "at": now, "digest": one.digest,
+                "made_of": json.dumps(vars(one.made_of)),
+            }
+            for one in answers
+        ]  # fmt: skip
         with self._database.writing() as connection:
-            for one in answers:
-                row = {
-                    "answer_id": one.answer_id, "tenant": one.tenant, "at": now, "digest": one.digest,
-                    "made_of": json.dumps(asdict(one.made_of)),
-                }  # fmt: skip
-                add_to(connection, _ANSWERS, row, ())
+            put_all(connection, _ANSWERS, rows)
 
     def find(self, answer_id: str, tenant: str) -> Given | None:
         """An answer of this tenant; None: there is none, it is another's, or nobody knows any more."""

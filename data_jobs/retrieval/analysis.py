@@ -46,6 +46,12 @@ def terms(text: str) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=4096)
+def term_set(text: str) -> frozenset[str]:
+    """The distinct index terms of a text; for passages and sentences, which one question after the other meets."""
+    return frozenset(terms(text))
+
+
 @lru_cache(maxsize=200_000)
 def expand(token: str) -> tuple[str, ...]:
     """The terms of one raw token: stems of its parts, and the whole where it has several parts."""

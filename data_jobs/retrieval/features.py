@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.core.records import Passage
-from data_jobs.retrieval.analysis import expand, fold, is_identifier, joined, words
+from data_jobs.retrieval.analysis import expand, fold, is_identifier, joined, term_set, words
 from data_jobs.retrieval.lexical import Bm25
 from data_jobs.retrieval.names import path_words
 
@@ -85,8 +85,8 @@ def covered(content: dict[str, float], texts: Sequence[str]) -> float:
     mass = sum(content.values())
     if not mass:
         return 0.0
-    present = {term for text in texts for token in words(text) for term in expand(token)}
-    return sum(weight for term, weight in content.items() if term in present) / mass
+    present = [term_set(text) for text in texts]
+    return sum(weight for term, weight in content.items() if any(term in own for own in present)) / mass
 
 
 def features(
@@ -115,7 +115,7 @@ def features(
     """
     if not passages:
         return dict.fromkeys(FEATURES, 0.0)
-    texts = [f"{p.context}\n{path_words(p.document)}\n{p.text}" for p in passages[:3]]
+    texts = [[p.context, path_words(p.document), p.text] for p in passages[:3]]
     top = float(cosines.max())
     spread = max(float(background.std()), 1e-3)
     dense = [p.dense for p in passages]
@@ -128,8 +128,8 @@ def features(
         "top_sentence": top_sentence,
         "top_asked": top_asked,
         "top_language": top_language,
-        "coverage_1": covered(terms.content, texts[:1]),
-        "coverage_3": covered(terms.content, texts),
+        "coverage_1": covered(terms.content, texts[0]),
+        "coverage_3": covered(terms.content, [part for own in texts for part in own]),
         "unknown": sum(terms.content[t] for t in terms.unknown) / (terms.mass or 1.0),
         "unknown_identifiers": float(len(terms.unknown_identifiers)),
         "strange_words": float(strange_words),

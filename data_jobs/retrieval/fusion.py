@@ -47,6 +47,14 @@ def static(prior: np.ndarray, known: np.ndarray, share: float) -> np.ndarray:
     return rank.astype(np.float32)
 
 
+def static_ranks(chunks: Sequence[Chunk], questions: Sequence[Sequence[str]]) -> np.ndarray:
+    """``static`` of chunks of which these questions are known, float32 [chunks]."""
+    prior = np.array([c.prior for c in chunks], dtype=np.float32)
+    asked = {c.document for c, own in zip(chunks, questions, strict=True) if own}
+    known = np.array([c.document in asked for c in chunks], dtype=bool)
+    return static(prior, known, len(asked) / max(1, len({c.document for c in chunks})))
+
+
 def lexical_weights(chunks: Sequence[Chunk]) -> np.ndarray:
     """What BM25 counts for each chunk beside its cosine, float32 [chunks]."""
     weights = [LEXICAL_WEIGHT if chunk.kind in CODE_KINDS else LEXICAL_WEIGHT_PROSE for chunk in chunks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_jobs.retrieval.dense import DenseIndex, cosines_of
+from data_jobs.retrieval.dense import DenseIndex, row_cosines
 from data_jobs.retrieval.segments import QUESTION
 from data_jobs.retrieval.snapshot import Snapshot
 
@@ -14,11 +14,17 @@ class KnownQuestions:
 
     def __init__(self, snapshot: Snapshot) -> None:
         units = np.flatnonzero(snapshot.unit_kind == QUESTION)
-        self._vectors = snapshot.vectors[units]
+        vectors = snapshot.vectors[units]
         self._chunk = snapshot.unit_chunk[units]
         self._chunks = len(snapshot.chunks)
         stored = snapshot.dense.get(QUESTION)
-        self._index = stored or (DenseIndex(self._vectors) if len(units) else None)
+        self._index = stored or (DenseIndex(vectors) if len(units) else None)
+        self._cosines = row_cosines(self._index, vectors, np.arange(len(units)))
+
+    def ahead(self, vectors: np.ndarray, k: int) -> None:
+        """As ``DenseIndex.ahead``."""
+        if isinstance(self._index, DenseIndex):
+            self._index.ahead(vectors, k)
 
     def search(self, vector: np.ndarray, k: int) -> np.ndarray:
         """Chunks of the ``k`` questions nearest to this one, in no order."""
@@ -32,5 +38,5 @@ class KnownQuestions:
         wanted = np.zeros(self._chunks, dtype=bool)
         wanted[rows] = True
         mine = np.flatnonzero(wanted[self._chunk])
-        np.maximum.at(best, self._chunk[mine], cosines_of(self._vectors, mine, vector))
+        np.maximum.at(best, self._chunk[mine], self._cosines(mine, vector))
         return best[rows]

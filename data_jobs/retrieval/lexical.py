@@ -108,6 +108,12 @@ def merged(
     return Counted(size, tuple(places), tuple(summed), tuple(sizes))
 
 
+def best_rows(scores: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the ``k`` highest scores above zero, in no order."""
+    rows = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
+    return rows[scores[rows] > 0]
+
+
 class Bm25:
     """A fielded BM25 index in memory.
 

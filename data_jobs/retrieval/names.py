@@ -58,6 +58,7 @@ def document_names(document: str) -> frozenset[str]:
     return frozenset(names if record else names | {fold(plain.name)})
 
 
+@lru_cache(maxsize=8192)
 def path_words(document: str) -> str:
     """A document's id (a path) in words, searched beside its title: ``peps/pep-0572.rst`` -> ``peps pep 0572 572
     pep-0572.rst``. Numbers stand as written and without leading zeros; a row's number (``stock.csv#17``) is no name."""

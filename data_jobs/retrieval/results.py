@@ -44,7 +44,11 @@ class ScoredSentence:
 def in_order(sentences: Sequence[ScoredSentence], kept: Sequence[int]) -> list[ScoredSentence]:
     """The sentences of just these passages (places), when the passages come in this order."""
     place = {old: new for new, old in enumerate(kept)}
-    found = [replace(s, passage=place[s.passage]) for s in sentences if s.passage in place]
+    found = [
+        s if place[s.passage] == s.passage else replace(s, passage=place[s.passage])
+        for s in sentences
+        if s.passage in place
+    ]
     return sorted(found, key=lambda s: s.passage)
 
 

@@ -13,12 +13,12 @@ from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.beside import LanguageQuestions
-from data_jobs.retrieval.dense import DenseIndex, cosines_of
+from data_jobs.retrieval.dense import TOGETHER, DenseIndex, cosines_of, row_cosines
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
-from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static
+from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static_ranks
 from data_jobs.retrieval.known_questions import KnownQuestions
-from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, count, merged
+from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, best_rows, count, merged
 from data_jobs.retrieval.names import DocumentNames, path_words
 from data_jobs.retrieval.passage_reader import PassageReader
 from data_jobs.retrieval.question_vectors import QuestionVectors
@@ -92,8 +92,9 @@ class Searcher:
         self._chunk_units = np.flatnonzero(snapshot.unit_kind == CHUNK)
         vectors = snapshot.vectors[self._chunk_units]
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
+        self._cosines = row_cosines(self.dense, snapshot.vectors, self._chunk_units)
         self._asked = KnownQuestions(snapshot)
-        self._rank = _static_ranks(snapshot)
+        self._rank = static_ranks(snapshot.chunks, snapshot.questions)
         self._weights = lexical_weights(chunks)
         self._holds_code = any(chunk.kind in CODE_KINDS for chunk in chunks)
         self._language = LanguageQuestions(embedder)
@@ -161,21 +162,22 @@ class Searcher:
             terms, said, lexical = self._lexical(question, index)
             lexical[hidden] = 0
         with _timed(timings, "dense"):
-            # What is hidden may be what is nearest: look far enough to find as many others.
-            wanted = self.section.candidates + min(len(hidden), MAX_LOOKED_PAST)
+            wanted = self._looked_at(hidden)
             asking = self.snapshot.asking(vector)
             rows, _ = self.dense.search(asking, wanted)
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
             names = self._names.documents(question)
             named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
-            rows = np.setdiff1d(np.union1d(np.union1d(rows, named), _best(lexical, self.section.candidates)), hidden)
-            cosines = cosines_of(self.snapshot.vectors, self._chunk_units[rows], vector)
+            rows = np.setdiff1d(
+                np.union1d(np.union1d(rows, named), best_rows(lexical, self.section.candidates)), hidden
+            )
+            cosines = self._cosines(rows, vector)
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
             rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
             scores = fused(*evidence, rank, self._weights[rows])
-            near = cosines if asking is vector else cosines_of(self.snapshot.vectors, self._chunk_units[rows], asking)
+            near = cosines if asking is vector else self._cosines(rows, asking)
             order = np.argsort(-fused(near, *evidence[1:], rank, self._weights[rows]), kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):
@@ -194,6 +196,19 @@ class Searcher:
                 passages, before = led(question, passages, scored)
                 scored = in_order(scored, before)
         return self.reader.read(self._result(question, timings, tuple(passages), tuple(scored), found))
+
+    def ahead(self, questions: Sequence[str]) -> None:
+        """Look for what is near several questions that are about to be searched, for less than one by one."""
+        if len(questions) < TOGETHER:
+            return
+        vectors, wanted = self._vectors.of_all(questions), self._looked_at(self.hidden)
+        self._asked.ahead(vectors, wanted)
+        if isinstance(self.dense, DenseIndex):
+            self.dense.ahead(np.stack([self.snapshot.asking(vector) for vector in vectors]), wanted)
+
+    def _looked_at(self, hidden: np.ndarray) -> int:
+        """How many of the nearest: what is hidden may be what is nearest, so as many others are to be found."""
+        return self.section.candidates + min(len(hidden), MAX_LOOKED_PAST)
 
     def warm(self) -> None:
         """Make what else the first question would wait for."""
@@ -269,7 +284,7 @@ class Searcher:
         ``evidence``: cosines, BM25, question cosines; the fused ``scores`` are made of them. ``content``: of the
         question (``QuestionTerms``).
         """
-        at = {int(rows[i]): int(i) for i in order}
+        at = dict(zip(rows[order].tolist(), order.tolist(), strict=True))
         chunks = self.snapshot.chunks
         kept = [self._of_table(row, at, content) for row in diverse(list(at), chunks, k)]
         made = [
@@ -316,8 +331,8 @@ class Searcher:
 
         def best(other: int) -> float:
             part = chunks[other]
-            found = text_units.units(part.text, part.header, not part.start)
-            rows = (covered(content, [part.text[u.start : u.end]]) for u in found if u.kind == text_units.ROW)
+            found = text_units.by_span(part.text, part.header, not part.start)
+            rows = (covered(content, [part.text[u.start : u.end]]) for u in found.values() if u.kind == text_units.ROW)
             return max(rows, default=0.0)
 
         return max(alike, key=lambda other: (best(other), other == row))
@@ -337,10 +352,7 @@ class Searcher:
                 continue
             cosines = cosines_of(self.snapshot.vectors, units, vector)
             name = path_words(passage.document) if passage.document in named else ""
-            known = {
-                (part.start, part.end): part
-                for part in text_units.units(passage.text, passage.header, not passage.start)
-            }
+            known = text_units.by_span(passage.text, passage.header, not passage.start)
             for unit, cosine in zip(units, cosines, strict=True):
                 start, end = int(self.snapshot.unit_start[unit]), int(self.snapshot.unit_end[unit])
                 at = start - passage.start, end - passage.start
@@ -363,19 +375,6 @@ def _scored(
     lead = passage.start + part.lead[0] if part.led_by == text_units.SENTENCE else -1
     span = passage.start + part.start, passage.start + part.end
     return ScoredSentence(number, *span, text, cosine, lexical, part.kind, part.header, lead)
-
-
-def _static_ranks(snapshot: Snapshot) -> np.ndarray:
-    prior = np.array([c.prior for c in snapshot.chunks], dtype=np.float32)
-    asked = {c.document for c, questions in zip(snapshot.chunks, snapshot.questions, strict=True) if questions}
-    known = np.array([c.document in asked for c in snapshot.chunks], dtype=bool)
-    return static(prior, known, len(asked) / max(1, len({c.document for c in snapshot.chunks})))
-
-
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the ``k`` highest scores above zero, in no order."""
-    rows = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
-    return rows[scores[rows] > 0]
 
 
 def _counted(snapshot: Snapshot) -> list[tuple[Counted, np.ndarray | None]]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.core.records import CODE_KINDS
-from data_jobs.retrieval.analysis import expand
+from data_jobs.retrieval.analysis import expand, term_set
 from data_jobs.retrieval.facts_asked import fact_asked, may_tell, told_at_once
 from data_jobs.retrieval.names import is_named, missing_names, path_words
 from data_jobs.retrieval.results import Confidence, Retrieval, WindowReading
@@ -184,10 +184,10 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
     - ``covered_one``, ``covered_all``: share of the plain content words in the best passage, and in all together.
     """
     terms = question_terms(question)
-    texts = [f"{p.context}\n{p.title}\n{p.document}\n{path_words(p.document)}\n{p.text}" for p in retrieval.passages]
-    per_passage = [text_stems(text) for text in texts]
-    together = set().union(*per_passage)
-    whole = "\n".join(texts)
+    texts = [(p.context, p.title, p.document, path_words(p.document), p.text) for p in retrieval.passages]
+    per_passage = [frozenset().union(*map(term_set, own)) for own in texts]
+    together = frozenset().union(*per_passage)
+    whole = "\n".join(part for own in texts for part in own)
     plain = [term for term in terms if not term.identifier]
     return {
         **{name: min(value, MOST.get(name, value)) for name, value in retrieval.features.items()},
@@ -213,7 +213,7 @@ def _written(term: Term, text: str) -> bool:
     return any(re.search(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", text, flags) for form in forms)
 
 
-def _foreign_scope(question: str, text: str, stems: set[str]) -> bool:
+def _foreign_scope(question: str, text: str, stems: frozenset[str]) -> bool:
     match = _SCOPE.search(question.rstrip(" ?.!\t\r\n")[-_TAIL:])
     if not match or is_stop_word(match.group(1)):
         return False
@@ -221,5 +221,5 @@ def _foreign_scope(question: str, text: str, stems: set[str]) -> bool:
     return name.lower() not in text.lower() and not set(expand(name)) & stems
 
 
-def _share(terms: list[Term], stems: set[str]) -> float:
+def _share(terms: list[Term], stems: frozenset[str]) -> float:
     return sum(set(term.stem.split()) <= stems for term in terms) / len(terms) if terms else 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from data_jobs.text.blocks import CODE, FIELDS, HEADING, TABLE, Block, blocks, cells
 from data_jobs.text.sentences import Span, sentences
@@ -52,6 +53,12 @@ def units(text: str, header: str = "", opens: bool = True) -> Iterator[TextUnit]
                 unit = replace(unit, lead=(before.start, before.end), led_by=before.kind)
             yield unit
             before = unit
+
+
+@lru_cache(maxsize=4096)
+def by_span(text: str, header: str, opens: bool) -> dict[Span, TextUnit]:
+    """The same by their spans, not to be changed; for passages, which one question after the other meets."""
+    return {(unit.start, unit.end): unit for unit in units(text, header, opens)}
 
 
 def _leads(unit: TextUnit) -> bool:

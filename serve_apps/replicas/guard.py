@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from cluster.core.config import PlinthConfig
 from serve_apps.guards.chain import guard_chain
-from serve_apps.guards.protocol import InputCheck, OutputCheck
+from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
 from serve_apps.scaling.load import CountedThreads, Load
 
 
@@ -28,6 +29,19 @@ class GuardReplica:
     async def check_output(self, texts: list[str]) -> list[OutputCheck]:
         """What must not leave in these texts."""
         return await asyncio.get_running_loop().run_in_executor(self._work, self._chain.check_output, texts)
+
+    async def check_many(
+        self, checks: list[tuple[str, list[str], dict[str, Any]]]
+    ) -> list[list[InputCheck] | list[OutputCheck] | BaseException]:
+        """What several requests want checked: the stage, the texts, and whose trace (keywords of ``check_input``).
+        The result of each, or what went wrong with it, in their order."""
+
+        async def check(stage: str, texts: list[str], trace: dict[str, Any]) -> list[InputCheck] | list[OutputCheck]:
+            if stage == IN:
+                return await self.check_input(texts, **trace)
+            return await self.check_output(texts, **trace)
+
+        return await asyncio.gather(*(check(*one) for one in checks), return_exceptions=True)
 
     async def check_health(self) -> None:
         """Serve calls this every few seconds: it also (re)starts the follower, which needs the running loop."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.code import source_hash
 from cluster.core.config import PlinthConfig
@@ -41,6 +42,18 @@ class QuoteReplica:
         """One Answer, whole. ``sampling`` has nothing to act on; limits and stop sequences are the gateway's."""
         del sampling
         yield answer(question, retrieval, self._section)
+
+    async def answer_many(
+        self, asked: list[tuple[str, Retrieval, Sampling, dict[str, Any]]]
+    ) -> list[Answer | BaseException]:
+        """The answers to several requests: arguments of ``stream``, and whose trace (its keywords). The answer to
+        each, or what went wrong with it, in their order."""
+
+        async def whole(question: str, retrieval: Retrieval, sampling: Sampling, trace: dict[str, Any]) -> Answer:
+            said = self.stream(question, retrieval, sampling, **trace)
+            return [item async for item in said if isinstance(item, Answer)][-1]
+
+        return await asyncio.gather(*(whole(*one) for one in asked), return_exceptions=True)
 
     async def complete(self, prompt: str, sampling: Sampling) -> AsyncGenerator[str | Answer, None]:
         """Refuses: no language model is here.

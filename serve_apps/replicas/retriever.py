@@ -114,10 +114,20 @@ class RetrieverReplica:
         async with self._held.use(collection) as loaded:
             searcher = await self._seen(loaded.thing, rights)
             forgotten = self._forgotten.applied(loaded.thing)  # before: what is forgotten meanwhile may still be found
-            found = await self._searches.search(searcher.search, question, k)
+            found = await self._searches.search(searcher, question, k)
         if self._metrics is not None:
             self._metrics.searched(found, loaded.manifest if loaded is self._held.default else None)
         return replace(found, collection=loaded.manifest.name, forgotten=forgotten)
+
+    async def search_many(
+        self, searches: list[tuple[str, int | None, str, Rights, dict[str, Any]]]
+    ) -> list[Retrieval | BaseException]:
+        """The searches of several requests: arguments of ``search``, and whose trace (its keywords). The result of
+        each, or what went wrong with it, in their order."""
+        work = [
+            self.search(question, k, collection, rights, **trace) for question, k, collection, rights, trace in searches
+        ]
+        return await asyncio.gather(*work, return_exceptions=True)
 
     async def _seen(self, whole: Searcher, rights: Rights) -> Searcher:
         """What these rights let see of an index; where nobody with such rights asked it before, that is made first."""

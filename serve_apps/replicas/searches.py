@@ -1,4 +1,4 @@
-"""Searches one after the other in one thread; questions that came meanwhile are embedded together."""
+"""Searches one after the other in one thread; what came meanwhile is embedded and compared with the index together."""
 
 from __future__ import annotations
 
@@ -8,21 +8,31 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from serve_apps.scaling.load import Load, Work
 
 if TYPE_CHECKING:
     from data_jobs.retrieval.results import Retrieval
 
-    Search = Callable[[str, int | None], Retrieval]
-
 TOGETHER = 16  # questions: more save nothing, and who comes next should not wait for them all
+
+
+class Searched(Protocol):
+    """What is searched: a ``Searcher``."""
+
+    def ahead(self, questions: Sequence[str]) -> None:
+        """See ``Searcher.ahead``."""
+        ...
+
+    def search(self, question: str, k: int | None) -> Retrieval:
+        """See ``Searcher.search``."""
+        ...
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    search: Search
+    searcher: Searched
     question: str
     k: int | None
     found: asyncio.Future[Retrieval]
@@ -50,11 +60,11 @@ class Searches:
         self._at_work = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def search(self, search: Search, question: str, k: int | None) -> Retrieval:
-        """``search(question, k)`` in the thread. Raises what it raises; who gives up while waiting is left out."""
+    async def search(self, searcher: Searched, question: str, k: int | None) -> Retrieval:
+        """``searcher.search(question, k)`` in the thread. Raises what it raises; who gives up waiting is left out."""
         found: asyncio.Future[Retrieval] = asyncio.get_running_loop().create_future()
         with self._load.doing(1) as work:
-            self._waiting.append(_Waiting(search, question, k, found, work))
+            self._waiting.append(_Waiting(searcher, question, k, found, work))
             self._next()
             return await found
 
@@ -79,12 +89,14 @@ class Searches:
     def _round(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
         with suppress(Exception):  # one of them is to blame: each finds out by itself
             self._prepare([one.question for one in batch])
+            for searcher in {id(one.searcher): one.searcher for one in batch}.values():
+                searcher.ahead([one.question for one in batch if one.searcher is searcher])
         for one in batch:
             if one.found.done():
                 continue
             one.work.begun()
             try:
-                result: Any = one.search(one.question, one.k)
+                result: Any = one.searcher.search(one.question, one.k)
             except BaseException as error:  # noqa: BLE001 (whoever asked is told)
                 loop.call_soon_threadsafe(_settle, one.found, None, error)
             else:

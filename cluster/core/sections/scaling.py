@@ -22,6 +22,11 @@ class Replicas(Section):
     target: float = Field(8.0, gt=0)
     """Requests under way in one replica that scaling aims at."""
 
+    @property
+    def fixed(self) -> int:
+        """How many there are at all times; 0 where that follows the load."""
+        return self.max if self.min == self.max else 0
+
     @model_validator(mode="before")
     @classmethod
     def _from_one_number(cls, values: Any) -> Any:

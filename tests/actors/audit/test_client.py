@@ -120,3 +120,21 @@ def test_a_log_that_does_not_answer_is_given_up() -> None:
             await client.confirm(entry(1))
 
     asyncio.run(scene())
+
+
+def test_batches_are_apart_unless_somebody_waits_for_a_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.audit.client.APART_S", 600.0)
+
+    async def scene() -> None:
+        sink = Sink()
+        client = AuditClient(sink.connect, lambda count, reason: None, confirm_s=20)
+        client.offer(entry(0))
+        await until(lambda: not client.waiting)
+        client.offer(entry(1))
+        client.offer(entry(2))
+        await client.confirm(entry(3))
+        assert sink.batches == [["0"], ["1", "2", "3"]]
+        await client.confirm(entry(4))
+        assert sink.batches[2:] == [["4"]]
+
+    asyncio.run(scene())

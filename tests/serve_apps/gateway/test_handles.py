@@ -12,10 +12,19 @@ import pytest
 pytest.importorskip("ray")
 from ray.exceptions import ActorDiedError
 
+from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.records import Answer
+from cluster.core.sections.scaling import Replicas as ReplicaNumbers
 from data_jobs.retrieval.results import Retrieval
 from serve_apps.errors import UnavailableError
-from serve_apps.gateway.handles import ANOTHER_S, TierHandle
+from serve_apps.gateway.handles import (
+    ANOTHER_S,
+    LONG_CHARS,
+    GuardHandle,
+    RetrieverHandle,
+    TierHandle,
+    WholeTierHandle,
+)
 from serve_apps.gateway.protocols import Sampling, TierState
 
 pytestmark = pytest.mark.process
@@ -164,3 +173,131 @@ def test_who_asks_a_tier_that_is_gone_hardly_waits_and_finds_it_when_it_is_back(
     assert ready == [True, False, False, True]
     assert waits[1] < ANOTHER_S + 0.4
     assert waits[2] < 0.5
+
+
+class Deployment:
+    """A deployment whose replicas answer once the gate is open; it remembers each call as method and arguments. What
+    is asked for ``slow`` never comes."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.gate = asyncio.Event()
+        self.broken: set[str] = set()
+
+    def options(self, method_name: str = "", **_: Any) -> Any:
+        return Method(self, method_name) if method_name else self
+
+    def __getattr__(self, name: str) -> Any:
+        return Method(self, name)
+
+    async def answer(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        self.calls.append((method, arguments))
+        if "slow" in str(arguments):
+            await asyncio.Event().wait()
+        await self.gate.wait()
+        if method in self.broken:
+            raise ActorDiedError()
+        several = method.endswith("_many")
+        return [f"{item}" for item in arguments[0]] if several else f"{arguments}"
+
+    @property
+    def asked(self) -> list[tuple[str, int]]:
+        """Of each call its method, and how many items it was for."""
+        return [(method, len(items[0]) if method.endswith("_many") else 1) for method, items in self.calls]
+
+
+class Method:
+    def __init__(self, deployment: Deployment, name: str) -> None:
+        self._deployment, self._name = deployment, name
+
+    def remote(self, *arguments: Any, **_: Any) -> Any:
+        async def said() -> AsyncGenerator[Any, None]:
+            await self._deployment.answer(self._name, arguments)
+            yield Answer(arguments[0])
+
+        return Response(said if self._name == "stream" else lambda: self._deployment.answer(self._name, arguments))
+
+
+def in_time(work: Any) -> None:
+    async def scene() -> None:
+        await asyncio.wait_for(work(), 20)
+
+    asyncio.run(scene())
+
+
+async def begun(*calls: Any) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.ensure_future(one) for one in calls]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_checks_that_meet_busy_guards_go_together_both_ways_and_long_ones_alone() -> None:
+    async def scene() -> None:
+        deployment = Deployment()
+        guard = GuardHandle(deployment, 2)  # type: ignore[arg-type]
+        texts = [
+            guard.check_input(["a"]),
+            guard.check_output(["b"]),
+            guard.check_input(["c"]),
+            guard.check_output(["d"]),
+        ]
+        tasks = await begun(*texts, guard.check_input(["long" * LONG_CHARS]))
+        deployment.gate.set()
+        await asyncio.gather(*tasks)
+        assert deployment.asked == [("check_input", 1), ("check_output", 1), ("check_input", 1), ("check_many", 2)]
+
+    in_time(scene)
+
+
+def test_checks_go_alone_where_the_number_of_guards_follows_the_calls_under_way() -> None:
+    async def scene() -> None:
+        deployment = Deployment()
+        guard = GuardHandle(deployment, ReplicaNumbers(min=1, max=4).fixed)  # type: ignore[arg-type]
+        tasks = await begun(*(guard.check_input([f"{n}"]) for n in range(20)))
+        deployment.gate.set()
+        await asyncio.gather(*tasks)
+        assert deployment.asked == [("check_input", 1)] * 20
+        assert ReplicaNumbers(min=2, max=2).fixed == 2
+
+    in_time(scene)
+
+
+def test_searches_go_together_with_those_of_the_same_collection_and_rights_only() -> None:
+    async def scene() -> None:
+        deployment, acme = Deployment(), Rights("acme")
+        retriever = RetrieverHandle(deployment, 1)  # type: ignore[arg-type]
+        stuck = await begun(*(retriever.search(f"q{n}", None, "slow") for n in range(5)))
+        tasks = await begun(
+            *(retriever.search(f"q{n}", None, "main") for n in range(5)), retriever.search("q", 3, "main", acme)
+        )
+        deployment.gate.set()
+        found = await asyncio.gather(*tasks)
+        assert "q4" in str(found[4])
+        assert deployment.asked[2:] == [("search", 1), ("search", 1), ("search", 1), ("search_many", 3)]
+        for task in stuck:
+            task.cancel()
+        await asyncio.wait(stuck)
+        await retriever.search("q", None, "other")
+        assert list(retriever._searches) == [("other", NO_RIGHTS)], "what nobody waits for is forgotten"
+
+    in_time(scene)
+
+
+def test_answers_that_are_ready_at_once_are_given_together_and_alone_where_that_fails() -> None:
+    async def scene() -> None:
+        deployment = Deployment()
+        deployment.broken.add("answer_many")
+        tier = WholeTierHandle(THERE, deployment, 1)  # type: ignore[arg-type]
+
+        async def answer(question: str) -> list[Any]:
+            return [item async for item in tier.stream(question, Retrieval(question), Sampling())]
+
+        tasks = await begun(*(answer(f"q{n}") for n in range(4)))
+        assert tier.state.ongoing == 4
+        deployment.gate.set()
+        assert await asyncio.gather(*tasks) == [[Answer(f"q{n}")] for n in range(4)]
+        assert deployment.asked == [("stream", 1), ("stream", 1), ("answer_many", 2), ("stream", 1), ("stream", 1)]
+        assert tier.state.ongoing == 0
+
+    in_time(scene)
