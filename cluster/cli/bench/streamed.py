@@ -43,8 +43,11 @@ async def streamed(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -
             event = json.loads(line[6:])
             if "error" in event:
                 raise BadInputError(str(event["error"]))
-            if not first and any(map(_text, event.get("choices", ()))):
+            choices = event.get("choices", ())
+            if not first and any(map(_text, choices)):
                 first = time.perf_counter() - begun
+            # Some servers (`transformers serve`) say how an answer ended, and nothing after it.
+            whole = whole or any(choice.get("finish_reason") for choice in choices)
             usage = event.get("usage") or usage
             elsewhere = elsewhere or degraded(event)
     if not whole:

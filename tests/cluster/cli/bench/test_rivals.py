@@ -37,8 +37,11 @@ class Other(BaseHTTPRequestHandler):
         if not body.get("stream"):
             return self._answer(200, json.dumps({"choices": [{"text": "one two three"}], **said}).encode(), "text/json")
         events = [{"choices": [{"delta": {"content": word}}]} for word in ("one ", "two ", "three")]
+        if body["model"] == "blunt":  # ends without [DONE]
+            events.append({"choices": [{"delta": {}, "finish_reason": "length"}]})
         text = "".join(f"data: {json.dumps(event)}\n\n" for event in [*events, {"choices": [], **said}])
-        return self._answer(200, (text + "data: [DONE]\n\n").encode(), "text/event-stream")
+        text += "data: [DONE]\n\n" * (body["model"] not in ("blunt", "breaks") or len(asked) <= 4)
+        return self._answer(200, text.encode(), "text/event-stream")
 
     def _answer(self, status: int, data: bytes, kind: str) -> None:
         self.send_response(status)
@@ -105,6 +108,13 @@ def test_what_is_no_answer_of_the_model_is_counted_and_not_timed(
     assert (side["requests"], side["failed"], side["codes"]) == (10, sum(codes.values()), codes)
     assert side["tokens"] == 3 * (10 - side["failed"])
     assert (side["p50_ms"] is None) is (side["failed"] == 10)
+
+
+@pytest.mark.parametrize(("model", "codes"), [("blunt", {}), ("breaks", {"stream": 4})])
+def test_a_stream_ends_by_saying_so_in_either_way(model: str, codes: dict[str, int]) -> None:
+    with other() as (url, _):
+        (level,) = measure([Server("plinth", url, model)], Question(), [2], 4)["levels"]
+    assert level["servers"]["plinth"]["codes"] == codes
 
 
 def test_who_does_not_answer_or_refuses_is_named() -> None:
