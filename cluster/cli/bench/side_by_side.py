@@ -73,7 +73,8 @@ def measure(
 
     Args:
         servers: the first is the one that the others are compared with.
-        requests: to each server at each level; None takes four for each client and at least 40.
+        requests: to each server at each level, and one for each client in a round at least; None takes four for each
+            client and at least 40.
 
     Returns:
         {"machine", "date", "path", "stream", "max_tokens", "servers": {name: model}, "levels": [{"concurrency",
@@ -92,7 +93,7 @@ def measure(
     found = []
     for level in levels:
         tallies = {server.name: Tally() for server in servers}
-        each = max(1, (requests or max(40, 4 * level)) // ROUNDS)
+        each = max(level, (requests or max(40, 4 * level)) // ROUNDS)
         for turn in range(ROUNDS):
             prompts = list(islice(questions, each))
             if len(prompts) < each:

@@ -86,6 +86,12 @@ def test_all_are_asked_the_same_and_compared_with_the_first() -> None:
     assert {headers.get("authorization") for _, _, headers in asked_beside} == {None}, "our key goes nowhere else"
 
 
+def test_every_client_has_something_to_ask_in_each_round() -> None:
+    with other() as (url, _):
+        (level,) = measure([Server("plinth", url, "a")], Question(), [6], 2)["levels"]
+    assert level["servers"]["plinth"]["requests"] == 12
+
+
 def test_continuing_in_one_piece() -> None:
     with other() as (url, asked):
         found = measure([Server("plinth", url, "a")], Question(COMPLETIONS, 7, stream=False), [2], 6)
