@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.cli.bench import data as bench_data
 from cluster.cli.bench import index as bench_index
+from cluster.cli.bench import rivals as bench_rivals
 from cluster.cli.bench import train as bench_train
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
@@ -41,6 +42,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--against", metavar="URL", help="of a tier like quote: another running service, asked in turns with this one"
     )
+    bench_rivals.register(group)
     bench_train.register(group)
     bench_index.register(group)
     bench_data.register(group)
@@ -57,7 +59,7 @@ def serve(args: argparse.Namespace) -> int:
 
     home = Home.from_env()
     config = config_from(args, home)
-    levels = _levels(args.concurrency)
+    levels = levels_of(args.concurrency)
     if (args.requests is not None and args.requests < 1) or args.max_tokens < 1:
         raise UsageError("--requests and --max-tokens must be 1 or more")
     subject = served_model(Store(home.store_uri), args.model, home.root / "cache", args.max_tokens)
@@ -71,7 +73,12 @@ def serve(args: argparse.Namespace) -> int:
     return _latency(args, service_url(config), levels or (1, 16))
 
 
-def _levels(text: str | None) -> tuple[int, ...]:
+def levels_of(text: str | None) -> tuple[int, ...]:
+    """The concurrencies of ``--concurrency``; none where nothing is written.
+
+    Raises:
+        UsageError: they are no whole numbers from 1 on.
+    """
     try:
         levels = tuple(int(part) for part in (text or "").split(",") if part.strip())
     except ValueError:
