@@ -239,13 +239,15 @@ def test_checks_that_meet_busy_guards_go_together_both_ways_and_long_ones_alone(
         texts = [
             guard.check_input(["a"]),
             guard.check_output(["b"]),
-            guard.check_input(["c"]),
+            guard.check_input(["c"], prompts=False),
             guard.check_output(["d"]),
         ]
         tasks = await begun(*texts, guard.check_input(["long" * LONG_CHARS]))
         deployment.gate.set()
         await asyncio.gather(*tasks)
         assert deployment.asked == [("check_input", 1), ("check_output", 1), ("check_input", 1), ("check_many", 2)]
+        ((_, (together,)),) = [call for call in deployment.calls if call[0] == "check_many"]
+        assert [(texts, more) for _, texts, more in together] == [(["c"], {"prompts": False}), (["d"], {})]
 
     in_time(scene)
 
