@@ -7,8 +7,9 @@ probability with that judgement, and with whether what it points at is of the ki
 Where code is documented, ``code_model.json`` holds the first judgement against how near the question is to questions
 about the language itself (``beside``), which documentation of functions and classes resembles and does not answer.
 
-A reader is asked whether prose tells what a few sentences tell or do not (``facts_asked``), where the search alone
-would answer. Of how-tos, definitions and documented code the search's evidence knows as much as the reader, or more.
+A reader is asked whether prose tells what a few sentences tell or do not (``facts_asked``), where the search does not
+rule it out: what is asked in other words than the documents' has little support, and only the reader can tell. Of
+how-tos, definitions and documented code the search's evidence knows as much as the reader, or more.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ NAMED = 0.6
 MISSING = 0.1  # most support where it names a document that is not there ("RFC 9999" beside other RFCs)
 STRANGE = ("strange_words", "unknown_identifiers", "foreign_names", "foreign_scope")
 UNREAD = 0.4  # least support of an answer that no reader read
+POSSIBLE = 0.1  # least support of what a reader is asked about
 CLEARLY = 0.3  # a question that is so much nearer to the documents than to the language is not about the language
 SHORT = 4  # content words
 LOG_ODDS = 7.0  # most that either judgement counts for or against: no model is surer than 999 of 1,000
@@ -111,10 +113,10 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
 
 def worth_reading(found: Retrieval) -> bool:
     """Whether a reader's word can change the answer: a few sentences tell what is asked for, the best passage is prose,
-    and the search's evidence alone would answer from it."""
+    and the search's evidence does not rule an answer out."""
     if not found.passages or found.passages[0].kind in CODE_KINDS or not told_at_once(found.question):
         return False
-    return support_model().probability(support_features(found.question, found)) >= UNREAD
+    return support_model().probability(support_features(found.question, found)) >= POSSIBLE
 
 
 def of_code(question: str, retrieval: Retrieval, values: Mapping[str, float], support: float) -> dict[str, float]:

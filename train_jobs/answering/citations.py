@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.core.records import Citation, Passage
@@ -40,14 +40,19 @@ class Quotation:
 
 
 def quotation(
-    passages: Sequence[Passage], passage: int, start: int, end: int, max_words: int, keep: set[int] | None = None
+    passages: Sequence[Passage],
+    passage: int,
+    start: int,
+    end: int,
+    max_words: int,
+    keep: Mapping[int, float] | None = None,
 ) -> Quotation | None:
     """A quotation of at most ``max_words`` words of ``document.text[start:end]``, or None where nothing is left.
 
     Args:
         start, end: offsets in the document; what lies outside the passage is cut off.
-        keep: places of words (from 0) worth keeping; the window that holds most of them is quoted, the earliest of
-            equals. Without it a long sentence keeps its beginning.
+        keep: places of words (from 0) worth keeping, and how much; the window that holds most is quoted, the earliest
+            of equals. Without it a long sentence keeps its beginning.
     """
     body = passages[passage]
     start, end = max(start, body.start), min(end, body.start + len(body.text))
@@ -64,7 +69,7 @@ def quotation(
     if len(words) > max_words:
         room = max(1, max_words - 2)  # an ellipsis stands as a word of its own on each side
         if keep:
-            first = max(range(len(words) - room + 1), key=lambda at: (sum(at <= k < at + room for k in keep), -at))
+            first = max(range(len(words) - room + 1), key=lambda at: (_kept(keep, at, at + room), -at))
             if first <= max_words - room:
                 first = 0
     last = min(first + room, len(words))
@@ -75,6 +80,10 @@ def quotation(
         last, within = clause or last, not clause
     stop = words[last - 1].end()
     return Quotation(passage, start + words[first].start(), start + stop, first > 0, last < len(words), within)
+
+
+def _kept(keep: Mapping[int, float], first: int, last: int) -> float:
+    return sum(worth for place, worth in keep.items() if first <= place < last)
 
 
 def _clause_end(words: Sequence[str], least: int) -> int:

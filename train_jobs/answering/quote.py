@@ -41,6 +41,7 @@ from train_jobs.answering.select import (
     is_code,
     of_named,
     only_names,
+    pointed,
     ranked,
     shows,
     worth,
@@ -54,6 +55,8 @@ MIN_QUOTED = 4
 SECOND_SENTENCE = 0.85  # a further sentence is quoted when it is worth this share of the best
 UNREADABLE = 0.2  # a sentence with at least this penalty is no summary
 MAX_ROWS = 3
+POINTED = 3.0  # what a word that the reader points at counts, if it is sure, where one of the question's counts 1
+BESIDE = 8  # words that a title, a yes or no and the marker take beside a quotation
 WHOLE = 0.6  # a further sentence is quoted only if at least this share of it fits
 CLOSE = 0.4  # a passage is named beside the first when its score is at most this much lower
 _NAME_IN_TEXT = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w+)+|\b[A-Za-z_]\w*(?=\(\))")
@@ -210,10 +213,14 @@ def _summary(draft: Draft, one: Ranked, max_words: int, whole: bool) -> Quotatio
     return None if whole and made is not None and made.within_clause else made
 
 
-def word_places(sentence: ScoredSentence, question: str) -> set[int]:
-    """Places of the sentence's words that the question says."""
+def word_places(found: Retrieval, sentence: ScoredSentence, question: str) -> dict[int, float]:
+    """Places of the sentence's words (from 0) that a cut should leave in, and what each of them counts: those that the
+    question says, and those that a reader points at."""
     wanted = {term.stem for term in question_terms(question)}
-    return {place for place, word in enumerate(sentence.text.split()) if text_stems(word) & wanted}
+    asked = {place: 1.0 for place, word in enumerate(sentence.text.split()) if text_stems(word) & wanted}
+    for place, sure in pointed(found, sentence).items():
+        asked[place] = asked.get(place, 0.0) + POINTED * sure
+    return asked
 
 
 def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
@@ -236,11 +243,14 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
         for s in one.sentences
         if answers(s, question) and not is_heading(passages[s.passage], s)
     ]
+    # Held against the best of the search alone: what the reader points at goes before it, and silences nothing.
+    least = SECOND_SENTENCE * max((value for value, _ in pool), default=0.0)
+    pool = [(value + WEIGHTS.pointed * max(pointed(draft.found, s).values(), default=0.0), s) for value, s in pool]
     pool.sort(key=lambda pair: (-pair[0], pair[1].passage, pair[1].start))
     said: list[set[str]] = []
     tables: set[tuple[int, str]] = set()
     for value, sentence in pool[:12]:
-        if len(draft.pieces) == 3 or (said and value < SECOND_SENTENCE * pool[0][0]):
+        if len(draft.pieces) == 3 or (said and value < least):
             break
         table = sentence.passage, sentence.header
         if sentence.kind == ROW and sentence.header and table in tables:
@@ -248,8 +258,11 @@ def _quote_prose(draft: Draft, order: list[Ranked], question: str) -> None:
         stems = text_stems(sentence.text)
         if any(len(stems & other) > 0.6 * min(len(stems), len(other)) for other in said if stems):
             continue
+        words = len(sentence.text.split())
         room = min(draft.words_left - 6, PROSE_WORDS)
-        if room < MIN_QUOTED or (said and room < WHOLE * len(sentence.text.split())):
+        if not said and words <= draft.words_left - BESIDE:
+            room = max(room, words)  # better whole than cut with another one behind it
+        if room < MIN_QUOTED or (said and room < WHOLE * words):
             continue
         if add_quotation(draft, sentence, question, room):
             tables.add(table)
@@ -268,7 +281,8 @@ def add_quotation(draft: Draft, sentence: ScoredSentence, question: str, room: i
     if sentence.kind == CODE_BLOCK:
         return False
     passages = draft.found.passages
-    quote = quotation(passages, sentence.passage, sentence.start, sentence.end, room, word_places(sentence, question))
+    places = word_places(draft.found, sentence, question)
+    quote = quotation(passages, sentence.passage, sentence.start, sentence.end, room, places)
     if quote is None:
         return False
     passage: Passage = passages[sentence.passage]

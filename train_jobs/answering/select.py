@@ -46,6 +46,7 @@ class Weights:
     sentence_lexical: float = 0.5
     sentence_passage: float = 0.3
     definition: float = 0.2
+    pointed: float = 0.3  # the reader's probability, for the sentences that hold the span it points at
 
 
 WEIGHTS = Weights()
@@ -74,6 +75,7 @@ _ASKS_COMMAND = re.compile(
     r"\b(?:commands?|install\w*|set\s*up|example|syntax|snippet|code|befehle?|installier\w*|commande|comando|instalar)\b",
     re.IGNORECASE,
 )
+_WORD = re.compile(r"\S+")
 # One question sorts its sentences several times, and the same sentences come up for many questions.
 _unreadable = functools.lru_cache(maxsize=8192)(unreadable)
 
@@ -103,6 +105,19 @@ def ranked(retrieval: Retrieval, weights: Weights = WEIGHTS) -> list[Ranked]:
     if is_code(passages[0]) and not named:
         found[0] = replace(found[0], score=max(one.score for one in found))
     return sorted(found, key=lambda one: (-one.score, one.passage))
+
+
+def pointed(retrieval: Retrieval, sentence: ScoredSentence) -> dict[int, float]:
+    """Places of the sentence's words (from 0) that a reader points at as the answer, and how sure it is of each."""
+    found: dict[int, float] = {}
+    for reading in retrieval.readings:
+        begin, end = reading.answer_start - sentence.start, reading.answer_end - sentence.start
+        if reading.passage != sentence.passage or end <= max(0, begin) or begin >= len(sentence.text):
+            continue
+        for place, word in enumerate(_WORD.finditer(sentence.text)):
+            if word.start() < end and begin < word.end():
+                found[place] = max(found.get(place, 0.0), reading.answerable)
+    return found
 
 
 def is_code(passage: Passage) -> bool:

@@ -257,6 +257,38 @@ def _folders(run: Run) -> Found:
     return result, tables
 
 
+def _squad(run: Run) -> Found:
+    """In this process, as ``_folders``; the vectors of the paragraphs are kept for the next run."""
+    from data_jobs.retrieval.embedder import load_embedder
+    from data_jobs.retrieval.passage_reader import load_passage_reader
+    from train_jobs.evaluation.squad import MEASURES, ask_squad, balanced, rates
+
+    threads = len(os.sched_getaffinity(0))
+    reader = load_passage_reader(run.config.retrieval.reader, threads)
+    embedder, cache = load_embedder(run.config.index, threads), run.home.folder("cache") / "vectors"
+    asked, promised = ask_squad(run.labelled(), run.config, embedder, reader, run.progress, cache)
+    found = rates(asked)
+    both = {name: balanced(table["answered"], table["refused"]) for name, table in found.items()}
+    shown = {name: "{:.3f} [{:.2f}, {:.2f}]".format(*values) for name, values in both.items()}
+    rows = [(name, shown[name], *(str(table[m]) for m in MEASURES)) for name, table in found.items()]
+    columns = ("balanced", *MEASURES)
+    tables = [
+        Table("squad, in process" + ("" if reader.reads else " (no reader)"), ("", *columns), rows, columns),
+        Table("Promised", ("",), [(promised,)]),
+    ]
+    if run.misses:
+        wrong = [o for o in asked if (not o.quoted if o.answerable else o.grounded)]
+        lines = [(o.question, o.answerable, f"{o.confidence:.2f}", o.text[:120]) for o in wrong]
+        tables.append(Table("Misses", ("question", "answerable", "confidence", "said"), lines))
+    result = {
+        "suite": "squad", "reader": reader.reads, "promised": promised,
+        "rates": {name: {m: rate.to_dict() for m, rate in table.items()} for name, table in found.items()},
+        "balanced": {name: dict(zip(("rate", "low", "high"), values, strict=True)) for name, values in both.items()},
+        "questions": [vars(one) for one in asked],
+    }  # fmt: skip
+    return result, tables
+
+
 def _fertility(run: Run) -> Found:
     """Of the tokenizer that --model names: an artefact, a registered model, or a folder."""
     from cluster.core.storage import Store
@@ -314,6 +346,11 @@ SUITES: dict[str, Suite] = {
     "stdlib_absent": Suite("what no docstring answers: all refused?", "shipped; needs the pydocs index", _questions),
     "folders": Suite(
         "what small folders tell and what they do not, in process", "shipped, or a folder of such .yaml files", _folders
+    ),
+    "squad": Suite(
+        "abstention and quoted answers on SQuAD 2, in process",
+        "a folder with qa_squad2 (contexts.jsonl, questions.jsonl), of which titles are asked that no reader learnt",
+        _squad,
     ),
     FILE: Suite(
         "answers to questions of your own",

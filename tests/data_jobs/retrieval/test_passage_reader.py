@@ -11,6 +11,7 @@ import pytest
 from cluster.core.errors import BadInputError, PlinthError
 from data_jobs.retrieval.passage_reader import PassageReader, load_passage_reader, reader_fingerprint
 from data_jobs.retrieval.results import Retrieval, WindowReading
+from data_jobs.retrieval.support import POSSIBLE, UNREAD
 from tests.fakes import WordReader
 from tests.train_jobs.answering.retrievals import COPYING, HANDBOOK, retrieval
 from train_jobs.answering.abstention import support
@@ -63,6 +64,19 @@ def test_a_reader_is_spared_what_it_cannot_change() -> None:
     assert reader.read_windows == []
     assert support(code, retrieval(code, COPYING)).grounded
     assert PassageReader(reader).read(retrieval("", [])).reader == "spared"
+
+
+def test_a_reader_is_asked_where_the_search_would_refuse_what_is_said_in_other_words() -> None:
+    question = "How long may the staff stay away with pay?"
+    likeness = {"top_dense": 0.55, "mean_dense": 0.44, "top_sentence": 0.55, "coverage_1": 0.3}
+    found = retrieval(question, HANDBOOK, 0.55, likeness)
+    assert POSSIBLE < support(question, found).probability < UNREAD
+    assert not support(question, found).grounded
+    read = PassageReader(WordReader()).read(found)
+    assert read.reader == "read"
+    for chance, grounded in ((0.95, True), (0.05, False)):
+        said = replace(read, readings=tuple(replace(one, answerable=chance) for one in read.readings))
+        assert support(question, said).grounded is grounded
 
 
 def test_a_reader_is_loaded_when_it_is_first_wanted() -> None:

@@ -11,7 +11,7 @@ TEXT = "  - one two  three\n four five six seven eight nine ten."
 BODY = passage("d", TEXT, start=100)
 
 
-def shown(max_words: int, keep: set[int] | None = None) -> tuple[str, str]:
+def shown(max_words: int, keep: dict[int, float] | None = None) -> tuple[str, str]:
     found = quotation([BODY], 0, 100, 100 + len(TEXT), max_words, keep)
     assert found is not None
     assert found.raw([BODY]) == TEXT[found.start - 100 : found.end - 100]
@@ -36,8 +36,9 @@ def test_long_sentences_keep_their_beginning() -> None:
 
 
 def test_or_the_window_that_matters() -> None:
-    text, _ = shown(6, keep={7, 8})
+    text, _ = shown(6, keep={7: 1, 8: 1})
     assert text == "… six seven eight nine …"
+    assert shown(6, keep={0: 1, 1: 1, 8: 3})[0] == "… six seven eight nine …", "what counts more"
 
 
 def test_nothing_is_quoted_from_outside_the_passage() -> None:

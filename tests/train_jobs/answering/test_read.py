@@ -85,11 +85,36 @@ def test_a_question_that_only_names_a_document_is_answered_and_one_that_asks_mor
         assert support(question, replace(found, threshold=0.9)).grounded is grounded
 
 
-def test_a_reader_lets_an_answer_be_or_refuses_it_and_changes_none() -> None:
+def test_what_the_reader_points_at_is_said_first_and_the_search_s_best_behind_it() -> None:
     found = retrieval(LEAVE, HANDBOOK)
-    said = answer(LEAVE, read(found, 0.9, 0.99, at=(0, "two weeks before it starts")), SECTION)
-    assert (said.text, said.citations) == (answer(LEAVE, found, SECTION).text, answer(LEAVE, found, SECTION).citations)
+    plain = answer(LEAVE, found, SECTION)
+    for unsure in (read(found, 0.9, 0.99), read(found, 0.9, 0.0, at=(1, "a director"))):
+        said = answer(LEAVE, unsure, SECTION)
+        assert (said.text, said.citations) == (plain.text, plain.citations), "it points nowhere, or does not mean it"
+    assert plain.text.startswith('Leave policy: "Employees') or plain.text.startswith('"Employees')
+    said = answer(LEAVE, read(found, 0.9, 0.1, at=(0, "two weeks before it starts")), SECTION)
+    assert said.text.index("two weeks before it starts") < said.text.index("28 days")
+    assert said.citations[0].document == "leave.md"
     assert not answer(LEAVE, read(found, 0.02, 0.01), SECTION).grounded
+
+
+ASIDE = "which is a matter of long custom among those who have worked here since the very first of our offices opened"
+
+
+def test_a_sentence_is_cut_around_what_the_reader_points_at() -> None:
+    text = f"Paid leave of employees, {ASIDE}, and {ASIDE}, is said to be {ASIDE} at most 28 days.\n"
+    found = retrieval(LEAVE, [passage("leave.md", text, kind="file", title="Leave")])
+    assert "28 days" not in answer(LEAVE, found, SECTION).text
+    said = answer(LEAVE, read(found, 0.9, at=(0, "at most 28 days")), SECTION)
+    assert "at most 28 days." in said.text
+    assert len(said.text.split()) <= SECTION.max_words
+
+
+def test_the_first_sentence_is_whole_where_an_answer_has_room_for_it() -> None:
+    text = f"Paid leave of employees, {ASIDE}, and {ASIDE}, is 28 days.\n"
+    assert 40 < len(text.split()) < SECTION.max_words
+    said = answer(LEAVE, retrieval(LEAVE, [passage("leave.md", text, kind="file", title="Leave")]), SECTION)
+    assert said.text == f'"{text.strip()}" [1]'
 
 
 def test_whole_answers_with_a_reader() -> None:
