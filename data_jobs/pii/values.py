@@ -35,6 +35,7 @@ _PARTS = re.compile(r"[\W_]+")
 
 
 def is_placeholder(value: str) -> bool:
+    """Whether it stands for a value: `<password>`, `$TOKEN`, `xxxx`."""
     return bool(_PLACEHOLDER.match(value)) or value[:1] in "$%{<[(@&#" or len(set(value)) <= 2 or "..." in value
 
 
@@ -60,6 +61,7 @@ def is_name(value: str, label: str) -> bool:
 
 
 def is_mixed(value: str) -> bool:
+    """Whether it has digits and letters and is no technical name."""
     return (
         any(c.isdigit() for c in value)
         and any(c.isalpha() for c in value)

@@ -10,6 +10,7 @@ from cluster.cli.bench import data as bench_data
 from cluster.cli.bench import index as bench_index
 from cluster.cli.bench import rivals as bench_rivals
 from cluster.cli.bench import train as bench_train
+from cluster.cli.bench.levels import levels_of
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
@@ -71,21 +72,6 @@ def serve(args: argparse.Namespace) -> int:
     if args.direct:
         raise UsageError(f"--direct measures the engine of a model, and {args.model!r} is not a registered model")
     return _latency(args, service_url(config), levels or (1, 16))
-
-
-def levels_of(text: str | None) -> tuple[int, ...]:
-    """The concurrencies of ``--concurrency``; none where nothing is written.
-
-    Raises:
-        UsageError: they are no whole numbers from 1 on.
-    """
-    try:
-        levels = tuple(int(part) for part in (text or "").split(",") if part.strip())
-    except ValueError:
-        raise UsageError(f"--concurrency {text!r}: write whole numbers with commas, for example 1,8,32") from None
-    if any(level < 1 for level in levels):
-        raise UsageError(f"--concurrency {text!r}: every level must be 1 or more")
-    return levels
 
 
 def _tokens(

@@ -7,6 +7,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.cli.bench.levels import levels_of
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.entry import config_from
@@ -54,7 +55,6 @@ def rivals(args: argparse.Namespace) -> int:
         BadInputError: one of them refuses the question.
     """
     from cluster.cli.ask import service_url
-    from cluster.cli.bench.group import levels_of
     from cluster.cli.bench.side_by_side import CHAT, COMPLETIONS, Question, Server, measure
     from cluster.loopback import bearer
 

@@ -225,12 +225,14 @@ def test_a_kept_answer_is_for_who_has_the_same_rights_and_for_nobody_else() -> N
 def test_a_kept_answer_of_others_rights_is_not_given_even_under_ones_own_key() -> None:
     house = House(section=ServeSection(cache=CacheSection(on=True)))
     house.answer(ACME)
-    cache = house.gateway._recall._cache
-    ((digest, entry),) = cache._entries.items()
-    key = house.gateway._recall.key(ASK, RequestRecord("r", principal=OTHER))
+    recall = house.gateway._recall
+    own, key = (recall.key(ASK, RequestRecord("r", principal=who)) for who in (ACME, OTHER))
+    assert own is not None
     assert key is not None
-    assert key.digest != digest
-    cache._entries[key.digest] = entry
+    assert key.digest != own.digest
+    kept = recall._cache.get(own.digest)
+    assert kept is not None
+    recall._cache.put(key.digest, kept)
     assert house.answer(OTHER)["cache"] == "miss"
 
 
