@@ -1,6 +1,7 @@
 """Who may come in: a request that would wait too long for its turn is refused at once and told when to come back.
 
-It counts from when the gateway takes a request up; what waits before that, for a busy gateway, it does not see. What a
+It is asked before anything is done for a request, and how many more may come goes out with every reply, so that the
+edge refuses them (``cluster/haproxy_edge.py``): a gateway that is busy says no as late as it says anything. What a
 request would wait is read off what came out lately (Little 1961: those inside, times the time between two that leave,
 is how long one stays), less what one takes that meets nobody. Nothing is configured but the longest wait.
 """
@@ -9,12 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
+from cluster.haproxy_edge import ALWAYS
 from serve_apps.errors import UnavailableError
 
-ALWAYS = 8  # so many are inside without being asked, so that what is known is never too old to be corrected
 SHARE = 0.1  # of a new observation in the running mean
 FORGETS_A_SECOND = 0.001  # of the shortest stay: a crowd of an hour shall not pass for the usual
 
@@ -43,16 +43,29 @@ class Admission:
     @property
     def expected_wait_s(self) -> float:
         """What a request that came now would wait beyond what it takes by itself."""
-        silent = self._clock() - self._last if self._inside else 0.0
         if math.isinf(self._shortest):
-            return silent
-        # As if the next left now: a silence longer than usual slows the pace, and a pause is not taken for the pace.
-        between = max(self._between, self._between + SHARE * (silent - self._between))
-        return max(0.0, (self._inside + 1) * between - self._shortest)
+            return self._silent_s
+        return max(0.0, (self._inside + 1) * self._pace_s - self._shortest)
 
-    @contextmanager
-    def place(self) -> Iterator[Place]:
-        """A place inside, until the block ends or ``Place.leave``.
+    @property
+    def room(self) -> int | None:
+        """How many more may come now, less than 0 where there are too many; None: nothing is known of the pace."""
+        if not (pace := self._pace_s) or math.isinf(self._shortest):
+            return None
+        return max(ALWAYS, math.floor((self._longest + self._shortest) / pace)) - self._inside
+
+    @property
+    def _silent_s(self) -> float:
+        return self._clock() - self._last if self._inside else 0.0
+
+    @property
+    def _pace_s(self) -> float:
+        """Seconds between two that leave, as if the next left now: a silence longer than usual slows the pace, and a
+        pause is not taken for the pace."""
+        return max(self._between, self._between + SHARE * (self._silent_s - self._between))
+
+    def ask(self) -> None:
+        """Whether somebody may come in.
 
         Raises:
             UnavailableError: the wait would be too long; with the seconds after which to try again.
@@ -63,17 +76,15 @@ class Admission:
                 f"too many requests are waiting (this one would wait {wait:.1f} s, {self._longest:g} s at most)",
                 retry_after_s=max(1, math.ceil(wait - self._longest)),
             )
+
+    def come(self) -> Place:
+        """A place inside, until ``Place.leave``. Raises as ``ask``."""
+        self.ask()
         now = self._clock()
         if self._inside == 0:
             self._last, self._first = now, True
         self._inside += 1
-        place = Place(self, now)
-        try:
-            yield place
-        except BaseException:
-            place.leave(served=False)
-            raise
-        place.leave()
+        return Place(self, now)
 
     def _left(self, came: float, served: bool) -> None:
         now = self._clock()
@@ -96,7 +107,7 @@ class Place:
         self._admission, self._came, self._here = admission, came, True
 
     def leave(self, served: bool = True) -> None:
-        """Make room: its turn came. Later calls do nothing."""
+        """Make room: its turn came, or it ended without one (not ``served``). Later calls do nothing."""
         if self._here:
             self._here = False
             self._admission._left(self._came, served)

@@ -6,7 +6,6 @@ import asyncio
 import heapq
 import random
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +40,8 @@ class House:
 
     def arrive(self, at: float) -> None:
         self.until(at)
-        place = ExitStack()
         try:
-            place.enter_context(self.admission.place())
+            place = self.admission.come()
         except UnavailableError:
             self.refused += 1
             return
@@ -55,7 +53,7 @@ class House:
     def until(self, at: float) -> None:
         while self._leaving and self._leaving[0][0] <= at:
             self.now, _, place = heapq.heappop(self._leaving)
-            place.close()
+            place.leave()
         self.now = at
 
 
@@ -112,8 +110,8 @@ def test_a_refusal_says_when_to_come_back() -> None:
     for _ in range(60):
         house.arrive(house.now + 0.01)
     house.until(house.now + 3)
-    with pytest.raises(UnavailableError) as refused, house.admission.place():
-        pass
+    with pytest.raises(UnavailableError) as refused:
+        house.admission.come()
     error = to_api_error(refused.value)
     assert error.status == 503
     assert int(error.headers["retry-after"]) >= 1
@@ -122,19 +120,14 @@ def test_a_refusal_says_when_to_come_back() -> None:
 def test_who_gave_up_counts_for_nothing() -> None:
     now = [0.0]
     admission = Admission(LONGEST, lambda: now[0])
-
-    def gives_up() -> None:
-        with admission.place():
-            now[0] = 9.0
-            raise TimeoutError
-
-    with pytest.raises(TimeoutError):
-        gives_up()
-    assert admission.expected_wait_s == 0
-    with admission.place() as place:
-        place.leave()
-        place.leave()
-    assert admission._inside == 0
+    place = admission.come()
+    now[0] = 9.0
+    place.leave(served=False)
+    assert (admission.expected_wait_s, admission.room) == (0, None)
+    place = admission.come()
+    place.leave()
+    place.leave()
+    assert admission.inside == 0
 
 
 def test_a_crowd_is_told_at_once_over_http() -> None:
