@@ -111,8 +111,7 @@ class Limits:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 stamp(message, record)
-                if (room := self._admission.room) is not None:
-                    MutableHeaders(scope=message)[ROOM] = str(room)
+                MutableHeaders(scope=message)[ROOM] = str(self._admission.room)
                 if guest:
                     let_read(message, guest)
             await send(message)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from cluster.haproxy_edge import ALWAYS
 from serve_apps.errors import UnavailableError
 
+UNKNOWN = 64  # so many may be inside as long as nobody knows how quickly they leave
 SHARE = 0.1  # of a new observation in the running mean
 FORGETS_A_SECOND = 0.001  # of the shortest stay: a crowd of an hour shall not pass for the usual
 
@@ -48,11 +49,13 @@ class Admission:
         return max(0.0, (self._inside + 1) * self._pace_s - self._shortest)
 
     @property
-    def room(self) -> int | None:
-        """How many more may come now, less than 0 where there are too many; None: nothing is known of the pace."""
-        if not (pace := self._pace_s) or math.isinf(self._shortest):
-            return None
-        return max(ALWAYS, math.floor((self._longest + self._shortest) / pace)) - self._inside
+    def room(self) -> int:
+        """How many more may come now; less than 0 where too many are inside."""
+        if math.isinf(self._shortest):
+            most = UNKNOWN if self._silent_s <= self._longest else 0
+        else:
+            most = math.floor((self._longest + self._shortest) / pace) if (pace := self._pace_s) else UNKNOWN
+        return max(ALWAYS, most if self._between else min(most, UNKNOWN)) - self._inside
 
     @property
     def _silent_s(self) -> float:
@@ -70,12 +73,13 @@ class Admission:
         Raises:
             UnavailableError: the wait would be too long; with the seconds after which to try again.
         """
-        wait = self.expected_wait_s if self._inside >= ALWAYS else 0.0
-        if wait > self._longest:
-            raise UnavailableError(
-                f"too many requests are waiting (this one would wait {wait:.1f} s, {self._longest:g} s at most)",
-                retry_after_s=max(1, math.ceil(wait - self._longest)),
-            )
+        if self.room > 0:
+            return
+        wait = self.expected_wait_s
+        why = f"this one would wait {wait:.1f} s, {self._longest:g} s at most" if wait else f"{self._inside} at once"
+        raise UnavailableError(
+            f"too many requests are waiting ({why})", retry_after_s=max(1, math.ceil(wait - self._longest))
+        )
 
     def come(self) -> Place:
         """A place inside, until ``Place.leave``. Raises as ``ask``."""

@@ -22,7 +22,7 @@ from serve_apps.gateway.budget import FEEDBACK, Budget
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
-from serve_apps.gateway.exchange import Ask, Done, Event
+from serve_apps.gateway.exchange import Ask, CheckedAsk, Done, Event
 from serve_apps.gateway.feedback import FeedbackDesk
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
@@ -36,6 +36,7 @@ from serve_apps.gateway.rights import as_seen, may_name
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import RegexTokenCounter, TokenCounter
+from serve_apps.gateway.turns import Turns
 from serve_apps.guards.policy import Policies
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
@@ -92,6 +93,7 @@ class Gateway:
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
         self._speaker = Speaker(section, self.tiers, self._hops, counter, hold_back)
         self.admission = Admission(section.longest_wait_s)
+        self._turns = Turns(section.searches_at_once * section.retriever_replicas.max)
         self.lookups = Lookups(self._hops, embedding_model, counter, budget)
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
@@ -143,7 +145,7 @@ class Gateway:
             for event in self._recall.replay(kept, record):
                 yield event
             return
-        asked = await self._planner.checked(ask, question, record)  # guard(in) together with the retriever
+        asked = await self._checked(ask, question, record)  # guard(in) together with the retriever
         plan = self._planner.routed(ask, asked, record)  # which tier, and why
         if kept := await self._recall.find_alike(key, asked, plan, record):  # in other words, off unless wanted
             for event in self._recall.replay(kept, record):
@@ -155,6 +157,14 @@ class Gateway:
                 if isinstance(event, Done) and not asked.continues:
                     self._note_gap(ask, asked.question, asked.retrieval, event)
                 yield event
+
+    async def _checked(self, ask: Ask, question: str, record: RequestRecord) -> CheckedAsk:
+        with record.stage("turn"):
+            await self._turns.come(record.principal.key_id)
+        try:
+            return await self._planner.checked(ask, question, record)
+        finally:
+            self._turns.over()
 
     @property
     def queue(self) -> dict[str, float]:

@@ -14,8 +14,9 @@ import pytest
 
 from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.sections.serve import ServeSection
+from cluster.haproxy_edge import ROOM
 from serve_apps.errors import UnavailableError, to_api_error
-from serve_apps.gateway.admission import ALWAYS, Admission
+from serve_apps.gateway.admission import ALWAYS, UNKNOWN, Admission
 from tests.fakes import FixedRetriever
 from tests.serve_apps.service import CHAT, Service, eventually, on_socket
 
@@ -123,7 +124,7 @@ def test_who_gave_up_counts_for_nothing() -> None:
     place = admission.come()
     now[0] = 9.0
     place.leave(served=False)
-    assert (admission.expected_wait_s, admission.room) == (0, None)
+    assert (admission.expected_wait_s, admission.room) == (0, UNKNOWN)
     place = admission.come()
     place.leave()
     place.leave()
@@ -195,3 +196,39 @@ def test_a_pause_is_not_taken_for_the_pace() -> None:
     house._free, house.now = late, house.now + 1.0
     house.arrive(house.now)
     assert house.refused == refused == 0
+
+
+def test_as_many_come_in_as_it_says_there_is_room_for() -> None:
+    house = House(1, 0.05)
+    for _ in range(UNKNOWN + 5):  # the first crowd of all: nobody knows how quickly they leave
+        house.arrive(house.now)
+    assert (house.refused, house.admission.room) == (5, 0)
+    house.until(house.now + 10)
+    crowd(house, 100, 10)
+    house.until(house.now + 0.01)
+    room, refused = house.admission.room, house.refused
+    for _ in range(max(0, room) + 3):
+        house.arrive(house.now)
+    assert house.refused == refused + 3
+    house.until(house.now + 10)
+    assert house.admission.room == pytest.approx((LONGEST + 0.05) / 0.05, abs=2), "so many are served in that time"
+
+
+def test_who_waits_for_no_turn_is_let_in_and_the_edge_is_told_the_room() -> None:
+    service = Service(section=ServeSection(longest_wait_s=600))
+    with service.client() as client:
+        reply = client.post("/v1/chat/completions", json=CHAT)
+        assert (reply.status_code, int(reply.headers[ROOM])) == (200, UNKNOWN)
+        assert service.gateway is not None
+        places = [service.gateway.admission.come() for _ in range(UNKNOWN)]
+        logged = len(service.log)
+        refused = client.post("/v1/chat/completions", content=b"not even JSON")
+        assert (refused.status_code, refused.headers[ROOM]) == (503, "0"), "before its body is looked at"
+        assert refused.json()["error"]["code"] == "server_is_overloaded"
+        assert len(service.log) == logged, "a crowd is counted, and written down nowhere"
+        assert ("plinth_refused_total", 1, {"reason": "crowd"}) in service.recorder.values
+        assert client.get("/v1/models").status_code == 200
+        places[0].leave()
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+        assert client.post("/v1/chat/completions", content=b"not even JSON").status_code == 400
+        assert service.gateway.admission.inside == UNKNOWN - 1, "whoever was refused for another reason is gone"
