@@ -5,9 +5,9 @@ to anybody, lets a client hold a connection for an hour, and answers in text or 
 There is no setting for any of it. So the executable that Serve starts runs this file over the configuration, and then
 becomes the bundled HAProxy. It imports the standard library only, as it runs at every reload.
 
-Two things more are done here. A gateway says with each reply how many more may come (``ROOM``), and whoever is beyond
-that is refused here at once, not after he has waited for the busy gateway to say so. And a HAProxy that Serve puts up
-in the place of a dead one begins with the gateways of before: Serve tells it of them only a second later.
+Two things more are done here. A gateway says with each reply how many may be there at once (``ROOM``), and whoever is
+beyond that is refused here at once, not after he has waited for the busy gateway to say so. And a HAProxy that Serve
+puts up in the place of a dead one begins with the gateways of before: Serve tells it of them only a second later.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_CONNECTIONS = 256  # that one address has open at once; a browser has six, 
 DOOR = "door.json"  # beside HAProxy's configuration, or one folder above, as the next
 SEAL = "edge.seal"  # the edge's secret, which gateways know too: whoever comes to them past the edge has none
 CLIENT = "x-plinth-client"  # SEAL@ADDRESS, as the edge saw the client
-ROOM = "x-plinth-room"  # of a gateway's reply: how many more may come to it now; no client sees it
+ROOM = "x-plinth-room"  # of a gateway's reply: how many requests may be there at once now; no client sees it
 QUEUED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/search")  # wait for a turn
 CROWDED = {"message": "too many requests are waiting; try again in a moment", "type": "service_unavailable",
            "param": None, "code": "server_is_overloaded"}  # fmt: skip
@@ -142,10 +142,10 @@ def edged(config: str, folder: str, door: dict[str, str] | None = None, seal: st
 
 
 def _room(backend: str) -> str:
-    """Lines that refuse whoever is beyond the room that the gateways of a backend have, as the last reply said it.
+    """Lines that refuse whoever is beyond what the gateways of a backend have room for, as the last reply said it.
 
-    ``proc.most`` is how many may be there at once: those of that moment and as many more as each gateway has room for.
-    It is unset, and nobody is refused, until a gateway has said so.
+    Those that a busy gateway has not even seen count, too: they are at the backend. Nobody is refused until a gateway
+    has said anything.
     """
     said, body = f"{{ res.hdr({ROOM}) -m found }}", json.dumps({"error": CROWDED})
     return (
@@ -154,8 +154,7 @@ def _room(backend: str) -> str:
         f" hdr retry-after {RETRY_AFTER_S} if METH_POST {{ path {' '.join(QUEUED)} }}"
         f" {{ be_conn({backend}) gt {ALWAYS} }} {{ var(txn.beyond) -m int gt 0 }}\n"
         f"    http-response set-var(txn.gateways) nbsrv({backend})\n"
-        f"    http-response set-var(txn.room) res.hdr({ROOM}),mul(txn.gateways) if {said}\n"
-        f"    http-response set-var(proc.most) be_conn({backend}),add(txn.room) if {said}\n"
+        f"    http-response set-var(proc.most) res.hdr({ROOM}),mul(txn.gateways) if {said}\n"
         f"    http-response del-header {ROOM}\n"
     )
 

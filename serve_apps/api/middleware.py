@@ -82,7 +82,7 @@ class Limits:
         admission: Admission,
     ) -> None:
         self._app, self._section, self._routes, self._settle = app, section, routes, settle
-        self._doorkeeper, self._admission = doorkeeper, admission
+        self._doorkeeper, self._admission, self._here = doorkeeper, admission, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -111,11 +111,12 @@ class Limits:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 stamp(message, record)
-                MutableHeaders(scope=message)[ROOM] = str(self._admission.room)
+                MutableHeaders(scope=message)[ROOM] = str(self._here + self._admission.room)
                 if guest:
                     let_read(message, guest)
             await send(message)
 
+        self._here += 1
         try:
             refusal = self._refusal(scope, headers, route)
             if refusal is None and guest and scope["method"] == "OPTIONS":
@@ -133,6 +134,7 @@ class Limits:
                 else:
                     await self._app(scope, receive, stamped)
         finally:
+            self._here -= 1
             failure = sys.exception()
             if isinstance(failure, asyncio.CancelledError):
                 record.status = CLIENT_GONE

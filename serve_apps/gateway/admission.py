@@ -1,9 +1,9 @@
 """Who may come in: a request that would wait too long for its turn is refused at once and told when to come back.
 
-It is asked before anything is done for a request, and how many more may come goes out with every reply, so that the
-edge refuses them (``cluster/haproxy_edge.py``): a gateway that is busy says no as late as it says anything. What a
-request would wait is read off what came out lately (Little 1961: those inside, times the time between two that leave,
-is how long one stays), less what one takes that meets nobody. Nothing is configured but the longest wait.
+It is asked before anything is done for a request, and how much room there is goes out with every reply, so that the
+edge refuses what is beyond it (``cluster/haproxy_edge.py``): a gateway that is busy says no as late as it says
+anything. What a request would wait is read off what came out lately (Little 1961: those inside, times the time between
+two that leave, is how long one stays), less what one takes that meets nobody. Nothing is configured but the longest wait.
 """
 
 from __future__ import annotations

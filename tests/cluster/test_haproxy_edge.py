@@ -223,7 +223,7 @@ def test_whoever_is_beyond_the_room_of_the_gateways_is_refused_at_the_edge(tmp_p
     """Those that are there are answered, the next is refused without the gateway, and let in when there is room."""
 
     class Full(Gateway):
-        room, go_on, searching = "2", threading.Event(), threading.Semaphore(0)
+        room, go_on, searching = str(ALWAYS + 4), threading.Event(), threading.Semaphore(0)
 
     with edge_before(Full, tmp_path) as (port, _, _), ThreadPoolExecutor(ALWAYS + 4) as pool:
         inside = [pool.submit(posted, port, "/v1/search") for _ in range(ALWAYS + 1)]
@@ -231,7 +231,6 @@ def test_whoever_is_beyond_the_room_of_the_gateways_is_refused_at_the_edge(tmp_p
             assert Full.searching.acquire(timeout=20), "nobody is refused as long as no reply said anything"
         status, headers, _ = posted(port, "/v1/other")
         assert (status, ROOM in headers) == (200, False)
-        # It was there itself when it said so: three more may come in its place.
         inside += [pool.submit(posted, port, "/v1/search") for _ in range(3)]
         for _ in range(3):
             assert Full.searching.acquire(timeout=20)
@@ -241,7 +240,7 @@ def test_whoever_is_beyond_the_room_of_the_gateways_is_refused_at_the_edge(tmp_p
         assert (status, headers["retry-after"], json.loads(body)["error"]["code"]) == (503, "2", "server_is_overloaded")
         assert took < 1, "it waited for nobody"
         assert posted(port, "/v1/feedback")[0] == 200, "what waits for no turn is let in"
-        Full.room = "20"
+        Full.room = "40"
         Full.go_on.set()
         assert {one.result()[0] for one in inside} == {200}
         assert posted(port, "/v1/search")[0] == 200

@@ -6,8 +6,10 @@ Measured figures are in LOG.md.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -113,6 +115,43 @@ def test_replicas_of_the_whole_graph_follow_a_step_of_load(graph: Service, tmp_p
     eventually(as_few_as_before, 120, "no more replicas than before the crowd")
     alone, _, after = found["steps"]
     assert after["halves"][1]["p95_ms"] < 3 * alone["p95_ms"] + 200, "what a request takes recovers"
+
+
+def test_a_crowd_is_told_at_once_and_whoever_is_let_in_is_answered(graph: Service) -> None:
+    """Three hundred at once, where some sixty wait five seconds already."""
+
+    async def crowd() -> list[httpx.Response | BaseException]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=graph.url, headers=graph.bearer, trust_env=False, timeout=60,
+                                     limits=limits) as http:  # fmt: skip
+            body = {"model": "quote", "messages": [{"role": "user", "content": SEAL}]}
+            posts = (http.post("/v1/chat/completions", json=body) for _ in range(300))
+            return await asyncio.gather(*posts, return_exceptions=True)
+
+    replies = asyncio.run(crowd())
+    assert {getattr(reply, "status_code", repr(reply)) for reply in replies} == {200, 503}
+    refused = [one for one in replies if isinstance(one, httpx.Response) and one.status_code == 503]
+    assert all(int(one.headers["retry-after"]) >= 1 for one in refused)
+    assert all(one.json()["error"]["code"] == "server_is_overloaded" for one in refused)
+    assert any("x-request-id" not in one.headers for one in refused), "the edge says so itself"
+
+
+def test_a_killed_haproxy_is_replaced_and_nobody_is_told_that_there_is_nothing(graph: Service) -> None:
+    before = [pid for pid in graph.pids("haproxy") if os.readlink(f"/proc/{pid}/exe").endswith("/haproxy")]
+    assert before
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    seen: set[int] = set()
+
+    def back() -> bool:
+        try:
+            seen.add(httpx.get(f"{graph.url}/v1/models", headers=graph.bearer, trust_env=False, timeout=5).status_code)
+        except httpx.HTTPError:
+            return False
+        return 200 in seen
+
+    eventually(back, 30, "HAProxy answers again")  # 5 s on an idle machine
+    assert seen <= {200, 503}
 
 
 @dataclass
