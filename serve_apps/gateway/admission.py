@@ -3,7 +3,7 @@
 It is asked before anything is done for a request, and how much room there is goes out with every reply, so that the
 edge refuses what is beyond it (``cluster/haproxy_edge.py``): a gateway that is busy says no as late as it says
 anything. What a request would wait is read off what came out lately (Little 1961: those inside, times the time between
-two that leave, is how long one stays), less what one takes that meets nobody. Nothing is configured but the longest wait.
+two that leave, is how long one stays), less what one takes that meets nobody. Only the longest wait is configured.
 """
 
 from __future__ import annotations
