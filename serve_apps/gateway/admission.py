@@ -17,6 +17,7 @@ from serve_apps.errors import UnavailableError
 
 UNKNOWN = 64  # so many may be inside as long as nobody knows how quickly they leave
 SHARE = 0.1  # of a new observation in the running mean
+WAITED = 1.5  # whoever stays so much longer than the shortest has waited for others
 FORGETS_A_SECOND = 0.001  # of the shortest stay: a crowd of an hour shall not pass for the usual
 
 
@@ -92,12 +93,16 @@ class Admission:
 
     def _left(self, came: float, served: bool) -> None:
         now = self._clock()
+        beside = self._inside  # those that were inside, itself included
         self._inside -= 1
         if not served:  # who gave up says nothing about those that are served
             return
-        gap = now - self._last
-        self._shortest = min(now - came, self._shortest * (1 + gap * FORGETS_A_SECOND))
-        if not self._first:  # the first takes as long as it takes: nobody was served before it
+        gap, stay = now - self._last, now - came
+        self._shortest = min(stay, self._shortest * (1 + gap * FORGETS_A_SECOND))
+        waited = stay > WAITED * self._shortest
+        if not waited:  # few came: that says nothing of how many could, but that it were twice as many at least
+            gap = min(self._between, stay / (2 * beside))
+        if not self._first and (waited or self._between):  # the first met nobody: it takes as long as it takes
             # The first gap by itself says little; where one at a time is served, none is longer than the shortest stay.
             before = self._between or min(gap, self._shortest)
             self._between = before + SHARE * (gap - before)

@@ -93,6 +93,34 @@ def test_long_answers_side_by_side_are_no_queue() -> None:
     assert house.refused == 0
 
 
+def test_two_at_a_time_say_nothing_of_how_many_could_be() -> None:
+    house = House(60, 10.0)
+    for round_ in range(40):
+        house.arrive(round_ * 5.0)
+    for _ in range(50):
+        house.arrive(house.now + 0.01)
+    assert house.refused == 0
+
+
+def test_where_replicas_came_more_are_let_in_again() -> None:
+    """One at a time before, sixty now: who is let in meets nobody, and the door opens step by step."""
+    house = House(1, 1.0)
+    crowd(house, 5, 30)
+    assert house.admission.room <= 0
+    house.until(house.now + 20)
+    assert house.admission.room == ALWAYS
+    house._free = [0.0] * 60
+    refused = []
+    for _ in range(12):
+        before = house.refused
+        for _ in range(50):
+            house.arrive(house.now + 0.001)
+        refused.append(house.refused - before)
+        house.until(house.now + 3)
+    assert refused[0] > 30
+    assert refused[-4:] == [0] * 4, refused
+
+
 def test_where_nobody_leaves_any_more_the_door_is_shut() -> None:
     house = House(1, 0.02)
     crowd(house, 20, 10)
