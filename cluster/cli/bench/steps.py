@@ -56,7 +56,6 @@ async def stepped(base_url: str, steps: Sequence[Step], send: Send, advance: Cal
         send, advance: as ``replay`` takes them.
     """
     found: list[Outcome] = []
-    begun = time.perf_counter()
 
     async def asks(client: httpx.AsyncClient, until: float) -> None:
         while (now := time.perf_counter() - begun) < until:
@@ -68,7 +67,7 @@ async def stepped(base_url: str, steps: Sequence[Step], send: Send, advance: Cal
 
     most = 2 * max(step.clients for step in steps)
     async with client_of(base_url, most) as client, asyncio.TaskGroup() as group:
-        end = 0.0
+        begun, end = time.perf_counter(), 0.0
         for step in steps:
             end += step.seconds
             for _ in range(step.clients):
