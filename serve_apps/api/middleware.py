@@ -172,7 +172,7 @@ class Limits:
         if route is None or not route.waits:
             return None
         try:
-            self._admission.ask()
+            self._admission.ask(record.principal.key_id)
         except UnavailableError as error:
             record.turned_away = True
             return to_api_error(error)

@@ -327,7 +327,7 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
             body = parse(route.body, await read_body(request, section), section)
         record, secure = record_of(request.scope), request.headers.get("x-forwarded-proto") == "https"
         if route.waits:  # who sends a body slowly keeps no place from others
-            record.place = service.gateway.admission.come()
+            record.place = service.gateway.admission.come(record.principal.key_id)
         if route.logged:
             service.gateway.begin(record)
         call = Call(record, body, request.path_params, request.query_params, secure, request.headers)

@@ -202,9 +202,9 @@ def test_an_answer_that_was_read_to_its_end_was_served(stream: bool, monkeypatch
         made.append(self)
         make(self, *args, **named)
 
-    def seen(self: Admission, came: float, served: bool) -> None:
+    def seen(self: Admission, came: float, key: str, served: bool) -> None:
         left.append((self, served))
-        leave(self, came, served)
+        leave(self, came, key, served)
 
     monkeypatch.setattr(Admission, "__init__", built)
     monkeypatch.setattr(Admission, "_left", seen)
@@ -240,6 +240,26 @@ def test_as_many_come_in_as_it_says_there_is_room_for() -> None:
     assert house.refused == refused + 3
     house.until(house.now + 10)
     assert house.admission.room == pytest.approx((LONGEST + 0.05) / 0.05, abs=2), "so many are served in that time"
+
+
+def test_one_key_leaves_half_of_the_places_to_others() -> None:
+    now = [0.0]
+    admission = Admission(LONGEST, lambda: now[0])
+    places = [admission.come("loud") for _ in range(UNKNOWN)]
+    assert admission.room == 0, "alone it has them all"
+    with pytest.raises(UnavailableError):
+        admission.come("quiet")
+    for place in places[: UNKNOWN // 4]:
+        place.leave(served=False)
+    with pytest.raises(UnavailableError):
+        admission.come("loud")
+    quiet = [admission.come("quiet") for _ in range(UNKNOWN // 4)]
+    for place in [*places, *quiet]:
+        place.leave(served=False)
+    assert (admission.inside, len(admission._of)) == (0, 0)
+    now[0] = 100.0
+    for _ in range(UNKNOWN):
+        admission.come("loud")
 
 
 def test_who_waits_for_no_turn_is_let_in_and_the_edge_is_told_the_room() -> None:
