@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from cluster.core.access import NO_RIGHTS, Rights
+from cluster.core.identity import LOCAL
 from cluster.core.sections.serve import ServeSection
 from cluster.haproxy_edge import ROOM
 from serve_apps.errors import UnavailableError, to_api_error
@@ -268,7 +269,7 @@ def test_who_waits_for_no_turn_is_let_in_and_the_edge_is_told_the_room() -> None
         reply = client.post("/v1/chat/completions", json=CHAT)
         assert (reply.status_code, int(reply.headers[ROOM])) == (200, UNKNOWN + 1), "itself and as many"
         assert service.gateway is not None
-        places = [service.gateway.admission.come() for _ in range(UNKNOWN)]
+        places = [service.gateway.admission.come(LOCAL.key_id) for _ in range(UNKNOWN)]
         logged = len(service.log)
         refused = client.post("/v1/chat/completions", content=b"not even JSON")
         assert (refused.status_code, refused.headers[ROOM]) == (503, "1"), "before its body is looked at"
