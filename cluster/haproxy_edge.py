@@ -4,6 +4,10 @@ Serve binds HAProxy's metrics and statistics on every interface, makes its admin
 to anybody, lets a client hold a connection for an hour, and answers in text or HTML where the gateway is not asked.
 There is no setting for any of it. So the executable that Serve starts runs this file over the configuration, and then
 becomes the bundled HAProxy. It imports the standard library only, as it runs at every reload.
+
+Two things more are done here. A gateway says with each reply how many may be there at once (``ROOM``), and whoever is
+beyond that is refused here at once, not after he has waited for the busy gateway to say so. And a HAProxy that Serve
+puts up in the place of a dead one begins with the gateways of before: Serve tells it of them only a second later.
 """
 
 from __future__ import annotations
@@ -23,6 +27,12 @@ MOST_CONNECTIONS = 256  # that one address has open at once; a browser has six, 
 DOOR = "door.json"  # beside HAProxy's configuration, or one folder above, as the next
 SEAL = "edge.seal"  # the edge's secret, which gateways know too: whoever comes to them past the edge has none
 CLIENT = "x-plinth-client"  # SEAL@ADDRESS, as the edge saw the client
+ROOM = "x-plinth-room"  # of a gateway's reply: how many requests may be there at once now; no client sees it
+QUEUED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/search")  # wait for a turn
+CROWDED = {"message": "too many requests are waiting; try again in a moment", "type": "service_unavailable",
+           "param": None, "code": "server_is_overloaded"}  # fmt: skip
+ALWAYS = 8  # so many are at the gateways without being asked, so that what is known is never too old to be corrected
+KNOWN = "known.cfg"  # beside the configuration: the last one that knew of gateways
 
 # status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and heads
 # above 15 KB, it refuses with a 400 in HTML, for which it reads no file.)
@@ -120,11 +130,42 @@ def edged(config: str, folder: str, door: dict[str, str] | None = None, seal: st
         )
     if front not in config:
         config = config.replace("\nfrontend http_frontend\n", front, 1)
+    for backend in sorted(set(re.findall(r"^[ \t]*use_backend (\S+) if ", config, flags=re.MULTILINE))):
+        counted = f"\nbackend {backend}\n{_room(backend)}"
+        if counted not in config:
+            config = config.replace(f"\nbackend {backend}\n", counted, 1)
     # While Serve knows of no application there is no backend, and any path is one that will be there in a moment.
     return re.sub(
         r"^(backend default_backend\n)[ \t]*http-request return status 404 .*$",
         r"\1    http-request deny deny_status 503", config, flags=re.MULTILINE,
     )  # fmt: skip
+
+
+def _room(backend: str) -> str:
+    """Lines that refuse whoever is beyond what the gateways of a backend have room for, as the last reply said it.
+
+    Those that a busy gateway has not even seen count, too: they are at the backend. Nobody is refused until a gateway
+    has said anything.
+    """
+    said, body = f"{{ res.hdr({ROOM}) -m found }}", json.dumps({"error": CROWDED})
+    return (
+        f"    http-request set-var(txn.beyond) be_conn({backend}),sub(proc.most)\n"
+        f"    http-request return status 503 content-type application/json string '{body}' hdr cache-control no-store"
+        f" hdr retry-after {RETRY_AFTER_S} if METH_POST {{ path {' '.join(QUEUED)} }}"
+        f" {{ be_conn({backend}) gt {ALWAYS} }} {{ var(txn.beyond) -m int gt 0 }}\n"
+        f"    http-response set-var(txn.gateways) nbsrv({backend})\n"
+        f"    http-response set-var(proc.most) res.hdr({ROOM}),mul(txn.gateways) if {said}\n"
+        f"    http-response del-header {ROOM}\n"
+    )
+
+
+def with_known(config: str, known: Path) -> str:
+    """The configuration, or where it knows of no gateway the last one that did; one that does is kept."""
+    if re.search(r"^[ \t]*use_backend ", config, flags=re.MULTILINE):
+        known.write_text(config)
+    elif known.exists():
+        return known.read_text()
+    return config
 
 
 def write_replies(folder: Path) -> None:
@@ -141,7 +182,8 @@ def mend(words: list[str]) -> None:
         door, seal = _beside(path, DOOR), _beside(path, SEAL)
         if seal:
             path.chmod(0o600)
-        path.write_text(edged(path.read_text(), str(path.parent), json.loads(door) if door else None, seal.strip()))
+        config = with_known(path.read_text(), path.with_name(KNOWN))
+        path.write_text(edged(config, str(path.parent), json.loads(door) if door else None, seal.strip()))
 
 
 def _beside(path: Path, name: str) -> str:

@@ -81,8 +81,8 @@ def serve_environment(home: Home, temp_dir: str, ports: Mapping[str, int]) -> di
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports["serve_fallback"]),
         # On a busy machine HAProxy's actor needs longer than Serve's 5 s; Serve would kill it and the deployment fails.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
-        # Three checks that fail make Serve start HAProxy again: after 2 s, not after 31.
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
+        # Three checks that fail make Serve start HAProxy again: after 1 s, not after 31.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.1",
         # A reload must not cut a stream that is still being generated.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "120",
         "RAY_SERVE_PORT_QUARANTINE_S": "150",

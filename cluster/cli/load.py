@@ -1,4 +1,4 @@
-"""plinth load: a trace of real requests, replayed against the running service."""
+"""plinth load: a trace of real requests, replayed against the running service, or clients in steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from cluster.core.home import Home
 if TYPE_CHECKING:
     import httpx
 
-    from cluster.cli.bench.replay import Send
+    from cluster.cli.bench.replay import Outcome, Send
     from cluster.cli.bench.streamed import Reply
     from cluster.cli.bench.trace import Arrival
 
@@ -29,11 +29,14 @@ MOST_TOKENS = 4096  # asked for of one answer
 
 DETAILS = """\
   plinth load --trace conv.csv --speed 5 --duration 60 --plot load.png
+  plinth load --steps 1:30,10:120,1:120 --plot steps.png
 
 FILE is CSV or Parquet with the columns TIMESTAMP, ContextTokens and GeneratedTokens (the Azure LLM inference traces
 have them). Requests are sent when the trace says, --speed times as fast, whether those before them were answered or not
 (open loop), and answers are streamed. Latencies count from when a request was due. What comes while --outstanding
 requests are under way is not sent, and counted.
+
+--steps has no trace: so many clients for so many seconds, each of which asks again when it was answered (closed loop).
 
 Answers are as long as the trace says at most (max_tokens). The service makes prompts of questions by itself; with
 --completions the model named continues plain prompts of the trace's lengths instead. Questions are the examples of the
@@ -46,7 +49,9 @@ those that would be if every answer were as quick as the quickest twentieth. --p
 def register(commands: Commands) -> None:
     """Declare ``plinth load``: which trace, how fast, how much of it, against what."""
     parser = add_verb(commands, "load", load, VERBS["load"].summary, DETAILS)
-    parser.add_argument("--trace", metavar="FILE", type=Path, required=True, help="the requests: CSV or Parquet")
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("--trace", metavar="FILE", type=Path, help="the requests: CSV or Parquet")
+    one.add_argument("--steps", metavar="N:S,...", help="N clients for S seconds, then the next: 1:30,10:120,1:120")
     parser.add_argument("--speed", type=float, default=1.0, help="so many times as fast as the trace (default 1)")
     parser.add_argument("--duration", type=float, default=60.0, help="seconds of replay (default 60)")
     parser.add_argument("--limit", type=int, help="most requests")
@@ -67,26 +72,33 @@ def load(args: argparse.Namespace) -> int:
         EnvironmentFaultError: no service answers, or the picture cannot be written.
     """
     from cluster.cli.ask import service_url
+    from cluster.cli.bench.replay import replay
+    from cluster.cli.bench.steps import by_step, stepped, steps_of
     from cluster.cli.bench.trace import compressed, read_trace
 
     _check(args)
-    arrivals = compressed(read_trace(args.trace), args.speed, args.duration, args.limit)
+    steps = steps_of(args.steps) if args.steps else []
+    arrivals = [] if steps else compressed(read_trace(args.trace), args.speed, args.duration, args.limit)
     home = Home.from_env()
     config = config_from(args, home)
     base_url = service_url(config)
     _require_model(base_url, args.model)
     questions = read_questions(args.questions) if args.questions else examples(base_url, args.model)
-    make = completion_of if args.completions else chat_of
+    make = question_of if steps else completion_of if args.completions else chat_of
     send = sender(make, args.model, questions, config.serve.max_prompt_chars)
     stages = Stages(show=not args.json)
-    with stages.run("replay the trace"):
-        stages.stage("requests", len(arrivals), "requests")
-        found = replayed(base_url, arrivals, send, args.outstanding, args.slo_ms, home, stages)
+    with stages.run("ask in steps" if steps else "replay the trace"):
+        stages.stage("requests", None if steps else len(arrivals), "requests")
+        if steps:
+            outcomes, found = observed(stepped(base_url, steps, send, stages.advance), args.slo_ms, home)
+            told: dict[str, Any] = {"steps": by_step(outcomes, steps)}
+        else:
+            _, found = observed(replay(base_url, arrivals, send, args.outstanding, stages.advance), args.slo_ms, home)
+            asked = {"prompt": sum(one.context_tokens for one in arrivals) if args.completions else None,
+                     "answer": sum(one.generated_tokens for one in arrivals)}  # fmt: skip
+            told = {"trace": str(args.trace), "speed": args.speed, "tokens_asked": asked}
     result = {
-        "trace": str(args.trace), "speed": args.speed, "model": args.model, "distinct_questions": len(questions),
-        "tokens_asked": {"prompt": sum(one.context_tokens for one in arrivals) if args.completions else None,
-                         "answer": sum(one.generated_tokens for one in arrivals)},
-        **found,
+        **told, "model": args.model, "distinct_questions": len(questions), **found,
         "plot": _plot(found, args) if args.plot else None,
     }  # fmt: skip
     if args.json:
@@ -103,6 +115,8 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("limit", "outstanding"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UsageError(f"--{name} must be 1 or more")
+    if args.completions and args.steps:
+        raise UsageError("--completions is for a trace, which says how long prompts are")
     if args.completions and args.model.partition("@")[0] == "auto":
         raise UsageError("--completions needs a language model: name its tier with --model")
 
@@ -150,11 +164,16 @@ def read_questions(path: Path) -> list[str]:
     return found
 
 
+def question_of(arrival: Arrival, questions: Sequence[str], most_chars: int) -> tuple[str, dict[str, Any]]:
+    """A chat call whose answer may be as long as it likes: path and body."""
+    del arrival, most_chars
+    return "/v1/chat/completions", {"messages": [{"role": "user", "content": questions[0]}], "store": False}
+
+
 def chat_of(arrival: Arrival, questions: Sequence[str], most_chars: int) -> tuple[str, dict[str, Any]]:
     """A chat call: path and body. Its question is the first; the service makes the prompt by itself."""
-    del most_chars
-    messages = [{"role": "user", "content": questions[0]}]
-    return "/v1/chat/completions", {"messages": messages, "store": False, **_limit(arrival)}
+    path, body = question_of(arrival, questions, most_chars)
+    return path, {**body, **_limit(arrival)}
 
 
 def completion_of(arrival: Arrival, questions: Sequence[str], most_chars: int) -> tuple[str, dict[str, Any]]:
@@ -186,20 +205,21 @@ def sender(make: Any, model: str, questions: Sequence[str], most_chars: int) -> 
     return send
 
 
-def replayed(
-    base_url: str, arrivals: Sequence[Arrival], send: Send, outstanding: int, slo_ms: float, home: Home, stages: Stages
-) -> dict[str, Any]:
-    """``figures`` of a replay, with the machine, the date and ``scale_events``: those of the time, ``at_s`` in it."""
+def observed(
+    work: Coroutine[Any, Any, list[Outcome]], slo_ms: float, home: Home
+) -> tuple[list[Outcome], dict[str, Any]]:
+    """What became of the requests that ``work`` sends, and their ``figures`` with the machine, the date and
+    ``scale_events``: those of the time, ``at_s`` in it."""
     from cluster.cli.bench.load import machine
-    from cluster.cli.bench.replay import figures, replay
+    from cluster.cli.bench.replay import figures
     from cluster.core.storage import utc_now
     from cluster.deployments import scale_events
 
     began, found_on = utc_now(), machine()
-    outcomes = asyncio.run(replay(base_url, arrivals, send, outstanding, stages.advance))
+    outcomes = asyncio.run(work)
     events = scale_events(home.root / "logs" / "scaling.jsonl", began)
     placed = [_placed(one, began) for one in events]
-    return {"date": began, "machine": found_on, **figures(outcomes, slo_ms), "scale_events": placed}
+    return outcomes, {"date": began, "machine": found_on, **figures(outcomes, slo_ms), "scale_events": placed}
 
 
 def _placed(event: dict[str, Any], since: str) -> dict[str, Any]:
@@ -215,7 +235,8 @@ def _plot(found: dict[str, Any], args: argparse.Namespace) -> str:
     path: Path = args.plot.expanduser().absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(replay_plot(found, f"{args.trace.name}, {args.speed:g} times as fast, {args.model}"))
+        what = f"{args.steps} (clients:s)" if args.steps else f"{args.trace.name}, {args.speed:g} times as fast"
+        path.write_bytes(replay_plot(found, f"{what}, {args.model}"))
     except OSError as error:
         raise EnvironmentFaultError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
     return str(path)
@@ -224,7 +245,7 @@ def _plot(found: dict[str, Any], args: argparse.Namespace) -> str:
 def _show(result: dict[str, Any]) -> None:
     machine = result["machine"]
     console.print(f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load_1min']:.1f} before")
-    tokens, asked = result["tokens"], result["tokens_asked"]
+    tokens, asked = result["tokens"], result.get("tokens_asked")
     rows = [
         (name, *(f"{found[q]:.0f}" for q in ("p50", "p95", "p99")))
         for name, found in (("first text", result["first_ms"]), ("whole answer", result["whole_ms"]))
@@ -244,10 +265,19 @@ def _show(result: dict[str, Any]) -> None:
                         f"of them waiting about {queue['waiting_mean']:.1f}"),
         ("sent late", f"{late['p95']:.0f} ms (P95), {late['most']:.0f} at most" if late else "-"),
         ("questions", f"{result['distinct_questions']} distinct"),
-        ("tokens", f"at most {asked['answer']} asked of answers, {tokens['answer']} written; prompts {tokens['prompt']}"
-                   + (f" of {asked['prompt']}" if asked["prompt"] else "")),
+        ("tokens", (f"at most {asked['answer']} asked of answers, " if asked else "") + f"{tokens['answer']} written; "
+                   f"prompts {tokens['prompt']}" + (f" of {asked['prompt']}" if asked and asked["prompt"] else "")),
         ("replicas", "; ".join(f"{e['at_s']:.0f} s: {e['deployment']} {e['before']} to {e['after']}, {e['why']}"
                                for e in result["scale_events"]) or "no change"),
     ])  # fmt: skip
+    if steps := result.get("steps"):
+        columns = ("clients", "answered", "refused", "failed", "P50", "P95", "P95, first half", "second half")
+        print_table("Milliseconds of whole answers by step", columns, [_step_row(step) for step in steps], columns)
     if result["plot"]:
         console.print(f"timeline: {result['plot']}", soft_wrap=True)
+
+
+def _step_row(step: dict[str, Any]) -> tuple[str, ...]:
+    counts = [str(step[name]) for name in ("clients", "answered", "refused", "failed")]
+    times = [step["p50_ms"], step["p95_ms"], *(half["p95_ms"] for half in step["halves"])]
+    return (*counts, *("-" if ms is None else f"{ms:.0f}" for ms in times))

@@ -23,10 +23,20 @@ from cluster.core.identity import NOBODY
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import new_request_id
 from cluster.core.trace import CURRENT, Trace
+from cluster.haproxy_edge import ROOM
 from serve_apps.api.routes import ANY_KEY, Route, RouteTable
 from serve_apps.api.strict_json import read_json
 from serve_apps.console.page import sign_in_page
-from serve_apps.errors import ApiError, ClientGoneError, bad_request, shown, to_api_error, too_large
+from serve_apps.errors import (
+    ApiError,
+    ClientGoneError,
+    UnavailableError,
+    bad_request,
+    shown,
+    to_api_error,
+    too_large,
+)
+from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.doorkeeper import Doorkeeper, admitted
 from serve_apps.gateway.request_log import CLIENT_GONE, OFF, RequestRecord
 
@@ -59,6 +69,7 @@ class Limits:
         routes: the paths that exist; the record of a request gets the route's label and whether it is logged.
         settle: called with the record once the reply has ended or broken.
         doorkeeper: recognises who asks.
+        admission: knows how many wait.
     """
 
     def __init__(
@@ -68,9 +79,10 @@ class Limits:
         routes: RouteTable,
         settle: Callable[[RequestRecord], None],
         doorkeeper: Doorkeeper,
+        admission: Admission,
     ) -> None:
         self._app, self._section, self._routes, self._settle = app, section, routes, settle
-        self._doorkeeper = doorkeeper
+        self._doorkeeper, self._admission, self._here = doorkeeper, admission, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,10 +111,12 @@ class Limits:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 stamp(message, record)
+                MutableHeaders(scope=message)[ROOM] = str(self._here + self._admission.room)
                 if guest:
                     let_read(message, guest)
             await send(message)
 
+        self._here += 1
         try:
             refusal = self._refusal(scope, headers, route)
             if refusal is None and guest and scope["method"] == "OPTIONS":
@@ -112,7 +126,7 @@ class Limits:
                 refusal = await self._unknown(headers, route, record, browser=not guest)
             works = refusal is None and route is not None and route.logged
             with self._doorkeeper.counted(record.principal if works else NOBODY) as crowded:
-                refusal = refusal or crowded
+                refusal = refusal or crowded or self._turned_away(route, record)
                 if refusal is not None:
                     record.code = refusal.extras.get("code")
                     page = route is not None and route.page and refusal.status == 401
@@ -120,12 +134,15 @@ class Limits:
                 else:
                     await self._app(scope, receive, stamped)
         finally:
+            self._here -= 1
             failure = sys.exception()
             if isinstance(failure, asyncio.CancelledError):
                 record.status = CLIENT_GONE
             elif failure is not None:
                 note(failure, record)
             record.status = record.status or 500
+            if record.place is not None:
+                record.place.leave(served=False)  # who had his turn has left before
             self._settle(record)
 
     def _guest(self, headers: Headers) -> str:
@@ -149,6 +166,17 @@ class Limits:
             record.logged = record.logged and refusal.status != 429  # a flood is counted, and written down nowhere
             return None if open_to_all else refusal
         return admitted(record.principal, scope)
+
+    def _turned_away(self, route: Route | None, record: RequestRecord) -> ApiError | None:
+        """Why a request that would have to wait may not, or None; before a byte of its body is read."""
+        if route is None or not route.waits:
+            return None
+        try:
+            self._admission.ask(record.principal.key_id)
+        except UnavailableError as error:
+            record.turned_away = True
+            return to_api_error(error)
+        return None
 
     def _refusal(self, scope: Scope, headers: Headers, route: Route | None) -> ApiError | None:
         """Why a request gets no further, whoever sends it, or None. Probes may come without a host name."""

@@ -267,13 +267,13 @@ class HttpService:
 
 
 ROUTES = (
-    Route("/v1/chat/completions", POST, "chat", HttpService.answer, ChatRequest),
-    Route("/v1/completions", POST, "chat", HttpService.answer, CompletionRequest),
-    Route("/v1/responses", POST, "chat", HttpService.respond, ResponseRequest),
-    Route("/v1/embeddings", POST, "search", HttpService.embed, EmbeddingRequest),
+    Route("/v1/chat/completions", POST, "chat", HttpService.answer, ChatRequest, waits=True),
+    Route("/v1/completions", POST, "chat", HttpService.answer, CompletionRequest, waits=True),
+    Route("/v1/responses", POST, "chat", HttpService.respond, ResponseRequest, waits=True),
+    Route("/v1/embeddings", POST, "search", HttpService.embed, EmbeddingRequest, waits=True),
     Route("/v1/models", GET, ANY_KEY, HttpService.models),
     Route("/v1/models/{id:path}", GET, ANY_KEY, HttpService.model),
-    Route("/v1/search", POST, "search", HttpService.search, SearchRequest),
+    Route("/v1/search", POST, "search", HttpService.search, SearchRequest, waits=True),
     Route("/v1/plinth/examples", GET, ANY_KEY, HttpService.examples),
     Route("/v1/plinth/examples/{collection}", GET, ANY_KEY, HttpService.examples),
     Route("/v1/collections", GET, ANY_KEY, HttpService.collections),
@@ -307,7 +307,10 @@ def build_http(
 ) -> FastAPI:
     """The ASGI application over a gateway; the rest as ``HttpService`` takes it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(Limits, section=section, routes=RouteTable(ROUTES), settle=gateway.settle, doorkeeper=doorkeeper)
+    app.add_middleware(
+        Limits, section=section, routes=RouteTable(ROUTES), settle=gateway.settle, doorkeeper=doorkeeper,
+        admission=gateway.admission,
+    )  # fmt: skip
     _add_error_handlers(app)
     service = HttpService(gateway, section, metrics_source, ops_source, doorkeeper)
     for route in ROUTES:
@@ -323,6 +326,8 @@ def _endpoint(route: Route, service: HttpService, section: ServeSection) -> Call
         if route.body is not None:
             body = parse(route.body, await read_body(request, section), section)
         record, secure = record_of(request.scope), request.headers.get("x-forwarded-proto") == "https"
+        if route.waits:  # who sends a body slowly keeps no place from others
+            record.place = service.gateway.admission.come(record.principal.key_id)
         if route.logged:
             service.gateway.begin(record)
         call = Call(record, body, request.path_params, request.query_params, secure, request.headers)

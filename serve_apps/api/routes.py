@@ -48,6 +48,7 @@ class Route:
         body: the model its JSON body is validated with, read up to ``serve.max_body_bytes``; None: no body is read.
         logged: each request gets a line in the log; else only those that failed.
         probe: answers without a host name, as health checks of load balancers ask.
+        waits: it waits for its turn, and is refused where too many do.
         tells_more: nobody needs a key, and who has one is recognised all the same.
         page: people come to it in a browser, also from other sites; who is not signed in gets the page where one does.
     """
@@ -61,6 +62,7 @@ class Route:
     probe: bool = False
     page: bool = False
     tells_more: bool = False
+    waits: bool = False
 
     @property
     def label(self) -> str:

@@ -24,7 +24,7 @@ from serve_apps.gateway.budget import FEEDBACK, Budget
 from serve_apps.gateway.cache import AnswerCache
 from serve_apps.gateway.cache_key import Versions
 from serve_apps.gateway.collections import KnownCollections
-from serve_apps.gateway.exchange import Ask, Done, Event
+from serve_apps.gateway.exchange import Ask, CheckedAsk, Done, Event
 from serve_apps.gateway.feedback import FeedbackDesk
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
@@ -38,6 +38,7 @@ from serve_apps.gateway.rights import as_seen, may_name
 from serve_apps.gateway.speaking import Speaker
 from serve_apps.gateway.tiers import Tiers
 from serve_apps.gateway.token_counts import RegexTokenCounter, TokenCounter
+from serve_apps.gateway.turns import Turns
 from serve_apps.guards.policy import Policies
 from serve_apps.routing.learned import LearnedRouter
 from serve_apps.routing.rules import Features
@@ -97,8 +98,9 @@ class Gateway:
         self._hops = Hops(guard, retriever, section.guard_timeout_s, policies, review.note if review else None)
         self._planner = Planner(self.tiers, self._hops, question_of, features_of or (lambda *_: Features()), learned)
         self._speaker = Speaker(section, self.tiers, self._hops, counter, hold_back)
-        self._admission = Admission(section.longest_wait_s)
-        self.lookups = Lookups(self._hops, embedding_model, counter, self._admission, budget)
+        self.admission = Admission(section.longest_wait_s)
+        self._turns = Turns(section.searches_at_once * section.retriever_replicas.max)
+        self.lookups = Lookups(self._hops, embedding_model, counter, budget)
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
         room = section.cache.mb << 20 if section.cache.on else 0
@@ -112,25 +114,23 @@ class Gateway:
 
         Raises:
             ApiError: unknown model, the guard refused the input, or a limit is reached.
-            UnavailableError: guard, retriever, tier or ledger is down, or too many wait; text not yet yielded is
-                dropped.
+            UnavailableError: guard, retriever, tier or ledger is down; text not yet yielded is dropped.
         """
         if self.budget:  # reserved until it is settled
             ask = await self.budget.answer(ask, record, self.tiers.names_for(record.principal))
-        with self._admission.place() as place:
-            answer = self._answer(ask, record)
-            sampled = answer if self._trail is None else self._trail.sampled(answer, ask, record)
-            async with aclosing(sampled) as events:
-                async for event in events:
-                    # Its turn came; how long a client takes to listen is its own affair. And nobody asks for more
-                    # than the Done: what closes the walk there shall not look like one who gave up.
-                    if record.stream or isinstance(event, Done):
-                        place.leave()
-                    if not isinstance(event, Done):
-                        record.said.append(event.text)
-                    else:
-                        self._ended(ask, event, record)
-                    yield event
+        answer = self._answer(ask, record)
+        sampled = answer if self._trail is None else self._trail.sampled(answer, ask, record)
+        async with aclosing(sampled) as events:
+            async for event in events:
+                # Its turn came; how long a client takes to listen is its own affair. And nobody asks for more than the
+                # Done: what closes the walk there shall not look like one who gave up.
+                if record.stream or isinstance(event, Done):
+                    record.had_its_turn()
+                if not isinstance(event, Done):
+                    record.said.append(event.text)
+                else:
+                    self._ended(ask, event, record)
+                yield event
 
     def _ended(self, ask: Ask, done: Done, record: RequestRecord) -> None:
         """Note what a client got, before it has the end."""
@@ -153,7 +153,7 @@ class Gateway:
             for event in self._recall.replay(kept, record):
                 yield event
             return
-        asked = await self._planner.checked(ask, question, record)  # guard(in) together with the retriever
+        asked = await self._checked(ask, question, record)  # guard(in) together with the retriever
         plan = self._planner.routed(ask, asked, record)  # which tier, and why
         if kept := await self._recall.find_alike(key, asked, plan, record):  # in other words, off unless wanted
             for event in self._recall.replay(kept, record):
@@ -166,10 +166,18 @@ class Gateway:
                     self._note_gap(ask, asked.question, asked.retrieval, event)
                 yield event
 
+    async def _checked(self, ask: Ask, question: str, record: RequestRecord) -> CheckedAsk:
+        with record.stage("turn"):
+            await self._turns.come(record.principal.key_id)
+        try:
+            return await self._planner.checked(ask, question, record)
+        finally:
+            self._turns.over()
+
     @property
     def queue(self) -> dict[str, float]:
         """What waits behind this gateway: ``inside`` requests; one more would wait ``expected_wait_s``."""
-        return {"inside": self._admission.inside, "expected_wait_s": round(self._admission.expected_wait_s, 3)}
+        return {"inside": self.admission.inside, "expected_wait_s": round(self.admission.expected_wait_s, 3)}
 
     async def models(self, principal: Principal) -> dict[str, dict[str, Any]]:
         """The names a key may send as ``model``, and what is known of each; ``NAME@COLLECTION`` asks a collection."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from cluster.core.records import Citation
 from serve_apps.errors import UnavailableError, model_not_found
-from serve_apps.gateway.admission import Admission
 from serve_apps.gateway.budget import EMBEDDING, SEARCH, Budget
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.hops import Hops, place_of, something_to_see
@@ -30,7 +29,6 @@ class Lookups:
     Args:
         embedding_model: the name clients ask for embeddings by.
         tokens: counts usage.
-        admission: who may come in; the gateway's own, as both are served by the same replicas.
         budget: reserves and settles; None: nothing is booked.
     """
 
@@ -39,11 +37,10 @@ class Lookups:
         hops: Hops,
         embedding_model: str,
         tokens: TokenCounter,
-        admission: Admission,
         budget: Budget | None = None,
     ) -> None:
         self._hops, self.embedding_model, self._tokens = hops, embedding_model, tokens
-        self._admission, self._budget = admission, budget
+        self._budget = budget
 
     async def embed(
         self, model: str, texts: Sequence[str], record: RequestRecord
@@ -53,7 +50,7 @@ class Lookups:
         Raises:
             ApiError: another model was asked for, or one that is not for this key, a text is empty to a reader or the
                 guard refused it (of several texts the error names the place: ``input[3]``), or a limit is reached.
-            UnavailableError: guard, retriever or ledger is down, or too many wait.
+            UnavailableError: guard, retriever or ledger is down.
         """
         record.model = model
         known = (self.embedding_model,) if may_name(self.embedding_model, record.principal) else ()
@@ -64,14 +61,13 @@ class Lookups:
             something_to_see(text, place_of("input", place) if several else "input")
         if self._budget:
             await self._budget.lookup(EMBEDDING, texts, record)
-        with self._admission.place():
-            checked: list[str] = []
-            for piece in pieces(texts):
-                first = len(checked) if several else None
-                checked += [
-                    check.text for check in await self._hops.guard_in(piece, record, "input", first, prompts=False)
-                ]
-            vectors = await self._hops.embed(checked, record)
+        checked: list[str] = []
+        for piece in pieces(texts):
+            first = len(checked) if several else None
+            checks = await self._hops.guard_in(piece, record, "input", first, prompts=False)
+            checked += [check.text for check in checks]
+        vectors = await self._hops.embed(checked, record)
+        record.had_its_turn()
         record.prompt_tokens = sum(map(self._tokens.count, checked))
         if self._budget:
             self._budget.settle(record)  # before the client has it: what it got is noted
@@ -84,13 +80,13 @@ class Lookups:
 
         Raises:
             ApiError: there is nothing to see in the query, the guard refused it, or a limit is reached.
-            UnavailableError: guard, retriever or ledger is down, too many wait, or a passage may not leave.
+            UnavailableError: guard, retriever or ledger is down, or a passage may not leave.
         """
         something_to_see(query, "query")
         if self._budget:
             await self._budget.lookup(SEARCH, [query], record)
-        with self._admission.place():
-            found = await self._search(query, k, record)
+        found = await self._search(query, k, record)
+        record.had_its_turn()
         if self._budget:
             self._budget.settle(record)
         return found

@@ -16,6 +16,7 @@ from cluster.core.trace import Trace
 from serve_apps.gateway.protocols import Recorder
 
 if TYPE_CHECKING:
+    from serve_apps.gateway.admission import Place
     from serve_apps.gateway.budget import Reserved
 
 CLIENT_GONE = 499
@@ -27,6 +28,7 @@ NOT_LET_IN = frozenset({
 })  # fmt: skip
 # Why somebody was not recognised: likewise. No page counts that was asked for without a session.
 AUTH_FAILURES = frozenset({"no_key", "unknown_key", "revoked_key", "expired_key", "session_ended", "no_code"})
+CROWD = "crowd"  # likewise: too many wait already
 OFF, HIT, MISS, BYPASS = "off", "hit", "miss", "bypass"  # what the kept answers were to a request
 
 
@@ -39,7 +41,8 @@ class RequestRecord:
     less than it should be. ``unrecognised``: why nobody was recognised. ``principal``: whom it comes from;
     ``reserved``: what of whose budget, until it is settled; ``rate_limits``: headers of the reply; ``said``: the text
     that the client got so far; ``documents``: those (id, source) the answer was made of, ``labelled``: not everybody
-    may read all of them; ``admission``: what has to be done before the answer begins (``audit_trail``)."""
+    may read all of them; ``admission``: what has to be done before the answer begins (``audit_trail``); ``place``: in
+    the queue, until its turn came; ``turned_away``: there was none."""
 
     request_id: str
     method: str = ""
@@ -69,6 +72,8 @@ class RequestRecord:
     rate_limits: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     admission: asyncio.Task[None] | None = None
+    place: Place | None = None
+    turned_away: bool = False
     anew: bool = False
     cache: str = OFF
     alike: float | None = None
@@ -89,6 +94,11 @@ class RequestRecord:
         """Return once the answer may begin. UnavailableError: it may not."""
         if self.admission is not None:
             await self.admission
+
+    def had_its_turn(self) -> None:
+        """Make room for others: what is left to do waits for nobody."""
+        if self.place is not None:
+            self.place.leave()
 
     @property
     def answer_id(self) -> str:
@@ -147,9 +157,10 @@ class Journal:
         self._recorder, self._write, self._also = recorder, write, also
 
     def close(self, record: RequestRecord) -> None:
-        """One line and the metrics. Where routes are not ``logged`` (probes, the page) only failures have a line."""
+        """One line and the metrics. Where routes are not ``logged`` (probes, the page) only failures have a line, and
+        a crowd that is turned away has none: it is counted."""
         self._measure(record)
-        if not record.logged and record.status < 500:
+        if record.turned_away or (not record.logged and record.status < 500):
             return
         self._also(record)
         self._write(
@@ -185,8 +196,8 @@ class Journal:
         send, tier = self._recorder.record, record.tier or NO_TIER
         send("plinth_requests_total", 1, {"route": record.route, "status": str(record.status)})
         send("plinth_request_ms", record.elapsed_ms, {"route": record.route, "tier": tier})
-        if record.code in NOT_LET_IN:
-            send("plinth_refused_total", 1, {"reason": record.code})
+        if record.turned_away or record.code in NOT_LET_IN:
+            send("plinth_refused_total", 1, {"reason": CROWD if record.turned_away else str(record.code)})
         if record.unrecognised in AUTH_FAILURES:
             send("plinth_auth_failures_total", 1, {"reason": record.unrecognised})
         for stage, ms in record.stages.items():

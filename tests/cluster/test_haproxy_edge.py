@@ -7,13 +7,18 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cluster.haproxy_edge import ERRORS, METHODS, REQUEST_S, edged, reply, write_replies
+from cluster.haproxy_edge import ALWAYS, ERRORS, KNOWN, METHODS, REQUEST_S, ROOM, edged, reply, write_replies
 from cluster.processes import free_ports
 from cluster.serve_mode import bundled_haproxy, write_haproxy_wrapper
 
@@ -159,3 +164,104 @@ def test_replies_are_whole(tmp_path: Path) -> None:
         assert f"content-length: {len(body)}" in head
         assert (tmp_path / f"{status}.http").read_text().startswith("HTTP/1.1 ")
     assert f"allow: {', '.join(METHODS)}" in reply(405)
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Answers at once with what room it says there is; a search only when it is let go on."""
+
+    room = ""
+    go_on = threading.Event()
+    searching = threading.Semaphore(0)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/search":
+            self.searching.release()
+            self.go_on.wait(20)
+        self.send_response(200)
+        if self.room:
+            self.send_header(ROOM, self.room)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *words: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def edge_before(gateway: type[Gateway], folder: Path) -> Iterator[tuple[int, Path, Callable[[], None]]]:
+    """A real HAProxy as Serve starts it, before one gateway: its port, its configuration, and what kills it and starts
+    it anew."""
+    names = ("port", "metrics", "stats", "nobody")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    server = ThreadingHTTPServer(("127.0.0.1", ports["nobody"]), gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = folder / "haproxy.cfg"
+    config.write_text(CONFIG.format(folder=folder, **ports).replace("path_beg /app", "path_beg /"))
+    wrapper, environ = write_haproxy_wrapper(str(folder)), {**os.environ, "PLINTH_HAPROXY": bundled_haproxy()}
+    running = []
+
+    def start() -> None:
+        while running:
+            running[-1].kill()
+            running.pop().wait()
+        running.append(subprocess.Popen([wrapper, "-db", "-f", config], env=environ))
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", ports["port"])) == 0:
+                    return
+
+    start()
+    try:
+        yield ports["port"], config, start
+    finally:
+        running[-1].kill()
+        running[-1].wait()
+        server.shutdown()
+
+
+def posted(port: int, path: str) -> tuple[int, dict[str, str], bytes]:
+    return said(port, f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+
+
+def test_whoever_is_beyond_the_room_of_the_gateways_is_refused_at_the_edge(tmp_path: Path) -> None:
+    """Those that are there are answered, the next is refused without the gateway, and let in when there is room."""
+
+    class Full(Gateway):
+        room, go_on, searching = str(ALWAYS + 4), threading.Event(), threading.Semaphore(0)
+
+    with edge_before(Full, tmp_path) as (port, _, _), ThreadPoolExecutor(ALWAYS + 4) as pool:
+        inside = [pool.submit(posted, port, "/v1/search") for _ in range(ALWAYS + 1)]
+        for _ in inside:
+            assert Full.searching.acquire(timeout=20), "nobody is refused as long as no reply said anything"
+        status, headers, _ = posted(port, "/v1/other")
+        assert (status, ROOM in headers) == (200, False)
+        inside += [pool.submit(posted, port, "/v1/search") for _ in range(3)]
+        for _ in range(3):
+            assert Full.searching.acquire(timeout=20)
+        began = time.monotonic()
+        status, headers, body = posted(port, "/v1/search")
+        took = time.monotonic() - began
+        assert (status, headers["retry-after"], json.loads(body)["error"]["code"]) == (503, "2", "server_is_overloaded")
+        assert took < 1, "it waited for nobody"
+        assert posted(port, "/v1/feedback")[0] == 200, "what waits for no turn is let in"
+        Full.room = "40"
+        Full.go_on.set()
+        assert {one.result()[0] for one in inside} == {200}
+        assert posted(port, "/v1/search")[0] == 200
+
+
+def test_a_haproxy_in_the_place_of_a_dead_one_knows_the_gateways_of_before(tmp_path: Path) -> None:
+    """Serve starts it without any, and tells it of them a second later."""
+    with edge_before(Gateway, tmp_path) as (port, config, start_anew):
+        assert posted(port, "/v1/feedback")[0] == 200
+        whole = CONFIG.format(folder=tmp_path, port=port, metrics=1, stats=2, nobody=3)
+        without = whole.replace("    use_backend app if is_app\n", "").partition("backend app\n")[0]
+        config.write_text(without)
+        start_anew()
+        assert posted(port, "/v1/feedback")[0] == 200
+        (tmp_path / KNOWN).unlink()
+        config.write_text(without)
+        start_anew()
+        assert posted(port, "/v1/feedback")[0] == 503

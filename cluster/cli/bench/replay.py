@@ -75,26 +75,10 @@ async def replay(
     begun = time.perf_counter()
 
     async def one(client: httpx.AsyncClient, arrival: Arrival) -> None:
-        sent = time.perf_counter() - begun
-        kind, code, reply = ANSWERED, "", Reply(0, 0.0, 0.0)
-        try:
-            reply = await send(client, arrival)
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            kind, code = REFUSAL if status in REFUSED else FAILED, str(status)
-        except httpx.TimeoutException:
-            kind, code = FAILED, "timeout"
-        except httpx.HTTPError as error:
-            kind, code = FAILED, type(error).__name__
-        except BadInputError:
-            kind, code = FAILED, "stream"
-        ended = time.perf_counter() - begun
-        found.append(Outcome(arrival.at_s, sent, ended, kind, code, reply.first_s, reply.tokens, reply.prompt_tokens))
+        found.append(await outcome_of(send, client, arrival, begun))
         advance()
 
-    limits = httpx.Limits(max_connections=outstanding, max_keepalive_connections=outstanding)
-    client = httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, limits=limits, trust_env=False, headers=bearer())
-    async with client, asyncio.TaskGroup() as group:
+    async with client_of(base_url, outstanding) as client, asyncio.TaskGroup() as group:
         for arrival in arrivals:
             await asyncio.sleep(max(0.0, begun + arrival.at_s - time.perf_counter()))
             if len(under_way) >= outstanding:
@@ -105,6 +89,31 @@ async def replay(
             under_way.add(task)
             task.add_done_callback(under_way.discard)
     return found
+
+
+def client_of(base_url: str, connections: int) -> httpx.AsyncClient:
+    """A client with this machine's key and room for so many requests at once."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, limits=limits, trust_env=False, headers=bearer())
+
+
+async def outcome_of(send: Send, client: httpx.AsyncClient, arrival: Arrival, begun: float) -> Outcome:
+    """Send one and say what became of it. ``begun``: when the replay did, on the clock ``time.perf_counter``."""
+    sent = time.perf_counter() - begun
+    kind, code, reply = ANSWERED, "", Reply(0, 0.0, 0.0)
+    try:
+        reply = await send(client, arrival)
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        kind, code = REFUSAL if status in REFUSED else FAILED, str(status)
+    except httpx.TimeoutException:
+        kind, code = FAILED, "timeout"
+    except httpx.HTTPError as error:
+        kind, code = FAILED, type(error).__name__
+    except BadInputError:
+        kind, code = FAILED, "stream"
+    ended = time.perf_counter() - begun
+    return Outcome(arrival.at_s, sent, ended, kind, code, reply.first_s, reply.tokens, reply.prompt_tokens)
 
 
 def figures(outcomes: Sequence[Outcome], slo_ms: float) -> dict[str, Any]:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from io import BytesIO
 from typing import Any
 
-BLUE, GREEN, AMBER, RED, GREY = "#3a6ea5", "#3f8f6b", "#d9a441", "#c8553d", "#888888"
+BLUE, GREEN, AMBER, RED, GREY = COLORS = "#3a6ea5", "#3f8f6b", "#d9a441", "#c8553d", "#888888"
 
 
 def replay_plot(result: dict[str, Any], title: str) -> bytes:
-    """A PNG (1,250 x 1,125) of what ``plinth load`` returns. The same result gives the same bytes."""
+    """A PNG (1,250 wide; 1,125 high, 1,375 where replicas changed) of what ``plinth load`` returns. The same result
+    gives the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 9), dpi=125)
+    steps, events = result["timeline"], result["scale_events"]
+    figure = Figure(figsize=(10, 11 if events else 9), dpi=125)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12)
-    steps, events = result["timeline"], result["scale_events"]
-    rates, latency, outstanding = figure.subplots(3, 1, sharex=True)
-    _rates(rates, steps)
-    _latency(latency, steps, result["slo_ms"])
-    _outstanding(outstanding, steps, events)
-    for axes in (rates, latency, outstanding):
+    every = figure.subplots(4 if events else 3, 1, sharex=True)
+    _rates(every[0], steps)
+    _latency(every[1], steps, result["slo_ms"])
+    _outstanding(every[2], steps, events)
+    if events:
+        _replicas(every[3], steps, events)
+    every[-1].set_xlabel("seconds")
+    for axes in every:
         for event in events:
             axes.axvline(event["at_s"], color=GREY, linewidth=0.9, linestyle=":")
         axes.grid(visible=True, alpha=0.25)
@@ -65,4 +70,16 @@ def _outstanding(axes: Any, steps: list[dict[str, Any]], events: list[dict[str, 
     if events:
         axes.plot([], [], color=GREY, linestyle=":", label="a number of replicas changed")
     axes.set_ylabel("requests")
-    axes.set_xlabel("seconds")
+
+
+def _replicas(axes: Any, steps: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
+    """How many of each deployment there were to be; those that never changed are left out."""
+    end = max([step["at_s"] + step["step_s"] for step in steps] + [event["at_s"] for event in events])
+    for name, color in zip(
+        dict.fromkeys(event["deployment"] for event in events), itertools.cycle(COLORS), strict=False
+    ):
+        mine = [event for event in events if event["deployment"] == name]
+        at = [0.0, *(event["at_s"] for event in mine), end]
+        counts = [mine[0]["before"], *(event["after"] for event in mine)]
+        axes.step(at, [*counts, counts[-1]], where="post", color=color, linewidth=1.4, label=name)
+    axes.set_ylabel("replicas wanted")

@@ -74,6 +74,25 @@ def test_a_replayed_trace(
 
 
 @pytest.mark.process
+def test_clients_in_steps(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service, picture = Service(), tmp_path / "steps.png"
+    with on_socket(service.app()) as url:
+        more = ["--steps", "1:0.4,3:0.4,1:0.4", "--set", f"cluster.http_port={url.rsplit(':', 1)[1]}"]
+        own = tmp_path / "own.txt"
+        own.write_text("Where is it?\nAnd who?\n")
+        assert main(["load", *more, "--questions", str(own), "--plot", str(picture), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["failed"] == found["refused"] == 0
+        assert [step["clients"] for step in found["steps"]] == [1, 3, 1]
+        ends = [step["end_s"] for step in found["steps"]]
+        assert ends == pytest.approx([0.4, 0.8, 1.2])
+        assert sum(step["answered"] for step in found["steps"]) == found["answered"] >= 1
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert main(["load", *more, "--questions", str(own)]) == 0
+        assert "by step" in capsys.readouterr().out
+
+
+@pytest.mark.process
 def test_what_cannot_be_replayed(trace: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with on_socket(Service(retriever=FixedRetriever(names=())).app()) as url:
         assert main(words(url, trace, "--model", "quot")) == 2
@@ -116,6 +135,12 @@ def test_a_bad_trace_is_exit_3_before_anybody_is_asked(
         ["--trace", "x.csv", "--limit", "0"],
         ["--trace", "x.csv", "--outstanding", "0"],
         ["--trace", "x.csv", "--completions"],
+        ["--trace", "x.csv", "--steps", "1:1"],
+        ["--steps", "1:1", "--completions", "--model", "quote"],
+        ["--steps", "1"],
+        ["--steps", "0:5"],
+        ["--steps", "2:-1"],
+        ["--steps", "2:3,,1:1"],
         ["--trace", "x.csv", "--speed", "quick"],
     ],
 )

@@ -6,7 +6,6 @@ import asyncio
 import heapq
 import random
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +13,11 @@ import httpx
 import pytest
 
 from cluster.core.access import NO_RIGHTS, Rights
+from cluster.core.identity import LOCAL
 from cluster.core.sections.serve import ServeSection
+from cluster.haproxy_edge import ROOM
 from serve_apps.errors import UnavailableError, to_api_error
-from serve_apps.gateway.admission import ALWAYS, Admission
+from serve_apps.gateway.admission import ALWAYS, UNKNOWN, Admission
 from tests.fakes import FixedRetriever
 from tests.serve_apps.service import CHAT, Service, eventually, on_socket
 
@@ -41,9 +42,8 @@ class House:
 
     def arrive(self, at: float) -> None:
         self.until(at)
-        place = ExitStack()
         try:
-            place.enter_context(self.admission.place())
+            place = self.admission.come()
         except UnavailableError:
             self.refused += 1
             return
@@ -55,7 +55,7 @@ class House:
     def until(self, at: float) -> None:
         while self._leaving and self._leaving[0][0] <= at:
             self.now, _, place = heapq.heappop(self._leaving)
-            place.close()
+            place.leave()
         self.now = at
 
 
@@ -94,6 +94,34 @@ def test_long_answers_side_by_side_are_no_queue() -> None:
     assert house.refused == 0
 
 
+def test_two_at_a_time_say_nothing_of_how_many_could_be() -> None:
+    house = House(60, 10.0)
+    for round_ in range(40):
+        house.arrive(round_ * 5.0)
+    for _ in range(50):
+        house.arrive(house.now + 0.01)
+    assert house.refused == 0
+
+
+def test_where_replicas_came_more_are_let_in_again() -> None:
+    """One at a time before, sixty now: who is let in meets nobody, and the door opens step by step."""
+    house = House(1, 1.0)
+    crowd(house, 5, 30)
+    assert house.admission.room <= 0
+    house.until(house.now + 20)
+    assert house.admission.room == ALWAYS
+    house._free = [0.0] * 60
+    refused = []
+    for _ in range(12):
+        before = house.refused
+        for _ in range(50):
+            house.arrive(house.now + 0.001)
+        refused.append(house.refused - before)
+        house.until(house.now + 3)
+    assert refused[0] > 30
+    assert refused[-4:] == [0] * 4, refused
+
+
 def test_where_nobody_leaves_any_more_the_door_is_shut() -> None:
     house = House(1, 0.02)
     crowd(house, 20, 10)
@@ -112,8 +140,8 @@ def test_a_refusal_says_when_to_come_back() -> None:
     for _ in range(60):
         house.arrive(house.now + 0.01)
     house.until(house.now + 3)
-    with pytest.raises(UnavailableError) as refused, house.admission.place():
-        pass
+    with pytest.raises(UnavailableError) as refused:
+        house.admission.come()
     error = to_api_error(refused.value)
     assert error.status == 503
     assert int(error.headers["retry-after"]) >= 1
@@ -122,19 +150,14 @@ def test_a_refusal_says_when_to_come_back() -> None:
 def test_who_gave_up_counts_for_nothing() -> None:
     now = [0.0]
     admission = Admission(LONGEST, lambda: now[0])
-
-    def gives_up() -> None:
-        with admission.place():
-            now[0] = 9.0
-            raise TimeoutError
-
-    with pytest.raises(TimeoutError):
-        gives_up()
-    assert admission.expected_wait_s == 0
-    with admission.place() as place:
-        place.leave()
-        place.leave()
-    assert admission._inside == 0
+    place = admission.come()
+    now[0] = 9.0
+    place.leave(served=False)
+    assert (admission.expected_wait_s, admission.room) == (0, UNKNOWN)
+    place = admission.come()
+    place.leave()
+    place.leave()
+    assert admission.inside == 0
 
 
 def test_a_crowd_is_told_at_once_over_http() -> None:
@@ -180,9 +203,9 @@ def test_an_answer_that_was_read_to_its_end_was_served(stream: bool, monkeypatch
         made.append(self)
         make(self, *args, **named)
 
-    def seen(self: Admission, came: float, served: bool) -> None:
+    def seen(self: Admission, came: float, key: str, served: bool) -> None:
         left.append((self, served))
-        leave(self, came, served)
+        leave(self, came, key, served)
 
     monkeypatch.setattr(Admission, "__init__", built)
     monkeypatch.setattr(Admission, "_left", seen)
@@ -202,3 +225,59 @@ def test_a_pause_is_not_taken_for_the_pace() -> None:
     house._free, house.now = late, house.now + 1.0
     house.arrive(house.now)
     assert house.refused == refused == 0
+
+
+def test_as_many_come_in_as_it_says_there_is_room_for() -> None:
+    house = House(1, 0.05)
+    for _ in range(UNKNOWN + 5):  # the first crowd of all: nobody knows how quickly they leave
+        house.arrive(house.now)
+    assert (house.refused, house.admission.room) == (5, 0)
+    house.until(house.now + 10)
+    crowd(house, 100, 10)
+    house.until(house.now + 0.01)
+    room, refused = house.admission.room, house.refused
+    for _ in range(max(0, room) + 3):
+        house.arrive(house.now)
+    assert house.refused == refused + 3
+    house.until(house.now + 10)
+    assert house.admission.room == pytest.approx((LONGEST + 0.05) / 0.05, abs=2), "so many are served in that time"
+
+
+def test_one_key_leaves_half_of_the_places_to_others() -> None:
+    now = [0.0]
+    admission = Admission(LONGEST, lambda: now[0])
+    places = [admission.come("loud") for _ in range(UNKNOWN)]
+    assert admission.room == 0, "alone it has them all"
+    with pytest.raises(UnavailableError):
+        admission.come("quiet")
+    for place in places[: UNKNOWN // 4]:
+        place.leave(served=False)
+    with pytest.raises(UnavailableError):
+        admission.come("loud")
+    quiet = [admission.come("quiet") for _ in range(UNKNOWN // 4)]
+    for place in [*places, *quiet]:
+        place.leave(served=False)
+    assert (admission.inside, len(admission._of)) == (0, 0)
+    now[0] = 100.0
+    for _ in range(UNKNOWN):
+        admission.come("loud")
+
+
+def test_who_waits_for_no_turn_is_let_in_and_the_edge_is_told_the_room() -> None:
+    service = Service(section=ServeSection(longest_wait_s=600))
+    with service.client() as client:
+        reply = client.post("/v1/chat/completions", json=CHAT)
+        assert (reply.status_code, int(reply.headers[ROOM])) == (200, UNKNOWN + 1), "itself and as many"
+        assert service.gateway is not None
+        places = [service.gateway.admission.come(LOCAL.key_id) for _ in range(UNKNOWN)]
+        logged = len(service.log)
+        refused = client.post("/v1/chat/completions", content=b"not even JSON")
+        assert (refused.status_code, refused.headers[ROOM]) == (503, "1"), "before its body is looked at"
+        assert refused.json()["error"]["code"] == "server_is_overloaded"
+        assert len(service.log) == logged, "a crowd is counted, and written down nowhere"
+        assert ("plinth_refused_total", 1, {"reason": "crowd"}) in service.recorder.values
+        assert client.get("/v1/models").status_code == 200
+        places[0].leave()
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+        assert client.post("/v1/chat/completions", content=b"not even JSON").status_code == 400
+        assert service.gateway.admission.inside == UNKNOWN - 1, "whoever was refused for another reason is gone"
