@@ -218,7 +218,7 @@ def test_a_draining_server_finishes_its_write_and_takes_no_other(
             with pytest.raises(TimeoutError):  # it waits for its write
                 drain.result(timeout=1)
         assert slow.result(60).version == two
-        drain.result(60)
+        drain.result(240)  # a sync in progress is finished first, which takes a busy machine a minute
         with pytest.raises(DrainingError):
             late.result(60)
     assert not server._thread.is_alive()
