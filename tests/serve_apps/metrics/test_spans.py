@@ -169,14 +169,14 @@ def test_a_collector_receives_a_request_and_its_stages(collector: tuple[str, typ
     with service.client() as client:
         reply = client.post("/v1/chat/completions", json=CHAT, headers=HEADER)
         client.get("/healthz", headers=HEADER)
-    eventually(lambda: len(spans_in(received.bodies)) >= 7, 30)
+    eventually(lambda: len(spans_in(received.bodies)) >= 8, 30)
     found = spans_in(received.bodies)
     (root,) = [span for span in found if span["kind"] == 2]
     assert root["name"] == "POST /v1/chat/completions"
     assert (root["traceId"], root["parentSpanId"]) == (ID, THEIRS)
     assert root["spanId"] in reply.headers["traceresponse"]
     stages = {span["name"]: span for span in found if span is not root}
-    assert set(stages) == {"plan", "guard_in", "retriever", "route", "tier", "guard_out"}
+    assert set(stages) == {"plan", "turn", "guard_in", "retriever", "route", "tier", "guard_out"}
     assert {span["parentSpanId"] for span in stages.values()} == {root["spanId"]}
     begin, end = int(root["startTimeUnixNano"]), int(root["endTimeUnixNano"])
     for span in stages.values():

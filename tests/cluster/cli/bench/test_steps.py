@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import httpx
 import pytest
@@ -26,15 +27,14 @@ def test_what_is_no_step_is_refused(text: str) -> None:
 
 
 def test_as_many_ask_at_once_as_there_are_clients_and_each_again_when_it_was_answered() -> None:
-    under_way, most, refused = 0, dict[int, int](), iter([True])
+    under_way, most, refused = Counter[int](), dict[int, int](), iter([True])
 
     async def send(client: httpx.AsyncClient, arrival: Arrival) -> Reply:
-        nonlocal under_way
-        step = int(arrival.at_s / 0.3)
-        under_way += 1
-        most[step] = max(most.get(step, 0), under_way)
+        step = int(arrival.at_s / 0.3)  # one that is under way when a step ends is its own
+        under_way[step] += 1
+        most[step] = max(most.get(step, 0), under_way[step])
         await asyncio.sleep(0.002)
-        under_way -= 1
+        under_way[step] -= 1
         if step == 1 and next(refused, False):
             raise httpx.HTTPStatusError("", request=httpx.Request("POST", "http://a"), response=httpx.Response(503))
         return Reply(7, 0.001, 0.002)
