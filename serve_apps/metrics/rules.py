@@ -34,6 +34,10 @@ def recording_rules() -> dict[str, str]:
         "plinth:requests:rate5m": _rate("plinth_requests_total", "route, status", only=_WORK),
         "plinth:errors:ratio5m": _share("plinth_requests_total", 'status=~"5.."', within="5m", whole=_WORK[1:-1]),
         "plinth:refused:ratio5m": _share("plinth_requests_total", 'status="503"', within="5m", whole=_WORK[1:-1]),
+        # What the edge refuses never comes to a gateway: HAProxy's own count, as Serve tells it.
+        "plinth:edge_refused:ratio5m": _share(
+            "ray_serve_num_http_requests_total", 'status_code="503"', within="5m", whole='method="POST"'
+        ),
         "plinth:answers:grounded_ratio30m": _share("plinth_answers_total", 'grounded="true"', "tier"),
         "plinth:retrievals:hit_ratio30m": _share("plinth_retrievals_total", 'outcome="hit"'),
         "plinth:cache:hit_ratio30m": _share(
@@ -64,8 +68,9 @@ def alerts(section: ServeSection, index_days: float) -> list[dict[str, Any]]:
                "`plinth status` names the part that is missing"),
         _alert("PlinthErrors", "plinth:errors:ratio5m - plinth:refused:ratio5m > 0.01", "5m", "critical",
                "more than 1 % of the requests fail", "`plinth logs gateway` has each with its request id"),
-        _alert("PlinthOverloaded", "plinth:refused:ratio5m > 0.05", "5m", "warning",
-               "more than 5 % of the requests are refused with 503", "more replicas: serve.*_replicas, serve.tiers"),
+        _alert("PlinthOverloaded", "plinth:refused:ratio5m > 0.05 or plinth:edge_refused:ratio5m > 0.05", "5m",
+               "warning", "more than 5 % of the requests are refused with 503",
+               "more replicas: serve.*_replicas, serve.tiers"),
         _alert("PlinthKeysRefused", "sum(increase(plinth_auth_failures_total[10m])) > 100", "0m", "warning",
                "somebody tries keys, or one that is in use has ended",
                "plinth:auth_failures:rate5m says why; `plinth keys list --all`"),

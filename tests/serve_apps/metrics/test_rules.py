@@ -25,7 +25,7 @@ OTHERS = {
     "up": {"job"},
     "plinth_metrics_nodes_missing": set(),
     **{
-        name: {"deployment", "application", "route", "method"}
+        name: {"deployment", "application", "route", "method", "status_code"}
         for serves in SERVES
         for name in (serves, f"{serves}_total")
     },
