@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cluster.haproxy_edge import ALWAYS, ERRORS, KNOWN, METHODS, REQUEST_S, ROOM, edged, reply, write_replies
+from cluster.haproxy_edge import ALWAYS, ERRORS, KNOWN, METHODS, QUEUED, REQUEST_S, ROOM, edged, reply, write_replies
 from cluster.processes import free_ports
 from cluster.serve_mode import bundled_haproxy, write_haproxy_wrapper
 
@@ -265,3 +265,10 @@ def test_a_haproxy_in_the_place_of_a_dead_one_knows_the_gateways_of_before(tmp_p
         config.write_text(without)
         start_anew()
         assert posted(port, "/v1/feedback")[0] == 503
+
+
+def test_the_edge_refuses_where_requests_wait_and_nowhere_else() -> None:
+    """It imports nothing of ours, so it has a list of its own."""
+    from serve_apps.api.openai_http import ROUTES
+
+    assert sorted(QUEUED) == sorted(route.path for route in ROUTES if route.waits)

@@ -1,7 +1,7 @@
 """The whole service under a step of load, with every deployment following its load, a model that sleeps, and new
 settings while people ask. A service of its own.
 
-Measured figures are in LOG.md.
+It has not been run to its end yet (LOG.md).
 """
 
 from __future__ import annotations
