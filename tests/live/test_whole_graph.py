@@ -21,8 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.policies.gate import GateResult
-from actors.registry.models import Registry
+from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.storage import Store
 from cluster.deployments import Deployment, deployments
@@ -30,12 +29,18 @@ from cluster.local_head import recorded
 from cluster.processes import free_ports
 from tests.live.conftest import Service, eventually, settings_for, write_pages
 from tests.train_jobs.publishing.model_folders import llama
+from train_jobs.build_model import judge
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SEAL = "How often do I replace the seal of the bilge pump?"
 SLEEPER = "attic"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+MEASURED: dict[str, Any] = {  # what a gate would have measured of a model that answers better than a quotation
+    "answerable": {"n": 400, "abstained": 0.0}, "unanswerable": {"n": 400, "abstained": 1.0},
+    "difference": {"low": 0.4}, "ms": {"model": 5.0},
+    "bands": [{"low": 0.0, "high": 1.01, "n": 400, "model": 0.9, "quote": 0.4}],
+}  # fmt: skip
 FOLLOWS = [
     "serve.gateway_replicas.max=2", "serve.gateway_replicas.target=4",
     "serve.guard_replicas.min=1", "serve.guard_replicas.max=2", "serve.guard_replicas.target=1",
@@ -65,8 +70,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         model = llama(root / "tiny-llama", template=TEMPLATE)
         added = json.loads(service.plinth("models", "add", str(model), "--tier", SLEEPER, "--json", *settings).stdout)
         assert added["live"]
-        (version,) = Registry(Store(str(home / "store"))).versions(SLEEPER)
-        Registry(Store(str(home / "store"))).promote(SLEEPER, version.version, GateResult(True, (), "chosen by hand"))
+        store = Store(str(home / "store"))
+        verdict = judge(PlinthConfig(), store, store.manifest("models", SLEEPER), "any@index", MEASURED)
+        assert verdict.gate.passed, verdict.gate.reason
         yield service
     finally:
         instance = recorded(Home(home))
