@@ -1,10 +1,12 @@
 """From a plan to what the client gets: the tier, guard(out) window by window, stop sequences, and the end.
 
-Text is checked in growing windows: soon at first, so that a reader sees something, then seldom.
+Text is checked as soon as some of it may leave: after growing amounts, and where a tier is slow after so much time.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -29,6 +31,7 @@ from serve_apps.guards.window import OutputWindow, Placeholders
 from serve_apps.routing.cascade import ESCALATED, FINAL, doubt, next_tier, obstacle
 
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check
+LONGEST_SILENCE_S = 0.25  # and new text waits no longer for one: a slow tier is read word by word
 CONTENT_FILTER = "content_filter"
 INSTEAD = {AbstainedError: "model_abstained", SwitchedOffError: "switched_off"}  # any other error: fallback
 DEGRADED = ("fallback", "asleep", "switched_off")
@@ -236,15 +239,22 @@ class _Reply:
         self.window = OutputWindow(hold_back, self.placeholders)
         self.answer: Answer | None = None
         self.said = ""
-        self._unchecked, self._due = 0, FIRST_WINDOW
+        self._hold_back, self._unchecked, self._due = hold_back, 0, FIRST_WINDOW
+        self._checked_at = -math.inf
 
     def hear(self, text: str) -> bool:
         """Take more text; True when it is time for a check, which is then as good as done."""
         self.said, self._unchecked = self.said + text, self._unchecked + len(text)
         self.window.push(text)
-        if self._unchecked < self._due or self.shaper.finish:
+        if self.shaper.finish or self.window.pending <= self._hold_back:  # nothing could leave
             return False
-        self._unchecked, self._due = 0, min(LARGEST_WINDOW, 2 * self._due)
+        now = time.monotonic()
+        enough = self._unchecked >= self._due
+        if not enough and now - self._checked_at < LONGEST_SILENCE_S:
+            return False
+        if enough:
+            self._due = min(LARGEST_WINDOW, 2 * self._due)
+        self._unchecked, self._checked_at = 0, now
         return True
 
     def end(self, answer: Answer) -> None:

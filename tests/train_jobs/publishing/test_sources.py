@@ -45,3 +45,23 @@ def test_what_is_known_of_a_model_goes_along(
     card = build_card(PlinthConfig(), store, told, {})
     assert card["reproduce"]["commands"] == [f"plinth models add mine@{made.version} --tier other"]
     json.dumps(card)
+
+
+@pytest.mark.parametrize(
+    ("weights", "engine", "parameters", "bf16", "before", "wanted"),
+    [
+        ("int8", "openvino", 1000, True, "", {"weights": "int8"}),
+        ("original", "openvino", 10**9, False, "", {}),
+        ("auto", "openvino", 10**9, False, "", {"weights": "int8"}),
+        ("auto", "openvino", 10**9, True, "", {}),  # bf16 does the same there
+        ("auto", "openvino", 1000, False, "", {}),  # nothing to gain
+        ("auto", "vllm", 10**9, False, "", {}),  # somewhere else is a GPU
+        ("auto", "openvino", 1000, True, "int8", {"weights": "int8"}),  # they are
+    ],
+)
+def test_weights_are_rounded_where_that_is_quicker(
+    weights: module.Weights, engine: str, parameters: int, bf16: bool, before: str, wanted: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "has_bf16", lambda: bf16)
+    assert module._kept(weights, engine, parameters, {"weights": before}) == wanted
