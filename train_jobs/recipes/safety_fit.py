@@ -28,6 +28,7 @@ DIGITS = 5
 LEAST = 20  # benign rows of a set whose share counts for itself
 # What of each slice a threshold may flag on the rows it is chosen on: below the bar, as others are looked at later.
 ALLOWED = {BUSINESS: 0.02, LOOK_ALIKE: 0.04}
+ALLOWED_SET = 0.04  # of the benign rows of any one set
 Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -110,13 +111,22 @@ def _left_out(vectors: Scores, labels: Mask, groups: npt.NDArray[Any], strength:
 
 
 def _threshold(rows: Sequence[Row], scores: Scores, labels: Mask, tuning: Mask) -> float:
-    """The least log-odds at which no slice flags more than is allowed, on the half of the rows that is for choosing."""
+    """The least log-odds at which of no slice or set more is flagged than is allowed, on the half for choosing."""
     found = [float(np.quantile(scores[tuning & ~labels], 0.95))]
     for name, share in ALLOWED.items():
         own = tuning & np.array([row["slice"] == name for row in rows])
         if own.any():
             found.append(float(np.quantile(scores[own], 1 - share, method="higher")))
+    for own in _handed_in(rows, tuning & ~labels):
+        found.append(float(np.quantile(scores[own], 1 - ALLOWED_SET, method="higher")))
     return math.ceil(max(found) * 10**DIGITS) / 10**DIGITS  # up: what scores as much is not flagged
+
+
+def _handed_in(rows: Sequence[Row], which: Mask) -> list[Mask]:
+    """Of each set that was handed in, those rows of ``which``, where they are enough to be counted for themselves."""
+    sets = np.array([row["set"] for row in rows])
+    names = [name for name in np.unique(sets) if not name.startswith((WRITTEN, REVIEWED))]
+    return [own for name in names if (own := which & (sets == name)).sum() >= LEAST]
 
 
 def _report(
@@ -139,12 +149,10 @@ def _report(
         }
         for name in np.unique(sets)
     }
-    handed = seen & ~labels & np.array([not name.startswith((WRITTEN, REVIEWED)) for name in sets])
-    shares = [share(own) for name in np.unique(sets) if (own := handed & (sets == name)).sum() >= LEAST]
     measured = {
         "auroc": round(auroc(scores[seen], labels[seen]), 4), "recall": share(seen & labels),
         "business": share(seen & (slices == BUSINESS)), "look_alike": share(seen & (slices == LOOK_ALIKE)),
-        "worst_set": max(shares, default=0.0),
+        "worst_set": max(map(share, _handed_in(rows, seen & ~labels)), default=0.0),
     }  # fmt: skip
     hits = flagged[seen]
     return {

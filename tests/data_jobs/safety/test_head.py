@@ -88,4 +88,4 @@ def test_a_long_text_is_read_in_pieces_without_a_gap() -> None:
 def test_the_shipped_head_is_whole() -> None:
     head = SafetyHead.from_json(SHIPPED.read_text(encoding="utf-8"))
     assert {len(one.weights) for one in head.heads.values()} == {384}
-    assert set(head.heads) == {"injection", "harmful"}
+    assert {name: head.action(name) for name in head.heads} == {"injection": "block", "harmful": "block"}

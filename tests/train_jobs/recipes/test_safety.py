@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,18 +109,22 @@ def test_rows_that_only_judge_teach_nothing() -> None:
 
 
 def test_the_set_that_is_flagged_most_decides_too() -> None:
-    def judged(word: str) -> dict[str, Any]:
-        more = [
-            {"text": f"{one} {name} {i}", "label": "benign", "set": name}
-            for name, one, number in (("exams", word, 45), ("notes", "golf", 1000))  # too few to move the threshold
-            for i in range(number)
-        ]
+    def judged(exams: list[str]) -> dict[str, Any]:
+        sets = {"exams": exams, "notes": [f"golf note {i}" for i in range(1000)]}  # so many that no share of all counts
+        more = [{"text": text, "label": "benign", "set": name} for name, texts in sets.items() for text in texts]
         found = [{"slice": "", **row} for row in (*rows("zork"), *more)]
         return fit_head("harmful", found, embed([row["text"] for row in found])).report
 
-    fine, over = judged("golf"), judged("zork bravo")
-    assert (fine["measured"]["worst_set"], fine["passed"]) == (0.0, True)
-    assert (over["measured"]["worst_set"], over["passed"]) == (1.0, False)
+    fine, attacks = ([f"{word} exam {i}" for i in range(90)] for word in ("golf", "zork bravo"))
+    chosen = [text for text in attacks if hashlib.sha256(text.encode()).digest()[0] % 2 == 0]  # the threshold, by these
+    quiet, loud, late = map(judged, (fine, attacks, [*fine, *(text for text in attacks if text not in chosen)]))
+    assert (quiet["measured"]["worst_set"], quiet["measured"]["recall"], quiet["passed"]) == (0.0, 1.0, True)
+    assert (loud["measured"]["worst_set"], loud["measured"]["recall"]) == (0.0, 0.0), (
+        "it is not flagged, whatever costs"
+    )
+    assert late["measured"]["worst_set"] > 0.3
+    assert (late["measured"]["business"], late["passed"]) == (0.0, False)
+    assert late["measured"]["recall"] > 0.7, "for all else it is good enough"
 
 
 def test_heads_whose_data_only_judged_say_so(tmp_path: Path, few: list[dict[str, Any]]) -> None:
