@@ -18,7 +18,7 @@ HEADS = """\
 `plinth train safety` makes new ones. Where decisions are among its rows, a gate holds them against those in use: on
 decisions that neither learnt from, and on sets that were left out of the fit. A running service uses what passed within
 seconds, where serve.guards has `classifier`."""
-COLUMNS = ("head", "may", "auroc", "recall", "business", "look_alike")
+COLUMNS = ("head", "may", "auroc", "recall", "business", "look_alike", "worst_set")
 LAST = 5  # verdicts that are shown
 
 

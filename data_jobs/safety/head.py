@@ -28,13 +28,14 @@ Action = Literal["block", "flag"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one head on sets that it had not seen, at its threshold: area under the ROC curve, recall, and the share of
-    ordinary business text and of benign look-alikes that it flags."""
+    """Of one head on sets that it had not seen, at its threshold: area under the ROC curve, recall, and the share it
+    flags of ordinary business text, of benign look-alikes, and of the benign rows of the set that it flags most of."""
 
     auroc: float
     recall: float
     business: float
     look_alike: float
+    worst_set: float = 1.0  # of a file that does not say
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Bar:
     recall: float = 0.0
     business: float = 0.03
     look_alike: float = 1.0
+    worst_set: float = 0.05
 
     def reached(self, measured: Measured) -> bool:
         """Whether every number is as good."""
@@ -53,6 +55,7 @@ class Bar:
             and measured.recall >= self.recall
             and measured.business <= self.business
             and measured.look_alike <= self.look_alike
+            and measured.worst_set <= self.worst_set
         )
 
 

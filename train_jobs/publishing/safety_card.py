@@ -12,6 +12,12 @@ WHAT = (
     "Linear heads over the vector of the safety encoder: how much a text looks like an injection into a prompt, or "
     "like a harmful request."
 )
+ACROSS = "Each row was scored by a model that saw no row of its set"
+JUDGED = (
+    "The heads learnt from texts written for them, and from decisions of people where there are some. Every other row "
+    "only judged: one model that saw none of them scored them all; what was written was scored by one that saw nothing "
+    "of its set"
+)
 LIMITS = (
     "What was measured within the sets says little: sets have styles of their own. Numbers across sets count.",
     "A head that misses its bar flags and does not block. The rules of the guard `rules` stand beside it.",
@@ -58,13 +64,14 @@ def render(name: str, report: Mapping[str, Any]) -> str:
             ("version", report["version"]), ("data", report["inputs"]["data"]),
             ("encoder", report["inputs"]["encoder"]), ("licence of the data", report["licence"] or "not said"),
         ]),
-        "Each row was scored by a model that saw no row of its set; half of the rows chose the threshold, the "
-        "other half gave these numbers.",
+        f"{JUDGED if report['inputs'].get('judge') else ACROSS}; half of the rows chose the threshold, the other half "
+        "gave these numbers.",
         "## What they are worth",
         table(("head", "may", "AUROC across sets", "within sets", "recall", "precision", "business text flagged",
-               "look-alikes flagged", "bar"), [
+               "look-alikes flagged", "of the worst set", "bar"), [
             (category, "block" if own["passed"] else "flag only", own["measured"]["auroc"], own["in_domain"]["auroc"],
              own["measured"]["recall"], own["precision"], own["measured"]["business"], own["measured"]["look_alike"],
+             own["measured"]["worst_set"],
              ", ".join(f"{name} {value}" for name, value in own["bar"].items()))
             for category, own in heads.items()
         ]),

@@ -116,6 +116,9 @@ def add_safety_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", default="safety", help="name of what is published (default: safety, which alone the guard follows)"
     )
     parser.add_argument("--licence", default="", help="of the data, for the card")
+    parser.add_argument(
+        "--judge", action="store_true", help="the rows only judge: heads learn from written texts and decisions alone"
+    )
 
 
 def run_safety(args: argparse.Namespace, progress: Progress) -> Manifest:
@@ -130,7 +133,7 @@ def run_safety(args: argparse.Namespace, progress: Progress) -> Manifest:
     home = Home.from_env()
     config, store = config_from(args, home), Store(home.store_uri)
     before = store.alias(KIND, NAME, LIVE)
-    made = train_safety(config, store, args.data, args.name, progress, args.licence)
+    made = train_safety(config, store, args.data, args.name, progress, args.licence, judge=args.judge)
     if (now := store.alias(KIND, NAME, LIVE)) != before:
         record_event(home, config.trust.audit, "heads_live", before=before or "shipped", now=now)
     return made

@@ -42,7 +42,7 @@ Embed = Callable[[Sequence[str]], npt.ArrayLike]
 
 def train_safety(
     config: PlinthConfig, store: Store, data: str, name: str, progress: Progress, licence: str = "",
-    embed: tuple[str, Embed] | None = None,
+    embed: tuple[str, Embed] | None = None, judge: bool = False,
 ) -> Manifest:  # fmt: skip
     """Train safety heads on rows of {text, label, set, slice?} and publish ``safety/<name>``; returns them, or the
     verdict on them (``safety-verdicts``, counts whether they ``passed``) where there was one.
@@ -54,6 +54,7 @@ def train_safety(
         data: a JSONL file; labels are benign, injection, harmful; slices of benign rows business, look_alike.
         licence: of the data, for the card.
         embed: the encoder's ``asks``, and what gives its vectors; None: the shipped one.
+        judge: the rows, but for decisions, only judge: the heads learn from what was written for them.
 
     Raises:
         BadInputError: too few sets, or nothing to tell apart.
@@ -64,18 +65,20 @@ def train_safety(
     check_sets(learnt, data)
     decided = any(map(safety_gate.is_decision, found.train))
     asks, encode = embed or _encoder(config)
-    inputs = {"data": found.reference, "encoder": asks, **({"licence": licence} if licence else {})}
+    said = {"licence": licence, "judge": "rows" if judge else ""}
+    inputs = {"data": found.reference, "encoder": asks, **{name: value for name, value in said.items() if value}}
     key = KEY(inputs=inputs, name=name)
     if (made := store.find_run(key)) is None:
-        rows = [*learnt, *written_rows()]
+        known = {safety_gate.wording(row["text"]) for row in learnt}
+        rows = [*learnt, *(row for row in written_rows() if safety_gate.wording(row["text"]) not in known)]
         vectors = _vectors([row["text"] for row in rows], encode, progress)
         progress.stage("fit")
-        fitted = {one: fit_head(one, rows, vectors) for one in categories_of(learnt)}
+        fitted = {one: fit_head(one, rows, vectors, judge) for one in categories_of(learnt)}
         if decided:
             without = np.array([not safety_gate.is_decision(row) for row in rows])
             others = [row for row, wanted in zip(rows, without, strict=True) if wanted]
             for one, own in fitted.items():
-                own.report["across_without"] = fit_head(one, others, vectors[without]).report["across"]
+                own.report["across_without"] = fit_head(one, others, vectors[without], judge).report["across"]
         files = files_of(name, asks, fitted, {"inputs": inputs, "licence": licence, "refused_rows": len(found.refused)})
         folder = posixpath.join(store.staging(key), "artefact")
         for path, body in files.items():

@@ -36,7 +36,7 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 @pytest.fixture
 def data(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, Any]]], str]:
     monkeypatch.setattr(safety, "_encoder", lambda config: (ASKS, embed))
-    monkeypatch.setattr(safety, "written_rows", lambda: written_rows()[::4])  # the others cost seconds of fitting
+    monkeypatch.setattr(safety, "written_rows", lambda: written_rows()[::5])  # the others cost seconds of fitting
     blind = {name: replace(head, threshold=99.0) for name, head in shipped().head.heads.items()}
     nothing = replace(shipped(), head=replace(shipped().head, heads=blind))  # finds nothing in these vectors
     monkeypatch.setattr(in_force, "shipped", lambda: nothing)

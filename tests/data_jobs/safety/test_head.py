@@ -13,7 +13,7 @@ import pytest
 from cluster.core.errors import IncompatibleError, IntegrityError
 from data_jobs.safety.head import PIECE, SHIPPED, Head, Measured, SafetyHead, pieces
 
-GOOD = Measured(auroc=0.9, recall=0.85, business=0.02, look_alike=0.04)
+GOOD = Measured(auroc=0.9, recall=0.85, business=0.02, look_alike=0.04, worst_set=0.04)
 HEAD = SafetyHead(
     "asks", "v1", {"injection": Head((1.0, 0.0), 0.5, 1.0, GOOD), "harmful": Head((0, 2.0), 0, 1.0, GOOD)}
 )
@@ -36,10 +36,19 @@ def measured(category: str, **other: float) -> SafetyHead:
         ("harmful", {"recall": 0.79}, "flag"),
         ("harmful", {"look_alike": 0.051}, "flag"),
         ("harmful", {"business": 0.031}, "flag"),
+        ("harmful", {"worst_set": 0.051}, "flag"),
+        ("injection", {"worst_set": 0.051}, "flag"),
     ],
 )
 def test_a_head_that_misses_its_bar_does_not_block(category: str, other: dict[str, float], action: str) -> None:
     assert measured(category, **other).action(category) == action
+
+
+def test_a_file_that_does_not_say_what_the_worst_set_is_does_not_block() -> None:
+    data = json.loads(HEAD.to_json())
+    del data["heads"]["harmful"]["measured"]["worst_set"]
+    found = SafetyHead.from_json(json.dumps(data))
+    assert [found.action(name) for name in ("harmful", "injection")] == ["flag", "block"]
 
 
 def test_scores_are_log_odds_of_vectors() -> None:
@@ -79,4 +88,4 @@ def test_a_long_text_is_read_in_pieces_without_a_gap() -> None:
 def test_the_shipped_head_is_whole() -> None:
     head = SafetyHead.from_json(SHIPPED.read_text(encoding="utf-8"))
     assert {len(one.weights) for one in head.heads.values()} == {384}
-    assert set(head.heads) == {"injection", "harmful"}
+    assert {name: head.action(name) for name in head.heads} == {"injection": "block", "harmful": "block"}

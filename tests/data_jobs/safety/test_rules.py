@@ -20,7 +20,7 @@ from data_jobs.safety.views import folded, views
 HERE = Path(__file__).parent
 SUITES = Path(__file__).resolve().parents[3] / "train_jobs/evaluation"
 ATTACKS = [tuple(line.split("\t")) for line in (HERE / "attacks.tsv").read_text(encoding="utf-8").splitlines()]
-HARMLESS = (HERE / "harmless.txt").read_text(encoding="utf-8").splitlines()
+HARMLESS, CHATTER = ((HERE / name).read_text(encoding="utf-8").splitlines() for name in ("harmless.txt", "chatter.txt"))
 BOOK = load_rules()
 HOMOGLYPHS = str.maketrans("aeopcyxiAEOPCBHMT", "аеорсухіАЕОРСВНМТ")
 BRAILLE = str.maketrans("abcdefghijklmnopqrstuvwxyz ", "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵⠀")
@@ -84,6 +84,11 @@ def test_there_are_enough_of_both() -> None:
 @pytest.mark.parametrize("text", HARMLESS)
 def test_a_look_alike_passes(text: str) -> None:
     assert BOOK.scan(text) == []
+
+
+def test_small_talk_and_ordinary_wishes_pass() -> None:
+    assert len(CHATTER) >= 100
+    assert [text for text in CHATTER if BOOK.scan(text)] == []
 
 
 def test_real_questions_and_pages_pass() -> None:

@@ -14,7 +14,7 @@ from serve_apps.errors import UnavailableError
 from serve_apps.guards.chain import GuardChain
 from serve_apps.guards.classifier import MOST, ClassifierGuard, read
 
-GOOD = Measured(0.9, 0.9, 0.0, 0.0)
+GOOD = Measured(0.9, 0.9, 0.0, 0.0, 0.0)
 HEAD = SafetyHead("asks", "v7", {"injection": Head((10.0, 0.0), -5, 0, GOOD), "harmful": Head((0, 10.0), -5, 0, GOOD)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ from cluster.core.presets import preset
 from cluster.core.progress import Silent
 from cluster.core.storage import Store
 from data_jobs.safety.head import FILE, SafetyHead
+from train_jobs.recipes import safety
 from train_jobs.recipes.safety import train_safety
-from train_jobs.recipes.safety_fit import fit_head
+from train_jobs.recipes.safety_fit import Fitted, fit_head
 from train_jobs.recipes.safety_rows import written_rows, written_texts
 
 HARMFUL, BENIGN = ("alpha", "bravo", "charlie"), ("delta", "echo", "foxtrot", "golf")
-WORDS = ("zork", *HARMFUL, *BENIGN)
+OWN = ("hotel", "india")  # of written rows alone
+WORDS = ("zork", *HARMFUL, *BENIGN, *OWN)
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
@@ -43,6 +46,14 @@ def rows(attacks: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A twentieth of the written rows in place of all: they are fitted in a second."""
+    found = written_rows()[::20]
+    monkeypatch.setattr(safety, "written_rows", lambda: found)
+    return found
+
+
 def trained(tmp_path: Path, found: list[dict[str, Any]], **more: Any) -> tuple[Store, Any]:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
@@ -51,6 +62,7 @@ def trained(tmp_path: Path, found: list[dict[str, Any]], **more: Any) -> tuple[S
     return store, made
 
 
+@pytest.mark.usefixtures("few")
 def test_a_head_is_published_with_its_numbers(tmp_path: Path) -> None:
     store, made = trained(tmp_path, rows("zork"), licence="CC0")
     folder = store.fetch(made, tmp_path / "cache")
@@ -72,6 +84,65 @@ def test_the_style_of_a_set_is_worth_nothing_across_sets() -> None:
     assert real["passed"]
     assert style["in_domain"]["auroc"] > 0.95, "within the sets it looks like a fine classifier"
     assert style["measured"]["recall"] < real["measured"]["recall"]
+
+
+def test_rows_that_only_judge_teach_nothing() -> None:
+    own = [
+        {"text": f"{word} {i}", "label": label, "slice": "", "set": f"written_{word}_{i % 3 + 1}"}
+        for word, label in (("zork", "harmful"), *((one, "benign") for one in OWN))
+        for i in range(40)
+    ]
+
+    def fitted(others: list[dict[str, Any]], judge: bool = True) -> Fitted:
+        found = [{"slice": "", **row} for row in (*own, *others)]
+        return fit_head("harmful", found, embed([row["text"] for row in found]), judge)
+
+    good, bad = fitted(rows("zork")), fitted(rows(""))
+    assert good.head.weights == bad.head.weights
+    assert good.report["measured"]["auroc"] > 0.9
+    assert bad.report["measured"]["auroc"] == 0.5, "it knows nothing of their style"
+    assert fitted(rows(""), judge=False).head.weights != bad.head.weights
+    decided = [{"text": f"alpha {i}", "label": "harmful", "set": "review-2027-01"} for i in range(40)]
+    alpha = 1 + HARMFUL.index("alpha")
+    assert bad.head.weights[alpha] == 0
+    assert fitted([*rows(""), *decided]).head.weights[alpha] > 0, "decisions teach"
+
+
+def test_the_set_that_is_flagged_most_decides_too() -> None:
+    def judged(exams: list[str]) -> dict[str, Any]:
+        sets = {"exams": exams, "notes": [f"golf note {i}" for i in range(1000)]}  # so many that no share of all counts
+        more = [{"text": text, "label": "benign", "set": name} for name, texts in sets.items() for text in texts]
+        found = [{"slice": "", **row} for row in (*rows("zork"), *more)]
+        return fit_head("harmful", found, embed([row["text"] for row in found])).report
+
+    fine, attacks = ([f"{word} exam {i}" for i in range(90)] for word in ("golf", "zork bravo"))
+    chosen = [text for text in attacks if hashlib.sha256(text.encode()).digest()[0] % 2 == 0]  # the threshold, by these
+    quiet, loud, late = map(judged, (fine, attacks, [*fine, *(text for text in attacks if text not in chosen)]))
+    assert (quiet["measured"]["worst_set"], quiet["measured"]["recall"], quiet["passed"]) == (0.0, 1.0, True)
+    assert (loud["measured"]["worst_set"], loud["measured"]["recall"]) == (0.0, 0.0), (
+        "it is not flagged, whatever costs"
+    )
+    assert late["measured"]["worst_set"] > 0.3
+    assert (late["measured"]["business"], late["passed"]) == (0.0, False)
+    assert late["measured"]["recall"] > 0.7, "for all else it is good enough"
+
+
+def test_heads_whose_data_only_judged_say_so(tmp_path: Path, few: list[dict[str, Any]]) -> None:
+    seen: list[str] = []
+
+    def spy(texts: Sequence[str]) -> np.ndarray:
+        seen.extend(texts)
+        return embed(texts)
+
+    known = few[0]["text"]
+    path = tmp_path / "rows.jsonl"
+    found = [*rows("zork"), {"text": known.upper(), "label": "benign", "set": "good_echo"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    store = Store(str(tmp_path / "store"))
+    made = train_safety(preset("laptop"), store, str(path), "safety", Silent(), embed=("asks", spy), judge=True)
+    assert made.inputs["judge"]
+    assert "only judged" in (store.fetch(made, tmp_path / "cache") / "card.md").read_text()
+    assert (known in seen, known.upper() in seen) == (False, True), "what judges teaches in no other place"
 
 
 def test_too_few_sets_are_refused(tmp_path: Path) -> None:
