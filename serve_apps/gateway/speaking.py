@@ -175,6 +175,8 @@ class Speaker:
 
     def _said(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[str | Answer, None]:
         tier = self._tiers[plan.decision.tier]
+        if plan.state.external or plan.state.continues or plan.state.asleep:
+            record.end_turn()  # it has a queue of its own, in which others need not wait for it
         if plan.state.external:
             if not plan.state.enabled:
                 raise SwitchedOffError(f"the tier {plan.state.name} is switched off")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx
 
 from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.sections.serve import ServeSection
-from serve_apps.gateway.turns import Turns
+from serve_apps.gateway.turns import BESIDE_S, Turns
 from tests.fakes import FixedRetriever
 from tests.serve_apps.service import CHAT, Service, eventually, on_socket
 
@@ -26,43 +27,45 @@ class Crowd:
     """Works for as long as it is not told to be done; notes who began."""
 
     def __init__(self, most: int) -> None:
-        self.turns, self.began, self.working = Turns(most), list[str](), 0
-        self._done = asyncio.Semaphore(0)
+        self.now = 0.0
+        self.turns, self.began, self.working = Turns(most, lambda: self.now), list[str](), Counter[str]()
+        self._done = {key: asyncio.Semaphore(0) for key in ("loud", "louder", "quiet", *"abc")}
 
     async def work(self, key: str) -> None:
-        await self.turns.come(key)
+        turn = await self.turns.come(key)
         try:
             self.began.append(key)
-            self.working += 1
-            await self._done.acquire()
+            self.working[key] += 1
+            await self._done[key].acquire()
         finally:
-            self.working -= 1
-            self.turns.over()
+            self.working[key] -= 1
+            turn.over()
 
-    async def one_is_done(self) -> None:
-        self._done.release()
+    async def one_is_done(self, key: str) -> None:
+        self._done[key].release()
         await settled()
+
+
+async def come(crowd: Crowd, *keys: str) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(crowd.work(key)) for key in keys]
+    await settled()
+    return tasks
 
 
 def test_one_question_of_another_key_waits_for_one_turn_and_not_for_two_hundred() -> None:
     async def runs() -> None:
         crowd = Crowd(2)
-        tasks = [asyncio.create_task(crowd.work("loud")) for _ in range(200)]
-        await settled()
-        tasks.append(asyncio.create_task(crowd.work("quiet")))
-        await settled()
-        assert (crowd.began, crowd.working) == (["loud", "loud"], 2)
-        await crowd.one_is_done()
-        await crowd.one_is_done()
-        assert crowd.began == ["loud", "loud", "loud", "quiet"], "the key that waits longest is first, then the other"
-        for _ in range(197):
-            await crowd.one_is_done()
-        assert crowd.working == 2
-        for _ in range(2):
-            await crowd.one_is_done()
+        tasks = await come(crowd, *["loud"] * 200)
+        tasks += await come(crowd, "quiet")
+        assert crowd.began == ["loud", "loud"]
+        await crowd.one_is_done("loud")
+        assert crowd.began == ["loud", "loud", "quiet"], "who has none at work is first"
+        await crowd.one_is_done("quiet")
+        for _ in range(199):
+            await crowd.one_is_done("loud")
         await asyncio.gather(*tasks)
-        assert (len(crowd.began), crowd.working) == (201, 0)
-        await crowd.turns.come("later")  # and there is room again
+        assert len(crowd.began) == 201
+        (await crowd.turns.come("later")).over()  # and there is room again
 
     asyncio.run(asyncio.wait_for(runs(), 20))
 
@@ -70,12 +73,43 @@ def test_one_question_of_another_key_waits_for_one_turn_and_not_for_two_hundred(
 def test_three_keys_have_turns_one_after_the_other() -> None:
     async def runs() -> None:
         crowd = Crowd(1)
-        tasks = [asyncio.create_task(crowd.work(key)) for key in "aaaabbc"]
-        await settled()
-        for _ in "aaaabbc":
-            await crowd.one_is_done()
+        tasks = await come(crowd, *"aaaabbc")
+        for _ in range(7):
+            await crowd.one_is_done(crowd.began[-1])
         await asyncio.gather(*tasks)
         assert "".join(crowd.began) == "aabcaba"
+
+    asyncio.run(asyncio.wait_for(runs(), 20))
+
+
+def test_beside_somebody_who_asks_now_and_then_a_crowd_has_its_share() -> None:
+    """Alone it has every turn, and a while after the other has gone again; two crowds share them."""
+
+    async def runs() -> None:
+        crowd = Crowd(16)
+        tasks = await come(crowd, *["loud"] * 100)
+        assert crowd.working["loud"] == 16
+        tasks += await come(crowd, "quiet")
+        for _ in range(14):
+            await crowd.one_is_done("loud")
+        assert crowd.working == {"loud": 2, "quiet": 1}, "its own end before others of it begin"
+        await crowd.one_is_done("quiet")
+        await crowd.one_is_done("loud")
+        assert crowd.working == {"loud": 2, "quiet": 0}, "he will ask again"
+        crowd.now += BESIDE_S / 2
+        tasks += await come(crowd, "quiet")
+        await crowd.one_is_done("quiet")
+        crowd.now += BESIDE_S
+        await crowd.one_is_done("loud")
+        assert crowd.working["loud"] == 16, "he has not"
+        tasks += await come(crowd, *["louder"] * 100)
+        for _ in range(30):
+            await crowd.one_is_done("loud")
+        assert crowd.working["louder"] >= 8, "neither of them is quiet"
+        assert sum(crowd.working.values()) == 16
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(runs(), 20))
 
@@ -83,18 +117,22 @@ def test_three_keys_have_turns_one_after_the_other() -> None:
 def test_who_gives_up_keeps_no_turn() -> None:
     async def runs() -> None:
         turns = Turns(1)
-        await turns.come("a")
+        first = await turns.come("a")
         gone, late, last = (asyncio.create_task(turns.come(key)) for key in "bbc")
         await settled()
         gone.cancel()
         await settled()
-        turns.over()  # it is the turn of the second of b ...
+        first.over()  # it is the turn of the second of b ...
         late.cancel()  # ... who gives up in that very moment
         await settled()
         assert late.cancelled()
-        await last
-        turns.over()
-        await turns.come("anybody")
+        second = await last
+        first.over()  # once more: that changes nothing
+        waiting = asyncio.create_task(turns.come("d"))
+        await settled()
+        assert not waiting.done()
+        second.over()
+        await waiting
 
     asyncio.run(asyncio.wait_for(runs(), 20))
 
