@@ -91,7 +91,8 @@ def test_a_search_waits_for_a_few_of_the_texts_that_somebody_has_embedded(
             await asyncio.sleep(0)
         assert replica.load.stats()[IN_FLIGHT] == len(texts)
         search = asyncio.create_task(replica.search("fish in the cold pond"))
-        await asyncio.sleep(0.05)
+        while not replica._searches._at_work:
+            await asyncio.sleep(0)
         go_on.set()
         assert (await search).passages[0].document == "fish.md"
         assert not embedded.done()
