@@ -103,6 +103,10 @@ class Embedder:
     def _documents(self) -> Forward:
         return self._load("document") if self._files.documents is not None else self._questions
 
+    def warm(self) -> None:
+        """Load what embeds documents, as else the first of them does. May run in a thread beside ``encode``."""
+        _ = self._documents
+
     def encode(self, texts: Sequence[str], kind: Literal["document", "query"] = "document") -> np.ndarray:
         """L2-normalised vectors, float32 [len(texts), dim], in the order given.
 

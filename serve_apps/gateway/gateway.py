@@ -154,7 +154,7 @@ class Gateway:
             for event in self._recall.replay(kept, record):
                 yield event
             return
-        # Its turn is over at the first text that was checked, or when a tier is asked that has a queue of its own.
+        # Its turn is over when its text begins to be written, and where that is there at once, when it was checked.
         async with self._turns.of(record), aclosing(self._worked(key, ask, question, record)) as events:
             async for event in events:
                 yield event

@@ -1,13 +1,16 @@
 """The walks without a tier: embeddings and search. Both pass the guards like any other.
 
 A list of texts is much work. It is done in pieces, each key's in its turn, and no more of them at once than there are
-embedders: the processors are for whoever asks something meanwhile, too.
+embedders: the processors are for whoever asks something meanwhile, too. A question goes before a piece, but no piece
+waits longer for questions than the last one took.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from cluster.core.records import Citation
@@ -26,7 +29,8 @@ from serve_apps.guards.window import Placeholders
 from train_jobs.answering.citations import cite
 
 EXAMPLES = 3  # questions on an empty page
-PIECE_TEXTS, PIECE_CHARS = 32, 16_000  # of texts that are checked, or embedded, at once
+PIECE_TEXTS, PIECE_CHARS = 32, 16_000  # of texts that are checked at once: some 30 ms of work
+EMBED_CHARS = 4_000  # that are embedded at once: 100 ms where there is no GPU, and a few texts of it at a time
 
 
 class Lookups:
@@ -51,6 +55,7 @@ class Lookups:
     ) -> None:
         self._hops, self.embedding_model, self._tokens = hops, embedding_model, tokens
         self._budget, self._turns, self._texts = budget, turns, texts
+        self._took_s = 0.0  # of the last piece
 
     async def embed(
         self, model: str, texts: Sequence[str], record: RequestRecord
@@ -75,12 +80,12 @@ class Lookups:
         checked: list[str] = []
         for piece in pieces(texts):
             first = len(checked) if several else None
-            async with self._texts.of(record):
+            async with self._piece(record):
                 checks = await self._hops.guard_in(piece, record, "input", first, prompts=False)
             checked += [check.text for check in checks]
         vectors: list[list[float]] = []
-        for piece in pieces(checked):
-            async with self._texts.of(record):
+        for piece in pieces(checked, EMBED_CHARS):
+            async with self._piece(record):
                 vectors += await self._hops.embed(piece, record)
         record.had_its_turn()
         read = zip(counts, texts, checked, strict=True)
@@ -88,6 +93,15 @@ class Lookups:
         if self._budget:
             self._budget.settle(record)  # before the client has it: what it got is noted
         return vectors, record.prompt_tokens, _told(record)
+
+    @asynccontextmanager
+    async def _piece(self, record: RequestRecord) -> AsyncIterator[None]:
+        """The turn of a piece of a list of texts."""
+        async with self._texts.of(record):
+            await self._turns.idle(self._took_s)
+            begun = time.perf_counter()
+            yield
+            self._took_s = time.perf_counter() - begun
 
     async def search(
         self, query: str, k: int | None, record: RequestRecord
@@ -168,14 +182,14 @@ class Lookups:
         }
 
 
-def pieces(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in their order, in pieces that a guard checks well within its time, and others' texts in between."""
+def pieces(texts: Sequence[str], chars: int = PIECE_CHARS) -> Iterator[list[str]]:
+    """The texts in their order, in pieces that take a moment each, and others' texts in between."""
     piece: list[str] = []
-    room = PIECE_CHARS
+    room = chars
     for text in texts:
         if piece and (len(piece) == PIECE_TEXTS or len(text) > room):
             yield piece
-            piece, room = [], PIECE_CHARS
+            piece, room = [], chars
         piece.append(text)
         room -= len(text)
     yield piece

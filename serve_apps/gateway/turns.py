@@ -12,14 +12,14 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from serve_apps.gateway.request_log import RequestRecord
 
 BESIDE_S = 10.0  # somebody who asked so lately is likely to ask again
-SHARE, LEAST = 8, 2  # an eighth of the turns, and two at least, is what a crowd has beside somebody
+SHARE = 16  # of the turns a sixteenth, and one at least, is what a crowd has beside somebody
 
 
 class Turns:
@@ -31,10 +31,12 @@ class Turns:
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._free, self._share, self._clock = most, max(LEAST, most // SHARE), clock
+        self._free, self._share, self._clock = most, max(1, most // SHARE), clock
         self._working: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[Turn]]] = {}  # by key, in the order in which they have turns
         self._asked: dict[str, float] = {}  # when each key asked last, those that asked lately last
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def come(self, key: str) -> Turn:
         """Return when it is the turn of this key's next; whoever is not cancelled has to end it."""
@@ -62,6 +64,12 @@ class Turns:
         finally:
             record.end_turn()
 
+    async def idle(self, longest_s: float) -> None:
+        """Return when nobody is at work, or after so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._idle.wait()
+
     def _may(self, key: str) -> bool:
         """Whether a key may have one more: beside somebody who is no crowd himself it has its share."""
         now = self._clock()
@@ -72,6 +80,7 @@ class Turns:
     def _taken(self, key: str) -> Turn:
         self._free -= 1
         self._working[key] += 1
+        self._idle.clear()
         return Turn(self, key)
 
     def _over(self, key: str) -> None:
@@ -80,6 +89,8 @@ class Turns:
         if not self._working[key]:
             del self._working[key]
         self._next()
+        if not self._working:
+            self._idle.set()
 
     def _next(self) -> None:
         """Of the keys that wait the one with the fewest at work has the next turn, and of several the one that waits

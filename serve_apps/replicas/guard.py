@@ -10,7 +10,7 @@ from serve_apps.guards.chain import guard_chain
 from serve_apps.guards.protocol import IN, InputCheck, OutputCheck
 from serve_apps.scaling.load import CountedThreads, Load
 
-LONG_CHARS = 4_000  # of texts that are checked by rules alone: with more they are no answer or passage, and take long
+LONG_CHARS = 12_000  # of texts that are checked by rules alone: with more they are no passages of an answer
 
 
 class GuardReplica:

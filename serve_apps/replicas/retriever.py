@@ -139,6 +139,7 @@ class RetrieverReplica:
         """One unit vector for each text, in their order. A few texts at a time, so that a search gets its turn in
         between."""
         vectors: list[list[float]] = [[]] * len(texts)
+        await asyncio.to_thread(self._embedder.warm)  # the first time that takes a second, for which no search waits
         with self.load.doing(len(texts)) as work:
 
             def encoded(few: list[str]) -> list[list[float]]:

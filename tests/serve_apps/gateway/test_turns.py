@@ -90,12 +90,12 @@ def test_beside_somebody_who_asks_now_and_then_a_crowd_has_its_share() -> None:
         tasks = await come(crowd, *["loud"] * 100)
         assert crowd.working["loud"] == 16
         tasks += await come(crowd, "quiet")
-        for _ in range(14):
+        for _ in range(16):
             await crowd.one_is_done("loud")
-        assert crowd.working == {"loud": 2, "quiet": 1}, "its own end before others of it begin"
+        assert crowd.working == {"loud": 1, "quiet": 1}, "its own end before others of it begin"
         await crowd.one_is_done("quiet")
         await crowd.one_is_done("loud")
-        assert crowd.working == {"loud": 2, "quiet": 0}, "he will ask again"
+        assert crowd.working == {"loud": 1, "quiet": 0}, "he will ask again"
         crowd.now += BESIDE_S / 2
         tasks += await come(crowd, "quiet")
         await crowd.one_is_done("quiet")
@@ -133,6 +133,23 @@ def test_who_gives_up_keeps_no_turn() -> None:
         assert not waiting.done()
         second.over()
         await waiting
+
+    asyncio.run(asyncio.wait_for(runs(), 20))
+
+
+def test_who_gives_way_does_so_until_nobody_is_at_work_or_for_a_while() -> None:
+    async def runs() -> None:
+        turns = Turns(2)
+        await turns.idle(60)
+        both = [await turns.come("a"), await turns.come("b")]
+        await turns.idle(0.001)
+        waits = asyncio.create_task(turns.idle(60))
+        both[0].over()
+        await settled()
+        assert not waits.done()
+        both[1].over()
+        await settled()
+        assert waits.done()
 
     asyncio.run(asyncio.wait_for(runs(), 20))
 
