@@ -291,3 +291,12 @@ def test_who_waits_for_no_turn_is_let_in_and_the_edge_is_told_the_room() -> None
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
         assert client.post("/v1/chat/completions", content=b"not even JSON").status_code == 400
         assert service.gateway.admission.inside == UNKNOWN - 1, "whoever was refused for another reason is gone"
+
+
+def test_where_several_keys_ask_the_edge_is_told_the_share_of_one() -> None:
+    service = Service(section=ServeSection(longest_wait_s=600))
+    with service.client() as client:
+        assert client.post("/v1/chat/completions", json=CHAT).headers[SHARE] == "0"
+        assert service.gateway is not None
+        service.gateway.admission.ask("somebody else")
+        assert client.get("/v1/models").headers[SHARE] == str(UNKNOWN // 2 + 1), "and whoever waits for nothing"

@@ -13,7 +13,7 @@ import httpx
 from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.sections.serve import ServeSection
 from serve_apps.gateway.turns import BESIDE_S, Turns
-from tests.fakes import FixedRetriever
+from tests.fakes import FixedRetriever, ScriptedTier
 from tests.serve_apps.service import CHAT, Service, eventually, on_socket
 
 
@@ -174,10 +174,11 @@ def test_no_more_are_searched_at_once_than_the_settings_say() -> None:
     service = Service(retriever=retriever, section=ServeSection(searches_at_once=3, longest_wait_s=600))
     with on_socket(service.app()) as url, ThreadPoolExecutor(8) as pool:
 
-        def ask() -> httpx.Response:
-            return httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30, trust_env=False)
+        def ask(n: int) -> httpx.Response:
+            route, body = ("search", {"query": "How?"}) if n % 2 else ("chat/completions", CHAT)
+            return httpx.post(f"{url}/v1/{route}", json=body, timeout=30, trust_env=False)
 
-        asked = [pool.submit(ask) for _ in range(8)]
+        asked = [pool.submit(ask, n) for n in range(8)]
         assert service.gateway is not None
         admission = service.gateway.admission
         eventually(lambda: admission.inside == 8 and retriever.searching == 3, 20)
@@ -186,3 +187,34 @@ def test_no_more_are_searched_at_once_than_the_settings_say() -> None:
     assert {reply.status_code for reply in replies} == {200}
     assert retriever.most == 3
     assert all("turn" in reply.json()["plinth"]["timings_ms"] for reply in replies)
+
+
+def test_a_turn_lasts_until_the_text_begins_and_no_longer() -> None:
+    """What comes after the search is work, too: a crowd behind it would make everybody slow."""
+
+    class Gate:
+        def __init__(self) -> None:
+            self.passes = threading.Semaphore(0)
+
+        async def wait(self) -> None:
+            while not self.passes.acquire(blocking=False):
+                await asyncio.sleep(0.01)
+
+    gate, retriever = Gate(), FixedRetriever()
+    tier = ScriptedTier(deltas=("Use ", "shutil.copytree."), gate=gate)
+    service = Service(retriever=retriever, tier=tier, section=ServeSection(searches_at_once=1, longest_wait_s=600))
+    with on_socket(service.app()) as url, ThreadPoolExecutor(3) as pool:
+
+        def ask() -> int:
+            return httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30, trust_env=False).status_code
+
+        asked = [pool.submit(ask) for _ in range(3)]
+        assert service.gateway is not None
+        admission = service.gateway.admission
+        eventually(lambda: admission.inside == 3 and len(tier.questions) == 1, 20)
+        assert len(retriever.questions) == 1
+        gate.passes.release()
+        eventually(lambda: len(tier.questions) == 2, 20)
+        assert (len(retriever.questions), tier.closed) == (2, 0), "it is being written, beside others"
+        gate.passes.release(5)
+        assert [one.result() for one in asked] == [200] * 3
