@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from serve_apps.gateway.request_log import RequestRecord
 
-BESIDE_S = 10.0  # somebody who asked so lately is likely to ask again
+BESIDE_S = 3.0  # somebody who asked so lately is likely to ask again; one who does not shall not slow a crowd for long
 SHARE = 16  # of the turns a sixteenth, and one at least, is what a crowd has beside somebody
 
 
