@@ -28,10 +28,13 @@ DOOR = "door.json"  # beside HAProxy's configuration, or one folder above, as th
 SEAL = "edge.seal"  # the edge's secret, which gateways know too: whoever comes to them past the edge has none
 CLIENT = "x-plinth-client"  # SEAL@ADDRESS, as the edge saw the client
 ROOM = "x-plinth-room"  # of a gateway's reply: how many requests may be there at once now; no client sees it
+SHARE = "x-plinth-share"  # likewise: how many of one key; 0: as many as there is room for
 QUEUED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/search")  # wait for a turn
 CROWDED = {"message": "too many requests are waiting; try again in a moment", "type": "service_unavailable",
            "param": None, "code": "server_is_overloaded"}  # fmt: skip
 ALWAYS = 8  # so many are at the gateways without being asked, so that what is known is never too old to be corrected
+FEW, BEYOND = 2, 32  # whose key has no more there is let in beyond the room, as long as these are no crowd themselves
+KEYS = "plinth_keys"  # counts what each key has at the gateways: by a hash of what it is sent in
 KNOWN = "known.cfg"  # beside the configuration: the last one that knew of gateways
 
 # status: reason phrase, code, what to do. The statuses that HAProxy answers by itself. (What it cannot parse, and heads
@@ -129,7 +132,8 @@ def edged(config: str, folder: str, door: dict[str, str] | None = None, seal: st
             f"    tcp-request connection reject if {{ sc0_conn_cur gt {MOST_CONNECTIONS} }}\n"
         )
     if front not in config:
-        config = config.replace("\nfrontend http_frontend\n", front, 1)
+        keys = f"\nbackend {KEYS}\n    stick-table type binary len 20 size 10k expire {CLIENT_S}s store conn_cur\n"
+        config = config.replace("\nfrontend http_frontend\n", keys + front, 1)
     for backend in sorted(set(re.findall(r"^[ \t]*use_backend (\S+) if ", config, flags=re.MULTILINE))):
         counted = f"\nbackend {backend}\n{_room(backend)}"
         if counted not in config:
@@ -142,20 +146,39 @@ def edged(config: str, folder: str, door: dict[str, str] | None = None, seal: st
 
 
 def _room(backend: str) -> str:
-    """Lines that refuse whoever is beyond what the gateways of a backend have room for, as the last reply said it.
+    """Lines that refuse whoever is beyond what the gateways of a backend have room for, as the last reply said it, and
+    of a key what is beyond its share.
 
     Those that a busy gateway has not even seen count, too: they are at the backend. Nobody is refused until a gateway
     has said anything.
     """
-    said, body = f"{{ res.hdr({ROOM}) -m found }}", json.dumps({"error": CROWDED})
-    return (
-        f"    http-request set-var(txn.beyond) be_conn({backend}),sub(proc.most)\n"
+    body = json.dumps({"error": CROWDED})
+    refuse = (
         f"    http-request return status 503 content-type application/json string '{body}' hdr cache-control no-store"
-        f" hdr retry-after {RETRY_AFTER_S} if METH_POST {{ path {' '.join(QUEUED)} }}"
-        f" {{ be_conn({backend}) gt {ALWAYS} }} {{ var(txn.beyond) -m int gt 0 }}\n"
+        f" hdr retry-after {RETRY_AFTER_S} if METH_POST plinth_waits {{ be_conn({backend}) gt {ALWAYS} }}"
+    )
+    sent = "".join(
+        f"    http-request set-var(txn.key) req.fhdr({header}),sha1 if METH_POST plinth_waits"
+        f" !{{ var(txn.key) -m found }} {{ req.fhdr({header}) -m found }}\n"
+        for header in ("authorization", "cookie")
+    )
+    told = "".join(
+        f"    http-response set-var(proc.{name}) res.hdr({header}),mul(txn.gateways)"
+        f" if {{ res.hdr({header}) -m found }}\n"
+        f"    http-response del-header {header}\n"
+        for name, header in (("most", ROOM), ("share", SHARE))
+    )
+    return (
+        f"    acl plinth_waits path {' '.join(QUEUED)}\n"
+        f"{sent}"
+        f"    http-request track-sc1 var(txn.key) table {KEYS} if {{ var(txn.key) -m found }}\n"
+        f"    http-request set-var(txn.beyond) be_conn({backend}),sub(proc.most)\n"
+        f"    http-request set-var(txn.over) sc1_conn_cur,sub(proc.share) if {{ var(proc.share) -m int gt 0 }}\n"
+        f"{refuse} {{ var(txn.beyond) -m int gt 0 }} !{{ sc1_conn_cur le {FEW} }}\n"
+        f"{refuse} {{ var(txn.beyond) -m int gt {BEYOND} }}\n"
+        f"{refuse} {{ var(txn.over) -m int gt 0 }}\n"
         f"    http-response set-var(txn.gateways) nbsrv({backend})\n"
-        f"    http-response set-var(proc.most) res.hdr({ROOM}),mul(txn.gateways) if {said}\n"
-        f"    http-response del-header {ROOM}\n"
+        f"{told}"
     )
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # length are the rows of a batch: at 2,048 three tokens of ten were padding, at 256 one of eighteen. A GPU wants many.
 BATCH_TOKENS = {"cpu": 256, "cuda": 16384}
 
+# Characters of a token, about: of English prose it is four and a half.
+TOKEN_CHARS = 4
+
 # Texts of so few tokens, or of which so few are shown, go through the network for questions whatever embeds documents:
 # one that skips and merges tokens sees too little of them, and they cost no more than a question.
 SHORT, FEW_SHOWN = 32, 16
@@ -100,6 +103,10 @@ class Embedder:
     def _documents(self) -> Forward:
         return self._load("document") if self._files.documents is not None else self._questions
 
+    def warm(self) -> None:
+        """Load what embeds documents, as else the first of them does. May run in a thread beside ``encode``."""
+        _ = self._documents
+
     def encode(self, texts: Sequence[str], kind: Literal["document", "query"] = "document") -> np.ndarray:
         """L2-normalised vectors, float32 [len(texts), dim], in the order given.
 
@@ -128,6 +135,19 @@ class Embedder:
         prompt = self.identity["prompts"].get("document", "")
         made = [tokenized(self._files, prompt + text, own, len(prompt)) for text, own in zip(texts, parts, strict=True)]
         return self._encode(self._documents, [row for row, _ in made], [runs for _, runs in made])
+
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """The places of the texts, in groups that take about one forward pass each, to be encoded one after the other
+        where others want the embedder in between; alike in length, as within ``encode``."""
+        most, groups, room = int(self.identity["max_tokens"]), list[list[int]](), 0
+        for place in sorted(range(len(texts)), key=lambda place: len(texts[place])):
+            tokens = min(most, len(texts[place]) // TOKEN_CHARS + 2)
+            if not groups or tokens > room:
+                groups.append([])
+                room = BATCH_TOKENS[self.device]
+            groups[-1].append(place)
+            room -= tokens
+        return groups
 
     def _encode(
         self, forward: Forward, rows: Sequence[list[int]], parts: Sequence[Runs]
@@ -203,10 +223,25 @@ def tokenized(
 ) -> tuple[list[int], Runs]:
     """A text's token ids as an embedder sees them, cut where it stops reading, and the runs of them that begin within
     each span of characters, which are ``shift`` characters further on."""
-    encoding = files.tokenizer.encode(text, add_special_tokens=False)
-    encoding.truncate(int(files.identity["max_tokens"]) - files.tokenizer.num_special_tokens_to_add(False))
+    most = int(files.identity["max_tokens"]) - files.tokenizer.num_special_tokens_to_add(False)
+    encoding = _begun(files.tokenizer, text, most)
+    encoding.truncate(most)
     encoding = files.tokenizer.post_process(encoding)
     return encoding.ids, _tokens_of(encoding, spans, shift)
+
+
+def _begun(tokenizer: Any, text: str, most: int) -> Any:
+    """The encoding of a text, or where that is long of a beginning that has ``most`` tokens. BERT's tokenizer splits at
+    spaces and looks at each word by itself, so the tokens of a beginning are those of the whole; of another it is not
+    known."""
+    end = 2 * TOKEN_CHARS * most
+    if end < len(text) and type(tokenizer.pre_tokenizer).__name__ == "BertPreTokenizer":
+        while 0 < end < len(text):
+            encoding = tokenizer.encode(text[: max(0, text.rfind(" ", 0, end))], add_special_tokens=False)
+            if len(encoding) >= most:
+                return encoding
+            end *= 4
+    return tokenizer.encode(text, add_special_tokens=False)
 
 
 def _is_short(ids: list[int], skipped: frozenset[int]) -> bool:

@@ -23,7 +23,7 @@ from cluster.core.identity import NOBODY
 from cluster.core.sections.serve import ServeSection
 from cluster.core.telemetry import new_request_id
 from cluster.core.trace import CURRENT, Trace
-from cluster.haproxy_edge import ROOM
+from cluster.haproxy_edge import ROOM, SHARE
 from serve_apps.api.routes import ANY_KEY, Route, RouteTable
 from serve_apps.api.strict_json import read_json
 from serve_apps.console.page import sign_in_page
@@ -111,7 +111,7 @@ class Limits:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 stamp(message, record)
-                MutableHeaders(scope=message)[ROOM] = str(self._here + self._admission.room)
+                self._tell_edge(message)
                 if guest:
                     let_read(message, guest)
             await send(message)
@@ -144,6 +144,13 @@ class Limits:
             if record.place is not None:
                 record.place.leave(served=False)  # who had his turn has left before
             self._settle(record)
+
+    def _tell_edge(self, message: Message) -> None:
+        """Say how many may be here at once, and how many of one key; the edge takes it off."""
+        headers, share = MutableHeaders(scope=message), self._admission.share
+        headers[ROOM] = str(self._here + self._admission.room)
+        # The edge counts those too whose turn came, and does not know of which key they are.
+        headers[SHARE] = str(share and share + self._here - self._admission.inside)
 
     def _guest(self, headers: Headers) -> str:
         """The other site that a page of asks, where it is one that may; else empty."""

@@ -135,11 +135,11 @@ class HttpService:
         """Vectors of texts."""
         body = call.body
 
-        async def whole() -> dict[str, Any]:
+        async def whole() -> bytes:
             vectors, tokens, plinth = await self._gateway.lookups.embed(body.model, body.texts, call.record)
             if body.dimensions not in (None, len(vectors[0])):
                 raise bad_request(f"{body.model} has {len(vectors[0])} dimensions and cannot be cut", "dimensions")
-            return embeddings(vectors, body.model, tokens, body.encoding_format == "base64", plinth)
+            return await embeddings(vectors, body.model, tokens, body.encoding_format == "base64", plinth)
 
         return JsonReply(whole, call.record, self._timeout_s)
 

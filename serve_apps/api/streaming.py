@@ -72,9 +72,11 @@ async def _disconnect(receive: Receive) -> None:
 
 
 class JsonReply(Watched):
-    """The JSON that ``work`` returns."""
+    """The JSON that ``work`` returns; where that is bytes, they are JSON already."""
 
-    def __init__(self, work: Callable[[], Awaitable[dict[str, Any]]], record: RequestRecord, timeout_s: float) -> None:
+    def __init__(
+        self, work: Callable[[], Awaitable[dict[str, Any] | bytes]], record: RequestRecord, timeout_s: float
+    ) -> None:
         super().__init__(record, timeout_s)
         self._work = work
 
@@ -85,7 +87,8 @@ class JsonReply(Watched):
                 await self._record.admitted()
         except TimeoutError:
             raise self._too_late() from None
-        await JSONResponse(body)(scope, receive, send)
+        reply = Response(body, media_type="application/json") if isinstance(body, bytes) else JSONResponse(body)
+        await reply(scope, receive, send)
 
 
 class Framing(Protocol):

@@ -4,7 +4,8 @@ It is asked before anything is done for a request, and how much room there is go
 edge refuses what is beyond it (``cluster/haproxy_edge.py``): a gateway that is busy says no as late as it says
 anything. What a request would wait is read off what came out lately (Little 1961: those inside, times the time between
 two that leave, is how long one stays), less what one takes that meets nobody. Only the longest wait is configured.
-While several keys ask, none of them takes more than half of the places.
+While several keys ask, none of them takes more than half of the places, which the edge is told, too; and one with
+hardly any inside comes in although the others are too many: its turn comes before theirs (``turns``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from cluster.haproxy_edge import ALWAYS
+from cluster.haproxy_edge import ALWAYS, BEYOND, FEW
 from serve_apps.errors import UnavailableError
 
 UNKNOWN = 64  # so many may be inside as long as nobody knows how quickly they leave
@@ -60,6 +61,18 @@ class Admission:
         return self._most - self._inside
 
     @property
+    def share(self) -> int:
+        """How many a key may have inside; 0: as many as there are places, as nobody else asks."""
+        return max(ALWAYS, self._most // 2) if self._several else 0
+
+    @property
+    def _several(self) -> bool:
+        """Whether several keys asked lately."""
+        now = self._clock()
+        self._asked = {one: at for one, at in self._asked.items() if now - at < ALONE_S}
+        return len(self._asked) > 1
+
+    @property
     def _most(self) -> int:
         if math.isinf(self._shortest):
             most = UNKNOWN if self._silent_s <= self._longest else 0
@@ -87,11 +100,10 @@ class Admission:
         now, most = self._clock(), self._most
         self._asked[key] = now
         if self._inside < most:
-            if self._of[key] < max(ALWAYS, most // 2):
+            if self._of[key] < max(ALWAYS, most // 2) or not self._several:
                 return
-            self._asked = {one: at for one, at in self._asked.items() if now - at < ALONE_S}
-            if len(self._asked) == 1:
-                return
+        elif self._of[key] < FEW and self._inside < most + BEYOND:
+            return  # it is not one of those that are too many
         wait = self.expected_wait_s
         why = f"this one would wait {wait:.1f} s, {self._longest:g} s at most" if wait else f"{self._inside} at once"
         raise UnavailableError(

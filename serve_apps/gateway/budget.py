@@ -8,7 +8,7 @@ is never charged more than was reserved for it: what a tier writes beyond that i
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -101,9 +101,9 @@ class Budget:
             return ask
         return replace(ask, sampling=replace(ask.sampling, max_tokens=granted))
 
-    async def lookup(self, tier: str, texts: Sequence[str], record: RequestRecord) -> None:
-        """Reserve for a request that no tier answers (EMBEDDING, SEARCH, FEEDBACK). Raises as ``answer``."""
-        sent = sum(map(self._tokens.count, texts))
+    async def lookup(self, tier: str, sent: int, record: RequestRecord) -> None:
+        """Reserve for a request of ``sent`` tokens that no tier answers (EMBEDDING, SEARCH, FEEDBACK). Raises as
+        ``answer``."""
         record.reserved = Reserved(await self._reserve(record, 0.0, sent, 0, 0), sent, sent, 0, tier)
 
     async def usage(self, record: RequestRecord, since: str, until: str, tenant: str) -> list[UsageRow]:

@@ -22,9 +22,9 @@ from serve_apps.gateway.alike import AlikeQuestions
 from serve_apps.gateway.audit_trail import AuditTrail
 from serve_apps.gateway.budget import FEEDBACK, Budget
 from serve_apps.gateway.cache import AnswerCache
-from serve_apps.gateway.cache_key import Versions
+from serve_apps.gateway.cache_key import CacheKey, Versions
 from serve_apps.gateway.collections import KnownCollections
-from serve_apps.gateway.exchange import Ask, CheckedAsk, Done, Event
+from serve_apps.gateway.exchange import Ask, Done, Event
 from serve_apps.gateway.feedback import FeedbackDesk
 from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.lookups import Lookups
@@ -100,7 +100,8 @@ class Gateway:
         self._speaker = Speaker(section, self.tiers, self._hops, counter, hold_back)
         self.admission = Admission(section.longest_wait_s)
         self._turns = Turns(section.searches_at_once * section.retriever_replicas.max)
-        self.lookups = Lookups(self._hops, embedding_model, counter, budget)
+        texts = Turns(section.retriever_replicas.max)
+        self.lookups = Lookups(self._hops, embedding_model, counter, budget, self._turns, texts)
         self.collections = KnownCollections(self._hops)
         self._manners = Manners(self._hops, self.lookups.examples, counter)
         room = section.cache.mb << 20 if section.cache.on else 0
@@ -153,7 +154,15 @@ class Gateway:
             for event in self._recall.replay(kept, record):
                 yield event
             return
-        asked = await self._checked(ask, question, record)  # guard(in) together with the retriever
+        # Its turn is over when its text begins to be written, and where that is there at once, when it was checked.
+        async with self._turns.of(record), aclosing(self._worked(key, ask, question, record)) as events:
+            async for event in events:
+                yield event
+
+    async def _worked(
+        self, key: CacheKey | None, ask: Ask, question: str, record: RequestRecord
+    ) -> AsyncGenerator[Event, None]:
+        asked = await self._planner.checked(ask, question, record)  # guard(in) together with the retriever
         plan = self._planner.routed(ask, asked, record)  # which tier, and why
         if kept := await self._recall.find_alike(key, asked, plan, record):  # in other words, off unless wanted
             for event in self._recall.replay(kept, record):
@@ -165,14 +174,6 @@ class Gateway:
                 if isinstance(event, Done) and not asked.continues:
                     self._note_gap(ask, asked.question, asked.retrieval, event)
                 yield event
-
-    async def _checked(self, ask: Ask, question: str, record: RequestRecord) -> CheckedAsk:
-        with record.stage("turn"):
-            await self._turns.come(record.principal.key_id)
-        try:
-            return await self._planner.checked(ask, question, record)
-        finally:
-            self._turns.over()
 
     @property
     def queue(self) -> dict[str, float]:
@@ -220,7 +221,7 @@ class Gateway:
         if self._feedback is None:
             raise ApiError("no feedback is taken here", status=404, code="not_found")
         if self.budget:
-            await self.budget.lookup(FEEDBACK, [], record)
+            await self.budget.lookup(FEEDBACK, 0, record)
         return await self._feedback.take(said, record)
 
     @property

@@ -26,7 +26,6 @@ from serve_apps.guards.protocol import IN, OUT, PASSAGES, InputCheck, OutputChec
 GUARD = "the safety guard (nothing is sent unchecked)"
 Check = TypeVar("Check", InputCheck, OutputCheck)
 LEFT_OUT = "passages that hold what may not leave here were left out"
-EMBED_SLICE = 32  # texts; the embedder works on one call at a time, and questions wait behind it
 
 
 @contextmanager
@@ -206,11 +205,9 @@ class Hops:
             return await or_unavailable(found, self._timeout_s, "the index")
 
     async def embed(self, texts: list[str], record: RequestRecord) -> list[list[float]]:
-        """Vectors of checked texts, in their order; a slice at a time, so that searches get their turn in between."""
-        vectors: list[list[float]] = []
+        """Vectors of checked texts, in their order."""
         with record.stage("embed"):
-            for start in range(0, len(texts), EMBED_SLICE):
-                vectors += await self._retriever.embed(texts[start : start + EMBED_SLICE])
+            vectors = await self._retriever.embed(texts)
         if len(vectors) != len(texts):
             raise UnavailableError("the embedder returned another number of vectors than texts")
         return vectors

@@ -1,8 +1,16 @@
-"""The walks without a tier: embeddings and search. Both pass the guards like any other."""
+"""The walks without a tier: embeddings and search. Both pass the guards like any other.
+
+A list of texts is much work. It is done in pieces, each key's in its turn, and no more of them at once than there are
+embedders: the processors are for whoever asks something meanwhile, too. A question goes before a piece, but no piece
+waits longer for questions than the last one took.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from cluster.core.records import Citation
@@ -13,6 +21,7 @@ from serve_apps.gateway.hops import Hops, place_of, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.rights import may_name
 from serve_apps.gateway.token_counts import TokenCounter
+from serve_apps.gateway.turns import Turns
 from serve_apps.gateway.waiting import together
 from serve_apps.guards.characters import visible
 from serve_apps.guards.policy import FORBIDDEN_TEXT
@@ -20,7 +29,8 @@ from serve_apps.guards.window import Placeholders
 from train_jobs.answering.citations import cite
 
 EXAMPLES = 3  # questions on an empty page
-PIECE_TEXTS, PIECE_CHARS = 64, 32_000  # of texts to be embedded that are checked at once
+PIECE_TEXTS, PIECE_CHARS = 32, 16_000  # of texts that are checked at once: some 30 ms of work
+EMBED_CHARS = 4_000  # that are embedded at once: 100 ms where there is no GPU, and a few texts of it at a time
 
 
 class Lookups:
@@ -30,6 +40,8 @@ class Lookups:
         embedding_model: the name clients ask for embeddings by.
         tokens: counts usage.
         budget: reserves and settles; None: nothing is booked.
+        turns: of searches, among the questions.
+        texts: of pieces of texts that are embedded.
     """
 
     def __init__(
@@ -37,10 +49,13 @@ class Lookups:
         hops: Hops,
         embedding_model: str,
         tokens: TokenCounter,
-        budget: Budget | None = None,
+        budget: Budget | None,
+        turns: Turns,
+        texts: Turns,
     ) -> None:
         self._hops, self.embedding_model, self._tokens = hops, embedding_model, tokens
-        self._budget = budget
+        self._budget, self._turns, self._texts = budget, turns, texts
+        self._took_s = 0.0  # of the last piece
 
     async def embed(
         self, model: str, texts: Sequence[str], record: RequestRecord
@@ -56,22 +71,37 @@ class Lookups:
         known = (self.embedding_model,) if may_name(self.embedding_model, record.principal) else ()
         if model not in known:
             raise model_not_found(model, known)
-        several = len(texts) > 1
-        for place, text in enumerate(texts):
-            something_to_see(text, place_of("input", place) if several else "input")
+        several, counts = len(texts) > 1, list[int]()
+        async for text in unhurried(texts):
+            something_to_see(text, place_of("input", len(counts)) if several else "input")
+            counts.append(self._tokens.count(text))
         if self._budget:
-            await self._budget.lookup(EMBEDDING, texts, record)
+            await self._budget.lookup(EMBEDDING, sum(counts), record)
         checked: list[str] = []
         for piece in pieces(texts):
             first = len(checked) if several else None
-            checks = await self._hops.guard_in(piece, record, "input", first, prompts=False)
+            async with self._piece(record):
+                checks = await self._hops.guard_in(piece, record, "input", first, prompts=False)
             checked += [check.text for check in checks]
-        vectors = await self._hops.embed(checked, record)
+        vectors: list[list[float]] = []
+        for piece in pieces(checked, EMBED_CHARS):
+            async with self._piece(record):
+                vectors += await self._hops.embed(piece, record)
         record.had_its_turn()
-        record.prompt_tokens = sum(map(self._tokens.count, checked))
+        read = zip(counts, texts, checked, strict=True)
+        record.prompt_tokens = sum(n if seen == sent else self._tokens.count(seen) for n, sent, seen in read)
         if self._budget:
             self._budget.settle(record)  # before the client has it: what it got is noted
         return vectors, record.prompt_tokens, _told(record)
+
+    @asynccontextmanager
+    async def _piece(self, record: RequestRecord) -> AsyncIterator[None]:
+        """The turn of a piece of a list of texts."""
+        async with self._texts.of(record):
+            await self._turns.idle(self._took_s)
+            begun = time.perf_counter()
+            yield
+            self._took_s = time.perf_counter() - begun
 
     async def search(
         self, query: str, k: int | None, record: RequestRecord
@@ -84,8 +114,9 @@ class Lookups:
         """
         something_to_see(query, "query")
         if self._budget:
-            await self._budget.lookup(SEARCH, [query], record)
-        found = await self._search(query, k, record)
+            await self._budget.lookup(SEARCH, self._tokens.count(query), record)
+        async with self._turns.of(record):
+            found = await self._search(query, k, record)
         record.had_its_turn()
         if self._budget:
             self._budget.settle(record)
@@ -151,17 +182,28 @@ class Lookups:
         }
 
 
-def pieces(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in their order, in pieces that a guard checks well within its time, and others' texts in between."""
+def pieces(texts: Sequence[str], chars: int = PIECE_CHARS) -> Iterator[list[str]]:
+    """The texts in their order, in pieces that take a moment each, and others' texts in between."""
     piece: list[str] = []
-    room = PIECE_CHARS
+    room = chars
     for text in texts:
         if piece and (len(piece) == PIECE_TEXTS or len(text) > room):
             yield piece
-            piece, room = [], PIECE_CHARS
+            piece, room = [], chars
         piece.append(text)
         room -= len(text)
     yield piece
+
+
+async def unhurried(texts: Sequence[str]) -> AsyncIterator[str]:
+    """The texts in their order; others get the event loop in between, as a megabyte of them takes a while to read."""
+    since = 0
+    for text in texts:
+        yield text
+        since += len(text)
+        if since >= PIECE_CHARS:
+            since = 0
+            await asyncio.sleep(0)
 
 
 def _told(record: RequestRecord) -> dict[str, Any]:

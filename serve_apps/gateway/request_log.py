@@ -18,6 +18,7 @@ from serve_apps.gateway.protocols import Recorder
 if TYPE_CHECKING:
     from serve_apps.gateway.admission import Place
     from serve_apps.gateway.budget import Reserved
+    from serve_apps.gateway.turns import Turn
 
 CLIENT_GONE = 499
 NO_TIER = "none"  # the label of what no tier had a part in
@@ -42,7 +43,7 @@ class RequestRecord:
     ``reserved``: what of whose budget, until it is settled; ``rate_limits``: headers of the reply; ``said``: the text
     that the client got so far; ``documents``: those (id, source) the answer was made of, ``labelled``: not everybody
     may read all of them; ``admission``: what has to be done before the answer begins (``audit_trail``); ``place``: in
-    the queue, until its turn came; ``turned_away``: there was none."""
+    the queue, until its turn came; ``turned_away``: there was none; ``turn``: among those that are worked on."""
 
     request_id: str
     method: str = ""
@@ -74,6 +75,7 @@ class RequestRecord:
     admission: asyncio.Task[None] | None = None
     place: Place | None = None
     turned_away: bool = False
+    turn: Turn | None = None
     anew: bool = False
     cache: str = OFF
     alike: float | None = None
@@ -99,6 +101,12 @@ class RequestRecord:
         """Make room for others: what is left to do waits for nobody."""
         if self.place is not None:
             self.place.leave()
+        self.end_turn()
+
+    def end_turn(self) -> None:
+        """Let others be worked on. Later calls do nothing."""
+        if self.turn is not None:
+            self.turn.over()
 
     @property
     def answer_id(self) -> str:

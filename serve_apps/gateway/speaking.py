@@ -146,6 +146,8 @@ class Speaker:
                     item = await anext(items, None)
                 if item is None:
                     raise UnavailableError(f"the tier {plan.decision.tier} broke off its answer")
+                if isinstance(item, str):
+                    record.end_turn()  # it is being written, beside others
                 if isinstance(item, Answer):
                     reply.plan = plan = self._judged(plan, item, larger, untold, record)
                     if not item.grounded and not reply.said and not self._may_abstain(plan, record.principal):
@@ -178,6 +180,8 @@ class Speaker:
 
     def _said(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[str | Answer, None]:
         tier = self._tiers[plan.decision.tier]
+        if plan.state.external or plan.state.asleep:
+            record.end_turn()  # how long it takes is not for others to wait for
         if plan.state.external:
             if not plan.state.enabled:
                 raise SwitchedOffError(f"the tier {plan.state.name} is switched off")

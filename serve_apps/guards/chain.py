@@ -41,14 +41,18 @@ def check_guard_names(names: Sequence[str]) -> None:
             raise UsageError(f"serve.guards: no guard {name!r}; there are {', '.join(GUARDS)}")
 
 
-def guard_chain(config: PlinthConfig) -> GuardChain:
+def guard_chain(config: PlinthConfig, classifier: bool = True) -> GuardChain:
     """The configured guards, loaded.
+
+    Args:
+        classifier: with the one that judges what is asked.
 
     Raises:
         UsageError: ``serve.guards`` names an unknown one.
     """
     check_guard_names(config.serve.guards)
-    return GuardChain([GUARDS[name](config) for name in config.serve.guards])
+    wanted = [name for name in config.serve.guards if classifier or name != ClassifierGuard.name]
+    return GuardChain([GUARDS[name](config) for name in wanted])
 
 
 class GuardChain:

@@ -136,9 +136,22 @@ class RetrieverReplica:
         return await asyncio.get_running_loop().run_in_executor(self._viewing, whole.views.of, rights)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
-        """One unit vector for each text, in their order."""
-        vectors = await asyncio.get_running_loop().run_in_executor(self._work, self._embedder.encode, texts)
-        return vectors.tolist()
+        """One unit vector for each text, in their order. A few texts at a time, so that a search gets its turn in
+        between."""
+        vectors: list[list[float]] = [[]] * len(texts)
+        await asyncio.to_thread(self._embedder.warm)  # the first time that takes a second, for which no search waits
+        with self.load.doing(len(texts)) as work:
+
+            def encoded(few: list[str]) -> list[list[float]]:
+                work.begun()
+                return self._embedder.encode(few).tolist()
+
+            for places in self._embedder.batches(texts):
+                made = self._work.submit_uncounted(encoded, [texts[place] for place in places])
+                for place, vector in zip(places, await asyncio.wrap_future(made), strict=True):
+                    vectors[place] = vector
+                work.less(len(places))
+        return vectors
 
     async def embed_questions(self, texts: list[str]) -> tuple[str, list[list[float]]]:
         """The version of what embeds questions, and one unit vector for each text, as a search would make it."""

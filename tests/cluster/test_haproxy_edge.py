@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,21 @@ from typing import Any
 
 import pytest
 
-from cluster.haproxy_edge import ALWAYS, ERRORS, KNOWN, METHODS, QUEUED, REQUEST_S, ROOM, edged, reply, write_replies
+from cluster.haproxy_edge import (
+    ALWAYS,
+    BEYOND,
+    ERRORS,
+    FEW,
+    KNOWN,
+    METHODS,
+    QUEUED,
+    REQUEST_S,
+    ROOM,
+    SHARE,
+    edged,
+    reply,
+    write_replies,
+)
 from cluster.processes import free_ports
 from cluster.serve_mode import bundled_haproxy, write_haproxy_wrapper
 
@@ -169,7 +183,7 @@ def test_replies_are_whole(tmp_path: Path) -> None:
 class Gateway(BaseHTTPRequestHandler):
     """Answers at once with what room it says there is; a search only when it is let go on."""
 
-    room = ""
+    room = share = ""
     go_on = threading.Event()
     searching = threading.Semaphore(0)
 
@@ -179,8 +193,9 @@ class Gateway(BaseHTTPRequestHandler):
             self.searching.release()
             self.go_on.wait(20)
         self.send_response(200)
-        if self.room:
-            self.send_header(ROOM, self.room)
+        for name, value in ((ROOM, self.room), (SHARE, self.share)):
+            if value:
+                self.send_header(name, value)
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -221,8 +236,9 @@ def edge_before(gateway: type[Gateway], folder: Path) -> Iterator[tuple[int, Pat
         server.shutdown()
 
 
-def posted(port: int, path: str) -> tuple[int, dict[str, str], bytes]:
-    return said(port, f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+def posted(port: int, path: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
+    lines = "\r\n".join((f"POST {path} HTTP/1.1", "Host: a", "Connection: close", "Content-Length: 2", *headers))
+    return said(port, f"{lines}\r\n\r\n{{}}".encode())
 
 
 def test_whoever_is_beyond_the_room_of_the_gateways_is_refused_at_the_edge(tmp_path: Path) -> None:
@@ -250,6 +266,56 @@ def test_whoever_is_beyond_the_room_of_the_gateways_is_refused_at_the_edge(tmp_p
         Full.go_on.set()
         assert {one.result()[0] for one in inside} == {200}
         assert posted(port, "/v1/search")[0] == 200
+
+
+def test_a_crowd_of_one_key_shuts_out_nobody_else(tmp_path: Path) -> None:
+    """Whose key has hardly anything there comes in beyond the room, as long as such are no crowd themselves; of a
+    crowd those beyond its share are refused at the edge, with a key or a session."""
+
+    class Full(Gateway):
+        room, share, go_on, searching = str(ALWAYS + 1), "0", threading.Event(), threading.Semaphore(0)
+
+    loud, quiet, tab = "Authorization: Bearer loud", "Authorization: Bearer quiet", "Cookie: plinth_session_1=x"
+    with edge_before(Full, tmp_path) as (port, _, _), ThreadPoolExecutor(80) as pool:
+        inside: list[Future[tuple[int, dict[str, str], bytes]]] = []
+
+        def comes(*headers: str) -> None:
+            inside.append(pool.submit(posted, port, "/v1/search", *headers))
+            assert Full.searching.acquire(timeout=20), f"{headers} was not let in"
+
+        def refused(*headers: str) -> None:
+            status, _, body = posted(port, "/v1/search", *headers)
+            assert (status, json.loads(body)["error"]["code"]) == (503, "server_is_overloaded")
+
+        status, headers, _ = posted(port, "/v1/other")
+        assert (status, {ROOM, SHARE} & set(headers)) == (200, set())
+        for _ in range(ALWAYS + 1):
+            comes(loud)
+        refused(loud)
+        refused()
+        for header in [*[quiet] * FEW, *[tab] * FEW]:
+            comes(header)
+        refused(quiet)
+        refused(tab)
+        for n in range(BEYOND - 2 * FEW):
+            comes(f"Authorization: Bearer key-{n}")
+        refused("Authorization: Bearer another")
+        Full.room = "100"
+        assert posted(port, "/v1/other")[0] == 200
+        comes(loud)
+        Full.share = str(ALWAYS + 2)
+        assert posted(port, "/v1/other")[0] == 200
+        refused(loud)
+        comes(quiet)
+        comes(tab)
+        comes()
+        Full.share = "0"
+        assert posted(port, "/v1/other")[0] == 200
+        comes(loud)
+        Full.room, Full.share = str(ALWAYS + 1), "1"
+        Full.go_on.set()
+        assert {one.result()[0] for one in inside} == {200}
+        assert posted(port, "/v1/search", loud)[0] == 200, "where few are there nobody is refused"
 
 
 def test_a_haproxy_in_the_place_of_a_dead_one_knows_the_gateways_of_before(tmp_path: Path) -> None:

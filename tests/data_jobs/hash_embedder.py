@@ -38,6 +38,11 @@ class HashEmbedder:
         own = [text[a:b] for text, spans in zip(texts, parts, strict=True) for a, b in spans]
         return whole, self.encode(own, kind="part")
 
+    def warm(self) -> None: ...
+
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[place] for place in reversed(range(len(texts)))]
+
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 

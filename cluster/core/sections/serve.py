@@ -67,8 +67,9 @@ class ServeSection(Section):
     longest_wait_s: float = Field(5.0, gt=0)
     """A request that is expected to wait longer for its turn is refused at once, with 503 and when to try again."""
     searches_at_once: int = Field(16, ge=1)
-    """Questions that a gateway has guarded and searched at once, for each retriever that there may be. The others wait
-    there, and of those that wait each key has its turn, however many it has sent."""
+    """Questions that a gateway has worked on at once until their text begins, for each retriever that there may be. The
+    others wait there, and of those that wait each key has its turn, however many it has sent; while another key asks
+    now and then, a crowd has a sixteenth of them."""
     otlp_url: str = Field("", pattern=r"^(https?://\S+)?$")
     """Where spans go: a collector's OTLP/HTTP address, such as `http://127.0.0.1:4318/v1/traces`. Empty: nowhere."""
     hold_back_chars: int = Field(80, ge=16)

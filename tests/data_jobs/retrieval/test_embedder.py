@@ -14,7 +14,7 @@ import pytest
 from cluster.core.errors import BadInputError, EnvironmentFaultError, IntegrityError, UsageError
 from cluster.core.sections.data import IndexSection
 from data_jobs.retrieval import bert, model_files
-from data_jobs.retrieval.embedder import Embedder, load_embedder
+from data_jobs.retrieval.embedder import BATCH_TOKENS, Embedder, load_embedder, tokenized
 from data_jobs.retrieval.model_files import find_model
 
 TEXTS = ["How do I copy a directory?", "Copy a directory tree.", "", "Bread needs yeast. " * 100, "Hello 世界 🌍"]
@@ -29,6 +29,28 @@ def test_vectors_are_unit_length_and_do_not_depend_on_order_or_company(embedder:
     alone = np.concatenate([embedder.encode([text]) for text in TEXTS])
     assert (together * backwards).sum(1).min() > 0.9999
     assert (together * alone).sum(1).min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    "word", ["walrus ", "ünïcödé, 世界! ", "x" * 3_000 + " ", "a" + " " * 900, "x" * 40_000, " " * 40_000]
+)
+def test_of_a_long_text_the_beginning_has_the_tokens_of_the_whole(embedder: Embedder, word: str) -> None:
+    text = f"It begins with a capital. {word * (40_000 // len(word))} and ends."
+    files = embedder._files
+    whole = files.tokenizer.encode(text, add_special_tokens=False)
+    whole.truncate(embedder.max_tokens - 2)
+    assert tokenized(files, text)[0] == files.tokenizer.post_process(whole).ids
+
+
+def test_groups_of_about_one_pass_each(embedder: Embedder) -> None:
+    texts = ["short"] * 100 + ["word " * n for n in range(60, 5, -5)] + ["long " * 5_000] * 3
+    groups = embedder.batches(texts)
+    assert sorted(place for group in groups for place in group) == list(range(len(texts)))
+    assert groups[-1] == [len(texts) - 1]
+    for group in groups:
+        tokens = sum(len(tokenized(embedder._files, texts[place])[0]) for place in group)
+        assert len(group) == 1 or tokens <= 1.5 * BATCH_TOKENS["cpu"]
+    assert len(groups) < len(texts) / 4
 
 
 def test_meaning_decides(embedder: Embedder) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params
@@ -20,7 +24,7 @@ from serve_apps.gateway.lookups import PIECE_CHARS, PIECE_TEXTS, pieces
 from serve_apps.gateway.protocols import TierState
 from tests.fakes import RealGuard, ScriptedTier
 from tests.serve_apps.api.test_bad_bodies import check_error
-from tests.serve_apps.service import CHAT, EMBEDDER, QUESTION, Service, desks, path_of
+from tests.serve_apps.service import CHAT, EMBEDDER, QUESTION, Service, desks, eventually, on_socket, path_of
 
 TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
@@ -136,12 +140,37 @@ def test_embeddings_of_2048_texts_are_checked_in_pieces() -> None:
     assert sum(seen) == 2_048
 
 
+def test_one_piece_of_texts_is_worked_on_at_once_and_a_question_beside_it() -> None:
+    """Two lists of texts, a piece of one of them hangs: the other list waits, a question does not."""
+    guard, go_on, at_work = RealGuard(), threading.Event(), list[int]()
+    check = guard.check_input
+
+    async def hangs(texts: list[str], prompts: bool = True) -> Any:
+        if not prompts:
+            at_work.append(len(texts))
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+            assert at_work.pop()
+            assert not at_work
+        return await check(texts)
+
+    guard.check_input = hangs  # type: ignore[method-assign]
+    with on_socket(Service(guard=guard).app()) as url, ThreadPoolExecutor(2) as pool:
+        request = {"json": {"model": EMBEDDER, "input": ["some text"] * 100}, "timeout": 30, "trust_env": False}
+        lists = [pool.submit(httpx.post, f"{url}/v1/embeddings", **request) for _ in range(2)]
+        eventually(lambda: at_work, 20)
+        asked = httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30, trust_env=False)
+        assert (asked.status_code, len(at_work)) == (200, 1)
+        go_on.set()
+        assert [len(one.result().json()["data"]) for one in lists] == [100, 100]
+
+
 def test_pieces_keep_order_and_bounds() -> None:
     texts = ["a" * length for length in (PIECE_CHARS + 5, 10, PIECE_CHARS - 10, 1, *[3] * 150)]
     found = list(pieces(texts))
     assert [text for piece in found for text in piece] == texts
     assert all(len(piece) == 1 or sum(map(len, piece)) <= PIECE_CHARS for piece in found)
-    assert [len(piece) for piece in found] == [1, 2, 64, 64, 23]
+    assert [len(piece) for piece in found] == [1, 2, 32, 32, 32, 32, 23]
 
 
 def test_token_ids_are_refused_with_what_to_do(client: TestClient) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.identity import LOCAL
 from cluster.core.sections.serve import ServeSection
-from cluster.haproxy_edge import ROOM
+from cluster.haproxy_edge import BEYOND, FEW, ROOM, SHARE
 from serve_apps.errors import UnavailableError, to_api_error
 from serve_apps.gateway.admission import ALWAYS, UNKNOWN, Admission
 from tests.fakes import FixedRetriever
@@ -243,13 +243,22 @@ def test_as_many_come_in_as_it_says_there_is_room_for() -> None:
     assert house.admission.room == pytest.approx((LONGEST + 0.05) / 0.05, abs=2), "so many are served in that time"
 
 
-def test_one_key_leaves_half_of_the_places_to_others() -> None:
+def test_one_key_leaves_half_of_the_places_to_others_and_who_has_hardly_any_comes_in() -> None:
     now = [0.0]
     admission = Admission(LONGEST, lambda: now[0])
     places = [admission.come("loud") for _ in range(UNKNOWN)]
-    assert admission.room == 0, "alone it has them all"
+    assert (admission.room, admission.share) == (0, 0), "alone it has them all"
+    with pytest.raises(UnavailableError):
+        admission.come("loud")
+    others = [admission.come("quiet") for _ in range(FEW)]
     with pytest.raises(UnavailableError):
         admission.come("quiet")
+    others += [admission.come(f"quiet {n}") for n in range(BEYOND - FEW)]
+    with pytest.raises(UnavailableError):
+        admission.come("one more")  # they are a crowd themselves
+    assert admission.share == UNKNOWN // 2
+    for place in others:
+        place.leave(served=False)
     for place in places[: UNKNOWN // 4]:
         place.leave(served=False)
     with pytest.raises(UnavailableError):
@@ -268,6 +277,7 @@ def test_who_waits_for_no_turn_is_let_in_and_the_edge_is_told_the_room() -> None
     with service.client() as client:
         reply = client.post("/v1/chat/completions", json=CHAT)
         assert (reply.status_code, int(reply.headers[ROOM])) == (200, UNKNOWN + 1), "itself and as many"
+        assert reply.headers[SHARE] == "0", "nobody else asks"
         assert service.gateway is not None
         places = [service.gateway.admission.come(LOCAL.key_id) for _ in range(UNKNOWN)]
         logged = len(service.log)
@@ -281,3 +291,12 @@ def test_who_waits_for_no_turn_is_let_in_and_the_edge_is_told_the_room() -> None
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
         assert client.post("/v1/chat/completions", content=b"not even JSON").status_code == 400
         assert service.gateway.admission.inside == UNKNOWN - 1, "whoever was refused for another reason is gone"
+
+
+def test_where_several_keys_ask_the_edge_is_told_the_share_of_one() -> None:
+    service = Service(section=ServeSection(longest_wait_s=600))
+    with service.client() as client:
+        assert client.post("/v1/chat/completions", json=CHAT).headers[SHARE] == "0"
+        assert service.gateway is not None
+        service.gateway.admission.ask("somebody else")
+        assert client.get("/v1/models").headers[SHARE] == str(UNKNOWN // 2 + 1), "and whoever waits for nothing"

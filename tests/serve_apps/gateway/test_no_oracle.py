@@ -10,12 +10,12 @@ from starlette.testclient import TestClient
 
 from actors.audit.entries import Entry
 from cluster.core.home import Home
-from cluster.haproxy_edge import ROOM
+from cluster.haproxy_edge import ROOM, SHARE
 from tests.serve_apps.service import CHAT, QUESTION
 from tests.serve_apps.whole import Whole
 
 THERE, NOWHERE = "umbrella-docs", "umbrello-docs"  # another tenant's collection, and one that nobody has
-OWN = ("x-request-id", "traceresponse", ROOM)  # of each reply; the last no client gets to see
+OWN = ("x-request-id", "traceresponse", ROOM, SHARE)  # of each reply; the last two no client gets to see
 SEEN = ("chat", "search", "audit")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,8 +12,8 @@ import httpx
 
 from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.sections.serve import ServeSection
-from serve_apps.gateway.turns import Turns
-from tests.fakes import FixedRetriever
+from serve_apps.gateway.turns import BESIDE_S, Turns
+from tests.fakes import FixedRetriever, ScriptedTier
 from tests.serve_apps.service import CHAT, Service, eventually, on_socket
 
 
@@ -26,43 +27,45 @@ class Crowd:
     """Works for as long as it is not told to be done; notes who began."""
 
     def __init__(self, most: int) -> None:
-        self.turns, self.began, self.working = Turns(most), list[str](), 0
-        self._done = asyncio.Semaphore(0)
+        self.now = 0.0
+        self.turns, self.began, self.working = Turns(most, lambda: self.now), list[str](), Counter[str]()
+        self._done = {key: asyncio.Semaphore(0) for key in ("loud", "louder", "quiet", *"abc")}
 
     async def work(self, key: str) -> None:
-        await self.turns.come(key)
+        turn = await self.turns.come(key)
         try:
             self.began.append(key)
-            self.working += 1
-            await self._done.acquire()
+            self.working[key] += 1
+            await self._done[key].acquire()
         finally:
-            self.working -= 1
-            self.turns.over()
+            self.working[key] -= 1
+            turn.over()
 
-    async def one_is_done(self) -> None:
-        self._done.release()
+    async def one_is_done(self, key: str) -> None:
+        self._done[key].release()
         await settled()
+
+
+async def come(crowd: Crowd, *keys: str) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(crowd.work(key)) for key in keys]
+    await settled()
+    return tasks
 
 
 def test_one_question_of_another_key_waits_for_one_turn_and_not_for_two_hundred() -> None:
     async def runs() -> None:
         crowd = Crowd(2)
-        tasks = [asyncio.create_task(crowd.work("loud")) for _ in range(200)]
-        await settled()
-        tasks.append(asyncio.create_task(crowd.work("quiet")))
-        await settled()
-        assert (crowd.began, crowd.working) == (["loud", "loud"], 2)
-        await crowd.one_is_done()
-        await crowd.one_is_done()
-        assert crowd.began == ["loud", "loud", "loud", "quiet"], "the key that waits longest is first, then the other"
-        for _ in range(197):
-            await crowd.one_is_done()
-        assert crowd.working == 2
-        for _ in range(2):
-            await crowd.one_is_done()
+        tasks = await come(crowd, *["loud"] * 200)
+        tasks += await come(crowd, "quiet")
+        assert crowd.began == ["loud", "loud"]
+        await crowd.one_is_done("loud")
+        assert crowd.began == ["loud", "loud", "quiet"], "who has none at work is first"
+        await crowd.one_is_done("quiet")
+        for _ in range(199):
+            await crowd.one_is_done("loud")
         await asyncio.gather(*tasks)
-        assert (len(crowd.began), crowd.working) == (201, 0)
-        await crowd.turns.come("later")  # and there is room again
+        assert len(crowd.began) == 201
+        (await crowd.turns.come("later")).over()  # and there is room again
 
     asyncio.run(asyncio.wait_for(runs(), 20))
 
@@ -70,12 +73,43 @@ def test_one_question_of_another_key_waits_for_one_turn_and_not_for_two_hundred(
 def test_three_keys_have_turns_one_after_the_other() -> None:
     async def runs() -> None:
         crowd = Crowd(1)
-        tasks = [asyncio.create_task(crowd.work(key)) for key in "aaaabbc"]
-        await settled()
-        for _ in "aaaabbc":
-            await crowd.one_is_done()
+        tasks = await come(crowd, *"aaaabbc")
+        for _ in range(7):
+            await crowd.one_is_done(crowd.began[-1])
         await asyncio.gather(*tasks)
         assert "".join(crowd.began) == "aabcaba"
+
+    asyncio.run(asyncio.wait_for(runs(), 20))
+
+
+def test_beside_somebody_who_asks_now_and_then_a_crowd_has_its_share() -> None:
+    """Alone it has every turn, and a while after the other has gone again; two crowds share them."""
+
+    async def runs() -> None:
+        crowd = Crowd(16)
+        tasks = await come(crowd, *["loud"] * 100)
+        assert crowd.working["loud"] == 16
+        tasks += await come(crowd, "quiet")
+        for _ in range(16):
+            await crowd.one_is_done("loud")
+        assert crowd.working == {"loud": 1, "quiet": 1}, "its own end before others of it begin"
+        await crowd.one_is_done("quiet")
+        await crowd.one_is_done("loud")
+        assert crowd.working == {"loud": 1, "quiet": 0}, "he will ask again"
+        crowd.now += BESIDE_S / 2
+        tasks += await come(crowd, "quiet")
+        await crowd.one_is_done("quiet")
+        crowd.now += BESIDE_S
+        await crowd.one_is_done("loud")
+        assert crowd.working["loud"] == 16, "he has not"
+        tasks += await come(crowd, *["louder"] * 100)
+        for _ in range(30):
+            await crowd.one_is_done("loud")
+        assert crowd.working["louder"] >= 8, "neither of them is quiet"
+        assert sum(crowd.working.values()) == 16
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(runs(), 20))
 
@@ -83,18 +117,39 @@ def test_three_keys_have_turns_one_after_the_other() -> None:
 def test_who_gives_up_keeps_no_turn() -> None:
     async def runs() -> None:
         turns = Turns(1)
-        await turns.come("a")
+        first = await turns.come("a")
         gone, late, last = (asyncio.create_task(turns.come(key)) for key in "bbc")
         await settled()
         gone.cancel()
         await settled()
-        turns.over()  # it is the turn of the second of b ...
+        first.over()  # it is the turn of the second of b ...
         late.cancel()  # ... who gives up in that very moment
         await settled()
         assert late.cancelled()
-        await last
-        turns.over()
-        await turns.come("anybody")
+        second = await last
+        first.over()  # once more: that changes nothing
+        waiting = asyncio.create_task(turns.come("d"))
+        await settled()
+        assert not waiting.done()
+        second.over()
+        await waiting
+
+    asyncio.run(asyncio.wait_for(runs(), 20))
+
+
+def test_who_gives_way_does_so_until_nobody_is_at_work_or_for_a_while() -> None:
+    async def runs() -> None:
+        turns = Turns(2)
+        await turns.idle(60)
+        both = [await turns.come("a"), await turns.come("b")]
+        await turns.idle(0.001)
+        waits = asyncio.create_task(turns.idle(60))
+        both[0].over()
+        await settled()
+        assert not waits.done()
+        both[1].over()
+        await settled()
+        assert waits.done()
 
     asyncio.run(asyncio.wait_for(runs(), 20))
 
@@ -119,10 +174,11 @@ def test_no_more_are_searched_at_once_than_the_settings_say() -> None:
     service = Service(retriever=retriever, section=ServeSection(searches_at_once=3, longest_wait_s=600))
     with on_socket(service.app()) as url, ThreadPoolExecutor(8) as pool:
 
-        def ask() -> httpx.Response:
-            return httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30, trust_env=False)
+        def ask(n: int) -> httpx.Response:
+            route, body = ("search", {"query": "How?"}) if n % 2 else ("chat/completions", CHAT)
+            return httpx.post(f"{url}/v1/{route}", json=body, timeout=30, trust_env=False)
 
-        asked = [pool.submit(ask) for _ in range(8)]
+        asked = [pool.submit(ask, n) for n in range(8)]
         assert service.gateway is not None
         admission = service.gateway.admission
         eventually(lambda: admission.inside == 8 and retriever.searching == 3, 20)
@@ -131,3 +187,34 @@ def test_no_more_are_searched_at_once_than_the_settings_say() -> None:
     assert {reply.status_code for reply in replies} == {200}
     assert retriever.most == 3
     assert all("turn" in reply.json()["plinth"]["timings_ms"] for reply in replies)
+
+
+def test_a_turn_lasts_until_the_text_begins_and_no_longer() -> None:
+    """What comes after the search is work, too: a crowd behind it would make everybody slow."""
+
+    class Gate:
+        def __init__(self) -> None:
+            self.passes = threading.Semaphore(0)
+
+        async def wait(self) -> None:
+            while not self.passes.acquire(blocking=False):
+                await asyncio.sleep(0.01)
+
+    gate, retriever = Gate(), FixedRetriever()
+    tier = ScriptedTier(deltas=("Use ", "shutil.copytree."), gate=gate)
+    service = Service(retriever=retriever, tier=tier, section=ServeSection(searches_at_once=1, longest_wait_s=600))
+    with on_socket(service.app()) as url, ThreadPoolExecutor(3) as pool:
+
+        def ask() -> int:
+            return httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30, trust_env=False).status_code
+
+        asked = [pool.submit(ask) for _ in range(3)]
+        assert service.gateway is not None
+        admission = service.gateway.admission
+        eventually(lambda: admission.inside == 3 and len(tier.questions) == 1, 20)
+        assert len(retriever.questions) == 1
+        gate.passes.release()
+        eventually(lambda: len(tier.questions) == 2, 20)
+        assert (len(retriever.questions), tier.closed) == (2, 0), "it is being written, beside others"
+        gate.passes.release(5)
+        assert [one.result() for one in asked] == [200] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from serve_apps.guards.chain import GUARDS, GuardChain, guard_chain, merged
 from serve_apps.guards.characters import CharacterGuard
 from serve_apps.guards.personal import PersonalDataGuard
 from serve_apps.guards.protocol import InputCheck, OutputCheck, Span
-from serve_apps.replicas.guard import GuardReplica
+from serve_apps.replicas.guard import LONG_CHARS, GuardReplica
 from tests.fakes import RealGuard, ScriptedTier, ToyClassifier
 from tests.serve_apps.service import CHAT, Service
 
@@ -83,6 +84,34 @@ def test_when_it_breaks_nothing_goes_in_or_out(toy: ToyClassifier) -> None:
     for check in (replica.check_input, replica.check_output):
         with pytest.raises(RuntimeError, match="the weights are gone"):
             asyncio.run(check(["fine"]))
+
+
+def test_what_is_only_embedded_keeps_no_question_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts hang in the guard: a question is checked meanwhile, and so is an answer."""
+    go_on, checking = threading.Event(), threading.Event()
+
+    class Slow(ToyClassifier):
+        def check_input(self, texts: Any) -> list[InputCheck]:
+            if len(texts[0]) > LONG_CHARS:
+                checking.set()
+                assert go_on.wait(20)
+            return super().check_input(texts)
+
+    monkeypatch.setitem(GUARDS, ToyClassifier.name, lambda config: Slow())
+
+    async def scene() -> None:
+        replica = GuardReplica(configured(PlinthConfig(), WITH_TOY))
+        embedded = asyncio.create_task(replica.check_input(["page " * (LONG_CHARS // 4) + "jane@mail.acme.io"], prompts=False))
+        while not checking.is_set():
+            await asyncio.sleep(0)
+        for check in (replica.check_input(["fine"]), replica.check_input(["a passage"], prompts=False)):
+            assert [found.blocked for found in await check] == [None]
+        assert [found.verdicts for found in await replica.check_output(["fine"])] == [()]
+        assert not embedded.done()
+        go_on.set()
+        assert (await embedded)[0].text.endswith("<EMAIL_1>"), "by the same guards"
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
 
 
 def test_without_its_entry_it_is_not_asked(toy: ToyClassifier) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from serve_apps.guards.protocol import IN, OUT, InputCheck
 from serve_apps.replicas.guard import GuardReplica
 from serve_apps.replicas.quote import QuoteReplica
 from serve_apps.replicas.retriever import RetrieverReplica
+from serve_apps.scaling.load import TEXTS as IN_FLIGHT
 from tests.data_jobs.hash_embedder import HashEmbedder
 from tests.serve_apps.replicas.test_forgotten import NOTES, config, published
 from tests.train_jobs.answering.retrievals import COPYING, retrieval
@@ -62,6 +66,41 @@ def test_several_searches(store: Store, embedder: HashEmbedder) -> None:
         assert isinstance(found[2], ApiError)
 
     asyncio.run(scene())
+
+
+def test_a_search_waits_for_a_few_of_the_texts_that_somebody_has_embedded(
+    store: Store, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(store, embedder, NOTES)
+    texts = [f"text {n}" for n in range(40)]
+
+    async def scene() -> None:
+        replica = RetrieverReplica(config())
+        await replica.search("warm up")
+        encode, first, go_on, seen = replica._embedder.encode, threading.Event(), threading.Event(), list[str]()
+
+        def watched(given: Sequence[str], kind: str = "document") -> Any:
+            first.set()
+            assert go_on.wait(20)
+            seen.extend(given)
+            return encode(given, kind)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(replica._embedder, "encode", watched)
+        embedded = asyncio.create_task(replica.embed(texts))
+        while not first.is_set():
+            await asyncio.sleep(0)
+        assert replica.load.stats()[IN_FLIGHT] == len(texts)
+        search = asyncio.create_task(replica.search("fish in the cold pond"))
+        while not replica._searches._at_work:
+            await asyncio.sleep(0)
+        go_on.set()
+        assert (await search).passages[0].document == "fish.md"
+        assert not embedded.done()
+        assert seen.index("fish in the cold pond") < 5
+        assert await embedded == encode(texts).tolist(), "in their order"
+        assert replica.load.stats()[IN_FLIGHT] == 0
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
 
 
 def test_several_answers() -> None:
