@@ -101,7 +101,9 @@ def test_what_is_only_embedded_keeps_no_question_waiting(monkeypatch: pytest.Mon
 
     async def scene() -> None:
         replica = GuardReplica(configured(PlinthConfig(), WITH_TOY))
-        embedded = asyncio.create_task(replica.check_input(["page " * (LONG_CHARS // 4) + "jane@mail.acme.io"], prompts=False))
+        embedded = asyncio.create_task(
+            replica.check_input(["page " * (LONG_CHARS // 4) + "jane@mail.acme.io"], prompts=False)
+        )
         while not checking.is_set():
             await asyncio.sleep(0)
         for check in (replica.check_input(["fine"]), replica.check_input(["a passage"], prompts=False)):
