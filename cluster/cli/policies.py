@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from cluster.cli.output import console, print_json, print_table, printable
+from cluster.cli.output import console, literal, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
@@ -65,7 +65,7 @@ def show(args: argparse.Namespace) -> int:
         return ExitCode.DONE
     columns = ("policy", "tenants", "collections", "guard", "about", "action", "from")
     table = [
-        (row["policy"], _whom(row["tenants"]), _whom(row["collections"]), row["guard"], printable(row["about"]),
+        (row["policy"], _whom(row["tenants"]), _whom(row["collections"]), row["guard"], literal(row["about"]),
          _told(row), _from(row)) for row in rows
     ]  # fmt: skip
     print_table(f"Policies, version {file.version} ({where})", columns, table)

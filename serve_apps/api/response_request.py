@@ -73,7 +73,7 @@ class ResponseRequest(Asking):
     """One request, its ``input`` a text or the items of a conversation."""
 
     model: Word
-    input: str | Annotated[list[Message], Field(min_length=1)]
+    input: str | Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     instructions: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -81,10 +81,10 @@ class ResponseRequest(Asking):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     text: TextOptions | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     parallel_tool_calls: bool | None = None
     reasoning: dict[str, Any] | None = None
-    include: list[Word] | None = None
+    include: Annotated[list[Word], Field(fail_fast=True)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None

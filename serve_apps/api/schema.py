@@ -27,6 +27,8 @@ MAX_TOKENS_LIMIT = 131_072
 MAX_EMBEDDING_INPUTS = 2048  # as OpenAI allows
 MAX_SEARCH_RESULTS = 50
 MAX_TOOLS = 128  # as OpenAI allows
+# Of a whole body, so that none takes seconds to be refused: objects and lists in it, and fields of one object.
+MAX_PARTS, MAX_FIELDS = 65_536, 1024
 
 Word = Annotated[str, Field(min_length=1, max_length=256)]
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
@@ -68,7 +70,7 @@ class Message(Body):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)]
     name: Word | None = None
 
     @property
@@ -124,7 +126,7 @@ class _Generation(Asking):
     model: Word
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4, fail_fast=True)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -155,11 +157,11 @@ class _Generation(Asking):
 class ChatRequest(_Generation):
     """``POST /v1/chat/completions``. What of it is without effect is in ``WITHOUT_EFFECT``."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT)] | None = None
     metadata: dict[str, str] | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
-    functions: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    functions: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     reasoning_effort: Word | None = None
@@ -198,7 +200,7 @@ class ChatRequest(_Generation):
 class CompletionRequest(_Generation):
     """``POST /v1/completions``: one prompt of text."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1, fail_fast=True)]
 
     @property
     def turns(self) -> Turns:
@@ -220,7 +222,7 @@ class EmbeddingRequest(Body):
     """``POST /v1/embeddings``: texts only, no token ids."""
 
     model: Word
-    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS)]
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS, fail_fast=True)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
@@ -270,6 +272,7 @@ def parse(model: type[Model], body: dict[str, Any], section: ServeSection) -> Mo
     Raises:
         ApiError: 400 naming the first field that is wrong; ``context_length_exceeded`` for an over-long prompt.
     """
+    _check_size(body)
     refuse_token_ids(body)
     try:
         request = model.model_validate(model.prepared(body))
@@ -278,6 +281,25 @@ def parse(model: type[Model], body: dict[str, Any], section: ServeSection) -> Mo
     _check_collection(request)
     _check_length(request, section.max_prompt_chars)
     return request
+
+
+def _check_size(body: dict[str, Any]) -> None:
+    """Refuse what would take long to look at: a megabyte holds half a million empty objects, each with its own error.
+
+    Raises:
+        ApiError: 400, the body has too many parts, or an object in it too many fields.
+    """
+    waiting: list[Any] = [body]
+    parts = 0
+    while waiting:
+        part = waiting.pop()
+        parts += 1
+        if isinstance(part, dict) and len(part) > MAX_FIELDS:
+            raise bad_request(f"an object in the body has {len(part):,} fields, more than {MAX_FIELDS:,}")
+        inner = [one for one in (part.values() if isinstance(part, dict) else part) if isinstance(one, dict | list)]
+        if parts + len(waiting) + len(inner) > MAX_PARTS:
+            raise bad_request(f"there are more than {MAX_PARTS:,} objects and lists in the body")
+        waiting += inner
 
 
 def _prepared(message: Any, where: str) -> Any:

@@ -6,6 +6,7 @@ more than it has earned (``data_jobs.safety.head``), nor touch what nothing down
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -208,11 +209,14 @@ def load_policies(path: str = "") -> Policies:
     """
     file = Path(path).expanduser() if path else SHIPPED
     try:
-        body = file.read_bytes()
+        if not stat.S_ISREG(file.stat().st_mode):  # a device may have no end, and a pipe keeps one waiting
+            raise UsageError(f"trust.policies: {file} is no file")
+        with file.open("rb") as handle:
+            body = handle.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"trust.policies: cannot read {file}: {error.strerror}") from error
     if len(body) > MOST_BYTES:
-        raise UsageError(f"trust.policies: {file.name} has {len(body)} bytes, more than {MOST_BYTES}")
+        raise UsageError(f"trust.policies: {file.name} has more than {MOST_BYTES:,} bytes")
     return Policies(parse_policies(body.decode("utf-8", errors="replace"), file.name))
 
 

@@ -46,6 +46,14 @@ def test_from_the_queue_to_rows_of_training(
     assert events(home) == [*read * 4, "review_decided", *wrote * 2]
 
 
+def test_a_text_is_no_markup_in_the_terminal_of_whoever_reviews_it(
+    home: Path, at_80_columns: Callable[..., str]
+) -> None:
+    marked = replace(FOUND, text="[link=https://evil.example]CLICK[/link] [conceal]hidden[/conceal]")
+    queue_of(Home(home)).put([marked])
+    assert "[conceal]hidden" in at_80_columns("review list", marked.named.id)
+
+
 def test_what_is_none_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue_of(Home(home)).put([FOUND])
     assert main(["review", "show", "nothing"]) == ExitCode.BAD_INPUT

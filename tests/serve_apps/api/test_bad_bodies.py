@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -319,3 +320,40 @@ def test_naughty_strings_never_make_a_5xx(client: TestClient, data_set: Callable
         response = client.post("/v1/chat/completions", json={**CHAT, "messages": [{"role": "user", "content": text}]})
         if response.status_code != 200:
             check_error(response, 400)
+
+
+# A megabyte each, of things that are wrong one by one.
+CROWDS: dict[str, tuple[str, bytes]] = {
+    "messages that are numbers": ("/v1/chat/completions", b'{"model":"auto","messages":[%s1]}' % (b"1," * 480_000)),
+    "messages that are empty": ("/v1/chat/completions", b'{"model":"auto","messages":[%s{}]}' % (b"{}," * 320_000)),
+    "parts that are numbers": (
+        "/v1/chat/completions",
+        b'{"model":"auto","messages":[{"role":"user","content":[%s1]}]}' % (b"1," * 480_000),
+    ),
+    "items that are empty": ("/v1/responses", b'{"model":"auto","input":[%s{}]}' % (b"{}," * 320_000)),
+    "numbers to include": ("/v1/responses", b'{"model":"auto","input":"x","include":[%s1]}' % (b"1," * 480_000)),
+    "a hundred thousand fields": (
+        "/v1/chat/completions", b"{%s}" % b",".join(b'"%d":1' % number for number in range(90_000))),
+    "metadata without end": (
+        "/v1/chat/completions",
+        b'{"model":"auto","messages":[{"role":"user","content":"x"}],"metadata":{%s}}'
+        % b",".join(b'"%d":1' % number for number in range(80_000)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_half_a_million_mistakes_cost_no_more_than_one(crowd: str) -> None:
+    """They kept the event loop for four seconds, and everybody waited."""
+    path, body = CROWDS[crowd]
+    client = Service().client()
+    began = time.process_time()
+    reply = client.post(path, content=body, headers=JSON)
+    assert reply.status_code == 400, reply.text
+    assert len(reply.content) < 1000
+    assert time.process_time() - began < 1.5
+
+
+def test_a_conversation_of_a_megabyte_is_read() -> None:
+    messages = [{"role": "user", "content": "x"}] * 30_000
+    assert Service().client().post("/v1/chat/completions", json={**CHAT, "messages": messages}).status_code == 200

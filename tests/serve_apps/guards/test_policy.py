@@ -131,6 +131,16 @@ def test_the_shipped_file_is_read_and_one_that_is_missing_is_named(tmp_path: Pat
         load_policies(str(tmp_path / "none.yaml"))
 
 
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no file"):
+        load_policies("/dev/zero")
+    large = tmp_path / "large.yaml"
+    with large.open("wb") as handle:
+        handle.truncate(1 << 40)
+    with pytest.raises(UsageError, match="more than 1,000,000 bytes"):
+        load_policies(str(large))
+
+
 def test_what_is_to_be_reviewed_goes_on_as_if_it_was_flagged() -> None:
     text = MINE.replace('{injection: flag, weapons: "off"}', "{injection: review}").replace(
         "{threshold: 2.0}", "{threshold: 1.0, action: review}"
