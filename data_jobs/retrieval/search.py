@@ -178,10 +178,10 @@ class Searcher:
             asked = self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
             rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
-            about = (rank, self._weights[rows], self._silent[rows], self._share)
-            scores = fused(*evidence, *about)
+            weights, silent = self._weights[rows], self._silent[rows]
+            scores = fused(*evidence, rank, weights, silent, self._share)
             near = cosines if asking is vector else self._cosines(rows, asking)
-            order = np.argsort(-fused(near, *evidence[1:], *about), kind="stable")
+            order = np.argsort(-fused(near, lexical[rows], asked, rank, weights, silent, self._share), kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):
                 order = self._reranked(question, rows, order, self.reranker)

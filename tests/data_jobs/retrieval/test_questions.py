@@ -14,9 +14,9 @@ from cluster.core.records import Document
 from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.indexing.index_blocks import IndexBlock, cut, embed
-from data_jobs.retrieval import dense
+from data_jobs.retrieval import dense, fusion
 from data_jobs.retrieval.embedder import Embedder
-from data_jobs.retrieval.fusion import fused, static
+from data_jobs.retrieval.fusion import fused, known, static
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import QUESTION, Snapshot
@@ -72,8 +72,8 @@ def test_without_questions_nothing_changes(searcher: Make) -> None:
 def fuse(
     cosines: np.ndarray, lexical: np.ndarray, asked: Sequence[float], rank: np.ndarray, share: float
 ) -> np.ndarray:
-    known = np.array(asked)
-    return fused(cosines, lexical, known, rank, 0.3, known == 0, share)
+    cosine = np.array(asked)
+    return fused(cosines, lexical, cosine, rank, 0.3, cosine == 0, share)
 
 
 def test_text_and_question_that_agree_count_for_more_than_one_of_them() -> None:
@@ -92,14 +92,16 @@ def test_a_document_without_questions_is_not_taken_for_one_whose_questions_say_n
     assert later == pytest.approx(cosines)
 
 
-def test_a_search_counts_both_where_documents_have_questions(searcher: Make) -> None:
+def test_a_search_counts_both_where_documents_have_questions(searcher: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     every = [d if d.questions else replace(d, questions=("an entirely different matter",)) for d in ASKED]
-    few, all_of_them = (
-        next(p for p in searcher(documents).search(PARAPHRASE).passages if p.document == "files.Lock")
-        for documents in (ASKED, every)
+    index = searcher(every)
+    both = index.search(PARAPHRASE).passages[0]
+    monkeypatch.setattr(fusion, "BOTH", 0.0)
+    better = index.search(PARAPHRASE).passages[0]
+    assert both.document == better.document == "files.Lock"
+    assert both.score - better.score == pytest.approx(
+        0.5 * min(both.dense, float(known(np.array(both.asked)))), abs=1e-5
     )
-    assert few.dense == pytest.approx(all_of_them.dense)
-    assert all_of_them.score > few.score + 0.05
 
 
 def test_documents_without_questions_are_not_crowded_out(searcher: Make) -> None:
