@@ -94,9 +94,8 @@ class Searcher:
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
         self._cosines = row_cosines(self.dense, snapshot.vectors, self._chunk_units)
         self._asked = KnownQuestions(snapshot)
-        questions_known, self._share = questioned(chunks, snapshot.questions)
-        self._silent = ~questions_known
-        self._rank = static_ranks(chunks, questions_known, self._share)
+        known, self._share = questioned(chunks, snapshot.questions)
+        self._rank, self._silent = static_ranks(chunks, known, self._share), ~known
         self._weights = lexical_weights(chunks)
         self._holds_code = any(chunk.kind in CODE_KINDS for chunk in chunks)
         self._language = LanguageQuestions(embedder)
@@ -174,8 +173,7 @@ class Searcher:
             rows = np.setdiff1d(
                 np.union1d(np.union1d(rows, named), best_rows(lexical, self.section.candidates)), hidden
             )
-            cosines = self._cosines(rows, vector)
-            asked = self._asked.cosines(rows, vector)
+            cosines, asked = self._cosines(rows, vector), self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
             rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
             weights, silent = self._weights[rows], self._silent[rows]
