@@ -16,7 +16,7 @@ from data_jobs.retrieval.beside import LanguageQuestions
 from data_jobs.retrieval.dense import TOGETHER, DenseIndex, cosines_of, row_cosines
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
-from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, static_ranks
+from data_jobs.retrieval.fusion import diverse, fused, lexical_weights, questioned, static_ranks
 from data_jobs.retrieval.known_questions import KnownQuestions
 from data_jobs.retrieval.lexical import Bm25, Counted, SearchField, best_rows, count, merged
 from data_jobs.retrieval.names import DocumentNames, path_words
@@ -94,7 +94,8 @@ class Searcher:
         self.dense = snapshot.dense.get(CHUNK) or DenseIndex(vectors)
         self._cosines = row_cosines(self.dense, snapshot.vectors, self._chunk_units)
         self._asked = KnownQuestions(snapshot)
-        self._rank = static_ranks(snapshot.chunks, snapshot.questions)
+        known, self._share = questioned(chunks, snapshot.questions)
+        self._rank, self._silent = static_ranks(chunks, known, self._share), ~known
         self._weights = lexical_weights(chunks)
         self._holds_code = any(chunk.kind in CODE_KINDS for chunk in chunks)
         self._language = LanguageQuestions(embedder)
@@ -172,13 +173,13 @@ class Searcher:
             rows = np.setdiff1d(
                 np.union1d(np.union1d(rows, named), best_rows(lexical, self.section.candidates)), hidden
             )
-            cosines = self._cosines(rows, vector)
-            asked = self._asked.cosines(rows, vector)
+            cosines, asked = self._cosines(rows, vector), self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
             rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
-            scores = fused(*evidence, rank, self._weights[rows])
+            weights, silent = self._weights[rows], self._silent[rows]
+            scores = fused(*evidence, rank, weights, silent, self._share)
             near = cosines if asking is vector else self._cosines(rows, asking)
-            order = np.argsort(-fused(near, *evidence[1:], rank, self._weights[rows]), kind="stable")
+            order = np.argsort(-fused(near, lexical[rows], asked, rank, weights, silent, self._share), kind="stable")
         if self.reranker is not None:
             with _timed(timings, "rerank"):
                 order = self._reranked(question, rows, order, self.reranker)

@@ -342,7 +342,7 @@ def _counting(progress: Progress, unit: str) -> Callable[[int], None]:
 SUITES: dict[str, Suite] = {
     "stdlib": Suite("answers about Python's standard library", "shipped; needs the pydocs index", _questions),
     "stdlib_wide": Suite("160 more, half of them terse", "shipped; needs the pydocs index", _questions),
-    "stdlib_unasked": Suite("names without shipped questions", "shipped; needs the pydocs index", _questions),
+    "stdlib_unasked": Suite("names that people rarely ask for", "shipped; needs the pydocs index", _questions),
     "stdlib_absent": Suite("what no docstring answers: all refused?", "shipped; needs the pydocs index", _questions),
     "folders": Suite(
         "what small folders tell and what they do not, in process", "shipped, or a folder of such .yaml files", _folders

@@ -1,7 +1,8 @@
 """Questions people ask about the standard library, shipped as data: ``questions/*.tsv``, ``name<TAB>question``.
 
-Written for the names that are asked for most, from knowledge of how people use Python, without sight of any
-question that the project is measured on. A name may be any public name of the thing.
+Those of the names that are asked for most (``part_a`` to ``part_c``) are written from knowledge of how people use
+Python, those of every other documented name (``part_d``) from its name and docstring; all without sight of any question
+that the project is measured on. A name may be any public name of the thing.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from cluster.core.records import Document
 from cluster.core.sections.answer import AnswerSection
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.indexing.index_blocks import IndexBlock, cut, embed
-from data_jobs.retrieval import dense
+from data_jobs.retrieval import dense, fusion
 from data_jobs.retrieval.embedder import Embedder
-from data_jobs.retrieval.fusion import fused, static
+from data_jobs.retrieval.fusion import fused, known, static
 from data_jobs.retrieval.model_files import find_model
 from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.snapshot import QUESTION, Snapshot
@@ -63,10 +63,45 @@ def test_without_questions_nothing_changes(searcher: Make) -> None:
     assert [p.asked for p in searcher(documents).search(question).passages if p.document == "garden.md"] == [0.0]
     cosines, lexical = np.array([0.5, 0.2]), np.array([0.1, 0.3])
     rank = static(np.array([0.0, 0.1]), np.array([False, False]), 0.0)
-    silent = fused(cosines, lexical, np.zeros(2), rank, 0.3)
+    silent = fuse(cosines, lexical, [0.0, 0.0], rank, 0.0)
     assert silent == pytest.approx([0.53, 0.365])
-    assert fused(cosines, lexical, np.array([0.0, 0.9]), rank, 0.3)[1] > silent[0]
-    assert fused(cosines, lexical, np.array([0.0, 0.3]), rank, 0.3)[1] == silent[1]
+    assert fuse(cosines, lexical, [0.0, 0.9], rank, 0.0)[1] > silent[0]
+    assert fuse(cosines, lexical, [0.0, 0.3], rank, 0.0)[1] == silent[1]
+
+
+def fuse(
+    cosines: np.ndarray, lexical: np.ndarray, asked: Sequence[float], rank: np.ndarray, share: float
+) -> np.ndarray:
+    cosine = np.array(asked)
+    return fused(cosines, lexical, cosine, rank, 0.3, cosine == 0, share)
+
+
+def test_text_and_question_that_agree_count_for_more_than_one_of_them() -> None:
+    nothing, cosines, asked = np.zeros(3), np.array([0.5, 0.5, 0.1]), [0.75, 0.55, 0.78]
+    agree, texts_alone, question_alone = fuse(cosines, nothing, asked, nothing, 1.0)
+    assert agree > question_alone > texts_alone
+    even, _, more = fuse(cosines, nothing, asked, nothing, 0.0)
+    assert more > even  # where no document but a few have questions, the better of both is all that counts
+
+
+def test_a_document_without_questions_is_not_taken_for_one_whose_questions_say_nothing() -> None:
+    nothing, cosines = np.zeros(3), np.array([0.5, 0.5, 0.4])
+    agrees, silent, other = fuse(cosines, nothing, [0.7, 0.0, 0.55], nothing, 1.0)
+    assert agrees > silent > other
+    later = fused(cosines, nothing, nothing, nothing, 0.3, nothing, 1.0)  # later chunks of documents that have some
+    assert later == pytest.approx(cosines)
+
+
+def test_a_search_counts_both_where_documents_have_questions(searcher: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [d if d.questions else replace(d, questions=("an entirely different matter",)) for d in ASKED]
+    index = searcher(every)
+    both = index.search(PARAPHRASE).passages[0]
+    monkeypatch.setattr(fusion, "BOTH", 0.0)
+    better = index.search(PARAPHRASE).passages[0]
+    assert both.document == better.document == "files.Lock"
+    assert both.score - better.score == pytest.approx(
+        0.5 * min(both.dense, float(known(np.array(both.asked)))), abs=1e-5
+    )
 
 
 def test_documents_without_questions_are_not_crowded_out(searcher: Make) -> None:
