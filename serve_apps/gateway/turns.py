@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BESIDE_S = 3.0  # somebody who asked so lately is likely to ask again; one who does not shall not slow a crowd for long
 SHARE = 16  # of the turns a sixteenth, and one at least, is what a crowd has beside somebody
+CROWD = 8  # requests of one key, at work or waiting: with more it is one
 
 
 class Turns:
@@ -37,16 +38,18 @@ class Turns:
         self._asked: dict[str, float] = {}  # when each key asked last, those that asked lately last
         self._idle = asyncio.Event()
         self._idle.set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def come(self, key: str) -> Turn:
         """Return when it is the turn of this key's next; whoever is not cancelled has to end it."""
         self._asked.pop(key, None)
         self._asked[key] = self._clock()
-        if self._free and key not in self._waiting and self._may(key):
+        if self._free and key not in self._waiting and self._may(key, coming=1):
             return self._taken(key)
         turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append(turn)
         self._next()  # beside a crowd of this key others may have gone by now
+        self._look_again()
         try:
             return await turn
         except asyncio.CancelledError:
@@ -70,12 +73,26 @@ class Turns:
             async with asyncio.timeout(longest_s):
                 await self._idle.wait()
 
-    def _may(self, key: str) -> bool:
+    def _may(self, key: str, coming: int = 0) -> bool:
         """Whether a key may have one more: beside somebody who is no crowd himself it has its share."""
         now = self._clock()
         while self._asked and now - self._asked[next(iter(self._asked))] >= BESIDE_S:
             del self._asked[next(iter(self._asked))]
-        return self._working[key] < self._share or all(one == key or one in self._waiting for one in self._asked)
+        here = self._working[key] + len(self._waiting.get(key, ())) + coming
+        if here <= CROWD or self._working[key] < self._share:
+            return True
+        return all(one == key or one in self._waiting for one in self._asked)
+
+    def _look_again(self) -> None:
+        """Once in a while: nobody says so when somebody has not asked for long."""
+        if self._waiting and self._timer is None:
+
+            def look() -> None:
+                self._timer = None
+                self._next()
+                self._look_again()
+
+            self._timer = asyncio.get_running_loop().call_later(BESIDE_S, look)
 
     def _taken(self, key: str) -> Turn:
         self._free -= 1

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from cluster.core.access import NO_RIGHTS, Rights
 from cluster.core.sections.serve import ServeSection
-from serve_apps.gateway.turns import BESIDE_S, Turns
+from serve_apps.gateway import turns as module
+from serve_apps.gateway.turns import BESIDE_S, CROWD, Turns
 from tests.fakes import FixedRetriever, ScriptedTier
 from tests.serve_apps.service import CHAT, Service, eventually, on_socket
 
@@ -107,6 +109,37 @@ def test_beside_somebody_who_asks_now_and_then_a_crowd_has_its_share() -> None:
             await crowd.one_is_done("loud")
         assert crowd.working["louder"] >= 8, "neither of them is quiet"
         assert sum(crowd.working.values()) == 16
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(runs(), 20))
+
+
+def test_who_asks_a_few_things_at_once_is_no_crowd() -> None:
+    async def runs() -> None:
+        crowd = Crowd(16)
+        tasks = await come(crowd, "quiet", *["loud"] * CROWD)
+        assert crowd.working == {"loud": CROWD, "quiet": 1}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(runs(), 20))
+
+
+def test_a_crowd_goes_on_by_itself_when_the_other_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody comes and nobody is done: what the crowd has at work may take a minute."""
+    monkeypatch.setattr(module, "BESIDE_S", 0.01)
+
+    async def runs() -> None:
+        turns = module.Turns(16)
+        (await turns.come("quiet")).over()
+        tasks = [asyncio.create_task(turns.come("loud")) for _ in range(40)]
+        await settled()
+        assert sum(task.done() for task in tasks) <= CROWD
+        while sum(task.done() for task in tasks) < 16:
+            await asyncio.sleep(0.001)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
