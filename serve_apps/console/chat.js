@@ -51,10 +51,11 @@ export async function collections() {
   return (await response.json()).data;
 }
 
-// A few questions from a collection's live index; none while there is no index.
+// A few questions from a collection's live index; counts as a request. Throws what fetch throws, and where there are none.
 export async function exampleQuestions(collection) {
   const response = await fetch(`/v1/plinth/examples${collection ? `/${collection}` : ""}`);
-  return response.ok ? (await response.json()).data.map((example) => example.question) : [];
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return (await response.json()).data.map((example) => example.question);
 }
 
 async function post(path, body, signal) {

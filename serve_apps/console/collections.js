@@ -31,6 +31,12 @@ export class CollectionPicker {
     return this.several ? (this.cards.find(({ id }) => id === this.select.value) ?? null) : null;
   }
 
+  // What its questions are made of: another one once its index was replaced, or a document forgotten.
+  get madeOf() {
+    const card = this.cards.find(({ id }) => id === this.select.value);
+    return card ? [card.id, card.index_version, card.forgotten].join("\n") : "";
+  }
+
   // Asks what there is. A choice that is gone becomes the default again.
   async update() {
     try {

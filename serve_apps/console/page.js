@@ -295,13 +295,19 @@ async function showModels() {
   picker.value = models.some(({ id }) => id === wanted) ? wanted : models[0].id;
 }
 
-// Asked for again now and then: a document may have been forgotten since.
+let examplesOf = ""; // what those on the page were made of; empty: ask
+
+// Not asked for again while they are made of the same: each time counts as a request.
 async function showExamples(wanted) {
+  const made = wanted ? collections.madeOf : "";
+  if (made && made === examplesOf) return;
+  examplesOf = "";
   let questions = [];
   try {
     if (wanted) questions = await exampleQuestions(collections.chosen);
+    examplesOf = made;
   } catch {
-    // gone or out of order: none are shown
+    // gone, out of order or too often: none are shown
   }
   const box = byId("examples");
   if (questions.join("\n") === box.dataset.shown) return;

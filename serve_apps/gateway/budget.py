@@ -25,7 +25,8 @@ from serve_apps.gateway.token_counts import TokenCounter
 LEAST_ANSWER = 16  # tokens; with less there is no answer worth the name
 WRITES = 96  # a model that writes from evidence writes so much whatever the client says (grounded.NEW_TOKENS)
 MOST = ("reads", "writes", "price")
-EMBEDDING, SEARCH, FEEDBACK = "embeddings", "search", "feedback"  # what the books call requests that no tier answers
+# What the books call requests that no tier answers.
+EMBEDDING, SEARCH, FEEDBACK, STARTERS = "embeddings", "search", "feedback", "examples"
 NAMES = {
     "requests_per_minute": "requests a minute", "tokens_per_minute": "tokens a minute",
     "tokens_per_day": "tokens a day", "money_per_month": "money a month",
@@ -102,8 +103,8 @@ class Budget:
         return replace(ask, sampling=replace(ask.sampling, max_tokens=granted))
 
     async def lookup(self, tier: str, sent: int, record: RequestRecord) -> None:
-        """Reserve for a request of ``sent`` tokens that no tier answers (EMBEDDING, SEARCH, FEEDBACK). Raises as
-        ``answer``."""
+        """Reserve for a request of ``sent`` tokens that no tier answers (EMBEDDING, SEARCH, FEEDBACK, STARTERS).
+        Raises as ``answer``."""
         record.reserved = Reserved(await self._reserve(record, 0.0, sent, 0, 0), sent, sent, 0, tier)
 
     async def usage(self, record: RequestRecord, since: str, until: str, tenant: str) -> list[UsageRow]:

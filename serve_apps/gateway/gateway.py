@@ -103,7 +103,7 @@ class Gateway:
         texts = Turns(section.retriever_replicas.max)
         self.lookups = Lookups(self._hops, embedding_model, counter, budget, self._turns, texts)
         self.collections = KnownCollections(self._hops)
-        self._manners = Manners(self._hops, self.lookups.examples, counter)
+        self._manners = Manners(self._hops, self.lookups.starters, counter)
         room = section.cache.mb << 20 if section.cache.on else 0
         cache = AnswerCache(room, section.cache.ttl_s, folder=answers)
         alike = AlikeQuestions(section.cache.alike)

@@ -22,6 +22,7 @@ from serve_apps.gateway.waiting import or_unavailable, together
 from serve_apps.guards.characters import visible
 from serve_apps.guards.policy import Policies, load_policies
 from serve_apps.guards.protocol import IN, OUT, PASSAGES, InputCheck, OutputCheck
+from serve_apps.guards.window import Placeholders
 
 GUARD = "the safety guard (nothing is sent unchecked)"
 Check = TypeVar("Check", InputCheck, OutputCheck)
@@ -137,6 +138,16 @@ class Hops:
             for check in checks
         ]
 
+    async def searched_for(self, found: Retrieval, record: RequestRecord) -> str:
+        """What was searched for in place of the question, as it may leave; empty where that was the question.
+
+        Raises:
+            UnavailableError: the guard is down.
+        """
+        meant = found.understood.searched_for
+        checks = await self.guard_out([meant], record) if meant else []
+        return passed(meant, checks, Placeholders())
+
     def waits(self, text: str, record: RequestRecord) -> int:
         """From which place on a text that was checked and may go on growing has to wait."""
         return self.policies.forbidden(record.tenant, record.collection).begun(text)
@@ -170,13 +181,21 @@ class Hops:
             return found
         verdicts: list[Verdict] = []
 
-        def barred(passage: Passage) -> bool:
-            text = f"{passage.context}\n{passage.title}\n{passage.text}"
-            said = self.policies.withheld(text, record.tenant, record.collection)
+        def withheld(*texts: str) -> bool:
+            said = self.policies.withheld("\n".join(texts), record.tenant, record.collection)
             verdicts.extend(replace(one, stage=PASSAGES, action="redact", detail=LEFT_OUT) for one in said)
             return bool(said)
 
+        def barred(passage: Passage) -> bool:
+            """All that an answer may show of a passage counts: its name, and those of its copies, too."""
+            copies = (said for copy in passage.also for said in copy)
+            within = passage.context, passage.header, passage.title, passage.text
+            return withheld(passage.document, passage.source, *within, *copies)
+
         found, _ = permitted(found, barred)
+        outline = found.understood.outline
+        if outline is not None and withheld(outline.document, outline.title, *outline.parts):
+            found = replace(found, understood=replace(found.understood, outline=None))
         record.judged(tuple(dict.fromkeys(verdicts)))
         return found
 
@@ -235,6 +254,11 @@ class Hops:
             or_unavailable(self._guard.check_input(["ready"]), self._timeout_s, GUARD),
         )
         return info
+
+
+def passed(text: str, checks: Sequence[OutputCheck], placeholders: Placeholders) -> str:
+    """A text beside an answer, as far as it may leave by its check: nothing of one that is blocked, or was not made."""
+    return "".join(placeholders.redact(text, check.spans) for check in checks if not check.blocked)
 
 
 def place_of(param: str, place: int) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 
 from cluster.core.records import Citation
 from serve_apps.errors import UnavailableError, model_not_found
-from serve_apps.gateway.budget import EMBEDDING, SEARCH, Budget
+from serve_apps.gateway.budget import EMBEDDING, SEARCH, STARTERS, Budget
 from serve_apps.gateway.citations import shown, texts_of
-from serve_apps.gateway.hops import Hops, place_of, something_to_see
+from serve_apps.gateway.hops import Hops, passed, place_of, something_to_see
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.rights import may_name
 from serve_apps.gateway.token_counts import TokenCounter
@@ -131,7 +131,7 @@ class Lookups:
         if checks[0].text != query:
             retrieval = await self._hops.search(checks[0].text, k, record)
         found = [cite(passage) for passage in (retrieval.passages[:k] if k else retrieval.passages)]
-        found, clean = await self._clean(found, record)
+        found, clean, meant = await self._clean(found, retrieval.understood.searched_for, record)
         record.index_version = retrieval.index_version
         record.documents = tuple((one.document, one.source) for one in found)
         record.stages.update({f"retriever.{name}": ms for name, ms in retrieval.timings_ms.items()})
@@ -139,14 +139,16 @@ class Lookups:
             "collection": retrieval.collection, "index_version": retrieval.index_version,
             "index_as_of": retrieval.index_as_of,
         }  # fmt: skip
-        meant = {"searched_for": retrieval.understood.searched_for}
-        return shown(found, clean), {**index, **meant, **_told(record)}
+        return shown(found, clean), {**index, "searched_for": meant, **_told(record)}
 
-    async def _clean(self, found: list[Citation], record: RequestRecord) -> tuple[list[Citation], list[str]]:
-        """The passages that may leave, and their checked texts; one that holds what is forbidden here is left out."""
-        if not found:
-            return [], []
-        texts, placeholders = texts_of(found), Placeholders()
+    async def _clean(
+        self, found: list[Citation], meant: str, record: RequestRecord
+    ) -> tuple[list[Citation], list[str], str]:
+        """The passages that may leave, their checked texts, and what was searched for; what holds something that is
+        forbidden here is left out."""
+        texts, placeholders = texts_of(found) + ([meant] if meant else []), Placeholders()
+        if not texts:
+            return [], [], ""
         outgoing = iter(zip(texts, await self._hops.guard_out(texts, record), strict=True))
         kept, clean = list[Citation](), list[str]()
         for one in found:
@@ -157,9 +159,20 @@ class Lookups:
             if not blocked:
                 kept.append(one)
                 clean += [placeholders.redact(text, check.spans) for text, check in checked]
-        return kept, clean
+        return kept, clean, passed(meant, [check for _, check in outgoing], placeholders)
 
     async def examples(self, record: RequestRecord) -> dict[str, Any]:
+        """``starters`` for whoever asks for nothing else; counts as a request.
+
+        Raises:
+            ApiError: a limit is reached.
+            UnavailableError: index, guard or ledger is down.
+        """
+        if self._budget:
+            await self._budget.lookup(STARTERS, 0, record)
+        return await self.starters(record)
+
+    async def starters(self, record: RequestRecord) -> dict[str, Any]:
         """A few questions to start with, from documents of the record's collection. Those that the guard finds fault
         with are left out, not mended.
 

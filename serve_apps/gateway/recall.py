@@ -148,12 +148,9 @@ class Recall:
                 if kept is None or kept.rights != key.rights:
                     continue
                 if _is_of(kept, asked.retrieval, plan.decision.tier, told):
+                    meant = await self._hops.searched_for(asked.retrieval, record)  # not what somebody else asked
                     record.alike = round(cosine, 4)
-                    own = {
-                        "alike": record.alike,
-                        "route": plan.decision.told(),
-                        "searched_for": asked.retrieval.understood.searched_for,  # not what somebody else asked
-                    }
+                    own = {"alike": record.alike, "route": plan.decision.told(), "searched_for": meant}
                     return replace(kept, plinth={**kept.plinth, **own})
         return None
 

@@ -17,7 +17,7 @@ from cluster.core.sections.serve import ServeSection
 from serve_apps.errors import AbstainedError, DoubtedError, SwitchedOffError, UnavailableError
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.exchange import AnswerPlan, Done, Event, TextDelta
-from serve_apps.gateway.hops import Hops
+from serve_apps.gateway.hops import Hops, passed
 from serve_apps.gateway.inside import asked_inside
 from serve_apps.gateway.outside import asked_outside
 from serve_apps.gateway.protocols import Sampling, TierState
@@ -166,7 +166,10 @@ class Speaker:
                         yield TextDelta(text)
         quoted = texts_of(reply.answer.citations)
         named = [*reply.answer.closest, *reply.answer.not_found]
-        checks = await self._hops.guard_out([reply.window.text(), *quoted, *named], record)
+        said = [reply.window.text(), *quoted, *named]
+        meant = plan.asked.retrieval.understood.searched_for
+        checks = await self._hops.guard_out([*said, meant] if meant else said, record)
+        checks, beside = checks[: len(said)], checks[len(said) :]
         if any(check.blocked for check in checks):
             yield self._done(reply, _withheld(), [], record)
             return
@@ -176,7 +179,7 @@ class Speaker:
         clean = [reply.placeholders.redact(text, check.spans) for text, check in texts]
         at, after = len(quoted), len(quoted) + len(reply.answer.closest)
         answer = replace(reply.answer, closest=tuple(clean[at:after]), not_found=tuple(clean[after:]))
-        yield self._done(reply, answer, clean[:at], record)
+        yield self._done(reply, answer, clean[:at], record, passed(meant, beside, reply.placeholders))
 
     def _said(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[str | Answer, None]:
         tier = self._tiers[plan.decision.tier]
@@ -194,8 +197,11 @@ class Speaker:
             return asked_inside(tier, plan.asked, sampling, self._hops, record)
         return tier.stream(plan.asked.question, plan.asked.retrieval, sampling)
 
-    def _done(self, reply: _Reply, answer: Answer, quoted: list[str], record: RequestRecord) -> Done:
-        """The end, with usage and the contract's facts; ``quoted`` are the checked texts of the citations."""
+    def _done(
+        self, reply: _Reply, answer: Answer, quoted: list[str], record: RequestRecord, searched_for: str = ""
+    ) -> Done:
+        """The end, with usage and the contract's facts; ``quoted`` are the checked texts of the citations, and
+        ``searched_for`` is checked too."""
         plan, asked, sent = reply.plan, reply.plan.asked, reply.shaper.sent
         record.grounded, record.reason = answer.grounded, answer.reason
         record.labelled = record.labelled or any(plan.state.access)
@@ -214,7 +220,7 @@ class Speaker:
             "grounded": answer.grounded,
             "reason": answer.reason,
             "form": answer.form,
-            "searched_for": asked.retrieval.understood.searched_for,
+            "searched_for": searched_for,
             "closest": list(answer.closest),
             "not_found": list(answer.not_found),
             "confidence": answer.confidence,

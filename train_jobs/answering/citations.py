@@ -10,6 +10,10 @@ from cluster.core.records import Citation, Passage
 
 ELLIPSIS = "…"
 _WORDS = re.compile(r"\S+")
+_LIKE_A_MARKER = re.compile(
+    r"^[ \t]*(?P<fence>```|~~~).*?^[ \t]*(?P=fence)|\[(?P<numbers>\d{1,3}(?:\s*,\s*\d{1,3})*)\]",
+    re.DOTALL | re.MULTILINE,
+)
 _CLAUSE_END = re.compile(r"[,;:.!?)\]—–][\"'”’)*_`]*$|^[—–]$")
 LEAST_CLAUSE = 6  # words that a quotation keeps at least where it is cut at a clause
 # Markup at the start of a line (list, heading, quotation, table marks) is not part of what a sentence says.
@@ -37,6 +41,17 @@ class Quotation:
         """The text as quoted: white space joined, an ellipsis where the sentence was trimmed."""
         body = " ".join(self.raw(passages).split())
         return f"{ELLIPSIS + ' ' if self.cut_before else ''}{body}{' ' + ELLIPSIS if self.cut_after else ''}"
+
+    def said(self, passages: Sequence[Passage]) -> str:
+        """The text as an answer says it: as quoted, without markers of its own (``unmarked``)."""
+        return unmarked(self.shown(passages))
+
+
+def unmarked(text: str) -> str:
+    """A document's words without anything that looks like a marker of an answer: the ``[2]`` of a footnote or an index
+    gets full-width brackets. They read the same, are as long, and compatibility forms (NFKC) turn them back. Code
+    between fences, where nobody looks for markers, stays as it is."""
+    return _LIKE_A_MARKER.sub(lambda found: f"［{n}］" if (n := found["numbers"]) else found[0], text)
 
 
 def quotation(

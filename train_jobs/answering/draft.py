@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cluster.core.records import Citation
 from data_jobs.retrieval.results import Retrieval
-from train_jobs.answering.citations import cite
+from train_jobs.answering.citations import cite, unmarked
 from train_jobs.answering.whole import words
 
 WHOLE_FACTOR = 3  # a row or code block that opens the answer may be this many times as long as other answers
@@ -57,7 +57,7 @@ class Draft:
             return False
         if not self.add("", passage, names):
             return False
-        self.pieces[-1] = f"{lead}\n\n{body}"
+        self.pieces[-1] = f"{lead}\n\n{unmarked(body)}"
         self.words_left -= size
         return True
 

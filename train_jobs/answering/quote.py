@@ -1,8 +1,9 @@
 """The quote tier: answers in the documents' own words, with numbered citations, or says that it does not know.
 
 Nothing is written here but names of documents, quotation marks, markers and a few fixed words; everything inside
-quotation marks stands verbatim in a passage (white space joined, ends trimmed with an ellipsis). Rows of a table (below
-its column names) and code blocks are quoted whole and line by line, on lines of their own (``answering.whole``).
+quotation marks stands verbatim in a passage (white space joined, ends trimmed with an ellipsis, numbers in brackets in
+full-width ones, as those that are not are markers). Rows of a table (below its column names) and code blocks are quoted
+whole and line by line, on lines of their own (``answering.whole``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from data_jobs.text.sentences import unreadable
 from data_jobs.text.units import CODE_BLOCK, ROW, SENTENCE
 from train_jobs.answering.abstention import support
 from train_jobs.answering.budget import estimated_tokens, fit
-from train_jobs.answering.citations import Quotation, quotation
+from train_jobs.answering.citations import Quotation, quotation, unmarked
 from train_jobs.answering.draft import Draft
 from train_jobs.answering.forms.code import example, shows_signature, signature
 from train_jobs.answering.forms.dates import DATE_WORDS, dated, of_another_year
@@ -187,7 +188,7 @@ def add_function(draft: Draft, passage: int, name: str, quote: Quotation | None,
     names = {name}
     says = ""
     if quote is not None:
-        shown = quote.shown(draft.found.passages)
+        shown = quote.said(draft.found.passages)
         says = f' — "{shown}"'
         names |= _other_names(shown, name)
     elif lead:
@@ -286,10 +287,10 @@ def add_quotation(draft: Draft, sentence: ScoredSentence, question: str, room: i
     if quote is None:
         return False
     passage: Passage = passages[sentence.passage]
-    lead = f"{passage.title}: " if LEANING.match(sentence.text) and is_title(passage.title) else ""
+    lead = f"{unmarked(passage.title)}: " if LEANING.match(sentence.text) and is_title(passage.title) else ""
     plainly = said_plainly(question, sentence.text) if not draft.pieces and not quote.cut_after else ""
     lead = f"{plainly}. {lead}" if plainly else lead
-    piece = f'{lead}"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
+    piece = f'{lead}"{quote.said(passages)}" [{draft.marker(sentence.passage)}]'
     return draft.add(piece, sentence.passage, {passage.document})
 
 
@@ -306,7 +307,7 @@ def _add_list(draft: Draft, sentence: ScoredSentence, question: str) -> bool:
     span = (at, end) if found.start >= end else (found.lead_start, found.lead_end)
     begin, stop = (passage.start + place for place in span)
     if begin < stop and (quote := quotation(passages, sentence.passage, begin, stop, PROSE_WORDS)):
-        lead = f'"{quote.shown(passages)}" [{draft.marker(sentence.passage)}]'
+        lead = f'"{quote.said(passages)}" [{draft.marker(sentence.passage)}]'
     body = shown_list(passage.text, found, max(draft.words_left, draft.whole_words) - len(lead.split()))
     return bool(body) and draft.add_whole(lead, body, sentence.passage)
 
@@ -341,7 +342,7 @@ def _add_code(draft: Draft, code: ScoredSentence) -> bool:
     passage = passages[code.passage]
     lead = _name(draft, code.passage)
     if code.lead >= 0 and (quote := quotation(passages, code.passage, code.lead, code.start, PROSE_WORDS)):
-        lead = f'"{quote.shown(passages)}" [{draft.marker(code.passage)}]'
+        lead = f'"{quote.said(passages)}" [{draft.marker(code.passage)}]'
     at = code.start - passage.start
     indent = at - passage.text.rfind("\n", 0, at) - 1
     room = max(draft.words_left, draft.whole_words) - len(lead.split())
@@ -350,7 +351,7 @@ def _add_code(draft: Draft, code: ScoredSentence) -> bool:
 
 def _name(draft: Draft, passage: int) -> str:
     body = draft.found.passages[passage]
-    return f"{body.title if is_title(body.title) else body.document} [{draft.marker(passage)}]:"
+    return f"{unmarked(body.title if is_title(body.title) else body.document)} [{draft.marker(passage)}]:"
 
 
 def is_title(title: str) -> bool:

@@ -180,7 +180,11 @@ ALWAYS, WITH_BODY, WITH_WORK = (400, 401, 403, 404, 405, 431, 503, 504), (408, 4
 
 def operation(route: Route, components: dict[str, Schema]) -> Schema:
     """One route as OpenAPI has it; the models of its body are added to ``components``."""
-    statuses = (*ALWAYS, *(WITH_BODY if route.body else ()), *(WITH_WORK if route.scope in ("chat", "search") else ()))
+    works = route.scope in ("chat", "search") or route.label in (
+        "/v1/plinth/examples",
+        "/v1/plinth/examples/{collection}",
+    )
+    statuses = (*ALWAYS, *(WITH_BODY if route.body else ()), *(WITH_WORK if works else ()))
     failed = {"description": "refused", "content": {"application/json": {"schema": ERROR}}}
     if route.label in OTHER_TYPES:
         content: dict[str, Schema] = {OTHER_TYPES[route.label]: {"schema": {}}}

@@ -130,6 +130,29 @@ def test_examples_come_from_the_index_and_are_asked_when_clicked(browser: Browse
         seen.page.close()
 
 
+def test_examples_are_asked_for_again_only_where_they_may_be_others(browser: Browser) -> None:
+    """Each time counts as a request of the key, and the page looks at the index every half a minute."""
+    retriever = FixedRetriever(names=("main", "boats"))
+    with on_socket(Service(retriever=retriever).app()) as url:
+        seen = visit(browser, url)
+        shown, picker = seen.page.locator(".example"), seen.page.get_by_label("Corpus")
+        expect(shown).to_have_count(3)
+
+        def look() -> None:
+            with seen.page.expect_response("**/v1/collections"):
+                picker.dispatch_event("change")
+
+        look()
+        look()
+        retriever.forgotten, retriever.starters = 1, [Example("What is left?", "left.md")]
+        eventually(lambda: '"forgotten":1' in httpx.get(f"{url}/v1/collections", trust_env=False).text)
+        look()
+        expect(shown).to_have_text(["What is left?"])
+        assert sum("/v1/plinth/examples" in request.url for request in seen.requests) == 2
+        seen.check_clean()
+        seen.page.close()
+
+
 def test_without_an_index_there_are_no_examples(browser: Browser) -> None:
     service = Service(retriever=FixedRetriever(down=True))
     with on_socket(service.app()) as url:

@@ -18,6 +18,7 @@ from data_jobs.retrieval.results import Retrieval, Understood, WindowReading
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.alike import SURE, AlikeQuestions, AskedQuestion, Told, Wording
 from serve_apps.gateway.protocols import Band, TierState
+from serve_apps.guards.policy import Policies, parse_policies
 from serve_apps.routing.rules import Features
 from tests.fakes import CITATION, PASSAGE, FixedRetriever, RealGuard, ScriptedTier
 from tests.serve_apps.service import Service
@@ -80,6 +81,13 @@ def asked(client: Any, question: str, *before: str, **more: Any) -> dict[str, An
     assert reply.status_code == 200, reply.text
     assert reply.headers["x-plinth-cache"] == reply.json()["plinth"]["cache"]
     return dict(reply.json()["plinth"])
+
+
+def test_what_is_searched_for_in_its_place_passes_the_guard() -> None:
+    rules = parse_policies(f"version: '1'\npolicies: [{{name: default, forbidden: ['corrected {SAME}']}}]")
+    client = serving(policies=Policies(rules)).client()
+    first, second = asked(client, ASKED), asked(client, SAME)
+    assert (first["searched_for"], second["cache"], second["searched_for"]) == (f"corrected {ASKED}", "hit", "")
 
 
 # -- over HTTP ---------------------------------------------------------------------------------------------------------

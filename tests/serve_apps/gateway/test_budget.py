@@ -215,6 +215,18 @@ def test_embeddings_and_searches_count_too(place: Path) -> None:
     assert usage["total"]["prompt_tokens"] == 6
 
 
+def test_examples_count_as_requests_and_a_word_of_help_as_one(place: Path) -> None:
+    made = Set(place)
+    made.limit(requests_per_minute=2)
+    client = made.service.client()
+    assert client.get("/v1/plinth/examples").status_code == 200
+    help_me = [{"role": "user", "content": "what can you do?"}]
+    assert "What is said about thing 0?" in ask(client, messages=help_me).text, "its examples are no second request"
+    refusal = client.get("/v1/plinth/examples/main")
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert made.booked()[0] == 2
+
+
 def test_a_refused_request_counts_as_one_and_costs_no_tokens(place: Path) -> None:
     made = Set(place)
     client = made.service.client()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import unicodedata
@@ -13,15 +14,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cluster.core.errors import UsageError
-from cluster.core.records import Passage, Verdict
+from cluster.core.records import Copy, Passage, Verdict
 from data_jobs.retrieval.results import OutlineFound, Retrieval, Understood
 from data_jobs.safety.views import _LOOK_ALIKE
+from serve_apps.gateway.hops import Hops
 from serve_apps.gateway.permitted import permitted
+from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.guards.forbidden import Forbidden, comparable
 from serve_apps.guards.personal import LONGEST
 from serve_apps.guards.policy import Policies, parse_policies
 from serve_apps.guards.window import OutputWindow, Placeholders
-from tests.fakes import PASSAGE, FixedRetriever, ScriptedTier
+from tests.fakes import PASSAGE, FixedRetriever, RealGuard, ScriptedTier
 from tests.serve_apps.gateway.test_inside import Listening
 from tests.serve_apps.service import CHAT, Service
 
@@ -203,6 +206,75 @@ def test_a_passage_with_it_answers_nothing_and_the_others_do(there: tuple[Passag
     (verdict,) = [one for one in rest["plinth"]["verdicts"] if one["stage"] == "guard_passages"]
     assert (verdict["action"], verdict["rule"]) == ("redact", "forbidden_text")
     assert "bird" not in json.dumps(rest)
+
+
+NAMED = replace(PASSAGE, chunk="named#0", document="project-bluebird.md", title="Birds")
+SOURCED = replace(PASSAGE, chunk="sourced#0", source="notes/Project Bluebird/a.md")
+COPIED = replace(PASSAGE, chunk="copied#0", also=(Copy("b", "B", "project_bluebird/b.md"),))
+HEADED = replace(PASSAGE, chunk="headed#0", header="| Project Bluebird | days |")
+
+
+@pytest.mark.parametrize("one", [NAMED, SOURCED, COPIED, HEADED], ids=lambda one: one.chunk)
+def test_a_passage_with_it_in_a_name_has_no_answer_withheld(one: Passage) -> None:
+    quote = Listening()
+    service = Service(retriever=FixedRetriever((one, PASSAGE)), tier=quote, policies=policies())
+    _, finish, rest = asked(service, stream=False)
+    assert (finish, quote.shown) == ("stop", [PASSAGE.chunk])
+    assert "bird" not in json.dumps(rest).lower()
+
+
+def test_an_outline_that_names_it_is_none() -> None:
+    """A list of what a document holds names headings of passages that are not cited."""
+    for held in ({"parts": ("Ducks", "Project Bluebird")}, {"document": "project-bluebird"}):
+        outline = replace(OutlineFound("birds.md", "Birds", "file", passages=(PASSAGE,)), **held)
+        record, seen = RequestRecord("req_1"), Understood(outline=outline)
+        retriever = FixedRetriever(found=Retrieval("q", (PASSAGE,), understood=seen))
+        for rules, left in ((policies(), None), (policies(MINE.replace("Project Bluebird", "Cuckoo")), outline)):
+            hops = Hops(RealGuard(), retriever, 1.0, rules)
+            assert asyncio.run(hops.search("q", None, record)).understood.outline == left
+
+
+class Corrected(FixedRetriever):
+    """Takes every question for another one."""
+
+    def __init__(self, meant: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.meant = meant
+
+    async def search(self, *args: Any, **options: Any) -> Retrieval:
+        found = await super().search(*args, **options)
+        return replace(found, understood=Understood(self.meant))
+
+
+CORRECTIONS = [
+    ("who leads project bluebird?", ""),
+    ("who is ann.lee@acme-corp.com?", "who is <EMAIL_1>?"),
+    ("who leads project goose?", "who leads project goose?"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("meant", "told"), CORRECTIONS)
+def test_what_was_searched_for_passes_the_guard(meant: str, told: str, stream: bool) -> None:
+    service = Service(retriever=Corrected(meant), tier=ScriptedTier(), policies=policies())
+    text, finish, rest = asked(service, stream)
+    assert (bool(text), finish, rest["plinth"]["searched_for"]) == (True, "stop", told)
+    assert "bluebird" not in json.dumps(rest)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_searched_for_is_not_told_of_a_withheld_answer(stream: bool) -> None:
+    tier = ScriptedTier(deltas=[*LONG, "It is Project Bluebird, and ", *LONG])
+    service = Service(retriever=Corrected("who leads project goose?"), tier=tier, policies=policies())
+    assert asked(service, stream)[2]["plinth"]["searched_for"] == ""
+
+
+@pytest.mark.parametrize("passages", [(PASSAGE,), ()])
+@pytest.mark.parametrize(("meant", "told"), CORRECTIONS)
+def test_what_a_search_searched_for_passes_the_guard(meant: str, told: str, passages: tuple[Passage, ...]) -> None:
+    service = Service(retriever=Corrected(meant, passages=passages), policies=policies())
+    found = service.client().post("/v1/search", json={"query": "who leads it?"}).json()
+    assert (found["plinth"]["searched_for"], len(found["data"])) == (told, len(passages))
 
 
 def test_parts_and_outlines_lose_it_too() -> None:

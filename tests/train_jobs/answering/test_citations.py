@@ -5,7 +5,7 @@ from __future__ import annotations
 from cluster.core.records import Passage
 from tests.train_jobs.answering.retrievals import passage
 from train_jobs.answering.budget import estimated_tokens, fit
-from train_jobs.answering.citations import cite, quotation
+from train_jobs.answering.citations import cite, quotation, unmarked
 
 TEXT = "  - one two  three\n four five six seven eight nine ten."
 BODY = passage("d", TEXT, start=100)
@@ -16,6 +16,15 @@ def shown(max_words: int, keep: dict[int, float] | None = None) -> tuple[str, st
     assert found is not None
     assert found.raw([BODY]) == TEXT[found.start - 100 : found.end - 100]
     return found.shown([BODY]), found.raw([BODY])
+
+
+def test_nothing_of_a_document_looks_like_a_marker_but_in_code_between_fences() -> None:
+    assert unmarked("so [1] and [2, 13][3], in [note 4] of [2024] [1](x)") == (
+        "so ［1］ and ［2, 13］［3］, in [note 4] of [2024] ［1］(x)"
+    )
+    code = "  ```python\n  a[1] = b[2]\n  ```"
+    assert unmarked(f"- see [1]\n{code}\n- and [2]") == f"- see ［1］\n{code}\n- and ［2］"
+    assert unmarked("```\nnever closed [1]") == "```\nnever closed ［1］"
 
 
 def test_a_citation_is_the_whole_passage() -> None:

@@ -65,6 +65,16 @@ def test_a_statement_that_its_evidence_does_not_bear_out_gives_way_to_the_quotat
     assert said == '"Train journeys of up to six hours are booked in second class." [1]'
 
 
+def test_a_number_in_brackets_that_is_quoted_is_no_marker() -> None:
+    bodies = [passage("fees.md", "It costs a firm 500 crowns [2] a year.", kind="file", title="Fees"), *HANDBOOK]
+    asked = "What does it cost a firm a year?"
+    found = retrieval(asked, bodies)
+    at = next(n for n, one in enumerate(evidence_of(found)[0], 1) if "500" in one.text)
+    said, writing = written(f"It costs a firm 900 crowns a year. [{at}]", question=asked, found=found)
+    assert said == 'Fees: "It costs a firm 500 crowns ［2］ a year." [1]'
+    assert "[2]" in writing.answer().citations[0].text
+
+
 def test_what_has_no_evidence_is_dropped() -> None:
     for text in ("Employees have 30 days.", "Employees have 30 days. [9]", "Employees have 30 days. [0]"):
         said, writing = written(text)

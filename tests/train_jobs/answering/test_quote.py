@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
+import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +92,18 @@ def test_a_leaning_sentence_comes_with_its_title() -> None:
     found = retrieval("When must leave be requested?", [passage("leave.md", text, kind="file", title="Leave policy")])
     made = answer("When must leave be requested?", found, SECTION)
     assert made.text == f'Leave policy: "{text}" [1]'
+
+
+def test_a_number_in_brackets_that_is_quoted_is_no_marker() -> None:
+    text = "It costs a firm 500 crowns [2] a year [12, 14]."
+    bodies = [passage("fees.md", text, kind="file", title="Fees [3]"), passage("b.md", "Boats.", 0.2, kind="file")]
+    found = retrieval("What does it cost a firm a year?", bodies)
+    made = answer("What does it cost a firm a year?", found, SECTION)
+    assert markers(made.text) == [1]
+    assert "crowns ［2］ a year ［12, 14］." in made.text
+    assert made.text.startswith("Fees ［3］: ")
+    assert_quotes_are_verbatim(replace(made, text=unicodedata.normalize("NFKC", made.text)), found)
+    assert made.citations[0].text == text, "the passage is as it is"
 
 
 def test_what_a_thing_is_is_answered_by_the_sentence_that_defines_it() -> None:

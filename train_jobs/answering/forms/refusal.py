@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from cluster.core.records import CODE_KINDS, Answer, Passage
 from data_jobs.retrieval.results import Retrieval
+from train_jobs.answering.citations import unmarked
 
 UNKNOWN = "I do not know: the documents do not cover this."
 CLOSEST = 3
@@ -66,4 +67,4 @@ def language_name(code: str) -> str:
 
 
 def _called(passage: Passage) -> str:
-    return passage.document if passage.kind in CODE_KINDS else passage.title or passage.document
+    return passage.document if passage.kind in CODE_KINDS else unmarked(passage.title or passage.document)

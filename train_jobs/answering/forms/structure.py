@@ -9,7 +9,7 @@ from data_jobs.retrieval.asking import DEFINITION, LIST, SIGNATURE, SUMMARY, For
 from data_jobs.retrieval.outline import opening_sentences
 from data_jobs.retrieval.results import OutlineFound, Retrieval
 from data_jobs.retrieval.support import NAMED
-from train_jobs.answering.citations import cite, quotation
+from train_jobs.answering.citations import cite, quotation, unmarked
 from train_jobs.answering.forms.code import signature
 
 MAX_PARTS = 30  # names that one answer lists; it says how many more there are
@@ -49,7 +49,7 @@ def _object(outline: OutlineFound, max_words: int, marker: int) -> str:
     said = outline.document
     for start, end in spans:
         if quote := quotation(outline.passages, 0, passage.start + start, passage.start + end, max_words - 4):
-            said += f' — "{quote.shown(outline.passages)}"'
+            said += f' — "{quote.said(outline.passages)}"'
     return f"{said} [{marker}]" + (f"\n\n{signature(passage)}" if "(" in passage.title else "")
 
 
@@ -64,7 +64,7 @@ def _listed(form: Form, outline: OutlineFound, marker: int) -> str:
 def _summary(outline: OutlineFound, max_words: int, marker: int) -> str:
     passage = outline.passages[0]
     quotes = [
-        quote.shown(outline.passages)
+        quote.said(outline.passages)
         for start, end in opening_sentences(passage.text, passage.header, OPENING)
         if (quote := quotation(outline.passages, 0, passage.start + start, passage.start + end, max_words // 2))
     ]
@@ -81,7 +81,7 @@ def _summary(outline: OutlineFound, max_words: int, marker: int) -> str:
 
 
 def _called(outline: OutlineFound) -> str:
-    return outline.document if outline.kind in CODE_KINDS else outline.title or outline.document
+    return outline.document if outline.kind in CODE_KINDS else unmarked(outline.title or outline.document)
 
 
 def _shown(outline: OutlineFound, most: int) -> str:
@@ -89,7 +89,7 @@ def _shown(outline: OutlineFound, most: int) -> str:
     names = [part.removeprefix(own) if outline.kind in CODE_KINDS else part for part in outline.parts]
     between = "; " if any("," in name or " " in name for name in names) else ", "
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return between.join(names[:most]) + more
+    return unmarked(between.join(names[:most])) + more
 
 
 def _plural(noun: str) -> str:
