@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.registry.models import Registry
 from cluster.core.config import PlinthConfig
 from cluster.core.home import Home
 from cluster.core.storage import Store
@@ -71,7 +72,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         added = json.loads(service.plinth("models", "add", str(model), "--tier", SLEEPER, "--json", *settings).stdout)
         assert added["live"]
         store = Store(str(home / "store"))
-        verdict = judge(PlinthConfig(), store, store.manifest("models", SLEEPER), "any@index", MEASURED)
+        (model,) = Registry(store).versions(SLEEPER)
+        manifest = store.manifest("models", SLEEPER, model.version)
+        verdict = judge(PlinthConfig(), store, manifest, "any@index", MEASURED)
         assert verdict.gate.passed, verdict.gate.reason
         yield service
     finally:
