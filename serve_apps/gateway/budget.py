@@ -72,12 +72,14 @@ class Budget:
     def __init__(self, wallet: Wallet, tiers: Mapping[str, MostOfTier], tokens: TokenCounter) -> None:
         self.wallet, self._tiers, self._tokens = wallet, dict(tiers), tokens
 
-    async def answer(self, ask: Ask, record: RequestRecord, names: Collection[str]) -> Ask:
+    async def answer(self, ask: Ask, record: RequestRecord, names: Collection[str], ready: Collection[str]) -> Ask:
         """Reserve for an answer; the ask comes back with the longest answer it may get.
 
         Args:
             names: the models that the key may ask. Another one is to look like one that is not here, also by what is
                 reserved for it.
+            ready: the tiers that may come to answer it, where it asks none that answers alone. What others would take
+                is not held against it.
 
         Raises:
             ApiError: 429, a limit is reached.
@@ -85,7 +87,8 @@ class Budget:
         """
         sent = sum(self._tokens.count(text) for _, text in ask.turns)
         asked = self._tiers.get(ask.model) if ask.model in names else None
-        tiers = [asked] if asked is not None and asked.alone else list(self._tiers.values())
+        may_answer = [most for name, most in self._tiers.items() if name in ready]
+        tiers = [asked] if asked is not None and asked.alone else may_answer or list(self._tiers.values())
         reads, writes, price = (max((getattr(tier, name) for tier in tiers), default=0) for name in MOST)
         if reads:  # models may be asked: no tokenizer makes more tokens than there are bytes
             sent_at_most = sum(len(text.encode()) for _, text in ask.turns)
@@ -143,11 +146,12 @@ class Budget:
             prompt, completion = min(prompt, reserved.prompt), min(completion, reserved.completion)
         tier = record.tier or reserved.tier
         price = self._tiers[tier].price if tier in self._tiers and record.cache != HIT else 0.0
+        money = micro(price, prompt + completion)
+        if reserved.hold.lease:  # a dearer tier may have gone live meanwhile
+            money = min(money, reserved.hold.amount.micro)
         who = record.principal
-        row = Used(
-            datetime.now(UTC).date().isoformat(), who.key_id, who.tenant, tier, 1, prompt, completion,
-            micro(price, prompt + completion),
-        )  # fmt: skip
+        today = datetime.now(UTC).date().isoformat()
+        row = Used(today, who.key_id, who.tenant, tier, 1, prompt, completion, money)
         self.wallet.settle(reserved.hold, row)
 
     async def _reserve(self, record: RequestRecord, price: float, prompt: int, most: int, least: int) -> Hold:

@@ -118,7 +118,9 @@ class Gateway:
             UnavailableError: guard, retriever, tier or ledger is down; text not yet yielded is dropped.
         """
         if self.budget:  # reserved until it is settled
-            ask = await self.budget.answer(ask, record, self.tiers.names_for(record.principal))
+            await self.tiers.refresh()
+            who = record.principal
+            ask = await self.budget.answer(ask, record, self.tiers.names_for(who), self.tiers.may_answer(who))
         answer = self._answer(ask, record)
         sampled = answer if self._trail is None else self._trail.sampled(answer, ask, record)
         async with aclosing(sampled) as events:

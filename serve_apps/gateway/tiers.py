@@ -41,6 +41,13 @@ class Tiers:
         """What a key may ask for answers."""
         return tuple(name for name in known_models(self.for_key(principal)) if may_name(name, principal))
 
+    def may_answer(self, principal: Principal) -> tuple[str, ...]:
+        """The tiers that may come to answer a key now, whatever it asks for: its own that are there, and the fallback,
+        which is for every key. External ones come and go, and always count."""
+        own = {state.name for state in self.for_key(principal)}
+        there = [state for state in self.states if state.ready or state.external]
+        return tuple(state.name for state in there if state.fallback or state.name in own)
+
     @property
     def fallback(self) -> TierState | None:
         """The tier that answers where another one cannot."""

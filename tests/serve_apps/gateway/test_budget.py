@@ -22,7 +22,7 @@ from cluster.core.sections.tiers import QUOTE, TierConfig
 from serve_apps.errors import UnavailableError
 from serve_apps.gateway.budget import EMBEDDING, SEARCH, Budget, MostOfTier, duration, headers, refused
 from serve_apps.gateway.exchange import Ask
-from serve_apps.gateway.protocols import Sampling
+from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.gateway.request_log import RequestRecord
 from serve_apps.gateway.token_counts import RegexTokenCounter
 from tests.actors.ledger.books import House
@@ -297,7 +297,7 @@ def test_the_dearest_of_those_that_may_answer_decides(place: Path) -> None:
         amounts = []
         for model in ("small", "no-such"):  # the first is here, and the key is told nothing of it
             record = RequestRecord("req_0", principal=who, status=404)
-            await budget.answer(Ask(model, (("user", "aé b c"),), Sampling()), record, ["auto", "quote"])
+            await budget.answer(Ask(model, (("user", "aé b c"),), Sampling()), record, ["auto", "quote"], tiers)
             assert record.reserved is not None
             amounts.append(record.reserved.hold.amount)
             budget.settle(record)
@@ -309,7 +309,7 @@ def test_the_dearest_of_those_that_may_answer_decides(place: Path) -> None:
         ):  # fmt: skip
             record = RequestRecord("req_1", principal=who)
             ask = Ask(model, (("user", "aé b c d e ff"),), Sampling(max_tokens=said), plain)
-            capped = await budget.answer(ask, record, ["auto", *tiers])
+            capped = await budget.answer(ask, record, ["auto", *tiers], tiers)
             assert record.reserved is not None
             prompt, completion, price = most
             tokens = prompt + completion
@@ -320,6 +320,40 @@ def test_the_dearest_of_those_that_may_answer_decides(place: Path) -> None:
             assert budget.settle(record) is None, "once"
         await budget.wallet.stop()
         assert house.ledger.lent() == Amount()
+
+    asyncio.run(scene())
+
+
+def test_a_tier_that_is_not_there_is_not_reserved_for(place: Path) -> None:
+    small = ScriptedTier(state=TierState("small", ready=False))
+    made = Set(place, models={"small": small})
+    made.budget._tiers["small"] = MostOfTier(5_000, 128, 2.0)
+    made.limit(tokens_per_day=500, money_per_month=1.0)
+    client = made.service.client()
+    assert [ask(client, model=model).status_code for model in ("auto", "quote", "nobody")] == [200, 200, 404]
+    small.state = TierState("small", external=True, ready=False)
+    assert ask(client, model="auto").status_code == 429, "it may come to answer"
+    small.state = TierState("small", access=("law",))
+    assert ask(client, model="auto").status_code == 200, "it answers others"
+    small.state = TierState("small")
+    assert ask(client, model="auto").status_code == 429
+    assert ask(client, model="quote").status_code == 200
+
+
+def test_what_goes_live_meanwhile_costs_no_more_than_was_reserved(place: Path) -> None:
+    made = Set(place, price=1.0)
+    made.budget._tiers["small"] = MostOfTier(0, 64, 9.0)
+    made.limit(money_per_month=10.0)
+
+    async def scene() -> None:
+        record = RequestRecord("req_1", principal=Principal("ann"))
+        await made.budget.answer(Ask("auto", (("user", "one two"),), Sampling()), record, ["auto"], ["quote"])
+        assert record.reserved is not None
+        most = record.reserved.hold.amount.micro
+        record.prompt_tokens, record.completion_tokens, record.tier = 2, 64, "small"
+        made.budget.settle(record)
+        (row,) = made.budget.wallet._rows.values()
+        assert (row.tier, row.micro) == ("small", most)
 
     asyncio.run(scene())
 
