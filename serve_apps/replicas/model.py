@@ -90,7 +90,7 @@ class ModelReplica:
         self._answers = tier.answers(config.answer)
         self._registry = Registry(self._store)
         self._earned: tuple[str, bool] = ("", False)
-        self._gate: tuple[str, dict[str, Any]] = ("", {})
+        self._gate: tuple[tuple[str, str | None], dict[str, Any]] = (("", None), {})  # by model and gate's version
         self._live: Live[ServedModel] = Live(
             "model", self._store, "models", self._name, self._wanted, self._load, home.root / "cache", _retire
         )
@@ -102,8 +102,9 @@ class ModelReplica:
         if served is None:
             return None
         self._earned = (served.version, served.champion)
-        if self._gate[0] != served.version:
-            self._gate = (served.version, gate_report(self._store, self._name, served.version))
+        judged = (served.version, self._store.alias("gates", self._name, served.version))
+        if self._gate[0] != judged:  # a model may be judged, or judged again, while it is served by name
+            self._gate = (judged, gate_report(self._store, self._name, served.version))
         return served.version
 
     def _load(self, folder: Path, manifest: Manifest) -> ServedModel:
@@ -143,7 +144,7 @@ class ModelReplica:
         if self._live.current is None:
             return TierState(self._tier.name, ready=False, earned=False, price=self._tier.price)
         model = self._live.current.thing
-        report = self._gate[1] if self._gate[0] == model.version else {}
+        report = self._gate[1] if self._gate[0][0] == model.version else {}
         ms = report.get("ms", {})
         checked = model.facts.get("format") in ("points", "grounded")
         return TierState(

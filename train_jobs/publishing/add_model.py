@@ -91,17 +91,18 @@ def add_model(
 
 def _kept(weights: Weights, engine: str, parameters: int, known: Mapping[str, Any]) -> dict[str, str]:
     """What the model's metadata says of its weights; what was rounded before stays so."""
-    if weights == "auto":
-        slow = engine == "openvino" and parameters >= LARGE and not has_bf16()
-        weights = INT8 if slow or known.get("weights") == INT8 else "original"
-    return {"weights": INT8} if weights == INT8 else {}
+    rounded = weights == INT8 or known.get("weights") == INT8
+    if weights == "auto" and not rounded:
+        rounded = engine == "openvino" and parameters >= LARGE and not has_bf16()
+    return {"weights": INT8} if rounded else {}
 
 
 def has_bf16() -> bool:
     """Whether OpenVINO multiplies bf16 on this machine's CPU."""
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
 
 
 def _registered(store: Store, origin: Mapping[str, str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cluster.core.storage import Store
 from data_jobs.retrieval.features import FEATURES
 from data_jobs.retrieval.results import Retrieval, ScoredSentence
 from serve_apps.errors import ApiError, UnavailableError
-from serve_apps.gateway.protocols import Sampling
+from serve_apps.gateway.protocols import Sampling, TierState
 from serve_apps.replicas.model import ModelReplica
 
 pytestmark = pytest.mark.process
@@ -328,10 +328,15 @@ def children() -> list[tuple[int, str]]:
     return found
 
 
-def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: PlinthConfig, started: Start) -> None:
+@pytest.mark.parametrize("served_before", [False, True])
+def test_champions_earn_auto_and_bring_their_measurements(
+    served_before: bool, store: Store, config: PlinthConfig, started: Start
+) -> None:
+    """Also where the gate judges a model that is served by its name already."""
     from actors.policies.gate import GateCheck, GateResult
 
     version = publish(store, 1)
+    replica = started(config) if served_before else None
     staging = store.staging("gate-1")
     band = {"low": 0.0, "high": 1.01, "n": 50, "model": 0.7, "quote": 0.6}
     report = {"ms": {"model": 12.0}, "bands": [band]}
@@ -340,7 +345,16 @@ def test_champions_earn_auto_and_bring_their_measurements(store: Store, config: 
     store.move_alias("gates", "tiny", version, gate.version, "test")
     check = GateCheck("difference", 0.1, 0.0, True, "better")
     Registry(store).promote("tiny", version, GateResult(True, (check,), "passed"), f"tiny@{gate.version}")
-    state = asyncio.run(started(config).state())
+    replica = replica or started(config)
+
+    async def scene() -> TierState:
+        deadline = asyncio.get_running_loop().time() + 20
+        while not (state := await replica.state()).earned or not state.bands:
+            assert asyncio.get_running_loop().time() < deadline, "the follower did not find it"
+            await asyncio.sleep(0.05)
+        return state
+
+    state = asyncio.run(scene())
     assert (state.earned, state.latency_ms) == (True, 12.0)
     assert [(b.questions, b.model, b.fallback) for b in state.bands] == [(50, 0.7, 0.6)]
 
