@@ -1,4 +1,5 @@
 # make quickstart   installs everything into .venv, then goes from documents to a cited answer
+#                   (ARGS='--set cluster.allow_other_ray=true' hands options on)
 # make test         installs the test tools and runs the tests (minutes)
 # make test-pure   only the pure tests: no ray, no model, no browser (seconds)
 # make test-ci      those of the slow tests that CI runs: one for each way a job, a service or a cluster may break
@@ -22,7 +23,7 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 .PHONY: quickstart install install-dev preflight test test-pure test-slow test-ci test-full check bench lock vendor clean
 
 quickstart: install
-	@$(BIN)/plinth quickstart
+	@$(BIN)/plinth quickstart $(ARGS)
 
 install: $(VENV)/.installed
 

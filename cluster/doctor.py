@@ -139,7 +139,10 @@ def _rays(config: PlinthConfig, home: Home) -> list[Check]:
     found = f"another Ray cluster runs here (pid {', '.join(str(p.pid) for p in others)})"
     if config.cluster.allow_other_ray:
         return [Check("other Rays", "warn", found, "allowed by cluster.allow_other_ray")]
-    remedy = "stop it, or start beside it: --set cluster.allow_other_ray=true (with ports of its own)"
+    remedy = (
+        "stop it, or start beside it: add --set cluster.allow_other_ray=true (make quickstart ARGS='--set ...'), and "
+        "where a port is taken --set cluster.http_port=NUMBER, gcs_port or dashboard_port likewise"
+    )
     return [Check("other Rays", "bad" if running(home) is None else "warn", found, remedy)]
 
 

@@ -38,10 +38,9 @@ UNANSWERABLE = "How can I bake a chocolate cake?"
 COVERS = "What do these documents cover?"
 
 STAGE_LOGS = {
-    "check this machine": "cli.jsonl",
     "start Ray (token, loopback)": "ray_head.log",
     "prepare the corpus": "data.jsonl",
-    "build the index": "index.jsonl",
+    "build the index": "data.jsonl",
     "deploy the service": "gateway.jsonl",
     "train the tokenizer": "train.jsonl",
     "pretrain the model": "train.jsonl",
