@@ -246,7 +246,7 @@ def list_keys(args: argparse.Namespace) -> int:
         console.print("no keys yet: `plinth up` makes one for this machine, `plinth keys create NAME` one for others")
     else:
         rows = [
-            (printable(key.name), key.key_id, key.principal.tenant, ", ".join(sorted(key.principal.groups)),
+            (literal(key.name), key.key_id, key.principal.tenant, ", ".join(sorted(key.principal.groups)),
              _scopes(key), literal(_may_ask(key)), _day(key.expires_at), key.state(now), _at_most(key)) for key in found
         ]  # fmt: skip
         names = ("name", "id", "tenant", "groups", "scopes", "may ask", "expires (UTC)", "state", "limits")

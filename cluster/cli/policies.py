@@ -78,15 +78,13 @@ def check(args: argparse.Namespace) -> int:
     Raises:
         BadInputError: it cannot be read.
     """
-    from serve_apps.guards.policy import MOST_BYTES, PolicyFile, read_policies
+    from serve_apps.guards.policy import PolicyFile, policy_bytes, read_policies
 
     path = Path(args.file).expanduser()
     try:
-        body = path.read_bytes()
+        body = policy_bytes(path)
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from error
-    if len(body) > MOST_BYTES:
-        raise BadInputError(f"{path} has {len(body)} bytes, more than {MOST_BYTES}")
     found = read_policies(body.decode("utf-8", errors="replace"))
     fine = isinstance(found, PolicyFile)
     problems = [] if isinstance(found, PolicyFile) else found

@@ -6,6 +6,7 @@ more than it has earned (``data_jobs.safety.head``), nor touch what nothing down
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -201,6 +202,21 @@ def is_injection(verdict: Verdict) -> bool:
     return verdict.guard == "rules" and not verdict.allowed and categories().get(verdict.rule) == INJECTION
 
 
+def policy_bytes(file: Path) -> bytes:
+    """What a file of policies holds. A device may have no end, and a pipe keeps one waiting.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more than ``MOST_BYTES``.
+    """
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    with file.open("rb") as handle:
+        body = handle.read(MOST_BYTES + 1)
+    if len(body) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES:,} bytes")
+    return body
+
+
 def load_policies(path: str = "") -> Policies:
     """The policies of a file; empty: those that are shipped.
 
@@ -209,14 +225,9 @@ def load_policies(path: str = "") -> Policies:
     """
     file = Path(path).expanduser() if path else SHIPPED
     try:
-        if not stat.S_ISREG(file.stat().st_mode):  # a device may have no end, and a pipe keeps one waiting
-            raise UsageError(f"trust.policies: {file} is no file")
-        with file.open("rb") as handle:
-            body = handle.read(MOST_BYTES + 1)
+        body = policy_bytes(file)
     except OSError as error:
         raise UsageError(f"trust.policies: cannot read {file}: {error.strerror}") from error
-    if len(body) > MOST_BYTES:
-        raise UsageError(f"trust.policies: {file.name} has more than {MOST_BYTES:,} bytes")
     return Policies(parse_policies(body.decode("utf-8", errors="replace"), file.name))
 
 

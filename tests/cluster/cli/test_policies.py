@@ -110,6 +110,10 @@ def test_what_is_no_file_of_policies_is_said(text: str, capsys: pytest.CaptureFi
     assert main(["policies", "check", str(tmp_path / "none.yaml")]) == 3
 
 
+def test_a_device_is_not_read_to_its_end() -> None:
+    assert main(["policies", "check", "/dev/zero"]) == 3
+
+
 def test_the_line_of_a_place() -> None:
     places = ((), ("version",), ("policies", 1), ("policies", 1, "rules", "weapons"))
     assert [line_of(MINE, place) for place in places] == [1, 1, 7, 10]

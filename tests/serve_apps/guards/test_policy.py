@@ -132,7 +132,7 @@ def test_the_shipped_file_is_read_and_one_that_is_missing_is_named(tmp_path: Pat
 
 
 def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="no regular file"):
         load_policies("/dev/zero")
     large = tmp_path / "large.yaml"
     with large.open("wb") as handle:
