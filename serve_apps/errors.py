@@ -18,6 +18,7 @@ LISTED = 20  # collections that an error names
 
 
 NO_COLLECTION = "collection_not_found"
+TOO_LONG = "context_length_exceeded"
 
 
 class ApiError(PlinthError):
@@ -95,7 +96,7 @@ def collection_not_found(name: str, known: Sequence[str], param: str | None = No
 def context_too_long(chars: int, limit: int, param: str) -> ApiError:
     """400 for a text above ``serve.max_prompt_chars``."""
     message = f"{param}: a text of {chars} characters; the longest accepted has {limit}: shorten it"
-    return ApiError(message, status=400, param=param, code="context_length_exceeded")
+    return ApiError(message, status=400, param=param, code=TOO_LONG)
 
 
 def too_large(limit: int) -> ApiError:

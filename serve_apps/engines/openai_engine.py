@@ -29,7 +29,7 @@ from serve_apps.engines.openai_reply import Answer, Written, error_code
 from serve_apps.engines.protocol import Capabilities, EngineStats
 from serve_apps.engines.server_events import EventReader
 from serve_apps.engines.stream import Rate
-from serve_apps.errors import UnavailableError
+from serve_apps.errors import TOO_LONG, UnavailableError
 
 CHAT, CONTINUE = "/chat/completions", "/completions"
 CONTEXT_TOKENS = 8192  # where the tier does not say
@@ -273,7 +273,7 @@ class OpenAIEngine:
             raise UnavailableError(f"{host} does not stream its answers")
         if status < 400:
             raise UnavailableError(f"{host} sends us elsewhere ({said}), and no redirect is followed")
-        if code == "context_length_exceeded":
+        if code == TOO_LONG:
             raise BadInputError(f"the text is too long for the model at {host}", code=code)
         if status in (429, 503):
             raise self._left_alone(f"{host} has no room for us ({said})", reply.headers.get("retry-after", ""))

@@ -19,7 +19,7 @@ from typing import Literal
 from cluster.core.errors import BadInputError, PlinthError, UnsupportedError
 from serve_apps.engines.protocol import Capabilities, EngineSampling, EngineStats
 from serve_apps.engines.stream import FLUSH_S, DeltaStream, Rate, Request, flush
-from serve_apps.errors import UnavailableError
+from serve_apps.errors import TOO_LONG, UnavailableError
 
 MAX_WAITING = 1024  # requests queued in one engine; more are refused
 MAX_STOP_IDS = 64
@@ -261,7 +261,7 @@ def _checked(ids: Sequence[int], sampling: EngineSampling, capabilities: Capabil
         raise BadInputError(
             f"the model's context holds {capabilities.context_tokens} tokens: {len(tokens)} of the prompt and "
             f"{sampling.max_new_tokens} to generate are {len(tokens) + sampling.max_new_tokens}",
-            code="context_length_exceeded", context_tokens=capabilities.context_tokens,
+            code=TOO_LONG, context_tokens=capabilities.context_tokens,
         )  # fmt: skip
     # Written so that NaN is refused too.
     if not 0.0 <= sampling.temperature <= 100.0:

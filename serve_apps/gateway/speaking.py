@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from cluster.core.errors import PlinthError
 from cluster.core.identity import Principal
 from cluster.core.records import Answer, Verdict
 from cluster.core.sections.serve import ServeSection
-from serve_apps.errors import AbstainedError, DoubtedError, SwitchedOffError, UnavailableError
+from serve_apps.errors import TOO_LONG, AbstainedError, DoubtedError, SwitchedOffError, UnavailableError
 from serve_apps.gateway.citations import shown, texts_of
 from serve_apps.gateway.exchange import AnswerPlan, Done, Event, TextDelta
 from serve_apps.gateway.hops import Hops, passed
@@ -51,12 +52,13 @@ class Speaker:
         self._deadline_ms, self._cascade = section.request_timeout_s * 1000, section.cascade
 
     async def speak(self, plan: AnswerPlan, sampling: Sampling, record: RequestRecord) -> AsyncGenerator[Event, None]:
-        """Checked text, then one Done. What ``auto`` chose may be down by now, or abstain where the passages do support
-        an answer, and what is external may be switched off: before its first word, another tier answers instead.
-        So does a larger one, once, where the answer is not borne out.
+        """Checked text, then one Done. What ``auto`` chose may be down by now, hold too few tokens for question and
+        passages, or abstain where these do support an answer, and what is external may be switched off: before its
+        first word, another tier answers instead. So does a larger one, once, where the answer is not borne out.
 
         Raises:
             UnavailableError: guard or tier is down; text not yet yielded is dropped.
+            PlinthError: the tier that the client named does not take what it was sent.
         """
         while True:
             silent = True
@@ -69,9 +71,9 @@ class Speaker:
             except DoubtedError as error:
                 plan = self._escalated(plan, error, record)
                 continue
-            except UnavailableError as error:
+            except PlinthError as error:
                 instead = self._instead(plan, record.principal)
-                if not silent or instead is None:
+                if not silent or instead is None or not _another_may(error, plan):
                     raise
                 why = INSTEAD.get(type(error), "fallback")
             plan = replace(plan, decision=replace(plan.decision, tier=instead.name, reason=why), state=instead)
@@ -271,6 +273,12 @@ class _Reply:
         """Take the answer, and what of its text has not been said yet."""
         self.answer = answer
         self.window.push(answer.text[len(self.said) :] if answer.text.startswith(self.said) else "")
+
+
+def _another_may(error: PlinthError, plan: AnswerPlan) -> bool:
+    """Whether another tier may do better than one that failed so."""
+    too_long = error.extras.get("code") == TOO_LONG and plan.decision.reason != "requested"
+    return too_long or isinstance(error, UnavailableError)
 
 
 def _degraded(plan: AnswerPlan) -> str:

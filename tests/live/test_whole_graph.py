@@ -68,7 +68,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         instance = recorded(Home(home))
         assert instance is not None
         service = Service(home, settings, instance, json.loads(done.stdout), folder)
-        model = llama(root / "tiny-llama", template=TEMPLATE)
+        model = llama(root / "tiny-llama", template=TEMPLATE, context=4096)
         added = json.loads(service.plinth("models", "add", str(model), "--tier", SLEEPER, "--json", *settings).stdout)
         assert added["live"]
         store = Store(str(home / "store"))

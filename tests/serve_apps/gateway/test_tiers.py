@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cluster.core.errors import BadInputError
 from data_jobs.retrieval.results import Retrieval
-from serve_apps.errors import UnavailableError
+from serve_apps.errors import TOO_LONG, UnavailableError
 from serve_apps.gateway.protocols import Band, TierState
 from serve_apps.routing.rules import Features
 from tests.fakes import PASSAGE, FixedRetriever, ScriptedTier
@@ -60,6 +61,17 @@ def test_quote_answers_for_a_tier_that_died_and_the_answer_says_so() -> None:
     plinth = ask(service, "auto").json()["plinth"]
     assert (plinth["tier"], plinth["route"]["reason"], plinth["degraded"]) == ("quote", "fallback", True)
     assert ask(service, "small").status_code == 503  # asked for by name: nobody answers in its place
+
+
+def test_quote_answers_where_question_and_passages_do_not_fit_the_chosen_model() -> None:
+    """Passages are not the client's: whoever names no tier is not told that his prompt is too long."""
+    service, _ = service_with(GOOD, deltas=(), error=BadInputError("305 of 256 tokens", code=TOO_LONG))
+    plinth = ask(service, "auto").json()["plinth"]
+    assert (plinth["tier"], plinth["route"]["reason"], plinth["degraded"]) == ("quote", "fallback", True)
+    reply = ask(service, "small")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, TOO_LONG)
+    other, _ = service_with(GOOD, deltas=(), error=BadInputError("it is something else", code="other"))
+    assert ask(other, "auto").status_code == 400, "what is wrong with the request stays wrong"
 
 
 def test_an_answer_says_when_its_passages_were_not_read() -> None:

@@ -65,7 +65,7 @@ def byte_tokenizer(folder: Path, tokens: int = 260, template: str = "") -> None:
     fast.save_pretrained(folder)
 
 
-def llama(folder: Path, template: str = "", tokens: int = 260) -> Path:
+def llama(folder: Path, template: str = "", tokens: int = 260, context: int = 256) -> Path:
     """A tiny LlamaForCausalLM with its tokenizer, saved by transformers."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -73,7 +73,7 @@ def llama(folder: Path, template: str = "", tokens: int = 260) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1, eos_token_id=2,
+        num_key_value_heads=2, max_position_embeddings=context, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     byte_tokenizer(folder, tokens, template)
