@@ -44,8 +44,9 @@ class SleepingTier:
 
     @property
     def state(self) -> TierState:
-        """What its replicas say, or last said."""
-        return replace(self._known, asleep=True) if self._asleep else self._tier.state
+        """What its replicas say, or last said; the answer to the last question may have come since."""
+        now = self._tier.state
+        return replace(now if now.ready else self._known, asleep=True) if self._asleep else now
 
     async def refresh(self) -> None:
         """See ``TierClient``; who sleeps is not asked."""

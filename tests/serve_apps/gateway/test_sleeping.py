@@ -69,6 +69,22 @@ def test_it_is_asked_while_it_is_used_and_then_no_more() -> None:
     asyncio.run(scenario())
 
 
+def test_asleep_it_is_what_it_was_at_last() -> None:
+    """Replicas are asked in the background: what they say arrives after the request that made somebody ask."""
+
+    async def scenario() -> None:
+        clock, replicas = Clock(), Replicas()
+        tier = SleepingTier(replicas, QUIET_S, clock)
+        await tier.refresh()
+        replicas.state = judged = replace(GOOD, earned=True, model_version="judged")
+        clock.now += QUIET_S + 1
+        assert tier.state == replace(judged, asleep=True)
+        replicas.state = UNKNOWN  # somebody asked all the same, and nobody was there
+        assert tier.state == replace(GOOD, asleep=True)
+
+    asyncio.run(scenario())
+
+
 def test_it_is_woken_in_the_background() -> None:
     async def scenario() -> None:
         clock, replicas = Clock(), Replicas()
