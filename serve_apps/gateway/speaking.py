@@ -34,7 +34,8 @@ from serve_apps.routing.cascade import ESCALATED, FINAL, doubt, next_tier, obsta
 FIRST_WINDOW, LARGEST_WINDOW = 32, 512  # new characters per output check
 LONGEST_SILENCE_S = 0.25  # and new text waits no longer for one: a slow tier is read word by word
 CONTENT_FILTER = "content_filter"
-INSTEAD = {AbstainedError: "model_abstained", SwitchedOffError: "switched_off"}  # any other error: fallback
+# Any other error: fallback.
+INSTEAD: dict[type[PlinthError], str] = {AbstainedError: "model_abstained", SwitchedOffError: "switched_off"}
 DEGRADED = ("fallback", "asleep", "switched_off")
 
 
