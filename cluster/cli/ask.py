@@ -31,10 +31,11 @@ def register(commands: Commands) -> None:
         "--collection", default="", metavar="NAME",
         help="which documents answer (default: the default collection, see `plinth index list`)",
     )  # fmt: skip
+    parser.add_argument("--timings", action="store_true", help="print the milliseconds of every stage")
 
 
 def ask(args: argparse.Namespace) -> int:
-    """Print the answer as it arrives, then its citations and times, or hold a conversation; exit code 0.
+    """Print the answer as it arrives, then its citations and milliseconds, or hold a conversation; exit code 0.
 
     With ``--json`` what ``stream_answer`` returns.
 
@@ -50,12 +51,15 @@ def ask(args: argparse.Namespace) -> int:
             raise BadInputError("with --json give the question on the command line")
         from cluster.cli.conversation import converse
 
-        return converse(lambda turns: ask_and_print(base_url, turns, args.model, args.collection), home, config.serve)
+        def answer_turns(turns: list[dict[str, str]]) -> dict[str, Any]:
+            return ask_and_print(base_url, turns, args.model, args.collection, args.timings)
+
+        return converse(answer_turns, home, config.serve)
     messages = [{"role": "user", "content": " ".join(args.question)}]
     if args.json:
         print_json(stream_answer(base_url, messages, args.model, None, args.collection))
     else:
-        ask_and_print(base_url, messages, args.model, args.collection)
+        ask_and_print(base_url, messages, args.model, args.collection, args.timings)
     return ExitCode.DONE
 
 
@@ -64,20 +68,27 @@ def service_url(config: Any) -> str:
     return f"http://{LOOPBACK}:{config.cluster.http_port}"
 
 
-def ask_and_print(base_url: str, messages: list[dict[str, str]], model: str, collection: str = "") -> dict[str, Any]:
-    """One answer, written as it arrives, then its citations and times; returns what ``stream_answer`` does."""
+def ask_and_print(
+    base_url: str, messages: list[dict[str, str]], model: str, collection: str = "", timings: bool = False
+) -> dict[str, Any]:
+    """One answer, written as it arrives, then its citations and milliseconds (``timings``: of every stage); returns
+    what ``stream_answer`` does. On a terminal something moves until the first word is there."""
     write = WordWrap()
+    waiting = console.status("asked; no word yet")
+
+    def first_then_next(text: str) -> None:
+        waiting.stop()
+        write(text)
+
     try:
-        answer = stream_answer(base_url, messages, model, write, collection)
-    except PlinthError:
-        if write.begun:
+        with waiting:
+            answer = stream_answer(base_url, messages, model, first_then_next, collection)
+    except (PlinthError, KeyboardInterrupt) as error:
+        if write.begun or isinstance(error, KeyboardInterrupt):
             write.end()
         raise
-    except KeyboardInterrupt:
-        write.end()
-        raise
     write.end()
-    _print_sources(answer)
+    _print_sources(answer, timings)
     return answer
 
 
@@ -161,14 +172,14 @@ def _take(event: dict[str, Any], answer: dict[str, Any], write: Callable[[str], 
 
 
 def print_answer(answer: dict[str, Any]) -> None:
-    """Answer text, numbered citations, tier, collection and milliseconds per stage."""
+    """Answer text, numbered citations, tier, collection and milliseconds."""
     write = WordWrap()
     write(answer["text"])
     write.end()
     _print_sources(answer)
 
 
-def _print_sources(answer: dict[str, Any]) -> None:
+def _print_sources(answer: dict[str, Any], all_stages: bool = False) -> None:
     extra = answer["plinth"]
     if answer.get("finish_reason") == "content_filter":
         rules = dict.fromkeys(one["rule"] for one in extra.get("verdicts", []) if one["action"] == "block")
@@ -187,8 +198,8 @@ def _print_sources(answer: dict[str, Any]) -> None:
         ]
         parts = [(printable(word), style) for word, style in words]
         console.print(fold(parts, first="  ", then="      "), soft_wrap=True)
-    timings = extra.get("timings_ms", {})
-    stages = " ".join(f"{stage} {value:.0f}" for stage, value in timings.items() if "." not in stage)
+    shown = {k: v for k, v in extra.get("timings_ms", {}).items() if "." not in k and (all_stages or k == "total")}
+    stages = " ".join(f"{stage} {value:.0f}" if all_stages else f"{value:.0f}" for stage, value in shown.items())
     who = " · ".join(filter(None, (extra.get("tier"), extra.get("collection"))))
     line = f"{who} · {stages} ms · {answer.get('request_id') or ''}"
     console.print(fold([(printable(line), "dim")], first="  ", then="  "), soft_wrap=True)

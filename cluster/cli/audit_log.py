@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.cli.out_file import out_file
-from cluster.cli.output import console, literal, print_facts, print_json, print_table
+from cluster.cli.output import console, print_facts, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.errors import BadInputError, ExitCode, UsageError
 from cluster.core.home import Home
@@ -131,8 +131,8 @@ def show(args: argparse.Namespace) -> int:
         print_json({"records": list(kept)})
         return ExitCode.DONE
     rows = [
-        (str(one["n"]), one["at"][:19].replace("T", " "), literal(one["kind"]), literal(one.get("tenant", "")),
-         literal(", ".join(f"{k}={_short(v)}" for k, v in one.items() if k not in SHOWN))) for one in kept
+        (str(one["n"]), one["at"][:19].replace("T", " "), one["kind"], one.get("tenant", ""),
+         ", ".join(f"{k}={_short(v)}" for k, v in one.items() if k not in SHOWN)) for one in kept
     ]  # fmt: skip
     print_table("Audit log", ("n", "at (UTC)", "kind", "tenant", ""), rows, numeric=("n",))
     return ExitCode.DONE

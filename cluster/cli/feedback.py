@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli.output import console, literal, print_json, print_table
+from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, EnvironmentFaultError, ExitCode, UsageError
@@ -121,7 +121,7 @@ def list_feedback(args: argparse.Namespace) -> int:
         return ExitCode.DONE
     rows = [
         (datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d %H:%M"), one.answer_id, one.rating, one.tenant,
-         "yes" if one.consent else "", literal(" · ".join(filter(None, (one.correction, one.comment)))[:200]))
+         "yes" if one.consent else "", " · ".join(filter(None, (one.correction, one.comment)))[:200])
         for one in found
     ]  # fmt: skip
     if rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli.output import console, literal, print_facts, print_json, print_table, printable
+from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, ExitCode
@@ -42,8 +42,8 @@ def list_gaps(args: argparse.Namespace) -> int:
         console.print("no gaps: every question that was asked had an answer")
     else:
         rows = [
-            (one.id, str(one.times), str(one.askers), literal(one.question), literal(one.document),
-             literal(one.owner), one.answered_by and f"answered by {one.answered_by}") for one in found
+            (one.id, str(one.times), str(one.askers), one.question, one.document,
+             one.owner, one.answered_by and f"answered by {one.answered_by}") for one in found
         ]  # fmt: skip
         columns = ("gap", "asked", "askers", "question", "nearest", "owner", "state")
         print_table("Unanswered questions", columns, rows, numeric=("asked", "askers"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.cli import store_keys
-from cluster.cli.output import console, literal, print_facts, print_json, print_table, printable
+from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.cli.written import write_down
 from cluster.core.entry import config_from
@@ -118,7 +118,7 @@ def usage(args: argparse.Namespace) -> int:
         console.print("nothing was used in these days")
     else:
         shown = [
-            (row.day, row.tenant, literal(names.get(row.key_id, row.key_id)), row.tier, f"{row.requests:,}",
+            (row.day, row.tenant, names.get(row.key_id, row.key_id), row.tier, f"{row.requests:,}",
              f"{row.prompt_tokens:,}", f"{row.completion_tokens:,}", f"{row.money:.4f}") for row in rows
         ]  # fmt: skip
         counts = ("requests", "read", "written", "money")
@@ -151,7 +151,7 @@ def limits(args: argparse.Namespace) -> int:
     else:
         fields = list(Limits.__dataclass_fields__)
         rows = [
-            (literal(name), *("-" if one[f] is None else f"{one[f]:,}" for f in fields)) for name, one in found.items()
+            (name, *("-" if one[f] is None else f"{one[f]:,}" for f in fields)) for name, one in found.items()
         ]
         print_table("Limits", ("tenant", *(field.replace("_per_", " / ") for field in fields)), rows)
     return ExitCode.DONE
@@ -246,8 +246,8 @@ def list_keys(args: argparse.Namespace) -> int:
         console.print("no keys yet: `plinth up` makes one for this machine, `plinth keys create NAME` one for others")
     else:
         rows = [
-            (literal(key.name), key.key_id, key.principal.tenant, ", ".join(sorted(key.principal.groups)),
-             _scopes(key), literal(_may_ask(key)), _day(key.expires_at), key.state(now), _at_most(key)) for key in found
+            (key.name, key.key_id, key.principal.tenant, ", ".join(sorted(key.principal.groups)),
+             _scopes(key), _may_ask(key), _day(key.expires_at), key.state(now), _at_most(key)) for key in found
         ]  # fmt: skip
         names = ("name", "id", "tenant", "groups", "scopes", "may ask", "expires (UTC)", "state", "limits")
         # Few keys have groups or limits of their own: a column that is empty for all takes room from the others.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
+from rich.text import Text
 
 from cluster.cli.jobs import jobs_now, print_jobs
 from cluster.cli.output import STATE_STYLE, Stages, console, human_bytes, print_facts, print_json, print_table
@@ -103,9 +104,9 @@ def status(args: argparse.Namespace) -> int:
 
 def _print_status(found: dict[str, Any]) -> None:
     if "components" in found:
-        missing = "[yellow]not yet[/yellow]" if found["service"] == "starting" else "[red]down[/red]"
+        missing = Text("not yet", "yellow") if found["service"] == "starting" else Text("down", "red")
         rows = [
-            (c["component"], "[green]up[/green]" if c["up"] else missing, escape(c["found"]), c["remedy"])
+            (c["component"], Text("up", "green") if c["up"] else missing, c["found"], c["remedy"])
             for c in found["components"]
         ]
         print_table("What answers", ("part", "", "", "what to do"), rows)
@@ -115,7 +116,7 @@ def _print_status(found: dict[str, Any]) -> None:
         print_table("Replicas", columns, map(_replicas, found["deployments"]), numeric)
     if found.get("tiers"):
         tiers = [
-            (t["name"], escape(t["runs"]), t["version"], f"[{TIER_STYLE[t['state']]}]{t['state']}[/]", escape(t["why"]))
+            (t["name"], t["runs"], t["version"], Text(t["state"], TIER_STYLE[t["state"]]), t["why"])
             for t in found["tiers"]
         ]
         print_table("Tiers", ("tier", "runs", "version", "state", "why"), tiers)
@@ -178,7 +179,7 @@ def doctor(args: argparse.Namespace) -> int:
     if args.json:
         print_json([vars(check) for check in checks])
     else:
-        rows = [(f"[{STATE_STYLE[c.state]}]{c.state}[/]", c.name, c.found, c.remedy) for c in checks]
+        rows = [(Text(c.state, STATE_STYLE[c.state]), c.name, c.found, c.remedy) for c in checks]
         print_table("", ("", "check", "found", "remedy"), rows)
     return ExitCode.ENVIRONMENT if any(check.state == "bad" for check in checks) else ExitCode.DONE
 

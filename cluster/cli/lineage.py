@@ -96,10 +96,10 @@ def _add_files(branch: Tree, files: list[dict[str, Any]], most: int) -> None:
 def _print_document(found: dict[str, Any]) -> None:
     console.print(f"[bold]{escape(found['document'])}[/bold]")
     rows = [
-        (d["artefact"], ", ".join(d["aliases"]), d["how"], escape(d["source"]), d["file_sha256"][:16],
+        (d["artefact"], ", ".join(d["aliases"]), d["how"], d["source"], d["file_sha256"][:16],
          "-".join(map(str, d["span"])), ", ".join(d["steps"])) if d["contains"]
-        else (d["artefact"], ", ".join(d["aliases"]), f"left out: {d['reason']}", escape(d["source"]), "", "",
-              f"for {escape(d['kept'])}" if d["kept"] else "")
+        else (d["artefact"], ", ".join(d["aliases"]), f"left out: {d['reason']}", d["source"], "", "",
+              f"for {d['kept']}" if d["kept"] else "")
         for d in found["datasets"]
     ]  # fmt: skip
     print_table("Datasets", ("dataset", "aliases", "as", "source", "file sha256", "bytes", "steps"), rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
+from rich.text import Text
 
 from actors.registry.history import MOVES, Event
 from actors.registry.models import Registered, Registry
@@ -82,8 +83,8 @@ def list_models(args: argparse.Namespace) -> int:
         print_json([_summary(name, version) for name, version in found])
         return ExitCode.DONE
     rows = [
-        (name, v.version, ", ".join([*v.aliases, *(["[red]tainted[/red]"] if v.tainted else [])]),
-         f"[{STYLE[v.verdict]}]{v.verdict}[/]",
+        (name, v.version, _aliases(v),
+         Text(v.verdict, STYLE[v.verdict]),
          f"{v.metadata.get('parameters', 0):,}", v.metadata.get("engine", "")) for name, v in found
     ]  # fmt: skip
     columns = ("model", "version", "aliases", "gate", "parameters", "engine")
@@ -91,6 +92,11 @@ def list_models(args: argparse.Namespace) -> int:
     if not rows:
         console.print("No model is registered yet: `plinth quickstart` trains one, `plinth models add PATH` takes one.")
     return ExitCode.DONE
+
+
+def _aliases(version: Registered) -> Text:
+    tainted = [Text("tainted", "red")] if version.tainted else []
+    return Text(", ").join([*map(Text, version.aliases), *tainted])
 
 
 def show(args: argparse.Namespace) -> int:
@@ -151,7 +157,7 @@ def history(args: argparse.Namespace) -> int:
         return ExitCode.DONE
     print_table(
         f"History of {args.model}", ("time", "event", "version", "by", "why"),
-        [(_minute(e.at), e.event, e.version, escape(e.actor), escape(_why(e))) for e in events],
+        [(_minute(e.at), e.event, e.version, e.actor, _why(e)) for e in events],
     )  # fmt: skip
     return ExitCode.DONE
 
@@ -271,8 +277,8 @@ def _print_gate(version: Registered) -> None:
 def print_checks(title: str, checks: list[dict[str, Any]]) -> None:
     """A gate's checks as a table; what could not be measured is a dash."""
     rows = [
-        ("[green]✓[/green]" if c["passed"] else "[red]✗[/red]", c["name"], _cell(c["value"]), _cell(c["threshold"]),
-         escape(c["reason"])) for c in checks
+        (Text("✓", "green") if c["passed"] else Text("✗", "red"), c["name"], _cell(c["value"]), _cell(c["threshold"]),
+         c["reason"]) for c in checks
     ]  # fmt: skip
     print_table(title, ("", "check", "measured", "wanted", ""), rows, numeric=("measured", "wanted"))
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.errors import MarkupError
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -46,13 +44,12 @@ STATE_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> None:
     """A table whose words, ids and versions stay whole; where they do not fit side by side, a block of lines a row.
 
-    Cells that are text may hold rich's markup (what others wrote is to be handed in by ``literal``); others are shown
-    as ``plain`` writes them.
+    A cell is shown as it reads, nothing in it is markup or steers the terminal; a ``Text`` brings a style of its own.
     """
-    cells = [[_cell(cell if isinstance(cell, str) else plain(cell)) for cell in row] for row in rows]
+    cells = [[_cell(cell) for cell in row] for row in rows]
     least, whole = list[int](), list[int]()
     for name, column in zip(columns, [[row[place] for row in cells] for place in range(len(columns))], strict=True):
-        whole.append(max([cell_len(name), *(cell_len(Text.from_markup(cell).plain) for cell in column)]))
+        whole.append(max([cell_len(name), *(cell_len(cell.plain) for cell in column)]))
         one_line = name in numeric
         least.append(whole[-1] if one_line else max([cell_len(name), *(_longest_word(cell) for cell in column)]))
     if title:
@@ -73,26 +70,16 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     console.print(table)
 
 
-def literal(text: str) -> str:
-    """Text of others as a cell of a table: nothing in it is markup, or steers the terminal."""
-    return escape(printable(text))
+def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value
+    return Text(printable(value if isinstance(value, str) else plain(value)))
 
 
-def _cell(text: str) -> str:
-    """Markup as rich takes it; what only looks like markup is text, and no table breaks over it."""
-    text = printable(text)
-    try:
-        Text.from_markup(text)
-    except MarkupError:
-        return escape(text)
-    return text
-
-
-def _print_blocks(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _print_blocks(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
     for row in cells:
         console.print(row[0], style="bold", soft_wrap=True)
-        named = zip(columns[1:], row[1:], strict=True)
-        print_facts([(name, Text.from_markup(cell).plain) for name, cell in named if cell], "  ")
+        print_facts([(name, cell.plain) for name, cell in zip(columns[1:], row[1:], strict=True) if cell.plain], "  ")
 
 
 def print_facts(facts: Iterable[tuple[str, Any]], before: str = "") -> None:
@@ -117,8 +104,8 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def _longest_word(markup: str) -> int:
-    return max(map(cell_len, Text.from_markup(markup).plain.split()), default=0)
+def _longest_word(cell: Text) -> int:
+    return max(map(cell_len, cell.plain.split()), default=0)
 
 
 @dataclass

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 
-from cluster.cli.output import console, literal, print_json, print_table, printable
+from cluster.cli.output import console, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.config import PlinthConfig
 from cluster.core.entry import config_from
@@ -65,7 +64,7 @@ def show(args: argparse.Namespace) -> int:
         return ExitCode.DONE
     columns = ("policy", "tenants", "collections", "guard", "about", "action", "from")
     table = [
-        (row["policy"], _whom(row["tenants"]), _whom(row["collections"]), row["guard"], literal(row["about"]),
+        (row["policy"], _whom(row["tenants"]), _whom(row["collections"]), row["guard"], row["about"],
          _told(row), _from(row)) for row in rows
     ]  # fmt: skip
     print_table(f"Policies, version {file.version} ({where})", columns, table)
@@ -133,7 +132,7 @@ def _asked(policy: Policy, tenant: str, collection: str) -> bool:
 
 
 def _whom(names: list[str]) -> str:
-    return escape(printable(", ".join(names))) or "all"
+    return ", ".join(names) or "all"
 
 
 def _told(row: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from actors.review.decisions import DECISIONS, STATES
 from cluster.cli.heads import declare_heads
 from cluster.cli.out_file import out_file
-from cluster.cli.output import console, literal, print_facts, print_json, print_table, printable
+from cluster.cli.output import console, print_facts, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.entry import config_from
 from cluster.core.errors import BadInputError, ExitCode, UsageError
@@ -74,7 +74,7 @@ def list_items(args: argparse.Namespace) -> int:
     elif not rows:
         console.print("nothing waits for a decision" if args.state == "open" else "there is nothing")
     else:
-        cells = [[literal(str(row[name])[:120]) for name in COLUMNS] for row in rows]
+        cells = [[str(row[name])[:120] for name in COLUMNS] for row in rows]
         print_table("To be reviewed", COLUMNS, cells, numeric=("times",))
         if len(rows) == args.limit:
             console.print(f"more: --after {found[-1].number}")

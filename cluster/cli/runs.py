@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
+from rich.text import Text
 
 from actors.registry import history
 from actors.registry.runs import Run, list_runs, read_metrics, read_run
@@ -59,7 +59,7 @@ def list_all(args: argparse.Namespace) -> int:
         print_json([{**run.to_dict(), "last": last, "seconds": _seconds(run, last)} for run, last in runs])
         return ExitCode.DONE
     rows = [
-        (run.id, f"[{STYLE[run.state]}]{run.state}[/]", run.started_at[:16].replace("T", " "),
+        (run.id, Text(run.state, STYLE[run.state]), run.started_at[:16].replace("T", " "),
          _duration(_seconds(run, last)),
          last.get("step", ""), *(_loss(last.get(key)) for key in LOSSES)) for run, last in runs
     ]  # fmt: skip
@@ -131,9 +131,9 @@ def compare(args: argparse.Namespace) -> int:
         )  # fmt: skip
         return ExitCode.DONE
     rows: list[Sequence[Any]] = [
-        *((n, *(escape(str(found.get(n, "-"))) for found in told)) for n in names),
+        *((n, *(str(found.get(n, "-")) for found in told)) for n in names),
         ("kind", *(run.kind for run in runs)),
-        ("state", *(f"[{STYLE[run.state]}]{run.state}[/]" for run in runs)),
+        ("state", *(Text(run.state, STYLE[run.state]) for run in runs)),
         ("took", *(_duration(_seconds(run, last)) for run, last in zip(runs, lasts, strict=True))),
         *((key.replace("_", " "), *_beside(key, lasts)) for key in _columns(lasts)),
     ]

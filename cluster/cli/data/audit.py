@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rich.markup import escape
 
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
@@ -52,7 +51,7 @@ def audit(args: argparse.Namespace) -> int:
 def _print(found: dict[str, Any]) -> None:
     console.print(f"[bold]{found['dataset']}[/bold] of {found['created_at'][:16].replace('T', ' ')}: "
                   f"{found['documents']:,} documents, {found['characters']:,} characters")  # fmt: skip
-    rows = [(by, escape(value), f"{count:,}") for by, counts in found["by"].items() for value, count in counts.items()]
+    rows = [(by, value, f"{count:,}") for by, counts in found["by"].items() for value, count in counts.items()]
     print_table("Documents by", ("", "", "documents"), rows, numeric=("documents",))
     if found["pii"]:
         pii = [(kind, f"{c['pieces']:,}", f"{c['documents']:,}") for kind, c in found["pii"].items()]
@@ -65,9 +64,9 @@ def _print(found: dict[str, Any]) -> None:
         print_table("Left out", ("", "reason", "records"), left, numeric=("records",))
     print_table("Characters", tuple(found["lengths"]), [tuple(f"{n:,}" for n in found["lengths"].values())])
     for name in ("longest", "shortest"):
-        lines = [(escape(row["id"]), f"{row['characters']:,}") for row in found[name]]
+        lines = [(row["id"], f"{row['characters']:,}") for row in found[name]]
         print_table(name.capitalize(), ("document", "characters"), lines, numeric=("characters",))
-    old = [(escape(row["id"]), row["since"][:16].replace("T", " "), row["version"]) for row in found["oldest"]]
+    old = [(row["id"], row["since"][:16].replace("T", " "), row["version"]) for row in found["oldest"]]
     print_table("Oldest (unchanged since)", ("document", "since", "version"), old)
-    shown = [(escape(row["id"]), escape(" ".join(row["text"].split())[:160])) for row in found["samples"]]
+    shown = [(row["id"], " ".join(row["text"].split())[:160]) for row in found["samples"]]
     print_table("Samples", ("document", "text"), shown)

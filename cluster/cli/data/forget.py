@@ -85,9 +85,9 @@ def forget(args: argparse.Namespace) -> int:
 
 
 def _print_receipt(receipt: dict[str, Any]) -> None:
-    rows = [("dataset", f["dataset"], f"{escape(f['id'])} ({f['as']})", f["action"]) for f in receipt["found"]]
+    rows = [("dataset", f["dataset"], f"{f['id']} ({f['as']})", f["action"]) for f in receipt["found"]]
     rows += [("index", i["artefact"], f"{i['chunks']} chunks", i["action"]) for i in receipt["indexes"]]
-    rows += [("cache", escape(c["file"]), "", c["action"]) for c in receipt["cache"]]
+    rows += [("cache", c["file"], "", c["action"]) for c in receipt["cache"]]
     rows += [(r["kind"], r["artefact"], ", ".join(r["aliases"]), r["action"]) for r in receipt["models"]]
     rows += [(r["kind"], r["artefact"], ", ".join(r["aliases"]), r["action"]) for r in receipt["others"]]
     if erased := receipt["audit"].get("samples_erased"):
@@ -96,7 +96,7 @@ def _print_receipt(receipt: dict[str, Any]) -> None:
         rows.append(("feedback", "on answers made of it", str(erased), "removed"))
     print_table(f"Receipt {receipt['receipt']}", ("kind", "where", "what", "done"), rows)
     if receipt["near_copies"]:
-        near = [(n["dataset"], escape(n["document"]), escape(n["kept"])) for n in receipt["near_copies"]]
+        near = [(n["dataset"], n["document"], n["kept"]) for n in receipt["near_copies"]]
         print_table("Not forgotten: documents much like it", ("dataset", "document", "left out for"), near)
     console.print(f"Signed with {receipt['signature']['algorithm']} key {receipt['signature']['key']}. Check it with")
     console.print(f"  plinth data forget --verify {receipt['receipt']}")

@@ -6,7 +6,7 @@ import argparse
 
 from cluster.cli.data import audit, forget, labels, sources, synth
 from cluster.cli.jobs import job_verb
-from cluster.cli.output import console, literal, print_json, print_table
+from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.errors import ExitCode
 from cluster.core.home import Home
@@ -69,7 +69,7 @@ def report(args: argparse.Namespace) -> int:
     entries = quarantined(store, dataset)
     if entries:
         rows = [
-            (literal(repr(e["source"])[1:-1]), e["record"], e["reason"], literal(e["detail"] or ""))
+            (repr(e["source"])[1:-1], e["record"], e["reason"], e["detail"] or "")
             for e in entries[: args.lines]
         ]
         title = f"Quarantined ({len(entries)})"

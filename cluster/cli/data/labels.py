@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli.output import Stages, console, literal, print_json, print_table
+from cluster.cli.output import Stages, console, print_json, print_table
 from cluster.cli.verbs import Commands, add_group, add_verb
 from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 
@@ -85,7 +85,7 @@ def _show(report: LabelReport, top: int, out: Path, found: dict[str, Any] | None
         f"about {report.noise:.1%} of the labels are wrong; {len(report.suspects):,} suspects in {out}"
     )
     rows = [
-        (n, s.line, f"{s.margin:+.3f}", *map(literal, (s.given, s.suggested, s.text[:80].replace("\n", " "))))
+        (n, s.line, f"{s.margin:+.3f}", s.given, s.suggested, s.text[:80].replace("\n", " "))
         for n, s in enumerate(report.suspects[:top], start=1)
     ]
     columns = ("rank", "line", "margin", "given", "suggested", "text")
@@ -97,14 +97,14 @@ def _show(report: LabelReport, top: int, out: Path, found: dict[str, Any] | None
     ]  # fmt: skip
     names = ("true", "given", "share")
     worst = [
-        (literal(true), literal(given), f"{share:.1%}") for share, true, given in sorted(confused, reverse=True)[:8]
+        (true, given, f"{share:.1%}") for share, true, given in sorted(confused, reverse=True)[:8]
     ]
     if worst:
         print_table(
             "Likeliest confusions (share of a true label that is given as another)", names, worst, numeric=("share",)
         )
     if report.quarantined:
-        bad = [(q.source, q.reason, literal(q.detail)) for q in report.quarantined[:10]]
+        bad = [(q.source, q.reason, q.detail) for q in report.quarantined[:10]]
         print_table(f"Unusable rows ({len(report.quarantined)})", ("row", "reason", "detail"), bad)
     if found:
         cuts = [(k, f"{p:.1%}", f"{found['recall_at'][k]:.1%}") for k, p in found["precision_at"].items()]

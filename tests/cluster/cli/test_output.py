@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from rich.text import Text
 
 from cluster.cli import output
-from cluster.cli.output import WordWrap, fold, literal, plain, print_facts, print_table, printable
+from cluster.cli.output import WordWrap, fold, plain, print_facts, print_table, printable
 
 ID = "pretrain-small-0f3c9a1b2c4d5e6f"
 SHA = "a6c5eef4a5386ec6830e660164fa12e96c71740956702b7b7ae8b2d260efee2a"
@@ -109,10 +110,7 @@ def test_a_gates_title_is_text_and_no_markup(passed: bool, verdict: str, capsys:
 @pytest.mark.parametrize("said", ["[/bold]", "[link=http://x]y[/link]", "[red]stop", "\x1b[2J\x7f\x9b", "a[b"])
 def test_what_others_wrote_is_no_markup(said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A client's model name stands in the audit log: it neither breaks a table nor paints or steers the terminal."""
-    print_table("Log", ("n", "said"), [("1", literal(said)), ("2", "[green]up[/green]")])
+    print_table("Log", ("n", "said"), [("1", said), ("2", Text("up", "green"))])
     shown = capsys.readouterr().out
     assert printable(said) in shown
     assert shown.replace("\n", "").isprintable()
-    assert "[green]" not in shown
-    print_table("Log", ("said",), [(said,)])  # forgotten: whatever it looks like then, the table is there
-    assert capsys.readouterr().out.replace("\n", "").isprintable()
