@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from cluster.cli.output import console, print_json, print_table, printable
 from cluster.cli.verbs import VERBS, Commands, add_group, add_verb
 from cluster.core.config import PlinthConfig

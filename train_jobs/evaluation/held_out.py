@@ -40,17 +40,16 @@ class HeldOutReport:
 
     Attributes:
         n: rows judged.
-        answerable: ``n`` and the mean scores of ``model``, ``baseline`` and ``quote``; ``shown``: the best a model
-        could
-            have scored by pointing at one of the sentences shown; ``abstained``, ``quote_abstained``: shares of wrong
+        answerable: ``n`` and the mean scores of ``model``, ``baseline`` (the first sentence of the first passage, where
+            the passages support an answer) and ``quote``; ``shown``: the best a model could have scored by pointing
+            at one of the sentences shown; ``abstained``, ``quote_abstained``: shares of wrong
             refusals; ``unreadable``: share of completions that made no sense.
         unanswerable: ``n``, the shares refused by model (``abstained``) and quote tier (``quote_abstained``), and
             ``kinds``: the model's by kind of question.
         difference: mean of (model - baseline) over the answerable questions, with its 95 % interval ``low``, ``high``;
             ``against_quote`` the same against the quote tier.
         bands: by support probability, ``{low, high, n, model, quote}``: mean score, where a right refusal scores 1 and
-        an
-            answer to what has none 0. The router weighs the tiers by these.
+            an answer to what has none 0. The router weighs the tiers by these.
         slices: the same scores by part of the questions (``slices.by_slice``).
         calibration: how far the probability that the model gave what it said is from how often that was right (a score
             of ``RIGHT`` or more), over the supported questions: ``n``, ``ece``, ``bins`` of a reliability diagram;
@@ -135,7 +134,7 @@ def counted(rows: Sequence[Row], heard: Heard) -> HeldOutReport:
     quote = [_score(row, row["quote"]["sentence"] if row["quote"]["grounded"] else None) for row in rows]
     asked = [place for place, row in enumerate(rows) if row["answerable"]]
     foreign = [place for place, row in enumerate(rows) if not row["answerable"]]
-    baseline = {place: token_f1(rows[place]["baseline"], rows[place]["gold_sentence"]) for place in asked}
+    baseline = {place: _baseline_score(rows[place]) for place in asked}
     documents = [rows[place]["document"] for place in asked]
     return HeldOutReport(
         n=len(rows),
@@ -216,6 +215,12 @@ def _score(row: Row, text: str | None) -> float:
     if not row["answerable"]:
         return float(text is None)
     return token_f1(text, row["gold_sentence"]) if text else 0.0
+
+
+def _baseline_score(row: Row) -> float:
+    """Of the first sentence of the first passage, behind the same door as the model: were it let off what no tier may
+    answer, a model would be judged by how careful the search is."""
+    return token_f1(row["baseline"], row["gold_sentence"]) if row["supported"] else 0.0
 
 
 def _best(row: Row) -> float:

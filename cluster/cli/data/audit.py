@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb
 from cluster.core.errors import ExitCode, UsageError

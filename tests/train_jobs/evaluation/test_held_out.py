@@ -119,6 +119,17 @@ def test_one_that_only_repeats_the_baseline_is_refused() -> None:
     assert not decide(report.to_dict(), SECTION).passed
 
 
+def test_the_baseline_stands_behind_the_same_door() -> None:
+    """What the passages do not support no tier answers: neither is the model let off, nor the baseline."""
+    careful = [{**row, "supported": row["answerable"] and number % 3 != 0} for number, row in enumerate(rows())]
+    first = [row["baseline"] == row["gold_sentence"] for row in careful if row["answerable"] and row["supported"]]
+    report = evaluate(careful, saying(RIGHT), SECTION)
+    assert report.answerable["baseline"] == pytest.approx(sum(first) / 120)
+    assert (report.difference["low"] or 0.0) > 0
+    never = evaluate([{**row, "supported": False} for row in rows()], saying(RIGHT), SECTION)
+    assert never.answerable["baseline"] == never.answerable["model"] == 0.0
+
+
 def test_nonsense_counts_as_an_abstention_and_is_reported() -> None:
     report = evaluate(ROWS, lambda prompts: [Said("the folder")] * len(prompts), SECTION)
     assert report.answerable["unreadable"] == 1.0
