@@ -150,9 +150,7 @@ def limits(args: argparse.Namespace) -> int:
         console.print(f"no limits {whose}", markup=False)
     else:
         fields = list(Limits.__dataclass_fields__)
-        rows = [
-            (name, *("-" if one[f] is None else f"{one[f]:,}" for f in fields)) for name, one in found.items()
-        ]
+        rows = [(name, *("-" if one[f] is None else f"{one[f]:,}" for f in fields)) for name, one in found.items()]
         print_table("Limits", ("tenant", *(field.replace("_per_", " / ") for field in fields)), rows)
     return ExitCode.DONE
 

@@ -68,10 +68,7 @@ def report(args: argparse.Namespace) -> int:
     print_dataset(dataset)
     entries = quarantined(store, dataset)
     if entries:
-        rows = [
-            (repr(e["source"])[1:-1], e["record"], e["reason"], e["detail"] or "")
-            for e in entries[: args.lines]
-        ]
+        rows = [(repr(e["source"])[1:-1], e["record"], e["reason"], e["detail"] or "") for e in entries[: args.lines]]
         title = f"Quarantined ({len(entries)})"
         print_table(title, ("file", "record", "reason", "detail"), rows)
     return ExitCode.DONE

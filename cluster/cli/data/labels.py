@@ -96,9 +96,7 @@ def _show(report: LabelReport, top: int, out: Path, found: dict[str, Any] | None
         for true, shares in report.noise_matrix.items() for given, share in shares.items() if given != true
     ]  # fmt: skip
     names = ("true", "given", "share")
-    worst = [
-        (true, given, f"{share:.1%}") for share, true, given in sorted(confused, reverse=True)[:8]
-    ]
+    worst = [(true, given, f"{share:.1%}") for share, true, given in sorted(confused, reverse=True)[:8]]
     if worst:
         print_table(
             "Likeliest confusions (share of a true label that is given as another)", names, worst, numeric=("share",)
