@@ -246,6 +246,31 @@ def test_plain_modules_import_without_ray() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def imported_before_connecting(module: str) -> list[str]:
+    """Import statements of the file's functions that stand before their ``with connected(...)``."""
+    found = []
+    for function in ast.walk(ast.parse((ROOT / module).read_text())):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        inside = list(ast.walk(function))
+        blocks = [n for n in inside if isinstance(n, ast.With) and "connected(" in ast.unparse(n.items[0])]
+        if blocks:
+            first = min(block.lineno for block in blocks)
+            found += [n for n in inside if isinstance(n, ast.Import | ast.ImportFrom) and n.lineno < first]
+    return [ast.unparse(node) for node in found]
+
+
+@pytest.mark.process
+def test_nothing_imports_ray_before_it_is_connected() -> None:
+    """Ray reads its environment when it is imported: ``connected`` refuses to set it afterwards."""
+    code = "\n".join(["import sys", "sys.modules['ray'] = None", *sorted({
+        line for module in modules() for line in imported_before_connecting(module)
+    })])  # fmt: skip
+    assert code.count("import") > 10
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.process
 def test_the_command_line_starts_light() -> None:
     """`plinth --help` must not wait for heavy libraries."""

@@ -224,7 +224,6 @@ def add_grounded_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_grounded(args: argparse.Namespace, progress: Progress) -> Manifest:
     """Teach a pretrained model to write from evidence, on the running cluster; returns the gate's report of it."""
-    from actors import spawn
     from train_jobs.publishing.base import keep_base
     from train_jobs.publishing.sources import model_of
     from train_jobs.recipes.grounded import SUFFIX, publish_grounded, train_grounded
@@ -240,6 +239,8 @@ def run_grounded(args: argparse.Namespace, progress: Progress) -> Manifest:
             base = keep_base(store, folder, origin, args.base if args.base == WRITER_BASE else f"{name}-base")
     home = Home.from_env()
     with connected(home):
+        from actors import spawn  # imports ray, which reads its environment then
+
         made = train_grounded(config, store, examples, base, name, progress, **chosen)
         return publish_grounded(config, store, made, examples, progress, spawn.registry(store, home)).judged
 
