@@ -38,10 +38,11 @@ from cluster.core.storage import Store
 from cluster.core.telemetry import log_event
 from cluster.ray_errors import plain
 from train_jobs.distributed.resources import Wanted, node_types, refuse_impossible, wanted, what_is_awaited
-from train_jobs.trainer.outcome import HUNG, ORDERS, OUTCOME, RUNNING, STOP, RunOutcome
+from train_jobs.trainer.outcome import HUNG, ORDERS, OUTCOME, PHASE, RUNNING, STOP, RunOutcome
 from train_jobs.trainer.plan import RunPlan
 
 STOP_GRACE_S = 30.0
+PHASES = {"load data": "load the data", "build model": "build the model", "evaluate": "look at the held-out side first"}
 LOOK_FOR_NODES_S = 2.0
 # Where `ray up` puts the cluster's file on its head, which is where drivers of jobs run.
 CLUSTER_FILE = "~/ray_bootstrap_config.yaml"
@@ -112,7 +113,7 @@ class Workers:
             PlinthError: as a worker raised it (full disk, damaged data).
             KeyboardInterrupt: after the workers wrote a checkpoint.
         """
-        for name in (OUTCOME, STOP):
+        for name in (OUTCOME, STOP, PHASE):
             path = posixpath.join(plan.folder, name)
             if self.store.exists(path):
                 self.store.fs.rm(path)
@@ -256,8 +257,12 @@ def _work(config: dict[str, Any]) -> None:
             store.write(posixpath.join(config["folder"], f"{HUNG}{rank}"), b"")
             store.write(store.path(FOLDER, run_id, name), body)
 
+        def tell(phase: str, folder: str = plan.folder) -> None:
+            if rank == 0:
+                store.write(posixpath.join(folder, PHASE), phase.encode())
+
         before = group.startup_seconds() if not done else {}
-        with watchdog.watching(config["hang_factor"], config["hang_s"], rank, plan.run_id, keep, before):
+        with watchdog.watching(config["hang_factor"], config["hang_s"], rank, plan.run_id, keep, before, tell):
             loop.run(plan, ranks)
         done = orders["number"]
 
@@ -324,17 +329,19 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
 
 
 class _Watch:
-    """Turns the run's log into progress."""
+    """Turns the run's log into progress, before its first line what the workers say that they are busy with."""
 
     def __init__(self, plan: RunPlan, store: Store, progress: Progress) -> None:
-        self.plan, self.progress = plan, progress
+        self.plan, self.store, self.progress = plan, store, progress
+        self.phase = ""
         self.done, self.began = 0, False
         self.newest = NewestPoint(store, plan.run_id)
 
     def look(self) -> None:
         row, total = self.newest.look(), self.plan.steps or 100
         if row is None or datetime.fromisoformat(row["at"]).timestamp() < self.plan.started_at:
-            return  # nothing yet, or only what an earlier attempt left
+            self._look_at_phase()  # nothing yet, or only what an earlier attempt left
+            return
         if not self.began:
             self.progress.stage(self.plan.stage, total, "steps" if self.plan.steps else "%")
             self.began = True
@@ -344,6 +351,13 @@ class _Watch:
             self.done = done
         seen = {"step": row["step"], "tokens/s": row.get("tokens_per_s"), "loss": row.get("train_loss")}
         self.progress.counts(**{name: round(value, 2) for name, value in seen.items() if value is not None})
+
+    def _look_at_phase(self) -> None:
+        path = posixpath.join(self.plan.folder, PHASE)
+        phase = self.store.read(path).decode() if self.store.exists(path) else ""
+        if phase and phase != self.phase:
+            self.progress.stage(PHASES.get(phase, phase))
+            self.phase = phase
 
 
 def _raise_what_went_wrong(plan: RunPlan, outcome: RunOutcome | None, error: BaseException | None) -> None:

@@ -5,11 +5,11 @@ Plain values without behaviour, so that a result crosses a Serve handle, a cache
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from cluster.core.records import Passage
+from cluster.core.records import Chunk, Passage
 from data_jobs.text.units import SENTENCE
 
 
@@ -255,3 +255,32 @@ class Retrieval:
         made = {"passages": passages, "sentences": sentences, "understood": understood, "readings": readings}
         made["confidence"] = judged
         return cls(**{**row, **made})
+
+
+def passage_of(
+    chunk: Chunk, score: float, dense: float, lexical: float, asked: float, unnamed: Collection[str] = ()
+) -> Passage:
+    """A chunk as a passage that was found with these scores; copies of it in documents ``unnamed`` are not named."""
+    return Passage(
+        chunk=chunk.id,
+        document=chunk.document,
+        title=chunk.title,
+        source=chunk.source,
+        text=chunk.text,
+        start=chunk.start,
+        end=chunk.end,
+        score=score,
+        dense=dense,
+        lexical=lexical,
+        context=chunk.context,
+        kind=chunk.kind,
+        asked=asked,
+        licence=chunk.licence,
+        owner=chunk.owner,
+        sensitivity=chunk.sensitivity,
+        header=chunk.header,
+        also=tuple(copy for copy in chunk.also if copy.document not in unnamed),
+        access=chunk.access,
+        findings=chunk.findings,
+        scanned=chunk.scanned,
+    )

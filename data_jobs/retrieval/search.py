@@ -13,6 +13,7 @@ from cluster.core.records import CODE_KINDS, Chunk, Passage
 from cluster.core.sections.data import RetrievalSection
 from data_jobs.retrieval.analysis import terms as index_terms
 from data_jobs.retrieval.beside import LanguageQuestions
+from data_jobs.retrieval.code_names import CodeNames
 from data_jobs.retrieval.dense import TOGETHER, DenseIndex, cosines_of, row_cosines
 from data_jobs.retrieval.embedder import Embedder
 from data_jobs.retrieval.features import QuestionTerms, covered, features, question_terms
@@ -24,7 +25,7 @@ from data_jobs.retrieval.passage_reader import PassageReader
 from data_jobs.retrieval.question_vectors import QuestionVectors
 from data_jobs.retrieval.ranking import led
 from data_jobs.retrieval.rerank import Reranker
-from data_jobs.retrieval.results import Retrieval, ScoredSentence, in_order
+from data_jobs.retrieval.results import Retrieval, ScoredSentence, in_order, passage_of
 from data_jobs.retrieval.segments import CHUNK, SENTENCE
 from data_jobs.retrieval.snapshot import Snapshot
 from data_jobs.retrieval.strange import strange_words
@@ -43,6 +44,10 @@ MAX_LOOKED_PAST = 2000
 WHOLE_FIELDS = (SearchField("context", 0.5, 0.4), SearchField("text", 1.0, 0.6), SearchField("questions", 1.0, 0.4))
 WHOLE_WEIGHT = 0.7
 NAMED = 0.5  # what a chunk is worth more, in units of cosine, whose document the question names
+# Most of BM25 over the question's idf mass: of one common word that is hardly any, and what its synonyms find would
+# count for many times what they find of another question. The question's own words come to less.
+MOST_LEXICAL = 3.0
+CALLED = 1.0  # and what the documentation of a code object is worth more, if the question is about its name alone
 MAX_NAMED = 200
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -111,6 +116,7 @@ class Searcher:
         for row, chunk in enumerate(chunks):
             self._rows_of.setdefault(chunk.document, []).append(row)
         self._names = DocumentNames(chunks)
+        self._code_names = CodeNames(chunks, snapshot.aliases)
         self.synonyms = thesaurus_for(section.synonyms, chunks)
         self._thesaurus = load_thesaurus(self.synonyms)
         self._understanding = Understanding(self)
@@ -169,13 +175,17 @@ class Searcher:
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
             names = self._names.documents(question)
+            first = [self._rows_of[name][0] for name in self._code_names.documents(question)]
+            called = np.array(sorted(first)[:MAX_NAMED], dtype=np.int64)
             named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
             rows = np.setdiff1d(
-                np.union1d(np.union1d(rows, named), best_rows(lexical, self.section.candidates)), hidden
+                np.union1d(np.union1d(rows, np.union1d(called, named)), best_rows(lexical, self.section.candidates)),
+                hidden,
             )
             cosines, asked = self._cosines(rows, vector), self._asked.cosines(rows, vector)
             evidence = (cosines, lexical[rows], asked)
-            rank = self._rank[rows] + NAMED * np.isin(rows, named) - self._superseded(question)[rows]
+            rank = self._rank[rows] + NAMED * np.isin(rows, named) + CALLED * np.isin(rows, called)
+            rank -= self._superseded(question)[rows]
             weights, silent = self._weights[rows], self._silent[rows]
             scores = fused(*evidence, rank, weights, silent, self._share)
             near = cosines if asking is vector else self._cosines(rows, asking)
@@ -250,7 +260,7 @@ class Searcher:
         said = index.scores(terms.weighted) / mass
         whole = self._documents.scores({**terms.weighted, **synonyms})[self._document_of] / mass
         part = said + index.scores(synonyms) / mass
-        return terms, said, (1 - WHOLE_WEIGHT) * part + WHOLE_WEIGHT * whole
+        return terms, said, np.minimum((1 - WHOLE_WEIGHT) * part + WHOLE_WEIGHT * whole, MOST_LEXICAL)
 
     def _result(
         self,
@@ -294,30 +304,7 @@ class Searcher:
         return made, kept
 
     def _passage(self, row: int, score: float, dense: float, lexical: float, asked: float) -> Passage:
-        chunk = self.snapshot.chunks[row]
-        return Passage(
-            chunk=chunk.id,
-            document=chunk.document,
-            title=chunk.title,
-            source=chunk.source,
-            text=chunk.text,
-            start=chunk.start,
-            end=chunk.end,
-            score=score,
-            dense=dense,
-            lexical=lexical,
-            context=chunk.context,
-            kind=chunk.kind,
-            asked=asked,
-            licence=chunk.licence,
-            owner=chunk.owner,
-            sensitivity=chunk.sensitivity,
-            header=chunk.header,
-            also=tuple(copy for copy in chunk.also if copy.document not in self.unnamed),
-            access=chunk.access,
-            findings=chunk.findings,
-            scanned=chunk.scanned,
-        )
+        return passage_of(self.snapshot.chunks[row], score, dense, lexical, asked, self.unnamed)
 
     def _of_table(self, row: int, candidates: Collection[int], content: dict[str, float]) -> int:
         """The chunk itself, or of a table that is longer than a chunk the one with the row that holds most of the

@@ -25,6 +25,7 @@ from typing import Any
 
 from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand, term_set
+from data_jobs.retrieval.code_names import is_called
 from data_jobs.retrieval.facts_asked import fact_asked, may_tell, told_at_once
 from data_jobs.retrieval.names import is_named, missing_names, path_words
 from data_jobs.retrieval.results import Confidence, Retrieval, WindowReading
@@ -104,7 +105,8 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
     if missing_names(question, documents, "\n".join(p.text for p in retrieval.passages)):
         probability = min(probability, MISSING)
     strange = sum(values[name] for name in STRANGE)
-    named = strange < 1 and is_named(documents[0], question)
+    called = retrieval.passages[0].kind in CODE_KINDS and is_called(documents[0], question)
+    named = called or (strange < 1 and is_named(documents[0], question))
     if retrieval.readings:  # "When was PEP 572 withdrawn?" names it too, and the reader can tell
         asked = {stem for term in question_terms(question) for stem in term.stem.split()}
         named = named and asked <= text_stems(path_words(documents[0]))

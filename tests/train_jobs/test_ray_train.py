@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import posixpath
 import re
 import shutil
 import signal
@@ -390,6 +391,7 @@ def test_progress_is_the_share_of_the_budget_and_not_that_of_an_earlier_attempt(
     from actors.registry.runs import RunLog
     from tests.train_jobs.trainer.plans import make_plan
     from train_jobs.fit import _Watch
+    from train_jobs.trainer.outcome import PHASE
 
     store, seen = Store(str(tmp_path / "store")), Seen()
     plan = make_plan(store, steps=0, started_at=time.time())
@@ -398,6 +400,11 @@ def test_progress_is_the_share_of_the_budget_and_not_that_of_an_earlier_attempt(
     later = _Watch(dataclasses.replace(plan, started_at=time.time() + 60), store, seen)
     later.look()
     assert (seen.stages, seen.done) == ([], 0)
+    for _ in range(2):  # while nothing is logged the workers say what they do
+        store.write(posixpath.join(plan.folder, PHASE), b"evaluate")
+        later.look()
+    assert seen.stages == [("look at the held-out side first", None, "")]
+    seen.stages.clear()
     watch = _Watch(dataclasses.replace(plan, started_at=plan.started_at - 60), store, seen)
     watch.look()
     log.log(9, done=0.9)

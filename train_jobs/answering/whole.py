@@ -40,8 +40,12 @@ def _rule(header: str) -> str:
     return " | ".join(["---"] * len(cells(header)))
 
 
+_GOES_ON = ("(", "[", "{", ",", "\\")
+
+
 def shown_code(code: str, header: str, indent: int, max_words: int) -> str:
-    """Code between fences, cut after whole lines where it has more than ``max_words`` words.
+    """Code between fences, cut after whole statements where it has more than ``max_words`` words (after whole lines,
+    where the first one is longer).
 
     Args:
         code: a code block, its fences included where it has some.
@@ -64,7 +68,21 @@ def shown_code(code: str, header: str, indent: int, max_words: int) -> str:
     kept: list[str] = []
     for line in lines:
         if kept and words("\n".join((*kept, line))) > max_words:
-            kept.append(ELLIPSIS)
+            kept = [*_closed(kept), ELLIPSIS]
             break
         kept.append(line)
+    else:
+        if kept[-1].rstrip().endswith(_GOES_ON) and (whole := _closed(kept)) != kept:  # its passage ended within it
+            kept = [*whole, ELLIPSIS]
     return "\n".join((fence, *kept, closing))
+
+
+def _closed(lines: list[str]) -> list[str]:
+    """The lines up to the last one behind which no bracket is open; all of them where that is none. Brackets within
+    strings count, too: what is cut is shown with an ellipsis in any case."""
+    depth = end = 0
+    for number, line in enumerate(lines, 1):
+        depth += sum(line.count(c) for c in "([{") - sum(line.count(c) for c in ")]}")
+        if depth <= 0 and line.strip():
+            end = number
+    return lines[:end] or lines

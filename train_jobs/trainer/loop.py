@@ -298,7 +298,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """What the objective reports of the held-out side, the loss among it; the checkpoint of this step learns it."""
-        self.part = "evaluation"
+        self.part, began = "evaluation", time.monotonic()
         model = self.strategy.model
         model.eval()
         with computing_in(self.state.precision, self.device.type):
@@ -311,6 +311,7 @@ class Trainer:
             self._row(**found)
         if self.pilot.saved_step == self.state.step:
             self.writer.amend(self.state)
+        self.pilot.evaluated_s += time.monotonic() - began
 
     def _save(self) -> None:
         """Have a checkpoint of this step written, unless there is one."""

@@ -16,6 +16,7 @@ from cluster.core.storage import Store
 
 OUTCOME = "outcome.json"
 STOP = "stop.json"  # the driver's wish that the run stop with a checkpoint
+PHASE = "phase.txt"  # what the workers are busy with before the first step
 # In a group's folder: what its workers are to do, how many there are while they run, whose watchdog ended it.
 ORDERS, RUNNING, HUNG = "orders.json", "running.json", "hung-rank"
 # A group that fails more often than this without getting further, or within FORGET_S, is given up.

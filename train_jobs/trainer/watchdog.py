@@ -37,6 +37,10 @@ TICK_S = 1.0
 LAST_WORDS_S = 15.0
 
 
+def _silent(phase: str) -> None:
+    pass
+
+
 class Watchdog:
     """Watches one loop. ``beat`` and ``during`` are called by the loop's thread, ``look`` by the watching one.
 
@@ -48,6 +52,7 @@ class Watchdog:
 
     def __init__(self, factor: float, least_s: float, on_hang: Callable[[str, float, float], None]) -> None:
         self.factor, self.least_s, self._on_hang = factor, least_s, on_hang
+        self.tell: Callable[[str], None] = _silent  # hears of each phase before the first step
         self.seconds: dict[str, float] = {}  # of each phase so far, the first step among them
         self._steps: deque[float] = deque(maxlen=KEPT)
         self._phases: list[str] = []
@@ -87,6 +92,8 @@ class Watchdog:
     def during(self, phase: str) -> Iterator[None]:
         """A part of the work that is no step and may take long; its seconds are no part of the step around it."""
         self._phases.append(phase)
+        if not self._beats:
+            self.tell(phase)
         began, self._waited = time.monotonic(), 0.0
         try:
             yield
@@ -153,7 +160,7 @@ def during(phase: str) -> contextlib.AbstractContextManager[None]:
 @contextmanager
 def watching(
     factor: float, least_s: float, rank: int, run_id: str, keep: Callable[[str, bytes], None],
-    before: Mapping[str, float] = MappingProxyType({}),
+    before: Mapping[str, float] = MappingProxyType({}), tell: Callable[[str], None] = _silent,
 ) -> Iterator[None]:  # fmt: skip
     """Watch this process's loop for the length of the block; a hang ends the process (``EXIT_CODE``).
 
@@ -162,6 +169,7 @@ def watching(
         rank, run_id: for the log and for the name of the file.
         keep: writes a file of the given name and content where people look for it (the run's folder).
         before: seconds of this worker's start so far, by part.
+        tell: hears of every phase before the first step, for people who wait for it.
     """
     global _watched
 
@@ -170,6 +178,7 @@ def watching(
 
     _watched = Watchdog(factor, least_s, on_hang)
     _watched.seconds |= before
+    _watched.tell = tell
     _watched.start()
     try:
         yield

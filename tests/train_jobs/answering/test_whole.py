@@ -38,6 +38,10 @@ def test_rows(rows: list[str], header: str, shown: str) -> None:
         (".. code:: py\n   :linenos:\n\n   a = 1", "", 0, "```py\na = 1\n```"),
         ("```\n   ls\n   ```", "", 3, "```\nls\n```"),
         ("a b\nc d\ne f", "", 0, "```\na b\nc d\n…\n```"),
+        ("a()\nb(\n  c d e f,\n  g)", "", 0, "```\na()\n…\n```"),  # no call is cut within
+        ("a()\nb(\n  c,", "", 0, "```\na()\n…\n```"),  # its passage ended there
+        ("b(\n  c,", "", 0, "```\nb(\n  c,\n```"),
+        (":(\nb", "", 0, "```\n:(\nb\n```"),
     ],
 )
 def test_code(code: str, header: str, indent: int, shown: str) -> None:

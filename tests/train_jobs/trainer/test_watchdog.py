@@ -87,6 +87,19 @@ def test_a_phase_may_take_long_and_counts_as_no_step(monkeypatch: pytest.MonkeyP
     assert [hang[0] for hang in clock.hangs] == [phase]
 
 
+def test_phases_before_the_first_step_are_told_and_later_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a first step sees what it waits for: reading the held-out side may take minutes."""
+    clock, told = Clock(monkeypatch), list[str]()
+    clock.dog.tell = told.append
+    for phase in ("load data", "evaluate"):
+        with clock.dog.during(phase):
+            clock.passes(300)
+    clock.steps(1, 5)
+    with clock.dog.during("save"):
+        pass
+    assert told == ["load data", "evaluate"]
+
+
 def test_a_phase_that_raises_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     with pytest.raises(OSError, match="full"), clock.dog.during("save"):

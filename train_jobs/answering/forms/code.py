@@ -17,6 +17,8 @@ _EXAMPLE = re.compile(
 )
 _PROMPT = re.compile(r"^[ \t]*>>> ", re.MULTILINE)
 MAX_EXAMPLE_WORDS = 90
+_ONLY_EXAMPLE = re.compile(r"\b(?:examples?|snippet|sample)\b", re.I)
+NO_EXAMPLE = "(No example stands there.)"
 
 
 def shows_signature(question: str, passage: Passage) -> bool:
@@ -40,13 +42,14 @@ def signature(passage: Passage) -> str:
 
 
 def example(question: str, found: Retrieval, place: int) -> str:
-    """The first example in a passage, between fences; empty where the question asks for none, or it holds none."""
+    """The first example in a passage, between fences; empty where the question asks for none. Where it asks for nothing
+    else and the passage holds none, that is said."""
     if not _EXAMPLE.search(question):
         return ""
     passage = found.passages[place]
     blocks = [s for s in found.sentences if s.passage == place and s.kind == CODE_BLOCK]
     shown = [_block(passage, block) for block in blocks] or _prompted(passage.text)
-    return shown[0] if shown else ""
+    return shown[0] if shown else NO_EXAMPLE if _ONLY_EXAMPLE.search(question) else ""
 
 
 def _block(passage: Passage, block: ScoredSentence) -> str:
