@@ -21,6 +21,7 @@ from data_jobs.text.units import SENTENCE, units
 MAX_BELOW = 400
 MAX_HEADINGS = 60
 _WORD = re.compile(r"[^\W_]+")
+_ARTICLE = re.compile(r"(?:the|an?)\s+")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?:(?!---[ \t]*$).*\n)*---[ \t]*$\s*", re.MULTILINE)
 _FIELD = re.compile(r"[\w *-]{2,40}:[\s*]*[\dv][\w./:-]*\W*")
 # Words that say what kind of thing a subject is, not which: "the shutil module", "the leave policy document".
@@ -86,13 +87,24 @@ class Outlines:
                 self._called.setdefault(name, set()).add(document)
 
     def find(self, subject: str, hidden: Collection[str] = ()) -> str:
-        """The one document that a subject names; empty where none does, or several do."""
-        for name in dict.fromkeys((subject.strip().lower(), _words(subject), _words(subject, _KIND_WORDS))):
+        """The one document that a subject names; empty where none does, or several do. Of code that which is called
+        just so ("the collections module", "str"), before others whose last name it is; code has no stems:
+        ``gc.collect`` is not "collections"."""
+        written = _ARTICLE.sub("", subject.strip().lower())
+        plain = " ".join(word for word in written.split() if word not in _KIND_WORDS)
+        for name in dict.fromkeys((written, plain, _words(subject), _words(subject, _KIND_WORDS))):
             found = {document for document in self._called.get(name, ()) if document not in hidden} if name else set()
+            if name not in (written, plain):
+                found = {document for document in found if self._chunk(document).kind not in CODE_KINDS}
+            elif name in found and self._chunk(name).kind in CODE_KINDS:
+                return name
             if len(found) == 1:
                 return found.pop()
         named = [d for d in (self._named(subject) or self._titled(subject)) if d not in hidden]
         return named[0] if len(named) == 1 else ""
+
+    def _chunk(self, document: str) -> Chunk:
+        return self._chunks[self._rows_of[document][0]]
 
     def _titled(self, subject: str) -> list[str]:
         """Files whose title, or whose name, the subject says beside words of their folders: "the travel policy" is

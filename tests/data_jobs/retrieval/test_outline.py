@@ -59,6 +59,19 @@ def test_two_documents_of_one_name_are_none_and_hidden_ones_do_not_count() -> No
     assert outlines().find("kit", {"kit"}) == ""
 
 
+def test_code_is_called_just_so() -> None:
+    """ "The collections module" was summed up as ``gc.collect``, and the methods of ``str`` were those of nothing, as
+    other things end in that name, too."""
+    names = ("collections", "gc.collect", "str", "str.join", "xml.str", "json.str")
+    chunks = [chunk(name, name, "Text.", "function") for name in names]
+    found = Outlines(chunks, {name: [row] for row, name in enumerate(names)})
+    assert found.find("the collections module") == "collections"
+    assert found.find("collections", {"collections"}) == ""
+    assert found.find("str") == "str"
+    assert found.find("str", {"str", "json.str"}) == "xml.str"
+    assert found.find("collect") == "gc.collect"
+
+
 @pytest.mark.parametrize(
     ("subject", "wanted", "parts"),
     [
