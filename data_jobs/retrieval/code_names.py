@@ -106,7 +106,13 @@ class CodeNames:
 
 
 def is_called(document: str, question: str) -> bool:
-    """Whether a question is about nothing but a code object of this name; what it belongs to may have another one
-    (``os.path.join`` is documented as ``posixpath.join``)."""
+    """Whether a question about nothing but a name may mean this code object: its last part is the same, what it belongs
+    to may have another name (an alias)."""
     asked = name_asked(question)
     return asked is not None and document.rpartition(".")[2] == asked.name.rpartition(".")[2]
+
+
+def names_code(question: str) -> bool:
+    """Whether a question is about nothing but a name that is written as only code is: "sys.argv", ``__init__``."""
+    asked = name_asked(question)
+    return asked is not None and ("." in asked.name or asked.name.startswith("__"))

@@ -202,7 +202,8 @@ class Searcher:
             background = self._background @ vector
             language = self._language.nearest(vector) if self._holds_code else 0.0
             tops = (top_sentence, float(asked.max(initial=0.0)), language)
-            found = features(terms, passages, cosines, background, said, *tops, len(strange))
+            named_alone = bool(np.isin(places, called).any())
+            found = features(terms, passages, cosines, background, said, *tops, len(strange), named_alone)
             if self._holds_code and self.reranker is None:
                 passages, before = led(question, passages, scored)
                 scored = in_order(scored, before)

@@ -102,3 +102,10 @@ def test_what_is_hidden_is_not_found_by_its_name(searcher: Callable[[Sequence[Do
     search = searcher([*CORPUS, *OTHERS])
     search.hide(["enumerate"])
     assert all(p.document != "enumerate" for p in search.search("What is enumerate?").passages)
+
+
+@pytest.mark.parametrize(
+    "question", ["What is files.tree?", "what does __enter__ do", "how do I use files.Lock.renew?"]
+)
+def test_a_name_of_code_that_no_document_has_is_refused(search: Searcher, question: str) -> None:
+    assert not support(question, search.search(question)).grounded
