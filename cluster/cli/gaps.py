@@ -39,7 +39,7 @@ def list_gaps(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"gaps": [vars(one) for one in found]})
     elif not found:
-        console.print("no gaps: every question that was asked had an answer")
+        console.print("no gaps: no question went without an answer")
     else:
         rows = [
             (one.id, str(one.times), str(one.askers), one.question, one.document,
