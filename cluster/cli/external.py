@@ -6,6 +6,8 @@ import argparse
 import time
 from typing import Any
 
+from rich.text import Text
+
 from cluster.cli.output import console, print_json, print_table
 from cluster.cli.verbs import Commands, add_verb, unknown
 from cluster.core.config import PlinthConfig
@@ -58,7 +60,7 @@ def external(args: argparse.Namespace) -> int:
     elif not found:
         console.print('No tier answers on another server: see README, "Tiers, guards, routes".')
     else:
-        rows = [(t["name"], t["model"], t["host"], "on" if t["on"] else "[red]off[/red]", t["instead"], t["since"],
+        rows = [(t["name"], t["model"], t["host"], "on" if t["on"] else Text("off", "red"), t["instead"], t["since"],
                  t["why"]) for t in found]  # fmt: skip
         print_table("External tiers", ("tier", "model", "host", "switch", "instead", "since", "why"), rows)
     return ExitCode.DONE

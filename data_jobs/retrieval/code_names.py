@@ -8,14 +8,15 @@ question asks about nothing but one name, the documents called so are what it is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from cluster.core.records import CODE_KINDS, Chunk
+from data_jobs.retrieval.wording import is_stop_word
 
 MAX_CHARS = 200  # a longer question is about more than a name
-MAX_SHARED = 5  # an everyday word that so many more documents are called by ("test", "append") names none of them
+MAX_SHARED = 12  # an everyday word that so many more documents are called by ("test", "close") names none of them
 _NAME = r"[`'\"]?(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\([^()]*\))?[`'\"]?"
 _KIND = (
     r"(?:(?:built-?in|standard|abstract|library)\s+)?(?:function|method|class|module|package|built-?in|decorator|type"
@@ -27,24 +28,29 @@ _PARTS = (
     r"(?:signature|parameters?|arguments?|args|options|return\s+(?:value|type)|usage|purpose|use|meaning|syntax"
     r"|examples?|documentation|docs|docstring|description)"
 )
-_OF_CODE = re.compile(r"\b(?:signature|parameters?|arguments?|args|docstring|call|invoke)\b", re.IGNORECASE)
 _POLITE = r"(?:(?:please|hi|hello|hey|can you|could you)\b[,!]?\s+)*"
-_FORMS = tuple(
-    re.compile(rf"\W{{0,3}}{_POLITE}{form}{_SCOPE}\s*[?.!]*\s*", re.IGNORECASE)
-    for form in (
-        _ABOUT,
-        rf"(?:what(?:'s|\s+is|\s+are)|explain|describe|define|tell\s+me\s+about|show(?:\s+me)?|help(?:\s+me)?\s+with)\s+{_ABOUT}",
-        rf"what(?:'s|\s+is|\s+are)\s+{_ABOUT}\s+(?:used\s+for|good\s+for|for)",
-        rf"what\s+(?:does|do|can|will|would)\s+{_ABOUT}\s+(?:do|mean|return|give(?:\s+me)?|take|accept|expect)",
-        rf"what\s+(?:parameters?|arguments?|args|options)\s+(?:does|do|can)\s+{_ABOUT}\s+(?:take|accept|have|expect)",
-        rf"how\s+(?:(?:do|can|should|would|could|must)\s+(?:i|you|we|one)|to)\s+(?:use|call|invoke)\s+{_ABOUT}",
-        rf"how\s+does\s+{_ABOUT}\s+work",
-        rf"(?:when|why)\s+(?:do|should|would|can)\s+(?:i|you|we|one)\s+use\s+{_ABOUT}",
-        rf"(?:(?:what(?:'s|\s+is|\s+are)|show(?:\s+me)?|give(?:\s+me)?)\s+)?(?:an?\s+|the\s+|some\s+)?{_PARTS}\s+(?:of|for|to)\s+"
-        rf"(?:using\s+|calling\s+)?{_ABOUT}",
-        rf"{_NAME}\s+{_PARTS}(?P<article>)(?P<before>)(?P<after>)",
-    )
+# What is or means a word may ask about the word, ...
+_OF_WORDS = (
+    _ABOUT,
+    rf"(?:what(?:'s|\s+is|\s+are)|explain|describe|define|tell\s+me\s+about|show(?:\s+me)?|help(?:\s+me)?\s+with)\s+{_ABOUT}",
 )
+# ... what it does and how it is used asks about code.
+_OF_CODE = (
+    rf"what(?:'s|\s+is|\s+are)\s+{_ABOUT}\s+(?:used\s+for|good\s+for|for)",
+    rf"what\s+(?:does|do|can|will|would)\s+{_ABOUT}\s+(?:do|mean|return|give(?:\s+me)?|take|accept|expect)",
+    rf"what\s+(?:parameters?|arguments?|args|options)\s+(?:does|do|can)\s+{_ABOUT}\s+(?:take|accept|have|expect)",
+    rf"how\s+(?:(?:do|can|should|would|could|must)\s+(?:i|you|we|one)|to)\s+(?:use|call|invoke)\s+{_ABOUT}",
+    rf"how\s+does\s+{_ABOUT}\s+work",
+    rf"(?:when|why)\s+(?:do|should|would|can)\s+(?:i|you|we|one)\s+use\s+{_ABOUT}",
+    rf"(?:(?:what(?:'s|\s+is|\s+are)|show(?:\s+me)?|give(?:\s+me)?)\s+)?(?:an?\s+|the\s+|some\s+)?{_PARTS}\s+(?:of|for|to)\s+"
+    rf"(?:using\s+|calling\s+)?{_ABOUT}",
+    rf"{_NAME}\s+{_PARTS}(?P<article>)(?P<before>)(?P<after>)",
+)
+_FORMS = tuple(
+    (re.compile(rf"\W{{0,3}}{_POLITE}{form}{_SCOPE}\s*[?.!]*\s*", re.IGNORECASE), form in _OF_CODE)
+    for form in (*_OF_WORDS, *_OF_CODE)
+)
+_SURE_KINDS = ("function", "method", "class", "module", "package", "decorator")
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,32 @@ class NameAsked:
     """A name that a question is about.
 
     Attributes:
-        name: as written.
-        code: whether the question writes it as code is written, or says what it is ("the divide method").
-        article: whether it stands behind one: in "What is a set?" the word is a name only where a document is called
-            just so.
+        name: as written; joined: with what follows it, where both may be one name ("type error").
+        as_code: whether it is written as only code is: a dot, ``_``, a capital letter, backticks, parentheses.
+        use: whether the question asks what it does or how it is used, or says what it is ("the divide method").
+        article: whether it stands behind one, and the question does not say what it is.
     """
 
     name: str
-    code: bool
+    joined: str
+    as_code: bool
+    use: bool
     article: bool
+
+
+@dataclass(frozen=True)
+class Named:
+    """What an index has of the name that a question is about.
+
+    Attributes:
+        documents: ids of the documents called so; aliases count.
+        rows: of chunks: the first one of each, else the one of the owner's documentation that speaks of it.
+        lacking: the name, where the index documents its owner and knows nothing of it ("os.walkdir").
+    """
+
+    documents: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    lacking: str = ""
 
 
 @lru_cache(maxsize=1024)
@@ -68,51 +91,82 @@ def name_asked(question: str) -> NameAsked | None:
     """The one name that a question is about; None where it is about more, or about none."""
     if len(question) > MAX_CHARS:
         return None
-    for form in _FORMS:
+    for form, of_code in _FORMS:
         if match := form.fullmatch(question):
-            name = match["name"]
+            name, kind = match["name"], (match["before"] or match["after"] or "").lower().split()
+            sure = bool(kind) and kind[-1] in _SURE_KINDS
             as_code = not (name.isalpha() and name.islower()) or f"{name}(" in question or f"`{name}" in question
-            as_code = as_code or bool(_OF_CODE.search(question))
-            return NameAsked(name, as_code or bool(match["before"] or match["after"]), bool(match["article"]))
+            joined = name + (match["after"] or "").replace(" ", "")
+            return NameAsked(name, joined, as_code, of_code or sure, bool(match["article"]) and not sure)
     return None
 
 
 class CodeNames:
-    """The documented code of an index by its names: whole, and their ends (``join``, ``path.join``)."""
+    """The documented code of an index by its names: whole, and their ends (``join``, ``path.join``).
+
+    Args:
+        aliases: other accepted names of each chunk's document.
+    """
 
     def __init__(self, chunks: Iterable[Chunk], aliases: Iterable[Iterable[str]]) -> None:
+        self._texts: dict[str, list[tuple[int, str]]] = {}
         self._whole: dict[str, set[str]] = {}
         self._ends: dict[str, set[str]] = {}
-        for chunk, others in zip(chunks, aliases, strict=True):
+        for row, (chunk, others) in enumerate(zip(chunks, aliases, strict=True)):
             if chunk.kind not in CODE_KINDS:
                 continue
+            self._texts.setdefault(chunk.document, []).append((row, chunk.text))
             for name in (chunk.document, *others):
                 self._whole.setdefault(name, set()).add(chunk.document)
                 parts = name.split(".")
                 for at in range(1, len(parts)):
                     self._ends.setdefault(".".join(parts[at:]), set()).add(chunk.document)
+        self._folded: dict[str, set[str]] = {}
+        for name in self._whole.keys() | self._ends.keys():
+            self._folded.setdefault(name.lower(), set()).add(name)
 
-    def documents(self, question: str) -> set[str]:
-        """Ids of the documents that the question is about, those called just so before others; none where it is about
-        more than a name."""
+    def named(self, question: str, hidden: Callable[[int], bool]) -> Named:
+        """What the index has of the name that a question is about, those called just so before others; nothing where
+        it is about more than a name.
+
+        Args:
+            hidden: whether a chunk's row is to be searched as if it were not there.
+        """
         asked = name_asked(question)
-        if asked is None:
-            return set()
-        found = self._whole.get(asked.name, set())
-        if found or (asked.article and not asked.code):
-            return found
-        found = self._ends.get(asked.name, set())
-        return found if asked.code or len(found) <= MAX_SHARED else set()
+        if asked is None or not self._texts:
+            return Named()
 
+        def seen(documents: Iterable[str]) -> list[str]:
+            return sorted(d for d in documents if not hidden(self._texts[d][0][0]))
 
-def is_called(document: str, question: str) -> bool:
-    """Whether a question about nothing but a name may mean this code object: its last part is the same, what it belongs
-    to may have another name (an alias)."""
-    asked = name_asked(question)
-    return asked is not None and document.rpartition(".")[2] == asked.name.rpartition(".")[2]
+        documents = seen(self._called(asked.joined)) if asked.joined != asked.name else []
+        documents = documents or seen(self._called(asked.name, asked.as_code))
+        if not documents and not is_stop_word(asked.name) and (asked.as_code or not asked.article):
+            documents = seen(self._ending(asked.name, asked.as_code))
+            most = len(documents) if asked.as_code else MAX_SHARED if asked.use else 1
+            documents = documents if len(documents) <= most else []
+        if documents:
+            return Named(tuple(documents), tuple(self._texts[d][0][0] for d in documents))
+        return self._of_owner(asked.name, seen)
 
+    def _called(self, name: str, any_case: bool = True) -> set[str]:
+        return self._whole.get(name) or self._in_any_case(name, self._whole, any_case)
 
-def names_code(question: str) -> bool:
-    """Whether a question is about nothing but a name that is written as only code is: "sys.argv", ``__init__``."""
-    asked = name_asked(question)
-    return asked is not None and ("." in asked.name or asked.name.startswith("__"))
+    def _ending(self, name: str, any_case: bool) -> set[str]:
+        return self._ends.get(name) or self._in_any_case(name, self._ends, any_case)
+
+    def _in_any_case(self, name: str, known: dict[str, set[str]], wanted: bool) -> set[str]:
+        alike = self._folded.get(name.lower(), ()) if wanted else ()
+        return set().union(*(known.get(one, ()) for one in alike))
+
+    def _of_owner(self, name: str, seen: Callable[[Iterable[str]], list[str]]) -> Named:
+        """Of a dotted name that no document has: the part of its owner's documentation that speaks of it."""
+        owner, _, last = name.rpartition(".")
+        owners = seen(self._called(owner)) if owner else []
+        word = re.compile(rf"(?<!\w){re.escape(last)}(?!\w)")
+        for document in owners:
+            for row, text in self._texts[document]:
+                if word.search(text):
+                    return Named(rows=(row,))
+        dunder = name.startswith("__") and name.endswith("__")
+        return Named(lacking=name if owners or dunder else "")

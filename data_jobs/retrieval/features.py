@@ -31,7 +31,6 @@ FEATURES = {
     "unknown": "idf share of the question's words that occur nowhere in the corpus",
     "unknown_identifiers": "number of code-like names in the question that occur nowhere in the corpus",
     "strange_words": "number of words strange to the corpus: unknown, not everyday English, not misspelt (``strange``)",
-    "called": "1 where a passage is of a code object whose name, or another one it has, is all that is asked about",
     "terms": "number of content words in the question",
     "log_chunks": "natural logarithm of the number of chunks: the best of many unrelated chunks outscores that of few",
 }
@@ -100,7 +99,6 @@ def features(
     top_asked: float = 0.0,
     top_language: float = 0.0,
     strange_words: int = 0,
-    called: bool = False,
 ) -> dict[str, float]:
     """The features of one search (see ``FEATURES``).
 
@@ -114,7 +112,6 @@ def features(
         top_asked: highest cosine of the question and a known one.
         top_language: highest cosine of the question and one about a language (``beside``).
         strange_words: how many words are strange to the corpus.
-        called: whether one of the passages is what the question names, and nothing else is asked (``code_names``).
     """
     if not passages:
         return dict.fromkeys(FEATURES, 0.0)
@@ -136,7 +133,6 @@ def features(
         "unknown": sum(terms.content[t] for t in terms.unknown) / (terms.mass or 1.0),
         "unknown_identifiers": float(len(terms.unknown_identifiers)),
         "strange_words": float(strange_words),
-        "called": float(called),
         "terms": float(len(terms.content)),
         "log_chunks": math.log(max(1, len(lexical))),
     }

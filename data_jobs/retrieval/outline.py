@@ -22,6 +22,7 @@ MAX_BELOW = 400
 MAX_HEADINGS = 60
 _WORD = re.compile(r"[^\W_]+")
 _ARTICLE = re.compile(r"(?:the|an?)\s+")
+_MARKS = re.compile(r"[`'\"]|\(\)")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?:(?!---[ \t]*$).*\n)*---[ \t]*$\s*", re.MULTILINE)
 _FIELD = re.compile(r"[\w *-]{2,40}:[\s*]*[\dv][\w./:-]*\W*")
 # Words that say what kind of thing a subject is, not which: "the shutil module", "the leave policy document".
@@ -90,7 +91,7 @@ class Outlines:
         """The one document that a subject names; empty where none does, or several do. Of code that which is called
         just so ("the collections module", "str"), before others whose last name it is; code has no stems:
         ``gc.collect`` is not "collections"."""
-        written = _ARTICLE.sub("", subject.strip().lower())
+        written = _ARTICLE.sub("", _MARKS.sub("", subject).strip().lower())
         plain = " ".join(word for word in written.split() if word not in _KIND_WORDS)
         for name in dict.fromkeys((written, plain, _words(subject), _words(subject, _KIND_WORDS))):
             found = {document for document in self._called.get(name, ()) if document not in hidden} if name else set()

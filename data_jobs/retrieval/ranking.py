@@ -63,12 +63,13 @@ def corrected(question: str, passages: Sequence[Passage], sentences: Sequence[Sc
     scores = np.array([passage.score for passage in passages], dtype=np.float64)
     relatives = _relatives(passages, scores)
     asked = known(np.array([passage.asked for passage in passages]))
+    of_code = all(passage.kind in CODE_KINDS for passage in passages)  # beside prose it would favour code
     for i, passage in enumerate(passages):
         if passage.kind not in CODE_KINDS:
             continue
         text = passage.dense + SENTENCE * (best[i] - SENTENCE_EVEN)
         scores[i] += max(text, asked[i]) - max(passage.dense, asked[i]) + RELATIVES * relatives[i]
-        scores[i] += ASKED * passage.asked
+        scores[i] += ASKED * passage.asked * of_code
         if len(wanted) <= SHORT:
             scores[i] -= UNMET * passage.lexical * (1 - met(wanted, joint, passage))
     return scores

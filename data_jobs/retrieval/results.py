@@ -180,6 +180,8 @@ class Retrieval:
             evidence promises nothing.
         confidence: what ``support.confidence`` says of it for its own question, judged once for everybody whom it
             meets on its way; None where nobody did.
+        called: documents of code that the question names, where it asks about nothing else; lacking: that name, where
+            the index documents what it belongs to, and not it (``code_names``).
     """
 
     question: str
@@ -196,6 +198,8 @@ class Retrieval:
     collection: str = ""
     confidence: Confidence | None = None
     forgotten: int = 0
+    called: tuple[str, ...] = ()
+    lacking: str = ""
 
     @property
     def degraded(self) -> bool:
@@ -242,6 +246,8 @@ class Retrieval:
             "collection": self.collection,
             "confidence": vars(self.confidence).copy() if self.confidence else None,
             "forgotten": self.forgotten,
+            "called": list(self.called),
+            "lacking": self.lacking,
         }
 
     @classmethod
@@ -253,7 +259,7 @@ class Retrieval:
         readings = tuple(WindowReading(**r) for r in row.get("readings", ()))
         judged = Confidence(**row["confidence"]) if row.get("confidence") else None
         made = {"passages": passages, "sentences": sentences, "understood": understood, "readings": readings}
-        made["confidence"] = judged
+        made |= {"confidence": judged, "called": tuple(row.get("called", ()))}
         return cls(**{**row, **made})
 
 

@@ -47,7 +47,7 @@ NAMED = 0.5  # what a chunk is worth more, in units of cosine, whose document th
 # Most of BM25 over the question's idf mass: of one common word that is hardly any, and what its synonyms find would
 # count for many times what they find of another question. The question's own words come to less.
 MOST_LEXICAL = 3.0
-CALLED = 1.0  # and what the documentation of a code object is worth more, if the question is about its name alone
+CALLED = 1.5  # and what the documentation of a code object is worth more, if the question is about its name alone
 MAX_NAMED = 200
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -175,8 +175,8 @@ class Searcher:
             rows = np.union1d(rows, self._asked.search(vector, wanted))
         with _timed(timings, "fuse"):
             names = self._names.documents(question)
-            first = [self._rows_of[name][0] for name in self._code_names.documents(question)]
-            called = np.array(sorted(first)[:MAX_NAMED], dtype=np.int64)
+            code = self._code_names.named(question, lambda row: bool(np.isin(row, hidden)))
+            called = np.array(sorted(code.rows)[:MAX_NAMED], dtype=np.int64)
             named = np.array(sorted(row for name in names for row in self._rows_of[name])[:MAX_NAMED], dtype=np.int64)
             rows = np.setdiff1d(
                 np.union1d(np.union1d(rows, np.union1d(called, named)), best_rows(lexical, self.section.candidates)),
@@ -202,12 +202,12 @@ class Searcher:
             background = self._background @ vector
             language = self._language.nearest(vector) if self._holds_code else 0.0
             tops = (top_sentence, float(asked.max(initial=0.0)), language)
-            named_alone = bool(np.isin(places, called).any())
-            found = features(terms, passages, cosines, background, said, *tops, len(strange), named_alone)
+            found = features(terms, passages, cosines, background, said, *tops, len(strange))
             if self._holds_code and self.reranker is None:
                 passages, before = led(question, passages, scored)
                 scored = in_order(scored, before)
-        return self.reader.read(self._result(question, timings, tuple(passages), tuple(scored), found))
+        result = self._result(question, timings, tuple(passages), tuple(scored), found)
+        return self.reader.read(replace(result, called=code.documents, lacking=code.lacking))
 
     def ahead(self, questions: Sequence[str]) -> None:
         """Look for what is near several questions that are about to be searched, for less than one by one."""

@@ -25,7 +25,6 @@ from typing import Any
 
 from cluster.core.records import CODE_KINDS
 from data_jobs.retrieval.analysis import expand, term_set
-from data_jobs.retrieval.code_names import is_called, names_code
 from data_jobs.retrieval.facts_asked import fact_asked, may_tell, told_at_once
 from data_jobs.retrieval.names import is_named, missing_names, path_words
 from data_jobs.retrieval.results import Confidence, Retrieval, WindowReading
@@ -105,9 +104,9 @@ def confidence(question: str, retrieval: Retrieval) -> Confidence:
     if missing_names(question, documents, "\n".join(p.text for p in retrieval.passages)):
         probability = min(probability, MISSING)
     strange = sum(values[name] for name in STRANGE)
-    called = bool(values["called"]) and is_called(documents[0], question)
-    if retrieval.passages[0].kind in CODE_KINDS and not values["called"] and names_code(question):
+    if retrieval.lacking and all(p.kind in CODE_KINDS for p in retrieval.passages):
         probability = min(probability, MISSING)  # what only mentions a name does not say what it is
+    called = documents[0] in retrieval.called
     named = called or (strange < 1 and is_named(documents[0], question))
     if retrieval.readings:  # "When was PEP 572 withdrawn?" names it too, and the reader can tell
         asked = {stem for term in question_terms(question) for stem in term.stem.split()}
@@ -196,7 +195,6 @@ def support_features(question: str, retrieval: Retrieval) -> dict[str, float]:
     whole = "\n".join(part for own in texts for part in own)
     plain = [term for term in terms if not term.identifier]
     return {
-        "called": 0.0,  # in what an earlier version of this program kept
         **{name: min(value, MOST.get(name, value)) for name, value in retrieval.features.items()},
         "foreign_names": min(2.0, sum(t.proper and not t.acronym and not _written(t, whole) for t in terms)),
         "foreign_acronyms": min(2.0, sum(t.acronym and not _written(t, whole) for t in terms)),

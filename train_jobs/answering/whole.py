@@ -68,7 +68,8 @@ def shown_code(code: str, header: str, indent: int, max_words: int) -> str:
     kept: list[str] = []
     for line in lines:
         if kept and words("\n".join((*kept, line))) > max_words:
-            kept = [*_closed(kept), ELLIPSIS]
+            whole = _closed(kept)  # but a long block is cut within rather than left out
+            kept = [*(whole if 2 * len(whole) >= len(kept) else kept), ELLIPSIS]
             break
         kept.append(line)
     else:

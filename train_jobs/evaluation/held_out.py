@@ -224,7 +224,8 @@ def _baseline_score(row: Row) -> float:
 
 
 def _best(row: Row) -> float:
-    return max((token_f1(text, row["gold_sentence"]) for text in row["sentences"]), default=0.0)
+    shown = row["sentences"] if row["supported"] else ()
+    return max((token_f1(text, row["gold_sentence"]) for text in shown), default=0.0)
 
 
 def _bands(rows: Sequence[Row], model: Sequence[float], quote: Sequence[float]) -> tuple[dict[str, float], ...]:

@@ -61,7 +61,7 @@ MEASURES = {
     "n": "questions",
     "answerable.n": "answerable questions",
     "answerable.model": "score of the model (token F1 with the gold sentence, 0 when it abstains)",
-    "answerable.baseline": "score of the first sentence of the first passage",
+    "answerable.baseline": "score of the first sentence of the first passage, where the passages support an answer",
     "answerable.quote": "score of the quote tier",
     "answerable.shown": "gold sentence was in the prompt",
     "answerable.abstained": "abstained though answerable",

@@ -10,8 +10,9 @@ from train_jobs.trainer.budget import Budget, Spent
 from train_jobs.trainer.checkpoint import TrainState, best_step
 from train_jobs.trainer.plan import RunPlan
 
-# Most that evaluations at checkpoints may take of a run: of a model that is slow to read they take longer than what
-# lies between two checkpoints. The first and the last evaluation are made in any case, and those that a plan asks for.
+# A checkpoint is evaluated while all evaluations took no more of this attempt than this: of a model that is slow to
+# read one takes longer than what lies between two checkpoints. The first and the last are made in any case, and those
+# that a plan asks for.
 EVALUATED = 0.2
 LOOK_S = 0.5  # seconds between looks: how late an order is obeyed
 # A run that must not be too slow is measured over so many seconds and steps after its first one, which warms up.
@@ -54,7 +55,7 @@ class Pilot:
 
     Attributes:
         saved_at: seconds of the run at its last checkpoint; saved_step: the step of that.
-        evaluated_s: seconds that evaluations took so far.
+        evaluated_s: seconds that evaluations took in this attempt.
         step_s: counted seconds of one step, once measured for a plan that has a limit.
     """
 
@@ -62,6 +63,7 @@ class Pilot:
         self.plan, self.budget, self.first = plan, budget, first
         self.saved_at, self.saved_step = 0.0, first if first else -1
         self.step_s = self.evaluated_s = 0.0
+        self._since: float | None = None  # seconds of the run when this attempt at it began
         self._probe: tuple[int, float] | None = None  # step and counted seconds from which a step is measured
         self._last: tuple[int, float, float] | None = None  # step, seconds and progress at the last look
         self._steps = 1
@@ -84,7 +86,8 @@ class Pilot:
         measured = any(row["step"] == step and row.get("held_out_loss") is not None for row in state.rows[-1:])
         # A checkpoint that a kill left without its figures gets them now; a run that is told to stop does not wait.
         late = step == self.saved_step == self.first or (step == 0 and not state.rows)
-        beside = not self.plan.evaluate_steps and self.evaluated_s <= EVALUATED * elapsed
+        self._since = elapsed if self._since is None else self._since
+        beside = not self.plan.evaluate_steps and self.evaluated_s <= EVALUATED * (elapsed - self._since)
         wanted = due or late or (beside and save and step != self.saved_step)
         evaluate = stop in (0, FINISHED) and not measured and (wanted or stop == FINISHED)
         steps = 0 if stop else self._stretch(step, spent)

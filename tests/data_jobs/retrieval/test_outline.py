@@ -70,6 +70,10 @@ def test_code_is_called_just_so() -> None:
     assert found.find("str") == "str"
     assert found.find("str", {"str", "json.str"}) == "xml.str"
     assert found.find("collect") == "gc.collect"
+    assert [found.find(said) for said in ("the `str` class", "'str.join'", "`str.join()`")] == [
+        "str",
+        *["str.join"] * 2,
+    ]
 
 
 @pytest.mark.parametrize(

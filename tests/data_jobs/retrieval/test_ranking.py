@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cluster.core.records import Passage
-from data_jobs.retrieval.ranking import corrected, led
+from data_jobs.retrieval.ranking import ASKED, corrected, led
 from data_jobs.retrieval.results import in_order
 from tests.train_jobs.answering.retrievals import passage, retrieval
 
@@ -37,7 +37,8 @@ def test_a_sentence_that_answers_counts_beside_its_text() -> None:
 
 def test_a_known_question_that_is_nearer_says_it_all() -> None:
     known = replace(OBJECTS, asked=0.95)
-    assert changes(LONG, (known, FILES), (0.8, 0.1))[0] == 0
+    assert changes(LONG, (known, FILES), (0.8, 0.1))[0] == pytest.approx(ASKED * 0.95)
+    assert changes(LONG, (known, PROSE), (0.8, 0.1))[0] == 0, "beside prose that would favour code"
 
 
 def test_the_class_or_module_of_most_of_what_was_found_counts() -> None:

@@ -42,6 +42,7 @@ def test_rows(rows: list[str], header: str, shown: str) -> None:
         ("a()\nb(\n  c,", "", 0, "```\na()\n…\n```"),  # its passage ended there
         ("b(\n  c,", "", 0, "```\nb(\n  c,\n```"),
         (":(\nb", "", 0, "```\n:(\nb\n```"),
+        ("a\nb {\n  c\n  d\n  e\n  f\n}", "", 0, "```\na\nb {\n  c\n  d\n  e\n…\n```"),  # but a long block is
     ],
 )
 def test_code(code: str, header: str, indent: int, shown: str) -> None:

@@ -23,16 +23,21 @@ def evaluates(pilot: Pilot, step: int, elapsed: float) -> tuple[bool, bool]:
 
 
 def test_a_checkpoint_is_evaluated_while_that_costs_little(tmp_path: Path) -> None:
-    assert evaluates(pilot_of(tmp_path), 5, 20.0) == (True, True)
+    pilot = pilot_of(tmp_path)
+    assert evaluates(pilot, 0, 0.0) == (False, False)
+    pilot.evaluated_s = 1.0
+    assert evaluates(pilot, 5, 20.0) == (True, True)
 
 
 def test_where_it_costs_much_checkpoints_go_on_without(tmp_path: Path) -> None:
     """A model whose held-out side takes five minutes to read was read again after every step."""
     pilot = pilot_of(tmp_path)
+    before = 3600.0  # of an earlier attempt, which evaluated as well
+    assert evaluates(pilot, 1, before)[0]
     pilot.evaluated_s = 300.0
-    assert evaluates(pilot, 5, 320.0) == (True, False)
-    assert evaluates(pilot, 6, 300.0 / EVALUATED + 1) == (True, True)
-    assert evaluates(pilot, 100, 400.0) == (True, True), "and at the end in any case"
+    assert evaluates(pilot, 5, before + 320.0) == (True, False)
+    assert evaluates(pilot, 6, before + 300.0 / EVALUATED + 1) == (True, True)
+    assert evaluates(pilot, 100, before + 400.0) == (True, True), "and at the end in any case"
 
 
 def test_what_the_plan_asks_for_is_made(tmp_path: Path) -> None:

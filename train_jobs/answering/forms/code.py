@@ -17,7 +17,10 @@ _EXAMPLE = re.compile(
 )
 _PROMPT = re.compile(r"^[ \t]*>>> ", re.MULTILINE)
 MAX_EXAMPLE_WORDS = 90
-_ONLY_EXAMPLE = re.compile(r"\b(?:examples?|snippet|sample)\b", re.I)
+# "Give me an example of X", "X example", but not "the signature of random.sample" or "the example server".
+_ONLY_EXAMPLE = re.compile(
+    r"\b(?:an?|some|any|show|give)\s+(?:me\s+)?(?:an?\s+)?(?:examples?|snippet)\b|\bexamples?\W*$", re.I
+)
 NO_EXAMPLE = "(No example stands there.)"
 
 

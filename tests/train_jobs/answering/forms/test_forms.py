@@ -104,7 +104,12 @@ def test_signature_and_example_where_the_question_asks_for_them() -> None:
     assert "```\nkit.load(path)\n```" in signed.text
     plain = answer("How do I read a ledger?", retrieval("How do I read a ledger?", [load]), SECTION)
     assert "```" not in plain.text
-    for question, said in (("Give me an example of kit.save", True), ("How do I use kit.save?", False)):
+    for question, said in (
+        ("Give me an example of kit.save", True),
+        ("How do I use kit.save?", False),
+        ("What is the signature of kit.sample?", False),
+        ("kit.save example", True),
+    ):
         save = passage("kit.save", "Write a ledger.", title="kit.save(path)")
         made = answer(question, retrieval(question, [save]), SECTION)
         assert ("No example stands there." in made.text) == said
