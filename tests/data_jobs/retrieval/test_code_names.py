@@ -14,6 +14,7 @@ from data_jobs.retrieval.search import Searcher
 from data_jobs.retrieval.support import MISSING, NAMED, confidence
 from tests.data_jobs.retrieval.documents import CORPUS
 from train_jobs.answering.abstention import support
+from train_jobs.answering.forms.refusal import refused
 
 OTHERS = [
     Document("enum.Enum", "enum.Enum", "Create a collection of name/value pairs.", "enum.py:1", "t", "class",
@@ -145,7 +146,9 @@ def test_what_is_hidden_is_not_found_by_its_name(searcher: Callable[[Sequence[Do
 
 @pytest.mark.parametrize("question", ["What is files.tree?", "what does __enter__ do", "how to use files.Lock.renew?"])
 def test_a_name_of_code_that_no_document_has_is_refused(search: Searcher, question: str) -> None:
-    assert not support(question, search.search(question)).grounded
+    found = search.search(question)
+    assert not support(question, found).grounded
+    assert f"Not found: {found.lacking}." in refused(found, "low_support", 0.1).text
 
 
 def test_beside_prose_a_name_is_not_refused_for_what_code_lacks(search: Searcher) -> None:

@@ -27,7 +27,7 @@ def refused(retrieval: Retrieval, reason: str, confidence: float, dropped: int =
     """The answer that is none: what is added to UNKNOWN is left out where ``max_words`` has no room for it."""
     said = UNKNOWN
     closest = nearest(retrieval)
-    unknown = retrieval.understood.unknown
+    unknown = (retrieval.lacking,) if retrieval.lacking else retrieval.understood.unknown
     notes = []
     if retrieval.understood.language:
         reason = "unknown_language"
