@@ -92,7 +92,7 @@ def replicas_bring_nodes(home: Home) -> Seen:
         run("serve", "deploy", str(config))
         eventually(lambda: answers("/readyz"), 240, "the service")
         eventually(lambda: deployments("status") == ["HEALTHY"], 120, "every replica")
-    body = {"model": "auto", "messages": [{"role": "user", "content": "When is the impeller seal replaced?"}]}
+    body = {"model": "auto", "messages": [{"role": "user", "content": "How often is the impeller seal replaced?"}]}
     plinth = [str(Path(sys.executable).parent / "plinth"), "keys", "create", "ann", "--json"]
     made = subprocess.run(plinth, cwd=ROOT, check=True, timeout=120, capture_output=True, text=True)
     key = {"authorization": f"Bearer {json.loads(made.stdout)['key']}"}
