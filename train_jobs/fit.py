@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -259,7 +259,8 @@ def _work(config: dict[str, Any]) -> None:
 
         def tell(phase: str, folder: str = plan.folder) -> None:
             if rank == 0:
-                store.write(posixpath.join(folder, PHASE), phase.encode())
+                with suppress(PlinthError):  # it only tells people: a full disk ends the run where that matters
+                    store.write(posixpath.join(folder, PHASE), phase.encode())
 
         before = group.startup_seconds() if not done else {}
         with watchdog.watching(config["hang_factor"], config["hang_s"], rank, plan.run_id, keep, before, tell):

@@ -59,7 +59,8 @@ class NameAsked:
 
     Attributes:
         name: as written; joined: with what follows it, where both may be one name ("type error").
-        as_code: whether it is written as only code is: a dot, ``_``, a capital letter, backticks, parentheses.
+        as_code: whether it is written as only code is: a dot, ``_``, a capital letter within, backticks, parentheses.
+        capital: whether it begins with a capital letter, which a class does, and the first word of a question.
         use: whether the question asks what it does or how it is used, or says what it is ("the divide method").
         article: whether it stands behind one, and the question does not say what it is.
     """
@@ -67,6 +68,7 @@ class NameAsked:
     name: str
     joined: str
     as_code: bool
+    capital: bool
     use: bool
     article: bool
 
@@ -95,9 +97,11 @@ def name_asked(question: str) -> NameAsked | None:
         if match := form.fullmatch(question):
             name, kind = match["name"], (match["before"] or match["after"] or "").lower().split()
             sure = bool(kind) and kind[-1] in _SURE_KINDS
-            as_code = not (name.isalpha() and name.islower()) or f"{name}(" in question or f"`{name}" in question
+            plain = name.isalpha() and name[1:] == name[1:].lower()
+            as_code = not plain or f"{name}(" in question or f"`{name}" in question
             joined = name + (match["after"] or "").replace(" ", "")
-            return NameAsked(name, joined, as_code, of_code or sure, bool(match["article"]) and not sure)
+            article = bool(match["article"]) and not sure
+            return NameAsked(name, joined, as_code, name[0].isupper(), of_code or sure, article)
     return None
 
 
@@ -140,10 +144,10 @@ class CodeNames:
             return sorted(d for d in documents if not hidden(self._texts[d][0][0]))
 
         documents = seen(self._called(asked.joined)) if asked.joined != asked.name else []
-        documents = documents or seen(self._called(asked.name, asked.as_code))
-        if not documents and not is_stop_word(asked.name) and (asked.as_code or not asked.article):
+        documents = documents or seen(self._called(asked.name, asked.as_code or asked.capital))
+        if not documents and not is_stop_word(asked.name) and (asked.as_code or asked.capital or not asked.article):
             documents = seen(self._ending(asked.name, asked.as_code))
-            most = len(documents) if asked.as_code else MAX_SHARED if asked.use else 1
+            most = len(documents) if asked.as_code else MAX_SHARED if asked.use or asked.capital else 1
             documents = documents if len(documents) <= most else []
         if documents:
             return Named(tuple(documents), tuple(self._texts[d][0][0] for d in documents))

@@ -49,7 +49,7 @@ class RunPlan:
             DeepSpeed; recompute, compile: of each block (``strategy.Settings``).
         micro_tokens: most tokens that one worker computes at once, its share of a step in several passes (0: in one).
         weight_decay: of matrices; dropout: of each block's outputs; schedule: form of the learning rate.
-        evaluate_steps: steps between evaluations (0: one at each checkpoint).
+        evaluate_steps: steps between evaluations (0: at checkpoints, while that takes little: ``orders.EVALUATED``).
         tokens, epochs, flops: as ``steps`` (``budget.Budget``), whichever ends first; money: ends the run, too, at
             ``price_per_hour``.
         patience: evaluations without a better held-out loss after which the run ends at its best checkpoint (0: never).

@@ -121,7 +121,7 @@ class TrainSection(Section):
     schedule: Literal["cosine", "wsd"] = "cosine"
     """Learning rate after its warm-up: a cosine to the end, or constant and down in the last fifth (wsd)."""
     evaluate_steps: int = Field(0, ge=0)
-    """Steps between evaluations on held-out text (0: one at each checkpoint)."""
+    """Steps between evaluations on held-out text (0: at checkpoints, while that takes at most a fifth of the run)."""
     tokens: int = Field(0, ge=0)
     """Tokens that each stage reads, instead of a wall-clock budget (0: no such limit)."""
     epochs: float = Field(0.0, ge=0)

@@ -110,6 +110,11 @@ def names(search: Searcher) -> CodeNames:
         ("What does release do?", ("files.Lock.release",)),
         ("What is an enumerate?", ("enumerate",)),
         ("What does Enumerate() do?", ("enumerate",)),
+        ("Enumerate", ("enumerate",)),
+        ("Fresh", ()),  # the first word of a question has a capital letter, as a class has
+        ("What is a Lock?", ("files.Lock",)),
+        ("Lock", ("files.Lock",)),
+        ("What is a lock?", ()),
         ("What is Files.copytree?", ("files.copytree",)),
         ("What is a lookup error?", ("LookupError",)),
         ("What is a release error?", ()),  # no name of ours
