@@ -31,17 +31,20 @@ class Features:
         support: probability that the passages support an answer (``answering.abstention``).
         supported: whether that is enough to answer at all.
         names_document: the question names a retrieved document itself ("what does shutil.copy do").
+        form: it asks for more than sentences: a list, an example, both sides of a comparison.
     """
 
     support: float = 1.0
     supported: bool = True
     names_document: bool = False
+    form: bool = False
 
 
 @dataclass(frozen=True)
 class RouteDecision:
     """``reason`` is a closed set: ``requested`` (the client named the tier) | ``only_tier`` | ``unsupported`` (the
-    passages carry no answer: the tier that abstains for least) | ``names_document`` | ``measured_better`` |
+    passages carry no answer: the tier that abstains for least) | ``names_document`` | ``form`` (the others answer in
+    sentences) | ``measured_better`` |
     ``cheaper_as_good`` | ``less_loaded`` | ``small_suffices`` (a larger tier measured better, and the learned router
     says that the small one's answer will do) | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being
     started) | ``switched_off`` (it is external, and somebody switched it off) | ``model_abstained`` (it did not know) |
@@ -109,6 +112,10 @@ def _chosen(candidates: dict[str, TierState], features: Features, suffices: Suff
         return RouteDecision(fallback, "unsupported")
     if fallback is not None and features.names_document:
         return RouteDecision(fallback, "names_document")
+    if fallback is not None and features.form:  # models that only say sentences of the passages cannot give it
+        candidates = {name: tier for name, tier in candidates.items() if name == fallback or not tier.checked}
+        if len(candidates) == 1:
+            return RouteDecision(fallback, "form")
     decision = _by_measure(candidates, fallback, features.support)
     return decision if suffices is None else _by_learning(decision, candidates, suffices)
 

@@ -30,6 +30,7 @@ Row = Mapping[str, Any]
 BATCH = 16
 RIGHT = 0.5  # the score from which an answer counts as right, where it must be one or the other
 TIMED = 24  # prompts given one at a time, for the latency
+OWN, FEWEST_OWN = "own", 50  # the kind of rows that documents' own questions make; fewer decide nothing
 BAND_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 RESAMPLES = 4000
 
@@ -48,7 +49,8 @@ class HeldOutReport:
             ``kinds``: the model's by kind of question.
         difference: mean of (model - baseline) over the answerable questions, with its 95 % interval ``low``, ``high``;
             ``against_quote`` the same against the quote tier.
-        bands: by support probability, ``{low, high, n, model, quote}``: mean score, where a right refusal scores 1 and
+        bands: by support probability, ``{low, high, n, model, quote}``: mean score (of answerable questions only
+            those in people's own words, where there are enough), where a right refusal scores 1 and
             an answer to what has none 0. The router weighs the tiers by these.
         slices: the same scores by part of the questions (``slices.by_slice``).
         calibration: how far the probability that the model gave what it said is from how often that was right (a score
@@ -229,9 +231,13 @@ def _best(row: Row) -> float:
 
 
 def _bands(rows: Sequence[Row], model: Sequence[float], quote: Sequence[float]) -> tuple[dict[str, float], ...]:
+    """Of answerable questions only those in people's own words, where there are enough: rules ask in the documents'
+    words, which a model learns and people do not use."""
+    own = sum(row["kind"] == OWN for row in rows) >= FEWEST_OWN
+    asked = [(place, row) for place, row in enumerate(rows) if not (own and row["answerable"]) or row["kind"] == OWN]
     bands = []
     for low, high in pairwise(BAND_EDGES):
-        inside = [p for p, row in enumerate(rows) if low <= row["support"] < high or row["support"] == high == 1.0]
+        inside = [p for p, row in asked if low <= row["support"] < high or row["support"] == high == 1.0]
         means = {name: _mean([scores[p] for p in inside]) for name, scores in (("model", model), ("quote", quote))}
         bands.append({"low": low, "high": high, "n": len(inside), **means})
     return tuple(bands)

@@ -31,6 +31,8 @@ ABSENT = replace(SMALL, ready=False, earned=False)
         ("auto", (QUOTE, SMALL), Features(0.2), "quote", "measured_better"),
         ("auto", (QUOTE, SMALL), Features(0.9, supported=False), "quote", "unsupported"),
         ("auto", (QUOTE, SMALL), Features(0.9, names_document=True), "quote", "names_document"),
+        ("auto", (QUOTE, replace(SMALL, checked=True)), Features(0.9, form=True), "quote", "form"),
+        ("auto", (QUOTE, SMALL), Features(0.9, form=True), "small", "measured_better"),  # it writes what it likes
     ],
 )
 def test_route(model: str, tiers: tuple[TierState, ...], features: Features, tier: str, reason: str) -> None:

@@ -152,6 +152,18 @@ def test_pointing_at_more_than_the_answer_costs() -> None:
     assert 0.5 < report.answerable["model"] < 1.0
 
 
+def test_bands_weigh_questions_in_people_s_own_words() -> None:
+    """Over rules' questions the model was better, over people's the quotation: `auto` chose the model."""
+    asked = [{**row, "kind": "own" if row["answerable"] and n < 60 else row["kind"]} for n, row in enumerate(rows())]
+    table = {row["prompt"]: completion([]) if row["kind"] == "own" else row["completion"] for row in asked}
+    report = evaluate(asked, saying(table), SECTION)
+    assert sum(band["n"] for band in report.bands) == 60 + 60, "own ones and those without an answer"
+    scored = sum(band["model"] * band["n"] for band in report.bands)
+    assert scored == pytest.approx(60), "the refusals, and none of the rules' questions"
+    few = [{**row, "kind": "how"} if n >= 40 and row["kind"] == "own" else row for n, row in enumerate(asked)]
+    assert sum(band["n"] for band in evaluate(few, saying(table), SECTION).bands) == 180
+
+
 def test_bands_hold_every_row_once_and_reward_right_refusals() -> None:
     fresh = rows()
     report = evaluate(fresh, saying({r["prompt"]: r["completion"] for r in fresh}), SECTION)

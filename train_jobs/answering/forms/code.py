@@ -24,11 +24,16 @@ _ONLY_EXAMPLE = re.compile(
 NO_EXAMPLE = "(No example stands there.)"
 
 
+def asks_for_example(question: str) -> bool:
+    """Whether code would answer the question: an example, or how to call something."""
+    return bool(_EXAMPLE.search(question))
+
+
 def shows_signature(question: str, passage: Passage) -> bool:
     """Whether the question asks for the signature, or what the object is that it names."""
     form = form_of(question)
     if "(" not in passage.title or form.name not in (SIGNATURE, DEFINITION):
-        return bool(_EXAMPLE.search(question)) and "(" in passage.title
+        return asks_for_example(question) and "(" in passage.title
     last = passage.document.rpartition(".")[2].lower()
     said = re.findall(r"[a-z_][\w.]*", question.lower())
     return (
@@ -47,7 +52,7 @@ def signature(passage: Passage) -> str:
 def example(question: str, found: Retrieval, place: int) -> str:
     """The first example in a passage, between fences; empty where the question asks for none. Where it asks for nothing
     else and the passage holds none, that is said."""
-    if not _EXAMPLE.search(question):
+    if not asks_for_example(question):
         return ""
     passage = found.passages[place]
     blocks = [s for s in found.sentences if s.passage == place and s.kind == CODE_BLOCK]
