@@ -44,11 +44,11 @@ class Features:
 class RouteDecision:
     """``reason`` is a closed set: ``requested`` (the client named the tier) | ``only_tier`` | ``unsupported`` (the
     passages carry no answer: the tier that abstains for least) | ``names_document`` | ``form`` (the others answer in
-    sentences) | ``measured_better`` |
-    ``cheaper_as_good`` | ``less_loaded`` | ``small_suffices`` (a larger tier measured better, and the learned router
-    says that the small one's answer will do) | ``fallback`` (the tier chosen was down) | ``asleep`` (it is being
-    started) | ``switched_off`` (it is external, and somebody switched it off) | ``model_abstained`` (it did not know) |
-    ``escalated`` (the answer of the tier chosen was not borne out, ``routing/cascade``).
+    sentences) | ``measured_better`` | ``cheaper_as_good`` | ``less_loaded`` | ``small_suffices`` (a larger tier
+    measured better, and the learned router says that the small one's answer will do) | ``fallback`` (the tier chosen
+    was down) | ``asleep`` (it is being started) | ``switched_off`` (it is external, and somebody switched it off) |
+    ``model_abstained`` (it did not know) | ``escalated`` (the answer of the tier chosen was not borne out,
+    ``routing/cascade``).
     ``considered`` holds measured score and wait of each candidate, ``learned`` what the learned router said where it
     was asked; ``wakes`` is the tier to start for the next ones. ``cascade``, where the first answer was doubted, says
     ``from`` which tier ``to`` which one (empty: none) it went, ``why``, how many ``tokens`` the first one cost, and

@@ -49,9 +49,9 @@ class HeldOutReport:
             ``kinds``: the model's by kind of question.
         difference: mean of (model - baseline) over the answerable questions, with its 95 % interval ``low``, ``high``;
             ``against_quote`` the same against the quote tier.
-        bands: by support probability, ``{low, high, n, model, quote}``: mean score (of answerable questions only
-            those in people's own words, where there are enough), where a right refusal scores 1 and
-            an answer to what has none 0. The router weighs the tiers by these.
+        bands: by support probability, ``{low, high, n, model, quote}``: mean score, where a right refusal scores 1 and
+            an answer to what has none 0; of answerable questions only those in people's own words, where there are
+            enough. The router weighs the tiers by these.
         slices: the same scores by part of the questions (``slices.by_slice``).
         calibration: how far the probability that the model gave what it said is from how often that was right (a score
             of ``RIGHT`` or more), over the supported questions: ``n``, ``ece``, ``bins`` of a reliability diagram;
