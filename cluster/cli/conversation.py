@@ -33,7 +33,8 @@ Messages = list[dict[str, str]]
 
 
 def converse(ask: Callable[[Messages], dict[str, Any]], home: Home, limits: ServeSection) -> int:
-    """Ask until the person leaves. What fails or is stopped is said, and the talk goes on.
+    """Ask until the person leaves. What fails or is stopped is said, and the talk goes on. The exit code is 0, but of a
+    talk that is no person's (piped) that of its last failure.
 
     Args:
         ask: puts messages to the service, writes the answer as it comes and returns it (``ask.ask_and_print``).
@@ -44,6 +45,7 @@ def converse(ask: Callable[[Messages], dict[str, Any]], home: Home, limits: Serv
     """
     messages: Messages = []
     answer: dict[str, Any] = {}
+    ended: int = ExitCode.DONE
     if sys.stdin.isatty():
         console.print("[dim]Ask something; /help shows what else can be done, exit leaves.[/dim]")
     with _line_editing(home.folder("run").parent / "ask_history"), _interruptible():
@@ -58,12 +60,13 @@ def converse(ask: Callable[[Messages], dict[str, Any]], home: Home, limits: Serv
                 raise
             except PlinthError as error:
                 console.print(f"plinth: {error.message}", style="red", markup=False)
+                ended = error.exit_code
             except KeyboardInterrupt:
                 check_interrupted()  # SIGTERM, which ends the talk too
                 console.print("[dim]stopped; that question is left out of the talk[/dim]")
             else:
                 messages = [*asked, {"role": "assistant", "content": answer["text"]}]
-    return ExitCode.DONE
+    return ExitCode.DONE if sys.stdin.isatty() else ended
 
 
 def last_turns(messages: Messages, most: int, characters: int) -> Messages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from cluster.core.errors import BadInputError, UsageError
@@ -33,6 +34,26 @@ def collection_for(store: Store, first: str, dataset: Manifest, named: str = "")
             f"--collection NAME (--collection {dataset.name} replaces what it answers from)"
         )
     return dataset.name
+
+
+def collection_of_folder(store: Store, first: str, folder: Path) -> str:
+    """The collection that answers from a folder already (the default before others), else the default one."""
+    collections = Collections(store, first)
+    for name in dict.fromkeys((collections.default, *collections.names)):
+        live = store.manifest(INDEXES, name, LIVE) if collections.version(name) else None
+        if live and folder.resolve() in _folders(store, live):
+            return name
+    return collections.default
+
+
+def _folders(store: Store, index: Manifest) -> list[Path]:
+    """The folder that an index is kept fresh from, and the one that its dataset was made of, where known."""
+    said = [index.inputs.get("folder", "")]
+    name, _, version = index.inputs.get("dataset", "").partition("@")
+    if name:
+        with contextlib.suppress(BadInputError):  # its dataset is gone
+            said.append(store.manifest("datasets", name, version).inputs.get("source", ""))
+    return [Path(folder).resolve() for folder in said if folder]
 
 
 def _holds(store: Store, collection: str, dataset: Manifest) -> bool:

@@ -12,7 +12,7 @@ from cluster.cli.verbs import Commands, add_verb
 from cluster.core.entry import check_interrupted, config_from
 from cluster.core.errors import EnvironmentFaultError, ExitCode, UsageError
 from cluster.core.home import Home
-from cluster.core.storage import Collections, Store
+from cluster.core.storage import Store
 
 if TYPE_CHECKING:
     from data_jobs.indexing.watch import Change
@@ -33,7 +33,7 @@ def register(group: Commands) -> None:
         "Example: plinth index watch ~/notes --once",
     )  # fmt: skip
     parser.add_argument("path", help="the folder to watch")
-    add_collection_argument(parser, "which collection (default: the default one); a new name begins one")
+    add_collection_argument(parser, "which collection (default: the one that answers from this folder, else the default one); a new name begins one")
     parser.add_argument("--once", action="store_true", help="bring the index up to date and leave")
     parser.add_argument("--every", type=float, default=0.5, metavar="SECONDS", help="between two looks (default 0.5)")
 
@@ -48,6 +48,7 @@ def watch(args: argparse.Namespace) -> int:
         EnvironmentFaultError: only with ``--once``: the look met a fault.
         KeyboardInterrupt: it was interrupted (exit code 130).
     """
+    from data_jobs.indexing.collection import collection_of_folder
     from data_jobs.indexing.watch import FolderWatch
     from data_jobs.retrieval.embedder import load_embedder
 
@@ -56,7 +57,9 @@ def watch(args: argparse.Namespace) -> int:
     home = Home.from_env()
     config, store = config_from(args, home), Store(home.store_uri)
     root = Path(args.path).expanduser()
-    name = args.collection or Collections(store, config.index.name).default
+    name = args.collection or collection_of_folder(store, config.index.name, root)
+    if not args.json:
+        console.print(f"{root} is kept fresh in the collection {name}", style="dim", markup=False)
     watcher = FolderWatch(config, store, root, name, load_embedder(config.index, threads=2))
     while True:
         check_interrupted()

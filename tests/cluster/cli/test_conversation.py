@@ -78,7 +78,7 @@ def test_the_talk_goes_on_after_ctrl_c_and_after_errors(
         "exit",
         "no",
     )
-    assert converse(ask, Home.from_env(), ServeSection()) == 0
+    assert converse(ask, Home.from_env(), ServeSection()) == EnvironmentFaultError.exit_code, "a script is told"
     assert seen == [["one"], ["one", "an answer", "long"], ["one", "an answer", "bad"], ["one", "an answer", "two"]]
     said = capsys.readouterr().out
     for part in (

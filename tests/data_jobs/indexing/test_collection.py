@@ -9,7 +9,7 @@ import pytest
 from cluster.core.errors import UsageError
 from cluster.core.records import Manifest
 from cluster.core.storage import Collections, Store
-from data_jobs.indexing.collection import collection_for
+from data_jobs.indexing.collection import collection_for, collection_of_folder
 
 
 @pytest.fixture
@@ -80,6 +80,19 @@ def test_a_watched_folder_s_own_dataset_goes_into_its_collection(store: Store, t
     Collections(store, "main").go_live("main", index.version, why="index watch")
     assert collection_for(store, "main", dataset(store, "notes", str(folder))) == "main"
     assert collection_for(store, "main", dataset(store, "docs", "/docs")) == "docs"
+
+
+def test_a_folder_is_kept_fresh_in_the_collection_that_answers_from_it(store: Store, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    indexed(store, dataset(store, "docs", "/docs"))
+    assert collection_of_folder(store, "main", notes) == "main"
+    made = dataset(store, "notes", str(notes))
+    index = publish(store, "indexes", "notes", "built", dataset=f"notes@{made.version}")
+    Collections(store, "main").go_live("notes", index.version, why="test")
+    assert collection_of_folder(store, "main", notes) == "notes"
+    assert collection_of_folder(store, "main", tmp_path / "other") == "main"
+    store.fs.rm(store.artefact(made), recursive=True)
+    assert collection_of_folder(store, "main", notes) == "main", "nobody knows where it came from"
 
 
 def test_a_collection_whose_dataset_is_gone_is_known_by_its_name(store: Store) -> None:
