@@ -33,7 +33,11 @@ def register(group: Commands) -> None:
         "Example: plinth index watch ~/notes --once",
     )  # fmt: skip
     parser.add_argument("path", help="the folder to watch")
-    add_collection_argument(parser, "which collection (default: the one that answers from this folder, else the default one); a new name begins one")
+    add_collection_argument(
+        parser,
+        "which collection (default: the one that answers from this folder, else the default one); a new name begins "
+        "one",
+    )
     parser.add_argument("--once", action="store_true", help="bring the index up to date and leave")
     parser.add_argument("--every", type=float, default=0.5, metavar="SECONDS", help="between two looks (default 0.5)")
 
